@@ -1,0 +1,82 @@
+"""GRPO on LSVQ-style labels (VQAThinker): learn from scores alone.
+
+    accelerate launch --config_file recipes/accelerate/zero2.yaml recipes/grpo_lsvq.py \\
+        --config recipes/configs/lsvq_8gpu.yaml --video_root /data/LSVQ
+
+Without --config it runs the embedded default: synthetic clips and a tiny policy, on any machine.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelerate import PartialState
+from transformers import AutoProcessor
+from trl import TrlParser
+from vqathinker.data import clip_dataset, read_labels
+from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.training import ValidationCallback, VQAGRPOConfig, VQAGRPOTrainer
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+@dataclass
+class GRPOArguments:
+    """What to train on and what to reward; everything else is VQAGRPOConfig, and so TRL's GRPOConfig."""
+
+    model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
+    train_labels: str = field(metadata={"help": "Label file: .jsonl, .txt or .csv."})
+    video_root: str = field(metadata={"help": "Folder the label files' video names are relative to."})
+    mos_scale: str = field(metadata={"help": "'linear:LO,HI', 'div20' or 'identity'."})
+    preset: str = field(default="recommended", metadata={"help": "Rewards: 'paper', 'official' or 'recommended'."})
+    video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
+    mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
+    val_labels: str | None = field(default=None, metadata={"help": "Held-out label file for validation."})
+    val_steps: int = field(default=100, metadata={"help": "Steps between two validations."})
+
+
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if "--config" not in argv:
+        print("No --config given: running the embedded default, recipes/configs/demo.yaml.")
+        if not Path("runs/demo/sft/config.json").exists():
+            warm_start()
+        argv = ["--config", str(CONFIGS / "demo.yaml"), *argv]
+    data, args = TrlParser((GRPOArguments, VQAGRPOConfig)).parse_args_and_config(argv)
+
+    # Labels and policy
+    columns = {"video_column": data.video_column, "mos_column": data.mos_column}
+    rows = read_labels(data.train_labels, data.video_root, data.mos_scale, **columns)
+    processor = AutoProcessor.from_pretrained(data.model)
+    init = {"attn_implementation": "sdpa"} | (args.model_init_kwargs or {})
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, **init)
+
+    # Trainer: K answers per clip, rewards over the global batch
+    trainer = VQAGRPOTrainer(
+        policy,
+        data.preset,
+        args,
+        train_dataset=clip_dataset(rows, processor.question),
+        processing_class=processor,
+    )
+    if data.val_labels:
+        held_out = read_labels(data.val_labels, data.video_root, data.mos_scale, **columns)
+        trainer.add_callback(ValidationCallback(trainer, held_out, data.val_steps, args.max_completion_length))
+
+    # Train
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.save_model(args.output_dir)
+    trainer.save_state()
+
+
+def warm_start() -> None:
+    """The embedded default's clips, base policy and supervised warm start, made on the first run."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import sft_lsvq
+
+    sft_lsvq.main([])
+    PartialState().wait_for_everyone()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Rewards for no-reference video quality assessment by reinforcement learning.
+
+>>> import rewards
+>>> rubric = rewards.preset("recommended")
+>>> answers = ["<think>sharp</think><answer>4.21</answer>", "<think>blurry</think><answer>3.95</answer>"]
+>>> answers += ["<think>blocky</think><answer>1.52</answer>", "I cannot tell."]
+>>> table = rubric.score(answers, mos=[4.3, 4.3, 1.6, 1.6], video_id=["a", "a", "b", "b"])
+>>> [round(r, 2) for r in table.rewards["regression"][:3]], table.rewards["regression"][3]
+([0.98, 0.78, 0.99], None)
+>>> table.counters["unparsable"]
+1
+
+Every reward is also a stand-alone TRL / ms-swift reward function: `GRPOTrainer(reward_funcs=[rewards.Regression()])`.
+Needs numpy and scipy only.
+"""
+
+from rewards.advantages import advantages, zero_gradient_groups
+from rewards.comparisons import Length, Linear, Threshold, linear_reward, threshold_reward
+from rewards.format import Format, format_reward
+from rewards.parsing import ParsedAnswer, parse_answer, text_of
+from rewards.presets import PRESETS, preset
+from rewards.ranking import Ranking, fidelity_ranking
+from rewards.regression import Regression, gaussian_regression
+from rewards.rubric import RewardTable, Rubric
+from rewards.temporal import Temporal, temporal_bonus
+
+__all__ = [
+    "PRESETS",
+    "Format",
+    "Length",
+    "Linear",
+    "ParsedAnswer",
+    "Ranking",
+    "Regression",
+    "RewardTable",
+    "Rubric",
+    "Temporal",
+    "Threshold",
+    "advantages",
+    "fidelity_ranking",
+    "format_reward",
+    "gaussian_regression",
+    "linear_reward",
+    "parse_answer",
+    "preset",
+    "temporal_bonus",
+    "text_of",
+    "threshold_reward",
+    "zero_gradient_groups",
+]

@@ -1,0 +1,128 @@
+"""`Rubric`: several rewards with weights, scored over one batch into one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rewards.parsing import parse_answer
+
+RewardFunction = Callable[..., list[float | None]]
+
+
+@dataclass(frozen=True)
+class RewardTable:
+    """Rewards of one batch of N completions.
+
+    Attributes:
+        rewards: Reward name -> N unweighted values, `None` where not scorable.
+        weights: Reward name -> weight.
+        total: N weighted sums over the scorable rewards; NaN where none is scorable.
+        scores: N parsed scores, `None` where the answer cannot be parsed; never clamped.
+        counters: `completions`, `unparsable`, `out_of_range`.
+        metrics: What rewards reported through `log_metric`.
+    """
+
+    rewards: dict[str, list[float | None]]
+    weights: dict[str, float]
+    total: list[float]
+    scores: list[float | None]
+    counters: dict[str, int]
+    metrics: dict[str, float]
+
+
+class Rubric:
+    """A weighted list of rewards.
+
+    Args:
+        rewards: Reward callables with the drop-in signature, each with its own `__name__`.
+        weights: One finite weight per reward; default 1 each.
+
+    Raises:
+        ValueError: If the list is empty, two rewards share a name, or a weight is missing or not finite.
+        TypeError: If a reward is not callable or has no `__name__`.
+
+    Example:
+        >>> from rewards import Format, Regression, Rubric
+        >>> Rubric([Format(), Regression()], weights=[0.5, 1.0]).names
+        ['format', 'regression']
+    """
+
+    def __init__(self, rewards: Sequence[RewardFunction], weights: Sequence[float] | None = None) -> None:
+        rewards = list(rewards)
+        weights = [1.0] * len(rewards) if weights is None else [float(w) for w in weights]
+        if not rewards:
+            raise ValueError("rewards is empty: a rubric needs at least one reward.")
+        for reward in rewards:
+            if not callable(reward) or not hasattr(reward, "__name__"):
+                raise TypeError(f"{reward!r} is no reward: it must be callable and have a `__name__`, its metric key.")
+        self.rewards = rewards
+        self.names = [reward.__name__ for reward in rewards]
+        duplicates = sorted({name for name in self.names if self.names.count(name) > 1})
+        if duplicates:
+            raise ValueError(f"two rewards are named {duplicates}: give one of them another name=...")
+        if len(weights) != len(rewards):
+            raise ValueError(f"{len(weights)} weights for {len(rewards)} rewards {self.names}: give one each.")
+        if not all(math.isfinite(weight) for weight in weights):
+            raise ValueError(f"weights={weights}: every weight must be a finite number.")
+        self.weights = weights
+
+    def score(
+        self,
+        completions: Sequence[Any],
+        mos: Sequence[float | None],
+        video_id: Sequence[Hashable],
+        perturbed_completions: Sequence[Any] | None = None,
+        **columns: Any,
+    ) -> RewardTable:
+        """Score a batch. Give the global batch: rewards that compare videos see what is in it and nothing else.
+
+        Args:
+            completions: N texts or message lists.
+            mos: N labels on the 1-5 scale.
+            video_id: N group names.
+            perturbed_completions: N answers to the perturbed copies, or `None`.
+            columns: Further columns with N entries, handed to every reward.
+
+        Returns:
+            A `RewardTable`.
+
+        Raises:
+            ValueError: If a reward rejects the batch, or returns another number of values.
+        """
+        metrics: dict[str, float] = {}
+        table: dict[str, list[float | None]] = {}
+        for name, reward in zip(self.names, self.rewards, strict=True):
+            values = reward(
+                completions,
+                mos=mos,
+                video_id=video_id,
+                perturbed_completions=perturbed_completions,
+                log_metric=metrics.__setitem__,
+                **columns,
+            )
+            if len(values) != len(completions):
+                raise ValueError(f"reward {name!r} returned {len(values)} values for {len(completions)} completions.")
+            table[name] = values
+        answers = [parse_answer(completion) for completion in completions]
+        return RewardTable(
+            rewards=table,
+            weights=dict(zip(self.names, self.weights, strict=True)),
+            total=self._total(table),
+            scores=[answer.score for answer in answers],
+            counters={
+                "completions": len(answers),
+                "unparsable": sum(answer.score is None for answer in answers),
+                "out_of_range": sum(answer.status == "out_of_range" for answer in answers),
+            },
+            metrics=metrics,
+        )
+
+    def _total(self, table: dict[str, list[float | None]]) -> list[float]:
+        totals = []
+        for row in zip(*table.values(), strict=True):
+            known = [w * v for w, v in zip(self.weights, row, strict=True) if v is not None and not math.isnan(v)]
+            totals.append(float(sum(known)) if known else float("nan"))
+        return totals

@@ -1,0 +1,8 @@
+"""Label files, MOS scales and the dataset of clips."""
+
+from vqathinker.data.dataset import clip_dataset
+from vqathinker.data.labels import LabelError, LabelRow, read_labels
+from vqathinker.data.loader import ClipLoader
+from vqathinker.data.scales import MosScale, mos_scale
+
+__all__ = ["ClipLoader", "LabelError", "LabelRow", "MosScale", "clip_dataset", "mos_scale", "read_labels"]

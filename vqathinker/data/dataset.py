@@ -1,0 +1,34 @@
+"""Label rows as a `datasets.Dataset` with the columns the trainers read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datasets import Dataset
+
+from vqathinker.data.labels import LabelRow
+
+
+def clip_dataset(rows: Sequence[LabelRow], prompt: str) -> Dataset:
+    """A light dataset: paths and labels only. `ClipLoader` decodes the clips of a batch when it is drawn.
+
+    Args:
+        rows: Label rows.
+        prompt: The question, as logged beside the completions.
+
+    Returns:
+        Columns `prompt`, `video`, `video_id`, `mos`, and the rows' further columns.
+
+    Raises:
+        ValueError: If there are no rows.
+    """
+    if not rows:
+        raise ValueError("rows is empty: there is nothing to train on.")
+    extras = sorted({key for row in rows for key in row.extra} - {"prompt", "video", "video_id", "mos"})
+    columns = {
+        "prompt": [prompt] * len(rows),
+        "video": [row.video for row in rows],
+        "video_id": [row.video_id for row in rows],
+        "mos": [row.mos for row in rows],
+    }
+    return Dataset.from_dict(columns | {key: [row.extra.get(key) for row in rows] for key in extras})

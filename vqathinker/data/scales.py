@@ -1,0 +1,69 @@
+"""Named MOS scales: how a data set's labels become the 1-5 scale of the prompt. Nothing is guessed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NAMES = "'linear:LO,HI' (e.g. 'linear:0,100'), 'div20' or 'identity'"
+
+
+@dataclass(frozen=True)
+class MosScale:
+    """g = offset + factor * mos for labels in [low, high].
+
+    Attributes:
+        name: As written by the user.
+        low: Smallest label that fits, native units.
+        high: Largest label that fits, native units.
+        factor: Score units per native unit.
+        offset: Score at native 0.
+    """
+
+    name: str
+    low: float
+    high: float
+    factor: float
+    offset: float
+
+    def __call__(self, mos: float) -> float:
+        """Native label to score.
+
+        Raises:
+            ValueError: If the label does not fit the scale.
+        """
+        if not self.low <= mos <= self.high:  # also catches NaN
+            raise ValueError(
+                f"MOS {mos} does not fit the scale {self.name!r}, which takes [{self.low:g}, {self.high:g}]. "
+                f"Name the scale of your labels: {NAMES}."
+            )
+        return self.offset + self.factor * mos
+
+
+def mos_scale(name: str) -> MosScale:
+    """A scale by name.
+
+    Args:
+        name: `"linear:LO,HI"`: 1 + 4 (mos - LO) / (HI - LO) (paper: "linearly rescaled to 1-5"). `"div20"`: mos / 20 for
+            0-100 labels (published training labels; 21 LSVQ rows end up below 1). `"identity"`: labels that already
+            are in score units, 0-5 (so that published `div20` label files can be read as they are).
+
+    Raises:
+        ValueError: On another name, or LO >= HI.
+
+    Example:
+        >>> mos_scale("linear:0,100")(62.5), mos_scale("div20")(62.5)
+        (3.5, 3.125)
+    """
+    if name == "div20":
+        return MosScale(name, 0.0, 100.0, 1 / 20, 0.0)
+    if name == "identity":
+        return MosScale(name, 0.0, 5.0, 1.0, 0.0)
+    kind, _, limits = name.partition(":")
+    try:
+        low, high = map(float, limits.split(","))
+        if kind != "linear" or not low < high:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"mos scale {name!r} is unknown: must be {NAMES}, with LO < HI.") from None
+    factor = 4 / (high - low)
+    return MosScale(name, low, high, factor, 1 - factor * low)

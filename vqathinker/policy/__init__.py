@@ -1,0 +1,24 @@
+"""The policy: HF InternVL with a frozen SlowFast motion branch, its configuration and its processor."""
+
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+
+from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
+from vqathinker.policy.features import ClipFeatures, MotionCache
+from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
+from vqathinker.policy.processing import ClipInput, VQAThinkerProcessor
+
+AutoConfig.register(VQAThinkerConfig.model_type, VQAThinkerConfig)
+AutoModelForImageTextToText.register(VQAThinkerConfig, VQAThinkerForConditionalGeneration)
+# TRL loads the reference model of a class that transformers does not ship through this one.
+AutoModelForCausalLM.register(VQAThinkerConfig, VQAThinkerForConditionalGeneration)
+AutoProcessor.register(VQAThinkerConfig, VQAThinkerProcessor)
+
+__all__ = [
+    "ClipFeatures",
+    "ClipInput",
+    "MotionCache",
+    "MotionConfig",
+    "VQAThinkerConfig",
+    "VQAThinkerForConditionalGeneration",
+    "VQAThinkerProcessor",
+]

@@ -1,0 +1,80 @@
+"""Configuration of the policy: InternVL's own plus the motion branch."""
+
+from __future__ import annotations
+
+from huggingface_hub.dataclasses import strict
+from transformers import InternVLConfig, PreTrainedConfig
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@strict
+class MotionConfig(PreTrainedConfig):
+    """SlowFast, built by pytorchvideo's `create_slowfast`. The defaults are `slowfast_r50` (Kinetics-400).
+
+    Args:
+        model_depth: ResNet depth: 18, 50 or 101.
+        stem_dim_outs: Channels of the slow and the fast stem.
+        channel_reduction_ratio: Slow channels / fast channels.
+        image_size: Side of the square frames the encoder takes, in pixels.
+        slow_sampling: Which frames the slow path sees: `"chunk"`, the first frame of each chunk (paper), or
+            `"linspace"`, evenly from first to last (published code). There are ceil(T/4) of them, as the lateral
+            connections' stride of 4 demands: 2 of 6 frames, 3 of 12.
+    """
+
+    model_type = "vqathinker_motion"
+    base_config_key = "motion_config"
+
+    model_depth: int = 50
+    stem_dim_outs: list[int] | tuple[int, ...] = (64, 8)
+    channel_reduction_ratio: int = 8
+    image_size: int = 224
+    slow_sampling: str = "chunk"
+
+    def __post_init__(self, **kwargs):
+        if self.model_depth not in (18, 50, 101):
+            raise ValueError(f"model_depth={self.model_depth}: pytorchvideo's SlowFast has depths 18, 50 and 101.")
+        if self.slow_sampling not in ("chunk", "linspace"):
+            raise ValueError(f"slow_sampling={self.slow_sampling!r}: must be 'chunk' or 'linspace'.")
+        super().__post_init__(**kwargs)
+
+    @property
+    def feature_size(self) -> int:
+        """Channels of the concatenated pathways, slow first: 32 x (stem widths), 2048 + 256 = 2304 for R50."""
+        return 32 * sum(self.stem_dim_outs)
+
+
+@strict
+class VQAThinkerConfig(InternVLConfig):
+    """`InternVLConfig` plus the motion branch.
+
+    Args:
+        motion_config: `MotionConfig` or its dict.
+        motion_tokens: Motion tokens m per clip (published code: 1); 0 leaves the motion branch out.
+        motion_run_length: Frames per key frame that the motion encoder sees: 1 is `sampled` motion input (paper), more
+            is `dense` (VQA²): a run of neighbouring frames around each key frame.
+    """
+
+    model_type = "vqathinker"
+    sub_configs = {**InternVLConfig.sub_configs, "motion_config": MotionConfig}
+
+    motion_config: dict | PreTrainedConfig | None = None
+    motion_tokens: int = 1
+    motion_run_length: int = 1
+
+    def __post_init__(self, **kwargs):
+        if self.motion_config is None:
+            self.motion_config = MotionConfig()
+        elif isinstance(self.motion_config, dict):
+            self.motion_config = MotionConfig(**self.motion_config)
+        if self.motion_tokens < 0 or self.motion_run_length < 1:
+            raise ValueError(
+                f"motion_tokens={self.motion_tokens}, motion_run_length={self.motion_run_length}: tokens must be >= 0 "
+                "(0 = no motion branch) and the run at least 1 frame."
+            )
+        super().__post_init__(**kwargs)
+
+    @property
+    def motion_input(self) -> str:
+        """`"sampled"` or `"dense"`."""
+        return "sampled" if self.motion_run_length == 1 else "dense"

@@ -1,0 +1,359 @@
+"""`VQAThinkerForConditionalGeneration`: HF InternVL whose language model also reads motion tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, InternVLForConditionalGeneration, InternVLModel
+from transformers import initialization as init
+from transformers.models.internvl.modeling_internvl import (
+    InternVLCausalLMOutputWithPast,
+    InternVLModelOutputWithPast,
+    InternVLMultiModalProjector,
+    InternVLPreTrainedModel,
+)
+
+from vqathinker.policy.configuration import IMAGENET_MEAN, IMAGENET_STD, MotionConfig, VQAThinkerConfig
+from vqathinker.policy.features import ClipFeatures
+from vqathinker.policy.motion import MotionEncoder, MotionProjector
+
+
+class VQAThinkerPreTrainedModel(InternVLPreTrainedModel):
+    """Weight initialisation of the motion projector; the rest is InternVL's."""
+
+    config_class = VQAThinkerConfig
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, MotionProjector):  # published code
+            for linear in (module.linear_1, module.linear_2):
+                init.uniform_(linear.weight, 0.0, 0.01)
+                init.zeros_(linear.bias)
+
+
+class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
+    """Vision tower, projector, language model, and the motion branch."""
+
+    def __init__(self, config: VQAThinkerConfig) -> None:
+        # Not InternVLModel.__init__: it would initialise weights before the motion branch exists.
+        InternVLPreTrainedModel.__init__(self, config)
+        self.vision_tower = AutoModel.from_config(config.vision_config)
+        self.multi_modal_projector = InternVLMultiModalProjector(config)
+        self.language_model = AutoModel.from_config(config.text_config)
+        if config.motion_tokens:
+            self.motion_encoder = MotionEncoder(config.motion_config)
+            self.motion_projector = MotionProjector(config.motion_config.feature_size, config.text_config.hidden_size)
+        self.post_init()
+
+    def motion_features(self, motion_frames: torch.Tensor) -> torch.Tensor:
+        """Frozen SlowFast features; see `VQAThinkerForConditionalGeneration.motion_features`."""
+        if not self.config.motion_tokens:
+            return torch.zeros(len(motion_frames), 0, self.config.motion_config.feature_size, device=motion_frames.device)
+        return self.motion_encoder(motion_frames.flatten(1, 2), self.config.motion_tokens)
+
+    def project_motion(self, motion_features: torch.Tensor) -> torch.Tensor:
+        """(C, m, F) motion features to (C, m, D) motion tokens."""
+        if not self.config.motion_tokens:
+            return motion_features.new_zeros(*motion_features.shape[:2], self.config.text_config.hidden_size)
+        return self.motion_projector(motion_features.to(self.motion_projector.linear_1.weight.dtype))
+
+    def frame_features(self, frames: torch.Tensor) -> torch.Tensor:
+        """(N, 3, S, S) uint8 frames to (N, n, D) tokens."""
+        mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
+        std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
+        pixels = (frames.float() / 255 - mean) / std
+        return self.get_image_features(
+            pixels,
+            vision_feature_layer=self.config.vision_feature_layer,
+            vision_feature_select_strategy=self.config.vision_feature_select_strategy,
+        ).pooler_output
+
+    def visual_embeds(
+        self, frames: torch.Tensor, motion_frames: torch.Tensor | None, motion_features: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(C, T n + m, D) tokens of C clips of equal length, in placeholder order."""
+        clips, steps = frames.shape[:2]
+        spatial = self.frame_features(frames.flatten(0, 1))
+        if motion_features is None:
+            if motion_frames is None:
+                raise ValueError("frames came without motion_frames or motion_features: pass one of them.")
+            motion_features = self.motion_features(motion_frames)
+        motion = self.project_motion(motion_features)
+        return torch.cat([spatial.unflatten(0, (clips, steps)).flatten(1, 2), motion], dim=1)
+
+    def insert(self, inputs_embeds: torch.Tensor, input_ids: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Put visual tokens at the placeholders.
+
+        Args:
+            inputs_embeds: (..., D) text embeddings.
+            input_ids: (...) ids.
+            tokens: (P, D) tokens in placeholder order.
+
+        Raises:
+            ValueError: If there are not exactly P placeholders.
+        """
+        mask = input_ids == self.config.image_token_id
+        if int(mask.sum()) != len(tokens):
+            raise ValueError(
+                f"the prompt has {int(mask.sum())} placeholders but the clips give {len(tokens)} visual tokens: "
+                "processor and model disagree on frames, image size or motion tokens."
+            )
+        return inputs_embeds.masked_scatter(mask.unsqueeze(-1), tokens.to(inputs_embeds))
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        frames: torch.Tensor | None = None,
+        motion_frames: torch.Tensor | None = None,
+        motion_features: torch.Tensor | None = None,
+        visual_embeds: torch.Tensor | None = None,
+        clip_index: torch.LongTensor | None = None,
+        **kwargs: Any,
+    ) -> InternVLModelOutputWithPast:
+        """See `VQAThinkerForConditionalGeneration.forward`."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds.")
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        if frames is not None:
+            visual_embeds = self.visual_embeds(frames, motion_frames, motion_features)
+        if visual_embeds is not None:
+            rows = visual_embeds if clip_index is None else visual_embeds[clip_index]
+            inputs_embeds = self.insert(inputs_embeds, input_ids, rows.flatten(0, 1))
+        outputs = self.language_model(
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        return InternVLModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForConditionalGeneration):
+    """The policy (VQAThinker Fig. 2, Eq. 1): InternVL + frozen SlowFast + motion projector + LM head.
+
+    Args:
+        config: `VQAThinkerConfig`.
+
+    Example:
+        >>> policy = VQAThinkerForConditionalGeneration.from_pretrained("runs/demo/grpo")  # doctest: +SKIP
+        >>> policy.generate(**processor(["clip.mp4"]), max_new_tokens=64)  # doctest: +SKIP
+    """
+
+    def __init__(self, config: VQAThinkerConfig) -> None:
+        InternVLPreTrainedModel.__init__(self, config)
+        self.model = VQAThinkerModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        frames: torch.Tensor | None = None,
+        motion_frames: torch.Tensor | None = None,
+        motion_features: torch.Tensor | None = None,
+        visual_embeds: torch.Tensor | None = None,
+        clip_index: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> Any:
+        """One pass over B sequences that look at C clips.
+
+        Args:
+            input_ids: (B, L) ids with one `<IMG_CONTEXT>` per visual token.
+            attention_mask: (B, L), 0 = padding.
+            inputs_embeds: (B, L, D) instead of `input_ids`, visual tokens already inserted.
+            frames: (C, T, 3, S, S) uint8 key frames; encoded here, with gradients.
+            motion_frames: (C, T, r, 3, s, s) uint8 frames for the motion encoder.
+            motion_features: (C, m, F) its output, if known, instead of `motion_frames`.
+            visual_embeds: (C, T n + m, D) tokens, if known, instead of all of the above.
+            clip_index: (B,) which clip each sequence looks at, so that K answers to one clip encode it once; default
+                sequence i looks at clip i.
+            labels: (B, L) ids to predict, -100 = not scored.
+            logits_to_keep: How many last positions get logits; 0 = all.
+
+        Returns:
+            Output with `loss` (if `labels`), `logits` (B, L, V) and `past_key_values`.
+
+        Raises:
+            ValueError: If the placeholders do not match the visual tokens.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            frames=frames,
+            motion_frames=motion_frames,
+            motion_features=motion_features,
+            visual_embeds=visual_embeds,
+            clip_index=clip_index,
+            **kwargs,
+        )
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, keep])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
+            )
+        return InternVLCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    @torch.no_grad()
+    def motion_features(self, motion_frames: torch.Tensor) -> torch.Tensor:
+        """Frozen SlowFast features: they never change, so cache them.
+
+        Args:
+            motion_frames: (C, T, r, 3, s, s) uint8.
+
+        Returns:
+            (C, m, F).
+        """
+        return self.model.motion_features(motion_frames)
+
+    def motion_features_of(self, clips: Sequence[torch.Tensor]) -> torch.Tensor:
+        """`motion_features` for C clips (T_i, r, 3, s, s) whose lengths may differ; equal lengths run together."""
+        lengths: dict[int, list[int]] = {}
+        for place, clip in enumerate(clips):
+            lengths.setdefault(len(clip), []).append(place)
+        found: dict[int, torch.Tensor] = {}
+        for places in lengths.values():
+            found.update(zip(places, self.motion_features(torch.stack([clips[i] for i in places])), strict=True))
+        return torch.stack([found[place] for place in range(len(clips))])
+
+    def encode(
+        self,
+        frames: Sequence[torch.Tensor],
+        motion_frames: Sequence[torch.Tensor] | None = None,
+        motion_features: torch.Tensor | None = None,
+    ) -> list[ClipFeatures]:
+        """Encode clips once; generation and forward accept the result.
+
+        Args:
+            frames: C tensors (T_i, 3, S, S) uint8; the T_i may differ.
+            motion_frames: C tensors (T_i, r, 3, s, s) uint8.
+            motion_features: (C, m, F) instead of `motion_frames`.
+
+        Returns:
+            C `ClipFeatures`, with gradients unless under `torch.no_grad`.
+        """
+        spatial = self.model.frame_features(torch.cat(list(frames))).split([len(clip) for clip in frames])
+        if motion_features is None:
+            if motion_frames is None:
+                raise ValueError("encode needs motion_frames or motion_features.")
+            motion_features = self.motion_features_of(motion_frames)
+        motion = self.model.project_motion(motion_features)
+        return [ClipFeatures(s, m) for s, m in zip(spatial, motion, strict=True)]
+
+    def blank_features(self, image_size: int) -> torch.Tensor:
+        """(n, D) features of a black frame of side `image_size`."""
+        black = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=self.device)
+        return self.model.frame_features(black)[0]
+
+    def prompt_embeds(self, input_ids: torch.Tensor, features: ClipFeatures) -> torch.Tensor:
+        """Embeddings of one prompt with its clip's tokens inserted.
+
+        Args:
+            input_ids: (L,) ids.
+            features: The clip.
+
+        Returns:
+            (L, D).
+        """
+        input_ids = input_ids.to(self.device)
+        return self.model.insert(self.get_input_embeddings()(input_ids), input_ids, features.tokens)
+
+    @torch.no_grad()
+    def generate(self, input_ids: torch.Tensor | None = None, **kwargs: Any) -> Any:
+        """As in transformers; also takes `frames` + `motion_frames` (from the processor) or `visual_embeds`.
+
+        Returns:
+            New tokens only, (B, <= max_new_tokens), when visual inputs are given.
+        """
+        visual = {name: kwargs.pop(name, None) for name in ("frames", "motion_frames", "motion_features")}
+        embeds = kwargs.pop("visual_embeds", None)
+        if visual["frames"] is not None:
+            embeds = self.model.visual_embeds(**visual)
+        if embeds is not None:
+            text = self.get_input_embeddings()(input_ids)
+            kwargs["inputs_embeds"] = self.model.insert(text, input_ids, embeds.flatten(0, 1))
+            input_ids = None
+        return super().generate(input_ids, **kwargs)
+
+    @classmethod
+    def from_internvl(
+        cls,
+        path: str | Path,
+        slowfast: str | Path,
+        motion_config: MotionConfig | dict | None = None,
+        motion_tokens: int = 1,
+        motion_run_length: int = 1,
+        **kwargs: Any,
+    ) -> VQAThinkerForConditionalGeneration:
+        """Start a policy from an HF-format InternVL3 checkpoint of any size, e.g. `OpenGVLab/InternVL3-8B-hf`.
+
+        Args:
+            path: Checkpoint folder or hub id.
+            slowfast: pytorchvideo SlowFast checkpoint (`SLOWFAST_8x8_R50.pyth`), or `"random"` to say explicitly that
+                the motion encoder starts, and stays, without trained weights.
+            motion_config: SlowFast architecture; default R50.
+            motion_tokens: See `VQAThinkerConfig`.
+            motion_run_length: See `VQAThinkerConfig`.
+            kwargs: For `from_pretrained`: `dtype`, `attn_implementation`, ...
+
+        Raises:
+            ValueError: If the checkpoint is no InternVL one, lacks weights, or the SlowFast weights do not fit.
+        """
+        from transformers import AutoConfig
+
+        base = AutoConfig.from_pretrained(path).to_dict()
+        if base.get("model_type") != "internvl":
+            raise ValueError(
+                f"{str(path)!r} has model_type {base.get('model_type')!r}: from_internvl takes HF-format InternVL "
+                "checkpoints (the '-hf' ones)."
+            )
+        for key in ("model_type", "architectures", "transformers_version", "dtype"):
+            base.pop(key, None)
+        config = VQAThinkerConfig(
+            **base, motion_config=motion_config, motion_tokens=motion_tokens, motion_run_length=motion_run_length
+        )
+        policy, report = cls.from_pretrained(path, config=config, output_loading_info=True, **kwargs)
+        missing = [key for key in report["missing_keys"] if not key.startswith("model.motion_")]
+        if missing or report["mismatched_keys"]:
+            raise ValueError(
+                f"{str(path)!r} lacks {sorted(missing)[:3]} or differs in shape at "
+                f"{sorted(map(str, report['mismatched_keys']))[:3]}."
+            )
+        if motion_tokens:
+            encoder = MotionEncoder(config.motion_config)
+            if str(slowfast) != "random":
+                encoder.load_pytorchvideo(slowfast)
+            policy.model.motion_encoder = encoder.to(device=policy.device, dtype=policy.dtype)
+        return policy

@@ -1,0 +1,135 @@
+"""The motion branch: frozen SlowFast and the projector into the language model's width."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from vqathinker.policy.configuration import MotionConfig
+
+KINETICS_MEAN, KINETICS_STD = 0.45, 0.225
+NUM_STAGES = 5
+"""pytorchvideo blocks 0-4: stem and four residual stages. Block 5 onwards is the classifier's head."""
+
+
+def _create_slowfast() -> Callable[..., nn.Module]:
+    """pytorchvideo's builder. It imports torchvision for a detection head that SlowFast never uses; where torchvision
+    is missing, a stand-in takes its place during that one import."""
+    if importlib.util.find_spec("torchvision") is not None or "pytorchvideo.models.slowfast" in sys.modules:
+        from pytorchvideo.models.slowfast import create_slowfast
+
+        return create_slowfast
+    stub, ops = types.ModuleType("torchvision"), types.ModuleType("torchvision.ops")
+    ops.RoIAlign = nn.Identity
+    stub.ops = ops
+    sys.modules.update({"torchvision": stub, "torchvision.ops": ops})
+    try:
+        from pytorchvideo.models.slowfast import create_slowfast
+    finally:
+        del sys.modules["torchvision"], sys.modules["torchvision.ops"]
+    return create_slowfast
+
+
+def slow_indices(num_frames: int, rule: str) -> torch.Tensor:
+    """Which of T frames the slow path sees: ceil(T/4) of them, see `MotionConfig.slow_sampling`."""
+    count = (num_frames + 3) // 4
+    if rule == "linspace":
+        return torch.linspace(0, num_frames - 1, count).long()
+    return torch.arange(count) * num_frames // count
+
+
+class MotionEncoder(nn.Module):
+    """SlowFast without its head. Frozen: no gradients, always in eval mode.
+
+    Args:
+        config: Architecture; weights are random until `load_pytorchvideo` or a checkpoint fills them.
+    """
+
+    def __init__(self, config: MotionConfig) -> None:
+        super().__init__()
+        self.config = config
+        slowfast = _create_slowfast()(
+            model_depth=config.model_depth,
+            stem_dim_outs=tuple(config.stem_dim_outs),
+            slowfast_channel_reduction_ratio=(config.channel_reduction_ratio,),
+            head=None,
+        )
+        self.blocks = nn.ModuleList(list(slowfast.blocks)[:NUM_STAGES])
+        self.requires_grad_(False)
+        self.eval()
+        for module in self.modules():
+            module._is_hf_initialized = True  # pytorchvideo's own initialisation stays
+
+    def train(self, mode: bool = True) -> MotionEncoder:
+        """Stays in eval mode: batch statistics must not drift."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, frames: torch.Tensor, tokens: int) -> torch.Tensor:
+        """Motion features.
+
+        Args:
+            frames: (C, N, 3, s, s) uint8, N consecutive input frames of C clips.
+            tokens: Time segments m that each pathway is averaged over.
+
+        Returns:
+            (C, m, F), slow channels first.
+        """
+        dtype = next(self.parameters()).dtype
+        video = (frames.to(dtype) / 255 - KINETICS_MEAN) / KINETICS_STD
+        video = video.transpose(1, 2)  # (C, 3, N, s, s)
+        slow = video[:, :, slow_indices(video.shape[2], self.config.slow_sampling).to(video.device)]
+        pathways = [slow, video]
+        for block in self.blocks:
+            pathways = block(pathways)
+        pooled = [F.adaptive_avg_pool3d(pathway, (tokens, 1, 1)).flatten(2) for pathway in pathways]
+        return torch.cat(pooled, dim=1).transpose(1, 2)
+
+    def load_pytorchvideo(self, path: str | Path) -> None:
+        """Load a pytorchvideo SlowFast checkpoint (`SLOWFAST_8x8_R50.pyth`), without its head.
+
+        Args:
+            path: File with a state dict, bare or under `"model_state"`; read with `weights_only=True`.
+
+        Raises:
+            ValueError: If a weight is missing, unknown or of another shape.
+        """
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("model_state", state)
+        own = self.state_dict()
+        state = {k: v for k, v in state.items() if k.startswith("blocks.") and int(k.split(".")[1]) < NUM_STAGES}
+        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        shapes = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+        if missing or unknown or shapes:
+            raise ValueError(
+                f"{str(path)!r} does not fit {self.config.model_depth=}, {self.config.stem_dim_outs=}: missing "
+                f"{missing[:3]}, unknown {unknown[:3]}, other shape {shapes[:3]}. Set motion_config to the checkpoint's."
+            )
+        self.load_state_dict(state)
+
+
+class MotionProjector(nn.Module):
+    """LayerNorm, Linear, GELU, Linear: from F motion channels to the language model's width D.
+
+    Args:
+        in_features: F.
+        out_features: D.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(in_features)
+        self.linear_1 = nn.Linear(in_features, out_features)
+        self.act = nn.GELU()
+        self.linear_2 = nn.Linear(out_features, out_features)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(..., F) -> (..., D)."""
+        return self.linear_2(self.act(self.linear_1(self.layer_norm(features))))

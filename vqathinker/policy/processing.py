@@ -1,0 +1,190 @@
+"""`VQAThinkerProcessor`: from video files to what the policy takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+
+from vqathinker.clips import FrameCache, fit_frames, open_clip, run_indices, uniform_indices
+from vqathinker.policy.configuration import VQAThinkerConfig
+from vqathinker.policy.prompts import QUESTION, STYLES, video_prompt
+
+
+@dataclass(frozen=True)
+class ClipInput:
+    """A decoded clip, ready to be encoded.
+
+    Attributes:
+        frames: (T, 3, S, S) uint8 key frames.
+        motion_frames: (T, r, 3, s, s) uint8 frames for the motion encoder: the run around each key frame.
+    """
+
+    frames: torch.Tensor
+    motion_frames: torch.Tensor
+
+
+class VQAThinkerProcessor(ProcessorMixin):
+    """Samples, resizes and tokenises.
+
+    Args:
+        tokenizer: With the special tokens `start_image_token`, `end_image_token` and `context_image_token`, as InternVL
+            tokenizers have them, and a chat template (its own or `chat_template`).
+        num_frames: Key frames per clip T (paper: 6 in training, 12 in inference).
+        image_size: Side of the key frames S in pixels (paper: 448 in training, 560 in inference).
+        patch_size: Of the vision tower.
+        downsample_ratio: Of the pixel shuffle.
+        motion_tokens: Motion tokens m per clip.
+        motion_image_size: Side of the motion encoder's frames s in pixels.
+        motion_run_length: Frames per key frame for the motion encoder r.
+        fit: How frames become squares, see `fit_frames`.
+        prompt_style: `"train"` or `"test"`, see `prompts`.
+        question: The question.
+        chat_template: Jinja template; default the tokenizer's.
+
+    Raises:
+        ValueError: If `image_size` is not a multiple of `patch_size / downsample_ratio` or a name is unknown.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        num_frames: int = 6,
+        image_size: int = 448,
+        patch_size: int = 14,
+        downsample_ratio: float = 0.5,
+        motion_tokens: int = 1,
+        motion_image_size: int = 224,
+        motion_run_length: int = 1,
+        fit: str = "stretch",
+        prompt_style: str = "train",
+        question: str = QUESTION,
+        chat_template: str | None = None,
+    ) -> None:
+        super().__init__(tokenizer, chat_template=chat_template)
+        if image_size % round(patch_size / downsample_ratio):
+            raise ValueError(
+                f"image_size={image_size}: must be a multiple of patch_size / downsample_ratio = "
+                f"{round(patch_size / downsample_ratio)}."
+            )
+        if prompt_style not in STYLES:
+            raise ValueError(f"prompt_style={prompt_style!r}: must be one of {STYLES}.")
+        self.num_frames, self.image_size, self.fit = num_frames, image_size, fit
+        self.patch_size, self.downsample_ratio = patch_size, downsample_ratio
+        self.motion_tokens, self.motion_image_size = motion_tokens, motion_image_size
+        self.motion_run_length = motion_run_length
+        self.prompt_style, self.question = prompt_style, question
+        tokenizer.padding_side = "left"
+        self._cache: FrameCache | None = None
+
+    @classmethod
+    def for_config(cls, tokenizer: PreTrainedTokenizerBase, config: VQAThinkerConfig, **kwargs: Any):
+        """A processor whose sizes follow a policy's configuration.
+
+        Args:
+            tokenizer: See the class.
+            config: The policy's configuration.
+            kwargs: Further arguments of the class, which win.
+        """
+        sizes = {
+            "image_size": config.vision_config.image_size[0],
+            "patch_size": config.vision_config.patch_size[0],
+            "downsample_ratio": config.downsample_ratio,
+            "motion_tokens": config.motion_tokens,
+            "motion_image_size": config.motion_config.image_size,
+            "motion_run_length": config.motion_run_length,
+        }
+        return cls(tokenizer, **(sizes | kwargs))
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Visual tokens n of one frame: 256 at 448 px, 400 at 560 px."""
+        return round(self.image_size // self.patch_size * self.downsample_ratio) ** 2
+
+    def use_cache(self, folder: str | Path | None) -> None:
+        """Keep decoded frames, losslessly, in `folder`; `None` turns it off."""
+        self._cache = None if folder is None else FrameCache(folder)
+
+    def load_clip(self, video: str | Path) -> ClipInput:
+        """Decode a file.
+
+        Raises:
+            ClipError: If it cannot be read.
+        """
+
+        def make() -> dict[str, np.ndarray]:
+            clip = open_clip(video)
+            return self._arrays(clip.num_frames, clip.frames)
+
+        settings = f"{self.num_frames}|{self.image_size}|{self.motion_image_size}|{self.motion_run_length}|{self.fit}"
+        arrays = make() if self._cache is None else self._cache.get(video, settings, make)
+        return ClipInput(torch.from_numpy(arrays["frames"]), torch.from_numpy(arrays["motion_frames"]))
+
+    def from_array(self, frames: np.ndarray | torch.Tensor) -> ClipInput:
+        """A clip already in memory: (N, H, W, 3) uint8, all its frames in order."""
+        frames = np.asarray(frames)
+        arrays = self._arrays(len(frames), lambda index: frames[np.asarray(index)])
+        return ClipInput(torch.from_numpy(arrays["frames"]), torch.from_numpy(arrays["motion_frames"]))
+
+    def blank_clip(self) -> ClipInput:
+        """A black clip of the right shape, to hold the place of one that cannot be read."""
+        size, motion = self.image_size, self.motion_image_size
+        return ClipInput(
+            torch.zeros(self.num_frames, 3, size, size, dtype=torch.uint8),
+            torch.zeros(self.num_frames, self.motion_run_length, 3, motion, motion, dtype=torch.uint8),
+        )
+
+    def _arrays(self, num_frames: int, fetch: Any) -> dict[str, np.ndarray]:
+        keys = uniform_indices(num_frames, self.num_frames)
+        runs = run_indices(keys, num_frames, self.motion_run_length)
+        needed, inverse = np.unique(np.concatenate([keys, runs.ravel()]), return_inverse=True)
+        raw = fetch(needed)  # one pass over the file for both branches
+        frames = fit_frames(raw[inverse[: len(keys)]], self.image_size, self.fit)
+        motion = fit_frames(raw, self.motion_image_size, self.fit)[inverse[len(keys) :]]
+        return {"frames": frames, "motion_frames": motion.reshape(*runs.shape, *motion.shape[1:])}
+
+    @lru_cache(maxsize=32)  # noqa: B019 - one processor lives as long as its process
+    def prompt_ids(self, num_frames: int | None = None) -> tuple[int, ...]:
+        """Token ids of the whole prompt for a clip of `num_frames` key frames (default: the processor's)."""
+
+        def placeholder(count: int) -> str:
+            tok = self.tokenizer
+            return tok.start_image_token + tok.context_image_token * count + tok.end_image_token
+
+        frames = [placeholder(self.tokens_per_frame)] * (num_frames or self.num_frames)
+        motion = placeholder(self.motion_tokens) if self.motion_tokens else ""
+        text = video_prompt(frames, motion, self.prompt_style, self.question)
+        message = {"role": "user", "content": [{"type": "text", "text": text}]}
+        rendered = self.tokenizer.apply_chat_template(
+            [message], chat_template=self.chat_template, add_generation_prompt=True, tokenize=False
+        )
+        return tuple(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+
+    def __call__(self, videos: Sequence[str | Path | np.ndarray | torch.Tensor], **kwargs: Any) -> BatchFeature:
+        """Prompts and pixels for a batch of clips.
+
+        Args:
+            videos: Paths, or arrays (N, H, W, 3) uint8.
+
+        Returns:
+            `input_ids` and `attention_mask` (B, L), `frames` (B, T, 3, S, S), `motion_frames` (B, T, r, 3, s, s).
+
+        Raises:
+            ClipError: If a file cannot be read.
+        """
+        clips = [self.load_clip(v) if isinstance(v, str | Path) else self.from_array(v) for v in videos]
+        ids = torch.tensor(self.prompt_ids()).expand(len(clips), -1)
+        return BatchFeature(
+            {
+                "input_ids": ids.clone(),
+                "attention_mask": torch.ones_like(ids),
+                "frames": torch.stack([clip.frames for clip in clips]),
+                "motion_frames": torch.stack([clip.motion_frames for clip in clips]),
+            }
+        )

@@ -1,0 +1,124 @@
+"""Making a labelled set of synthetic clips."""
+
+from __future__ import annotations
+
+import csv
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, distort, pseudo_mos
+from vqathinker.synth.encode import write_video
+from vqathinker.synth.scenes import render_scene
+from vqathinker.synth.sources import cut_scene, source_scenes
+
+COLUMNS = ("video", "mos", "kind", "severity", "scene")
+
+
+@dataclass(frozen=True)
+class SynthSpec:
+    """What to make.
+
+    Args:
+        splits: Split -> number of clips. Splits never share a scene.
+        ood: Clips in each out-of-distribution set, one set per kind of `OOD_DISTORTIONS`; 0 = none.
+        clips_per_scene: Versions of one scene, each with its own distortion and severity.
+        num_frames: Frames per clip.
+        size: Side in pixels, even.
+        fps: Frames per second.
+        seed: Decides everything.
+        source: Folder of the user's own clips to cut scenes from; default procedural scenes.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    splits: dict[str, int] = field(default_factory=lambda: {"train": 240, "val": 64, "test": 160})
+    ood: int = 0
+    clips_per_scene: int = 4
+    num_frames: int = 24
+    size: int = 96
+    fps: float = 12
+    seed: int = 0
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.splits or any(count < 1 for count in self.splits.values()) or self.ood < 0:
+            raise ValueError(f"splits={self.splits}, ood={self.ood}: every split needs at least 1 clip, ood 0 or more.")
+        if self.clips_per_scene < 1 or self.num_frames < 2 or self.size < 32 or self.size % 2 or self.fps <= 0:
+            raise ValueError(
+                f"{self}: need clips_per_scene >= 1, num_frames >= 2, an even size >= 32 and fps > 0."
+            )
+
+    @property
+    def sets(self) -> dict[str, tuple[int, tuple[str, ...]]]:
+        """Set name -> (clips, distortion kinds)."""
+        known = {name: (count, tuple(DISTORTIONS)) for name, count in self.splits.items()}
+        unseen = {f"ood_{kind}": (self.ood, (kind,)) for kind in OOD_DISTORTIONS} if self.ood else {}
+        return known | unseen
+
+
+def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bool = True) -> dict[str, Path]:
+    """Render, distort, encode and label.
+
+    Args:
+        folder: Gets `videos/SET/*.mp4` and a label file `SET.csv` per set with the columns video, mos, kind, severity
+            and scene; `video` is relative to the folder.
+        spec: What to make. The same spec always gives the same files.
+        workers: Clips made at a time.
+        progress: Show a progress bar.
+
+    Returns:
+        Set name -> label file. Label files are written last: where one exists, its clips do.
+
+    Raises:
+        ClipError: If a source clip cannot be read.
+    """
+    folder = Path(folder)
+    sources = source_scenes(spec.source, list(spec.sets)) if spec.source else {}
+    jobs = [
+        (folder, spec, name, index, kinds, sources.get(name))
+        for name, (count, kinds) in spec.sets.items()
+        for index in range(count)
+    ]
+    rows: dict[str, list[dict]] = {name: [] for name in spec.sets}
+    # Threads: drawing is short and the encoder, where the time goes, releases the interpreter lock.
+    with ThreadPoolExecutor(workers) as pool:
+        results = pool.map(_make_clip, jobs)
+        for (_, _, name, *_), row in tqdm(
+            zip(jobs, results, strict=True), total=len(jobs), desc="synth", unit="clip", disable=not progress
+        ):
+            rows[name].append(row)
+    for name, lines in rows.items():
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(lines)
+    return {name: folder / f"{name}.csv" for name in rows}
+
+
+def _make_clip(job: tuple) -> dict:
+    """One clip: its scene from (seed, set, scene), its distortion from (seed, set, clip), whatever the process."""
+    folder, spec, name, index, kinds, files = job
+    scene, version = divmod(index, spec.clips_per_scene)
+    identity = zlib.crc32(name.encode())
+    scene_rng = np.random.default_rng([spec.seed, identity, scene])
+    if files:
+        source = files[scene % len(files)]
+        frames = cut_scene(source, spec.num_frames, spec.size)(scene_rng)
+        label = f"{source.stem}_{scene:05d}"
+    else:
+        frames = render_scene(scene_rng, spec.num_frames, spec.size)
+        label = f"{name}_{scene:05d}"
+    rng = np.random.default_rng([spec.seed, identity, scene, version])
+    kind = str(rng.choice(kinds))
+    # Stratified: the versions of a scene spread over the whole range of severities.
+    severity = round(float((version + rng.random()) / spec.clips_per_scene), 4)
+    distorted = distort(frames, kind, severity, rng)
+    video = f"videos/{name}/{index:05d}.mp4"
+    write_video(folder / video, distorted.frames, spec.fps, distorted.crf)
+    return {"video": video, "mos": pseudo_mos(severity, rng), "kind": kind, "severity": severity, "scene": label}

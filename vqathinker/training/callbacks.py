@@ -1,0 +1,59 @@
+"""Held-out correlation during training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from accelerate.utils import gather_object
+from transformers import TrainerCallback
+from trl.models import unwrap_model_for_generation
+
+from vqathinker.data import LabelRow
+from vqathinker.evaluation.predict import predict, summarize
+
+
+class ValidationCallback(TrainerCallback):
+    """Scores held-out clips greedily every N steps and logs `val/srcc`, `val/plcc` and `val/parse_rate`.
+
+    Args:
+        trainer: The `VQAGRPOTrainer` it belongs to; the clips are shared out among its processes.
+        rows: Held-out labels.
+        every: Steps between two validations, N >= 1.
+        max_new_tokens: Longest answer.
+
+    Attributes:
+        history: `{"step", "srcc", "plcc", "parse_rate"}` of each validation so far.
+    """
+
+    def __init__(self, trainer: Any, rows: Sequence[LabelRow], every: int, max_new_tokens: int) -> None:
+        if every < 1 or not rows:
+            raise ValueError(f"every={every}, {len(rows)} rows: validation needs every >= 1 and at least one clip.")
+        self.trainer, self.rows, self.every, self.max_new_tokens = trainer, list(rows), every, max_new_tokens
+        self.history: list[dict[str, float]] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._validate(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % self.every == 0:
+            self._validate(state.global_step)
+
+    def _validate(self, step: int) -> None:
+        accelerator = self.trainer.accelerator
+        own = self.rows[accelerator.process_index :: accelerator.num_processes]
+        with unwrap_model_for_generation(self.trainer.model_wrapped, accelerator) as policy:
+            predictions = predict(
+                policy,
+                self.trainer.processing_class,
+                [row.video for row in own],
+                max_new_tokens=self.max_new_tokens,
+            )
+        pairs = gather_object(list(zip(predictions, own, strict=True)))
+        summary = summarize([prediction for prediction, _ in pairs], [row for _, row in pairs])
+        values = {"srcc": summary.srcc, "plcc": summary.plcc, "parse_rate": summary.parse_rate}
+        self.history.append({"step": step, **values})
+        for name, value in values.items():
+            if not math.isnan(value):
+                self.trainer._metrics["train"][f"val/{name}"].append(value)

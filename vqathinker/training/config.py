@@ -1,0 +1,59 @@
+"""`VQAGRPOConfig`: TRL's GRPO configuration with the paper's defaults and what clips need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from perturb import MODES
+from trl import GRPOConfig
+
+
+@dataclass
+class VQAGRPOConfig(GRPOConfig):
+    """`GRPOConfig` with VQAThinker's hyper-parameters as defaults.
+
+    Args:
+        perturbation_modes: Temporal perturbations to draw from; names of `perturb.MODES`.
+        perturbation_variant: `"paper"` or `"official"`, see `perturb.draw`.
+        strict_clips: Stop at the first unreadable clip instead of skipping and listing it in `skipped.jsonl`.
+        decode_threads: Clips decoded at a time.
+        frame_cache: Folder for a lossless cache of decoded frames; `None` = none.
+
+    Raises:
+        ValueError: If a setting breaks a rule; the message names value, rule and fix.
+    """
+
+    num_generations: int = field(default=4, metadata={"help": "Answers per clip, K (paper: 4)."})
+    beta: float = field(default=0.04, metadata={"help": "Weight of the KL penalty (paper: 0.04)."})
+    temperature: float = field(default=0.9, metadata={"help": "Sampling temperature (paper: 0.9)."})
+    top_k: int = field(default=50, metadata={"help": "Sampling candidates, 0 = all (paper: 50)."})
+    max_completion_length: int = field(default=2048, metadata={"help": "Longest answer in tokens (paper: 2048)."})
+    loss_type: str = field(default="grpo", metadata={"help": "TRL's loss; 'grpo' is the paper's, Eq. 3."})
+    perturbation_modes: list[str] = field(
+        default_factory=lambda: list(MODES), metadata={"help": f"Temporal perturbations: {', '.join(MODES)}."}
+    )
+    perturbation_variant: str = field(default="paper", metadata={"help": "'paper' or 'official'."})
+    strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
+    decode_threads: int = field(default=2, metadata={"help": "Clips decoded at a time."})
+    frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.per_device_train_batch_size % self.num_generations:
+            raise ValueError(
+                f"per_device_train_batch_size={self.per_device_train_batch_size} counts answers and must be a multiple "
+                f"of num_generations={self.num_generations}, so that the answers to one clip stay together. Use "
+                f"{max(1, self.per_device_train_batch_size // self.num_generations) * self.num_generations}."
+            )
+        unknown = [mode for mode in self.perturbation_modes if mode not in MODES]
+        if unknown or not self.perturbation_modes:
+            raise ValueError(f"perturbation_modes={self.perturbation_modes}: give at least one of {list(MODES)}.")
+        if self.perturbation_variant not in ("paper", "official"):
+            raise ValueError(f"perturbation_variant={self.perturbation_variant!r}: must be 'paper' or 'official'.")
+        if self.dataloader_num_workers:
+            raise ValueError(
+                f"dataloader_num_workers={self.dataloader_num_workers}: clips are decoded ahead by threads, set "
+                "decode_threads instead and leave this at 0."
+            )
+        if self.decode_threads < 1:
+            raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")

@@ -1,0 +1,339 @@
+"""`VQAGRPOTrainer`: TRL's GRPO loop with clips in and rewards over the global batch."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import perturb
+import torch
+from accelerate.utils import gather_object
+from rewards import Rubric, preset
+from transformers import PreTrainedModel
+from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
+
+from vqathinker.data import ClipLoader
+from vqathinker.evaluation.metrics import plcc, srcc
+from vqathinker.policy import ClipFeatures, ClipInput, MotionCache, VQAThinkerProcessor
+from vqathinker.rollout import Sampling, TransformersEngine
+from vqathinker.training.config import VQAGRPOConfig
+from vqathinker.training.groups import ClipBatch, group_slices, split_groups
+
+
+class VQAGRPOTrainer(GRPOTrainer):
+    """GRPO for video quality assessment (VQAThinker Eq. 2-3) on TRL's trainer.
+
+    TRL keeps the loop, the loss, the metrics, the checkpoints and the multi-process set-up. This class adds: clips are
+    decoded and encoded once per batch; each clip gets one perturbed counterpart, whose answers are sampled in the same
+    call; rewards see the whole global batch; the K answers to a clip stay together, so the clip is encoded once for
+    them in the loss too.
+
+    Args:
+        model: The policy, or the path of one.
+        rubric: A `rewards.Rubric`, the name of a preset, or a list of reward functions.
+        args: Configuration.
+        train_dataset: Columns `prompt`, `video`, `video_id`, `mos`, see `vqathinker.data.clip_dataset`.
+        processing_class: The policy's processor.
+        kwargs: TRL's further arguments (`eval_dataset`, `callbacks`, `optimizers`, ...).
+
+    Raises:
+        ValueError: If the batch holds a single clip although a reward compares clips, or `beta` needs a reference that
+            cannot be loaded.
+
+    Metrics beside TRL's: `vqa/parse_rate`, `vqa/out_of_range_rate`, `vqa/temporal_win_rate`, `vqa/srcc`, `vqa/plcc`
+    (mean answer per clip against MOS, this batch), `vqa/skipped_clips` (unreadable so far in this batch).
+    """
+
+    _tag_names = ["trl", "grpo", "vqathinker"]
+
+    def __init__(
+        self,
+        model: PreTrainedModel | str,
+        rubric: Rubric | str | Sequence[Any],
+        args: VQAGRPOConfig,
+        train_dataset: Any,
+        processing_class: VQAThinkerProcessor,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(rubric, str):
+            rubric = preset(rubric)
+        self.rubric = rubric if isinstance(rubric, Rubric) else Rubric(list(rubric), args.reward_weights)
+        self._check(model, args)
+        args.reward_weights = list(self.rubric.weights)
+        super().__init__(
+            model=model,
+            reward_funcs=list(self.rubric.rewards),
+            args=args,
+            train_dataset=train_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        processing_class.use_cache(args.frame_cache)
+        self.loader: ClipLoader[ClipInput] = ClipLoader(
+            processing_class.load_clip, args.decode_threads, args.strict_clips, f"{args.output_dir}/skipped.jsonl"
+        )
+        self.data_collator = self.loader
+        self.needs_perturbed = any(getattr(reward, "needs_perturbed", False) for reward in self.rubric.rewards)
+        self.sampling = Sampling(args.max_completion_length, args.temperature, args.top_p, args.top_k)
+        self._motion = MotionCache(self.accelerator.unwrap_model(self.model))
+        self._clips: ClipBatch | None = None  # the clips behind the rows that TRL is scoring
+        self._readable: list[bool] = []
+        self._perturbed: list[str | None] = []
+
+    def _check(self, model: PreTrainedModel | str, args: VQAGRPOConfig) -> None:
+        clips = args.generation_batch_size // args.num_generations
+        if clips < 2 and any(getattr(reward, "compares_videos", False) for reward in self.rubric.rewards):
+            raise ValueError(
+                f"generation_batch_size={args.generation_batch_size} with num_generations={args.num_generations} is "
+                f"{clips} clip per batch, but {self.rubric.names} compares clips: raise per_device_train_batch_size, "
+                "gradient_accumulation_steps or the number of processes so that a batch holds at least 2."
+            )
+        if args.beta and not isinstance(model, str) and not model.config._name_or_path:
+            raise ValueError(
+                f"beta={args.beta} needs a reference model, which is loaded from the policy's path, but this policy was "
+                "built in memory. Save it and pass from_pretrained(...) or its path, or set beta=0."
+            )
+
+    # ------------------------------------------------------------------ rollouts
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        num_generations = self.num_generations if self.model.training else self.num_generations_eval
+        rows = inputs[::num_generations]
+        loaded = [self.loader.get(row["video"]) for row in rows]
+        self._readable = [clip is not None for clip in loaded for _ in range(num_generations)]
+        # An unreadable clip keeps its place, so that every process sees the same shapes; its answers are empty, its
+        # rewards missing and its tokens masked: it teaches nothing.
+        clips = [clip if clip is not None else self.processing_class.blank_clip() for clip in loaded]
+        device = self.accelerator.device
+        frames = torch.stack([clip.frames for clip in clips]).to(device)
+        names = [row["video"] if clip is not None else None for row, clip in zip(rows, loaded, strict=True)]
+        self._clips = ClipBatch(frames, self._motion.get(names, [clip.motion_frames for clip in clips]))
+        self._rollouts = self._roll_out(rows, clips, [clip is not None for clip in loaded], num_generations)
+        output = super()._generate_and_score_completions(inputs)
+        output["clips"] = self._clips
+        return output
+
+    @torch.no_grad()
+    def _roll_out(
+        self, rows: list[dict[str, Any]], clips: list[ClipInput], readable: list[bool], num_generations: int
+    ) -> list[list[int]]:
+        """Token ids of K answers per clip; the answers to the perturbed copies are kept as text."""
+        maps = [self._frame_map(row) if ok else None for row, ok in zip(rows, readable, strict=True)]
+        originals = [i for i, ok in enumerate(readable) if ok]
+        perturbed = [i for i in originals if maps[i] is not None]
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as policy,
+            self.accelerator.autocast(),
+        ):
+            features = policy.encode(list(self._clips.frames), motion_features=self._clips.motion_features)
+            copies = self._perturb(policy, clips, features, {i: maps[i] for i in perturbed})
+            engine = TransformersEngine(
+                policy, self.eos_token_ids, self._tokenizer.pad_token_id, [policy.config.image_token_id]
+            )
+            prompts = [self._prompt(policy, clip) for clip in [*(features[i] for i in originals), *copies]]
+            completions = engine.generate(prompts, num_generations, self.sampling)
+        ids = [[self._tokenizer.eos_token_id] for _ in range(len(rows) * num_generations)]
+        texts: list[str | None] = [None] * len(ids)
+        for place, group in zip(originals, completions, strict=False):
+            ids[place * num_generations : (place + 1) * num_generations] = [c.token_ids for c in group]
+        for place, group in zip(perturbed, completions[len(originals) :], strict=True):
+            texts[place * num_generations : (place + 1) * num_generations] = self._tokenizer.batch_decode(
+                [c.token_ids for c in group], skip_special_tokens=True
+            )
+        self._perturbed = texts
+        return ids
+
+    def _frame_map(self, row: dict[str, Any]) -> perturb.FrameMap | None:
+        """The clip's perturbation in this batch: a function of seed, step and clip, whatever the process count."""
+        if not self.needs_perturbed:
+            return None
+        micro_step = self._step % self.args.gradient_accumulation_steps
+        seed = [self.args.seed, self.state.global_step, micro_step, zlib.crc32(row["video_id"].encode())]
+        frame_map = perturb.draw(
+            self.processing_class.num_frames,
+            np.random.default_rng(seed),
+            self.args.perturbation_modes,
+            self.args.perturbation_variant,
+        )
+        return None if frame_map.is_identity else frame_map  # an identity would test nothing
+
+    def _perturb(
+        self,
+        policy: Any,
+        clips: list[ClipInput],
+        features: list[ClipFeatures],
+        maps: dict[int, perturb.FrameMap],
+    ) -> list[ClipFeatures]:
+        """Features of the perturbed copies: spatial ones re-indexed, only motion recomputed."""
+        if not maps:
+            return []
+        device = self.accelerator.device
+        blank = None
+        if any(frame_map.blanks for frame_map in maps.values()):
+            blank = policy.blank_features(self.processing_class.image_size)
+        runs = [frame_map.apply(clips[i].motion_frames).to(device) for i, frame_map in maps.items()]
+        motion = policy.model.project_motion(policy.motion_features_of(runs))
+        return [
+            features[i].perturbed(frame_map, blank, tokens)
+            for (i, frame_map), tokens in zip(maps.items(), motion, strict=True)
+        ]
+
+    def _prompt(self, policy: Any, clip: ClipFeatures) -> torch.Tensor:
+        return policy.prompt_embeds(torch.tensor(self.processing_class.prompt_ids(clip.num_frames)), clip)
+
+    # ------------------------------------------------------------------ what TRL calls, in this order
+
+    def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
+        return [list(self.processing_class.prompt_ids()) for _ in prompts], None, {}
+
+    def _generate_single_turn(
+        self, prompt_ids: list, images: Any, multimodal_fields: dict, num_generations: int, **kwargs: Any
+    ) -> tuple[list[list[int]], None]:
+        return self._rollouts, None
+
+    def _generate(self, prompts: list) -> tuple:
+        """As TRL's, with the tokens of unreadable clips masked out of the loss."""
+        prompt_ids, completion_ids, tool_mask, *rest = super()._generate(prompts)
+        if not all(self._readable):
+            tool_mask = [[int(ok)] * len(ids) for ok, ids in zip(self._readable, completion_ids, strict=True)]
+        return prompt_ids, completion_ids, tool_mask, *rest
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **images: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        """(R, logits_to_keep) log-probabilities and entropies of R rows that look at the current clips."""
+        clips, logps, entropies = self._clips, [], []
+        for rows, part in group_slices(len(input_ids), len(clips), batch_size or len(input_ids)):
+            labels = input_ids[rows].masked_fill(attention_mask[rows] == 0, -100)
+            labels[:, :-logits_to_keep] = -100
+            num_clips = part.stop - part.start
+            index = torch.arange(num_clips, device=input_ids.device)
+            with self.accelerator.autocast():
+                outputs = model(
+                    input_ids=input_ids[rows],
+                    attention_mask=attention_mask[rows],
+                    frames=clips.frames[part],
+                    motion_features=clips.motion_features[part],
+                    clip_index=index.repeat_interleave((rows.stop - rows.start) // num_clips),
+                    labels=labels,
+                    fused_lm_head=True,
+                )
+            logps.append(outputs.log_probs[:, -logits_to_keep:])
+            if compute_entropy:
+                entropies.append(outputs.entropy[:, -logits_to_keep:])
+        return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: list, completions: list, completion_ids_list: list
+    ) -> torch.Tensor:
+        """(global rows, rewards), NaN = not scorable: the rubric sees every process's answers at once."""
+        local = [
+            {**row, "completion": completion, "perturbed": perturbed, "readable": readable}
+            for row, completion, perturbed, readable in zip(
+                inputs, completions, self._perturbed, self._readable, strict=True
+            )
+        ]
+        table = score_global_batch(self.rubric, gather_object(local))
+        mode = "train" if self.model.training else "eval"
+        for name, value in table.metrics.items():
+            self._metrics[mode][f"vqa/{name}"].append(value)
+        return table.rewards.to(self.accelerator.device)
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """As TRL's, without shuffling single answers: the K answers to a clip stay together."""
+        if not self.model.training:
+            return self._generate_and_score_completions(generation_batch)
+        steps = self.args.steps_per_generation
+        if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
+            self._buffered_inputs = split_groups(self._generate_and_score_completions(generation_batch), steps)
+        return self._buffered_inputs[self._step % steps]
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        self._clips = inputs["clips"]
+        return super()._compute_loss(model, inputs)
+
+
+class GlobalScores:
+    """Rewards and metrics of one global batch.
+
+    Attributes:
+        rewards: (rows, rewards) float32, NaN = not scorable.
+        metrics: Name -> value; NaN where undefined.
+    """
+
+    def __init__(self, rewards: torch.Tensor, metrics: dict[str, float]) -> None:
+        self.rewards, self.metrics = rewards, metrics
+
+
+def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]]) -> GlobalScores:
+    """Score the answers of all processes in one call, so that the process count cannot matter.
+
+    Args:
+        rubric: The rewards.
+        rows: One dict per answer: `completion`, `perturbed` (text or `None`), `mos`, `video_id`, `readable`, and the
+            data set's further columns.
+
+    Returns:
+        `GlobalScores`. Rows of unreadable clips are all NaN; so is everything when fewer than two readable clips are
+        left, as there is nothing to compare.
+    """
+    values = torch.full((len(rows), len(rubric.names)), float("nan"))
+    keep = [i for i, row in enumerate(rows) if row["readable"]]
+    ids = [rows[i]["video_id"] for i in keep]
+    skipped = len({row["video_id"] for row in rows if not row["readable"]})
+    metrics = {"skipped_clips": float(skipped)}
+    if len(set(ids)) < 2:
+        return GlobalScores(values, metrics)
+    own = {"completion", "perturbed", "readable", "mos", "video_id", "prompt"}
+    columns = {key: [rows[i][key] for i in keep] for key in rows[0] if key not in own}
+    perturbed = [rows[i]["perturbed"] for i in keep]
+    mos = [rows[i]["mos"] for i in keep]
+    table = rubric.score(
+        [rows[i]["completion"] for i in keep],
+        mos=mos,
+        video_id=ids,
+        perturbed_completions=perturbed if any(text is not None for text in perturbed) else None,
+        **columns,
+    )
+    for column, name in enumerate(rubric.names):
+        known = [float("nan") if value is None else value for value in table.rewards[name]]
+        values[keep, column] = torch.tensor(known, dtype=values.dtype)
+    means, labels = _mean_per_video(ids, table.scores, mos)
+    total = table.counters["completions"]
+    metrics |= table.metrics | {
+        "parse_rate": 1 - table.counters["unparsable"] / total,
+        "out_of_range_rate": table.counters["out_of_range"] / total,
+        "srcc": srcc(means, labels),
+        "plcc": plcc(means, labels),
+    }
+    return GlobalScores(values, metrics)
+
+
+def _mean_per_video(
+    ids: Sequence[str], scores: Sequence[float | None], mos: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    means, labels = [], []
+    for name in dict.fromkeys(ids):
+        index = [i for i, other in enumerate(ids) if other == name]
+        known = [scores[i] for i in index if scores[i] is not None]
+        if known:
+            means.append(float(np.mean(known)))
+            labels.append(mos[index[0]])
+    return means, labels
