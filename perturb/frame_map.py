@@ -36,9 +36,7 @@ class FrameMap:
             raise ValueError(f"source is empty: a map of mode {self.mode!r} must keep at least one output position.")
         wrong = [i for i in self.source if i != BLANK and not 0 <= i < self.num_frames]
         if wrong:
-            raise ValueError(
-                f"source holds {wrong}: indices must lie in [0, {self.num_frames}) or be BLANK ({BLANK})."
-            )
+            raise ValueError(f"source holds {wrong}: indices must lie in [0, {self.num_frames}) or be BLANK ({BLANK}).")
 
     @property
     def is_identity(self) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from accelerate import PartialState
 from transformers import AutoProcessor
 from trl import TrlParser
+
 from vqathinker.data import clip_dataset, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.training import ValidationCallback, VQAGRPOConfig, VQAGRPOTrainer

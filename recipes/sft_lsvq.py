@@ -11,6 +11,7 @@ from pathlib import Path
 
 from transformers import AutoProcessor, Trainer, TrainingArguments
 from trl import TrlParser
+
 from vqathinker.data import ClipLoader, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.synth.default import prepare_default
@@ -50,9 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model)
 
     # Train
-    loader = ClipLoader(
-        processor.load_clip, data.decode_threads, data.strict_clips, f"{args.output_dir}/skipped.jsonl"
-    )
+    loader = ClipLoader(processor.load_clip, data.decode_threads, data.strict_clips, f"{args.output_dir}/skipped.jsonl")
     trainer = Trainer(
         policy,
         args,

@@ -56,4 +56,3 @@ def zero_gradient_groups(rewards: Sequence[float | None], video_id: Sequence[Has
         if len(known) < 2 or np.ptp(known) < 1e-8:
             flat.append(name)
     return flat
-

@@ -159,8 +159,7 @@ class Temporal:
             if rate is not None:
                 log_metric("temporal_win_rate", rate)
         return [
-            None if a is None and b is None else (a or 0.0) + (b or 0.0)
-            for a, b in zip(regression, rank, strict=True)
+            None if a is None and b is None else (a or 0.0) + (b or 0.0) for a, b in zip(regression, rank, strict=True)
         ]
 
     def _perturbed_rank(

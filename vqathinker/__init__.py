@@ -1,0 +1,24 @@
+"""vqathinker: GRPO reinforcement learning that teaches a multimodal LLM to judge video quality, from scores alone."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Looked up on first use, so that `import vqathinker` and the command line start without loading torch.
+_HOMES = {
+    "QualityScore": "vqathinker.scoring",
+    "QualityScorer": "vqathinker.scoring",
+    "VQAGRPOConfig": "vqathinker.training",
+    "VQAGRPOTrainer": "vqathinker.training",
+    "VQAThinkerConfig": "vqathinker.policy",
+    "VQAThinkerForConditionalGeneration": "vqathinker.policy",
+    "VQAThinkerProcessor": "vqathinker.policy",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'vqathinker' has no attribute {name!r}")

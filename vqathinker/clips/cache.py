@@ -22,9 +22,7 @@ class FrameCache:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def get(
-        self, video: str | Path, settings: str, make: Callable[[], dict[str, np.ndarray]]
-    ) -> dict[str, np.ndarray]:
+    def get(self, video: str | Path, settings: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The cached arrays of `video` under `settings`, or those that `make()` returns, which are then kept.
 
         Args:

@@ -43,9 +43,10 @@ def mos_scale(name: str) -> MosScale:
     """A scale by name.
 
     Args:
-        name: `"linear:LO,HI"`: 1 + 4 (mos - LO) / (HI - LO) (paper: "linearly rescaled to 1-5"). `"div20"`: mos / 20 for
-            0-100 labels (published training labels; 21 LSVQ rows end up below 1). `"identity"`: labels that already
-            are in score units, 0-5 (so that published `div20` label files can be read as they are).
+        name: One of three kinds. `"linear:LO,HI"`: 1 + 4 (mos - LO) / (HI - LO) (paper: "linearly rescaled to 1-5").
+            `"div20"`: mos / 20 for 0-100 labels (published training labels; 21 LSVQ rows end up below 1).
+            `"identity"`: labels that already are in score units, 0-5 (so that published label files, which hold
+            MOS / 20, can be read as they are).
 
     Raises:
         ValueError: On another name, or LO >= HI.

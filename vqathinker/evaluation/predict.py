@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from rewards import ParsedAnswer, parse_answer
 from tqdm.auto import tqdm
 
+from rewards import ParsedAnswer, parse_answer
 from vqathinker.data import ClipLoader, LabelRow
 from vqathinker.evaluation.metrics import plcc, srcc
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
@@ -62,7 +62,6 @@ class Summary:
     num_unreadable: int
 
 
-@torch.no_grad()
 def predict(
     policy: VQAThinkerForConditionalGeneration,
     processor: VQAThinkerProcessor,
@@ -91,37 +90,57 @@ def predict(
         One prediction per video, in order.
     """
     loader: ClipLoader[ClipInput] = ClipLoader(processor.load_clip, threads=2)
-    tokenizer = processor.tokenizer
-    engine = TransformersEngine(
-        policy, _eos_ids(policy, tokenizer), tokenizer.pad_token_id, [policy.config.image_token_id]
-    )
     chunks = [videos[i : i + batch_size] for i in range(0, len(videos), batch_size)]
     predictions: list[Prediction] = []
     for number, chunk in enumerate(tqdm(chunks, desc="scoring", unit="batch", disable=not progress)):
-        loader.prefetch(chunk)
-        if number + 1 < len(chunks):
-            loader.prefetch(chunks[number + 1])
+        for ahead in chunks[number : number + 2]:
+            loader.prefetch(ahead)
         clips = {video: clip for video in chunk if (clip := loader.get(video)) is not None}
-        answers: dict[str, list[str]] = {video: [] for video in clips}
-        if clips:
-            features = policy.encode(
-                [clip.frames.to(policy.device) for clip in clips.values()],
-                motion_features=policy.motion_features_of(
-                    [clip.motion_frames.to(policy.device) for clip in clips.values()]
-                ),
-            )
-            prompts = [policy.prompt_embeds(torch.tensor(processor.prompt_ids(f.num_frames)), f) for f in features]
-            for count, heat in ((int(greedy), 0.0), (samples, temperature)):
-                if count:
-                    drawn = engine.generate(prompts, count, Sampling(max_new_tokens, heat))
-                    for video, group in zip(clips, drawn, strict=True):
-                        texts = tokenizer.batch_decode([c.token_ids for c in group], skip_special_tokens=True)
-                        answers[video].extend(texts)
-        for video in chunk:
-            predictions.append(
-                Prediction(video, tuple(answers.get(video, ())), greedy, loader.skipped.get(video))
-            )
+        known = answer_clips(policy, processor, clips, samples, greedy, max_new_tokens, temperature)
+        predictions += [known.get(video) or Prediction(video, (), greedy, loader.skipped[video]) for video in chunk]
     return predictions
+
+
+@torch.no_grad()
+def answer_clips(
+    policy: VQAThinkerForConditionalGeneration,
+    processor: VQAThinkerProcessor,
+    clips: dict[str, ClipInput],
+    samples: int,
+    greedy: bool,
+    max_new_tokens: int,
+    temperature: float = 0.9,
+) -> dict[str, Prediction]:
+    """Answers to one batch of decoded clips; arguments as in `predict`.
+
+    Args:
+        policy: The policy.
+        processor: Its processor.
+        clips: Name -> clip.
+        samples: Sampled answers per clip.
+        greedy: Also a greedy answer.
+        max_new_tokens: Longest answer.
+        temperature: Of the samples.
+
+    Returns:
+        Name -> prediction.
+    """
+    if not clips:
+        return {}
+    tokenizer, device = processor.tokenizer, policy.device
+    motion = policy.motion_features_of([clip.motion_frames.to(device) for clip in clips.values()])
+    features = policy.encode([clip.frames.to(device) for clip in clips.values()], motion_features=motion)
+    prompts = [policy.prompt_embeds(torch.tensor(processor.prompt_ids(f.num_frames)), f) for f in features]
+    engine = TransformersEngine(
+        policy, _eos_ids(policy, tokenizer), tokenizer.pad_token_id, [policy.config.image_token_id]
+    )
+    answers: dict[str, list[str]] = {name: [] for name in clips}
+    for count, heat in ((int(greedy), 0.0), (samples, temperature)):
+        if count:
+            drawn = engine.generate(prompts, count, Sampling(max_new_tokens, heat))
+            for name, group in zip(clips, drawn, strict=True):
+                answers[name] += tokenizer.batch_decode([c.token_ids for c in group], skip_special_tokens=True)
+    return {name: Prediction(name, tuple(texts), greedy) for name, texts in answers.items()}
 
 
 def summarize(predictions: Sequence[Prediction], rows: Sequence[LabelRow]) -> Summary:

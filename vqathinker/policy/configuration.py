@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from huggingface_hub.dataclasses import strict
 from transformers import InternVLConfig, PreTrainedConfig
 
@@ -56,7 +58,8 @@ class VQAThinkerConfig(InternVLConfig):
     """
 
     model_type = "vqathinker"
-    sub_configs = {**InternVLConfig.sub_configs, "motion_config": MotionConfig}
+    auto_map: ClassVar[dict[str, str]] = {}  # no remote code; TRL reads it for classes transformers does not ship
+    sub_configs: ClassVar[dict] = {**InternVLConfig.sub_configs, "motion_config": MotionConfig}
 
     motion_config: dict | PreTrainedConfig | None = None
     motion_tokens: int = 1

@@ -53,7 +53,9 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
     def motion_features(self, motion_frames: torch.Tensor) -> torch.Tensor:
         """Frozen SlowFast features; see `VQAThinkerForConditionalGeneration.motion_features`."""
         if not self.config.motion_tokens:
-            return torch.zeros(len(motion_frames), 0, self.config.motion_config.feature_size, device=motion_frames.device)
+            return torch.zeros(
+                len(motion_frames), 0, self.config.motion_config.feature_size, device=motion_frames.device
+            )
         return self.motion_encoder(motion_frames.flatten(1, 2), self.config.motion_tokens)
 
     def project_motion(self, motion_features: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from vqathinker.clips import FrameCache, fit_frames, open_clip, run_indices, uniform_indices
 from vqathinker.policy.configuration import VQAThinkerConfig
@@ -101,6 +101,17 @@ class VQAThinkerProcessor(ProcessorMixin):
             "motion_run_length": config.motion_run_length,
         }
         return cls(tokenizer, **(sizes | kwargs))
+
+    @classmethod
+    def from_internvl(cls, path: str | Path, config: VQAThinkerConfig):
+        """The processor for a policy made from an HF-format InternVL3 checkpoint: its tokenizer and chat template.
+
+        Args:
+            path: Checkpoint folder or hub id.
+            config: The policy's configuration.
+        """
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        return cls.for_config(tokenizer, config, chat_template=tokenizer.chat_template)
 
     @property
     def tokens_per_frame(self) -> int:

@@ -1,4 +1,7 @@
-"""Rollouts with transformers' own `generate`: no extra dependency, exact, slow for large models."""
+"""Rollouts with transformers' own `generate`: no extra dependency, exact, slow for large models.
+
+The n answers to a prompt share its prefill: the prompt passes the language model once and its cache is repeated.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from collections.abc import Sequence
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig
 
+from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout.engine import Completion, Sampling
 
 
@@ -15,7 +19,7 @@ class TransformersEngine:
     """`RolloutEngine` over the policy itself; weights need no sync.
 
     Args:
-        policy: Any causal LM that generates from `inputs_embeds`.
+        policy: The policy.
         eos_token_ids: Tokens that end a completion.
         pad_token_id: Filler behind them.
         suppress_tokens: Tokens that must not be sampled (the visual placeholder).
@@ -24,7 +28,7 @@ class TransformersEngine:
 
     def __init__(
         self,
-        policy: PreTrainedModel,
+        policy: VQAThinkerForConditionalGeneration,
         eos_token_ids: Sequence[int],
         pad_token_id: int,
         suppress_tokens: Sequence[int] = (),
@@ -56,7 +60,6 @@ class TransformersEngine:
         }
         config = GenerationConfig(
             max_new_tokens=sampling.max_new_tokens,
-            num_return_sequences=n,
             eos_token_id=self.eos_token_ids,
             pad_token_id=self.pad_token_id,
             suppress_tokens=self.suppress_tokens,
@@ -65,11 +68,26 @@ class TransformersEngine:
         was_training = self.policy.training
         self.policy.eval()
         try:
-            tokens = self.policy.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=config)
+            tokens = self.policy.generate(
+                inputs_embeds=embeds.repeat_interleave(n, dim=0),
+                attention_mask=mask.repeat_interleave(n, dim=0),
+                past_key_values=self._prefill(embeds[:, :-1], mask[:, :-1], n),
+                generation_config=config,
+            )
         finally:
             self.policy.train(was_training)
         rows = [Completion(self._cut(row)) for row in tokens.tolist()]
         return [rows[i : i + n] for i in range(0, len(rows), n)]
+
+    def _prefill(self, embeds: torch.Tensor, mask: torch.Tensor, n: int) -> DynamicCache:
+        """The cache of all prompt positions but the last, which `generate` runs itself, repeated n times."""
+        cache = DynamicCache(config=self.policy.config.get_text_config())
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        self.policy.model.language_model(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        cache.batch_repeat_interleave(n)
+        return cache
 
     def _cut(self, tokens: list[int]) -> list[int]:
         """Tokens up to and including the first end-of-sequence token."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,11 @@ class SynthSpec:
         if not self.splits or any(count < 1 for count in self.splits.values()) or self.ood < 0:
             raise ValueError(f"splits={self.splits}, ood={self.ood}: every split needs at least 1 clip, ood 0 or more.")
         if self.clips_per_scene < 1 or self.num_frames < 2 or self.size < 32 or self.size % 2 or self.fps <= 0:
-            raise ValueError(
-                f"{self}: need clips_per_scene >= 1, num_frames >= 2, an even size >= 32 and fps > 0."
-            )
+            raise ValueError(f"{self}: need clips_per_scene >= 1, num_frames >= 2, an even size >= 32 and fps > 0.")
+
+    def to_json(self) -> str:
+        """The spec as text."""
+        return json.dumps(asdict(self), indent=1)
 
     @property
     def sets(self) -> dict[str, tuple[int, tuple[str, ...]]]:
@@ -73,7 +76,7 @@ def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bo
         progress: Show a progress bar.
 
     Returns:
-        Set name -> label file. Label files are written last: where one exists, its clips do.
+        Set name -> label file. `spec.json` is written last: where it stands, the set is complete.
 
     Raises:
         ClipError: If a source clip cannot be read.
@@ -98,7 +101,14 @@ def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bo
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(lines)
+    (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
     return {name: folder / f"{name}.csv" for name in rows}
+
+
+def is_made(folder: str | Path, spec: SynthSpec) -> bool:
+    """Whether `folder` already holds exactly the set that `spec` describes, finished."""
+    file = Path(folder) / "spec.json"
+    return file.exists() and file.read_text(encoding="utf-8") == spec.to_json()
 
 
 def _make_clip(job: tuple) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from vqathinker.synth.build import SynthSpec, make_set
+from vqathinker.synth.build import SynthSpec, is_made, make_set
 from vqathinker.synth.tiny import tiny_policy
 
 SPEC = SynthSpec(splits={"train": 400, "val": 64, "test": 200}, ood=48)
@@ -22,7 +22,7 @@ def prepare_default(folder: str | Path, spec: SynthSpec = SPEC, seed: int = 0) -
     """
     folder = Path(folder)
     with PartialState().main_process_first():
-        if not all((folder / "data" / f"{name}.csv").exists() for name in spec.sets):
+        if not is_made(folder / "data", spec):
             make_set(folder / "data", spec)
         if not (folder / "base" / "config.json").exists():
             policy, processor = tiny_policy(seed)

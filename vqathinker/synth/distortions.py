@@ -99,9 +99,7 @@ def _lost(num_frames: int, share: float, rng: np.random.Generator) -> set[int]:
 
 
 Distortion = Callable[[np.ndarray, float, np.random.Generator], Distorted]
-DISTORTIONS: dict[str, Distortion] = {
-    d.__name__: d for d in (blur, noise, rescale, compression, stutter, frame_drop)
-}
+DISTORTIONS: dict[str, Distortion] = {d.__name__: d for d in (blur, noise, rescale, compression, stutter, frame_drop)}
 """Kinds in the training, validation and test splits."""
 OOD_DISTORTIONS: dict[str, Distortion] = {d.__name__: d for d in (exposure, banding, ghosting)}
 """Kinds that only the out-of-distribution sets hold."""

@@ -8,11 +8,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from vqathinker.policy import MotionConfig, VQAThinkerConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.policy.prompts import STYLES, video_prompt
+from vqathinker.policy.prompts import QUESTION, STYLES, video_prompt
 from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS
 from vqathinker.training.traces import trace
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
+TINY_QUESTION = "How good is the quality of this video, from 1 (very poor) to 5 (excellent), with two decimal places?"
+"""Shorter than the published question: half of the tiny policy's compute would go into reading it."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}"
@@ -29,7 +31,9 @@ def tiny_tokenizer(vocab_size: int = 640) -> PreTrainedTokenizerFast:
     """
     rng = np.random.default_rng(0)
     kinds = [None, *DISTORTIONS, *OOD_DISTORTIONS]
-    corpus = [video_prompt([""] * 12, "m", style) for style in STYLES]
+    corpus = [
+        video_prompt([""] * 12, "m", style, question) for style in STYLES for question in (QUESTION, TINY_QUESTION)
+    ]
     for mos in np.linspace(1, 5, 60):
         corpus += [trace(mos, rng, kind, None if kind is None else float((5 - mos) / 4)) for kind in kinds]
     tokenizer = Tokenizer(models.BPE())
@@ -99,9 +103,7 @@ def tiny_policy(
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         },
-        motion_config=MotionConfig(
-            model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=96
-        ),
+        motion_config=MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=96),
         motion_tokens=motion_tokens,
         motion_run_length=motion_run_length,
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
@@ -112,4 +114,4 @@ def tiny_policy(
     policy = VQAThinkerForConditionalGeneration(config)
     policy.generation_config.eos_token_id = tokenizer.eos_token_id
     policy.generation_config.pad_token_id = tokenizer.pad_token_id
-    return policy, VQAThinkerProcessor.for_config(tokenizer, config, fit="center_crop")
+    return policy, VQAThinkerProcessor.for_config(tokenizer, config, fit="center_crop", question=TINY_QUESTION)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from perturb import MODES
 from trl import GRPOConfig
+
+from perturb import MODES
 
 
 @dataclass

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-
 from trl.trainer.utils import split_tensor_dict
 
 

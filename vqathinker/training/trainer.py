@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import perturb
 import torch
 from accelerate.utils import gather_object
-from rewards import Rubric, preset
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
+import perturb
+from rewards import Rubric, preset
 from vqathinker.data import ClipLoader
 from vqathinker.evaluation.metrics import plcc, srcc
 from vqathinker.policy import ClipFeatures, ClipInput, MotionCache, VQAThinkerProcessor

@@ -1,0 +1,50 @@
+# Two commands set everything up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# What the embedded default needs beside the library; on a GPU machine: make install EXTRAS=dev,deepspeed,vllm
+EXTRAS ?= dev
+MODEL ?= runs/demo/grpo
+DATA_ROOT ?= runs/demo/data
+STAMP = $(VENV)/.installed-$(EXTRAS)
+
+.PHONY: install demo test lint format train-lsvq eval-ood bench clean
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+demo: install
+	$(BIN)/python recipes/demo.py
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --config setup.cfg
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train-lsvq: install
+	$(BIN)/accelerate launch --config_file recipes/accelerate/zero2.yaml recipes/grpo_lsvq.py \
+		--config recipes/configs/lsvq_8gpu.yaml
+
+runs/demo/grpo/config.json:
+	$(MAKE) demo
+
+# Without MODEL and DATA_ROOT: the embedded default, trained first where it has not been.
+eval-ood: install $(if $(filter runs/demo/grpo,$(MODEL)),runs/demo/grpo/config.json)
+	$(BIN)/python recipes/eval_ood.py --model $(MODEL) --data $(DATA_ROOT)
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

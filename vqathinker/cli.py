@@ -1,0 +1,170 @@
+"""The `vqathinker` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import runpy
+import sys
+from importlib import resources
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        argv: Arguments, default `sys.argv[1:]`.
+
+    Returns:
+        Exit code: 0, or 2 when the input is wrong, with one line that says what.
+    """
+    parser = argparse.ArgumentParser(prog="vqathinker", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_train(commands)
+    _add_init(commands)
+    _add_synth(commands)
+    _add_inspect(commands)
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.command != "train":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    try:
+        options.run(options)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"vqathinker {options.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "train", help="run a recipe; for several processes use `accelerate launch recipes/RECIPE.py`", add_help=False
+    )
+    parser.add_argument("recipe", choices=["grpo_lsvq", "sft_lsvq"])
+    parser.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> None:
+    sys.argv = [options.recipe, *options.rest]
+    runpy.run_path(str(resources.files("vqathinker.recipes") / f"{options.recipe}.py"), run_name="__main__")
+
+
+def _add_init(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("init", help="make a policy from an InternVL3 checkpoint and SlowFast weights")
+    parser.add_argument("--internvl", required=True, help="HF-format checkpoint, e.g. OpenGVLab/InternVL3-8B-hf")
+    parser.add_argument(
+        "--slowfast", required=True, help="pytorchvideo checkpoint, e.g. SLOWFAST_8x8_R50.pyth, or 'random'"
+    )
+    parser.add_argument("--motion_tokens", type=int, default=1, help="per clip; 0 leaves the motion branch out")
+    parser.add_argument("--motion_run_length", type=int, default=1, help="1: sampled motion input; more: dense")
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument("--out", required=True, type=Path, help="folder of the new policy")
+    parser.set_defaults(run=_init)
+
+
+def _init(options: argparse.Namespace) -> None:
+    from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+
+    policy = VQAThinkerForConditionalGeneration.from_internvl(
+        options.internvl,
+        options.slowfast,
+        motion_tokens=options.motion_tokens,
+        motion_run_length=options.motion_run_length,
+        dtype=options.dtype,
+    )
+    VQAThinkerProcessor.from_internvl(options.internvl, policy.config).save_pretrained(options.out)
+    policy.save_pretrained(options.out)
+    print(f"wrote {options.out}")
+
+
+def _add_synth(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("synth", help="make a labelled set of synthetic clips")
+    parser.add_argument("--out", required=True, type=Path, help="folder to fill")
+    parser.add_argument("--source", help="folder of your own clips to cut scenes from; default procedural scenes")
+    parser.add_argument("--splits", default="train=240,val=64,test=160", help="SPLIT=CLIPS,...")
+    parser.add_argument("--ood", type=int, default=0, help="clips per set of an unseen distortion kind")
+    parser.add_argument("--frames", type=int, default=24, help="per clip")
+    parser.add_argument("--size", type=int, default=96, help="side in pixels")
+    parser.add_argument("--fps", type=float, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="clips made at a time")
+    parser.set_defaults(run=_synth)
+
+
+def _synth(options: argparse.Namespace) -> None:
+    from vqathinker.synth import SynthSpec, make_set
+
+    try:
+        splits = {name: int(count) for name, count in (part.split("=") for part in options.splits.split(","))}
+    except ValueError:
+        raise ValueError(f"--splits {options.splits!r}: write SPLIT=CLIPS,... e.g. train=240,val=64.") from None
+    spec = SynthSpec(
+        splits=splits,
+        ood=options.ood,
+        num_frames=options.frames,
+        size=options.size,
+        fps=options.fps,
+        seed=options.seed,
+        source=options.source,
+    )
+    for name, file in make_set(options.out, spec, options.workers).items():
+        print(f"{name}: {file}")
+
+
+def _add_inspect(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("inspect-rewards", help="score answers from a file; needs no GPU and no model")
+    parser.add_argument(
+        "file", type=Path, help='JSON lines: {"completion", "mos", "video_id"} and, optionally, "perturbed_completion"'
+    )
+    parser.add_argument("--preset", default="recommended", help="paper, official or recommended")
+    parser.set_defaults(run=_inspect)
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from tabulate import tabulate
+
+    import rewards
+
+    rows = _read_answers(options.file)
+    perturbed = [row.get("perturbed_completion") for row in rows]
+    ids = [row["video_id"] for row in rows]
+    table = rewards.preset(options.preset).score(
+        [row["completion"] for row in rows],
+        mos=[row["mos"] for row in rows],
+        video_id=ids,
+        perturbed_completions=perturbed if any(text is not None for text in perturbed) else None,
+    )
+    advantages = rewards.advantages(table.total, ids)
+    names = list(table.rewards)
+    lines = [
+        [ids[i], rows[i]["mos"], table.scores[i], *(table.rewards[n][i] for n in names), table.total[i], advantages[i]]
+        for i in range(len(rows))
+    ]
+    header = ["video_id", "mos", "score", *names, "total", "advantage"]
+    print(tabulate(lines, header, floatfmt=".3f", missingval="-", disable_numparse=[0]))
+    print(", ".join(f"{name} {count}" for name, count in table.counters.items()))
+    for name in rewards.zero_gradient_groups(table.total, ids):
+        print(f"warning: all answers to {name!r} earn the same total: this group has zero gradient")
+
+
+def _read_answers(file: Path) -> list[dict]:
+    rows = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file}:{number}: no JSON ({error}).") from None
+        missing = [key for key in ("completion", "mos", "video_id") if not isinstance(row, dict) or key not in row]
+        if missing:
+            raise ValueError(f'{file}:{number}: lacks {missing}; a line is {{"completion", "mos", "video_id"}}.')
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{file} holds no answers.")
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
