@@ -30,6 +30,7 @@ class GRPOArguments:
     video_root: str = field(metadata={"help": "Folder the label files' video names are relative to."})
     mos_scale: str = field(metadata={"help": "'linear:LO,HI', 'div20' or 'identity'."})
     preset: str = field(default="recommended", metadata={"help": "Rewards: 'paper', 'official' or 'recommended'."})
+    freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
     val_labels: str | None = field(default=None, metadata={"help": "Held-out label file for validation."})
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     processor = AutoProcessor.from_pretrained(data.model)
     init = {"attn_implementation": "sdpa"} | (args.model_init_kwargs or {})
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, **init)
+    policy.freeze(data.freeze)
 
     # Trainer: K answers per clip, rewards over the global batch
     trainer = VQAGRPOTrainer(

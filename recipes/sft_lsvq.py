@@ -28,6 +28,7 @@ class SFTArguments:
     train_labels: str = field(metadata={"help": "Label file: .jsonl, .txt or .csv."})
     video_root: str = field(metadata={"help": "Folder the label file's video names are relative to."})
     mos_scale: str = field(metadata={"help": "'linear:LO,HI', 'div20' or 'identity'."})
+    freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
@@ -49,6 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     processor = AutoProcessor.from_pretrained(data.model)
     processor.use_cache(data.frame_cache)
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model)
+    policy.freeze(data.freeze)
 
     # Train
     loader = ClipLoader(processor.load_clip, data.decode_threads, data.strict_clips, f"{args.output_dir}/skipped.jsonl")

@@ -274,6 +274,22 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         motion = self.model.project_motion(motion_features)
         return [ClipFeatures(s, m) for s, m in zip(spatial, motion, strict=True)]
 
+    def freeze(self, parts: Sequence[str]) -> None:
+        """Keep parts of the policy as they are.
+
+        Args:
+            parts: Among `"vision_tower"`, `"multi_modal_projector"`, `"motion_projector"` and `"language_model"`.
+
+        Raises:
+            ValueError: On another name.
+        """
+        known = ("vision_tower", "multi_modal_projector", "motion_projector", "language_model")
+        unknown = [part for part in parts if part not in known]
+        if unknown:
+            raise ValueError(f"freeze={unknown}: must be among {list(known)}.")
+        for part in parts:
+            getattr(self.model, part).requires_grad_(False)
+
     def blank_features(self, image_size: int) -> torch.Tensor:
         """(n, D) features of a black frame of side `image_size`."""
         black = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=self.device)
@@ -308,6 +324,15 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             kwargs["inputs_embeds"] = self.model.insert(text, input_ids, embeds.flatten(0, 1))
             input_ids = None
         return super().generate(input_ids, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers. Loading makes new, trainable parameters: the motion encoder is frozen again."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        policy = loaded[0] if isinstance(loaded, tuple) else loaded
+        if policy.config.motion_tokens:
+            policy.model.motion_encoder.requires_grad_(False)
+        return loaded
 
     @classmethod
     def from_internvl(

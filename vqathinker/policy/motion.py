@@ -73,6 +73,10 @@ class MotionEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, frames: torch.Tensor, tokens: int) -> torch.Tensor:
+        """`features` without gradients, which is all that a policy needs of a frozen encoder."""
+        return self.features(frames, tokens)
+
+    def features(self, frames: torch.Tensor, tokens: int) -> torch.Tensor:
         """Motion features.
 
         Args:
@@ -109,8 +113,8 @@ class MotionEncoder(nn.Module):
         shapes = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
         if missing or unknown or shapes:
             raise ValueError(
-                f"{str(path)!r} does not fit {self.config.model_depth=}, {self.config.stem_dim_outs=}: missing "
-                f"{missing[:3]}, unknown {unknown[:3]}, other shape {shapes[:3]}. Set motion_config to the checkpoint's."
+                f"{str(path)!r} does not fit {self.config.model_depth=}, {self.config.stem_dim_outs=}; missing "
+                f"{missing[:3]}, unknown {unknown[:3]}, other shape {shapes[:3]}. Set motion_config to match the file."
             )
         self.load_state_dict(state)
 

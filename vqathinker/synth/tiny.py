@@ -103,7 +103,7 @@ def tiny_policy(
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         },
-        motion_config=MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=96),
+        motion_config=MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=64),
         motion_tokens=motion_tokens,
         motion_run_length=motion_run_length,
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),

@@ -34,9 +34,11 @@ class ValidationCallback(TrainerCallback):
         self.history: list[dict[str, float]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Score the untrained policy, the curve's first point."""
         self._validate(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Score every N steps."""
         if state.global_step % self.every == 0:
             self._validate(state.global_step)
 

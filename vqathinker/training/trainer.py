@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class VQAGRPOTrainer(GRPOTrainer):
     (mean answer per clip against MOS, this batch), `vqa/skipped_clips` (unreadable so far in this batch).
     """
 
-    _tag_names = ["trl", "grpo", "vqathinker"]
+    _tag_names: ClassVar[list[str]] = ["trl", "grpo", "vqathinker"]
 
     def __init__(
         self,
@@ -93,8 +93,8 @@ class VQAGRPOTrainer(GRPOTrainer):
             )
         if args.beta and not isinstance(model, str) and not model.config._name_or_path:
             raise ValueError(
-                f"beta={args.beta} needs a reference model, which is loaded from the policy's path, but this policy was "
-                "built in memory. Save it and pass from_pretrained(...) or its path, or set beta=0."
+                f"beta={args.beta} needs a reference model, which is loaded from the policy's path, but this policy "
+                "was built in memory. Save it and pass from_pretrained(...) or its path, or set beta=0."
             )
 
     # ------------------------------------------------------------------ rollouts

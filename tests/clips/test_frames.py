@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqathinker.clips import FrameCache, fit_frames, run_indices, uniform_indices
+
+
+@given(st.integers(1, 2000), st.integers(1, 40))
+def test_uniform_indices_follow_the_published_rule(num_frames, count):
+    segment = (num_frames - 1) / count
+    expected = [int(segment / 2 + np.round(segment * i)) for i in range(count)]
+    indices = uniform_indices(num_frames, count)
+    assert indices.tolist() == expected
+    assert (np.diff(indices) >= 0).all() and indices[0] >= 0 and indices[-1] < num_frames
+
+
+def test_known_indices():
+    assert uniform_indices(300, 6).tolist() == [24, 74, 124, 174, 223, 273]
+    assert uniform_indices(1, 6).tolist() == [0] * 6
+    with pytest.raises(ValueError, match="num_frames=0"):
+        uniform_indices(0, 6)
+
+
+@given(st.integers(1, 100), st.integers(1, 12), st.integers(1, 9))
+def test_runs_are_neighbouring_frames_around_their_key_frame(num_frames, count, length):
+    keys = uniform_indices(num_frames, count)
+    runs = run_indices(keys, num_frames, length)
+    assert runs.shape == (count, length) and runs.min() >= 0 and runs.max() < num_frames
+    assert all(key in run for key, run in zip(keys, runs, strict=True))
+    if num_frames >= length:
+        assert (np.diff(runs, axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 96, 96, 3), (2, 144, 81, 3), (1, 30, 200, 3), (2, 64, 64, 3)])
+@pytest.mark.parametrize("fit", ["stretch", "center_crop"])
+def test_frames_of_any_shape_become_squares(shape, fit):
+    frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    assert fit_frames(frames, 64, fit).shape == (shape[0], 3, 64, 64)
+
+
+def test_a_crop_keeps_pixels_as_they_are(frames):
+    assert np.array_equal(fit_frames(frames, 64, "center_crop"), frames[:, 16:80, 16:80].transpose(0, 3, 1, 2))
+
+
+def test_bad_frames_are_refused(frames):
+    with pytest.raises(ValueError, match="uint8"):
+        fit_frames(frames.astype(float), 64)
+    with pytest.raises(ValueError, match="'zoom'"):
+        fit_frames(frames, 64, "zoom")
+
+
+def test_cache_is_lossless_and_renewed(tmp_path, frames):
+    video, calls = tmp_path / "clip.mp4", []
+    video.write_bytes(b"1")
+    cache = FrameCache(tmp_path / "cache")
+
+    def make():
+        calls.append(1)
+        return {"frames": frames}
+
+    for _ in range(2):
+        assert np.array_equal(cache.get(video, "a", make)["frames"], frames)
+    assert len(calls) == 1
+    cache.get(video, "b", make)
+    video.write_bytes(b"22")
+    cache.get(video, "a", make)
+    assert len(calls) == 3
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(b"torn")
+    assert np.array_equal(cache.get(video, "a", make)["frames"], frames)
+    assert not list((tmp_path / "cache").glob("*.tmp"))

@@ -1,0 +1,68 @@
+"""Shared fixtures: a small synthetic set and a tiny policy, made once per run."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPO = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def clip_set(tmp_path_factory):
+    """Folder with train.csv (16 clips), val.csv (4) and their videos."""
+    from vqathinker.synth import SynthSpec, make_set
+
+    folder = tmp_path_factory.mktemp("clips")
+    make_set(folder, SynthSpec(splits={"train": 16, "val": 4}), progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train_rows(clip_set):
+    from vqathinker.data import read_labels
+
+    return read_labels(clip_set / "train.csv", clip_set, "identity")
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """Folder of a tiny policy with random weights, and its processor."""
+    from vqathinker.synth import tiny_policy
+
+    folder = tmp_path_factory.mktemp("base")
+    policy, processor = tiny_policy(seed=0)
+    policy.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def policy(base):
+    from vqathinker.policy import VQAThinkerForConditionalGeneration
+
+    return VQAThinkerForConditionalGeneration.from_pretrained(base).eval()
+
+
+@pytest.fixture
+def processor(base):
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(base)
+
+
+@pytest.fixture
+def frames():
+    """24 random frames that differ from one another, (24, 96, 96, 3) uint8."""
+    return np.random.default_rng(0).integers(0, 256, (24, 96, 96, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def repo():
+    return REPO

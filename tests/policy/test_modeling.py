@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+import perturb
+from perturb import FrameMap
+from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.scoring import QualityScorer
+from vqathinker.synth import tiny_policy
+
+
+@pytest.fixture
+def batch(processor, frames):
+    return processor([frames, frames[::-1].copy()])
+
+
+def test_auto_classes_and_identical_score_after_saving(policy, processor, clip_set, tmp_path):
+    policy.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    assert type(again) is VQAThinkerForConditionalGeneration
+    reloaded = AutoProcessor.from_pretrained(tmp_path)
+    assert reloaded.to_dict() == processor.to_dict() and reloaded.prompt_ids() == processor.prompt_ids()
+    for name, tensor in policy.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    video = clip_set / "videos" / "val" / "00000.mp4"
+    scores = [QualityScorer(p, q, max_new_tokens=16).score(video) for p, q in ((policy, processor), (again, reloaded))]
+    assert scores[0].answer == scores[1].answer and len(scores[0].answer) > 0
+
+
+@pytest.mark.parametrize("mode", list(perturb.MODES))
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_a_map_on_frames_and_on_features_is_the_same_model_input(policy, processor, frames, mode, variant):
+    clip = processor.from_array(frames)
+    frame_map = perturb.draw(6, np.random.default_rng(1), [mode], variant)
+    runs = frame_map.apply(clip.motion_frames)
+    with torch.no_grad():
+        [direct] = policy.encode([frame_map.apply(clip.frames)], motion_frames=[runs])
+        [original] = policy.encode([clip.frames], motion_frames=[clip.motion_frames])
+        motion = policy.model.project_motion(policy.motion_features_of([runs]))[0]
+        mapped = original.perturbed(frame_map, policy.blank_features(processor.image_size), motion)
+    assert not frame_map.is_identity and mapped.num_frames == len(frame_map.source)
+    torch.testing.assert_close(mapped.tokens, direct.tokens, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_reach_everything_but_slowfast(policy, batch):
+    policy.train()
+    output = policy(**batch, labels=batch["input_ids"])
+    output.loss.backward()
+    for name, parameter in policy.named_parameters():
+        if "motion_encoder" in name:
+            assert not parameter.requires_grad and parameter.grad is None
+        elif "mask_token" not in name:
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+    assert not any(module.training for module in policy.model.motion_encoder.modules())
+
+
+def test_gradient_checkpointing_changes_nothing(policy, batch):
+    def gradients():
+        policy.zero_grad()
+        policy(**batch, labels=batch["input_ids"]).loss.backward()
+        return policy.model.vision_tower.embeddings.patch_embeddings.projection.weight.grad.clone()
+
+    policy.train()
+    plain = gradients()
+    policy.gradient_checkpointing_enable()
+    torch.testing.assert_close(gradients(), plain)
+
+
+def test_answers_to_one_clip_share_its_encoding(policy, batch):
+    rows = {k: v[[0, 0, 1]] for k, v in batch.items()}
+    calls = []
+    policy.model.vision_tower.register_forward_hook(lambda *a: calls.append(len(a[1][0]) if a[1] else 0))
+    with torch.no_grad():
+        repeated = policy(**rows).logits
+        shared = policy(
+            input_ids=rows["input_ids"],
+            attention_mask=rows["attention_mask"],
+            frames=batch["frames"],
+            motion_frames=batch["motion_frames"],
+            clip_index=torch.tensor([0, 0, 1]),
+        ).logits
+    torch.testing.assert_close(shared, repeated)
+
+
+def test_encoded_features_replace_pixels(policy, processor, batch):
+    with torch.no_grad():
+        pixels = policy(**batch, logits_to_keep=1).logits
+        features = policy.encode(list(batch["frames"]), motion_frames=list(batch["motion_frames"]))
+        embeds = torch.stack([policy.prompt_embeds(torch.tensor(processor.prompt_ids()), f) for f in features])
+        from_embeds = policy(inputs_embeds=embeds, attention_mask=batch["attention_mask"], logits_to_keep=1).logits
+        tokens = torch.stack([f.tokens for f in features])
+        visual = policy(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], visual_embeds=tokens, logits_to_keep=1
+        ).logits
+    torch.testing.assert_close(from_embeds, pixels)
+    torch.testing.assert_close(visual, pixels)
+    options = {"max_new_tokens": 5, "do_sample": False}
+    one = policy.generate(**batch, **options)
+    two = policy.generate(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], visual_embeds=tokens, **options
+    )
+    assert one.tolist() == two.tolist() and one.shape == (2, 5)
+
+
+def test_larger_frames_interpolate_the_position_embedding(policy, frames):
+    _, processor = tiny_policy()
+    processor.image_size = 96
+    batch = processor([frames])
+    assert processor.tokens_per_frame == 9 and batch["input_ids"].shape[1] == 6 * 5 + len(tiny_policy()[1].prompt_ids())
+    with torch.no_grad():
+        assert torch.isfinite(policy(**batch).logits).all()
+
+
+def test_without_motion_tokens_there_is_no_motion_branch(frames):
+    policy, processor = tiny_policy(motion_tokens=0)
+    assert not hasattr(policy.model, "motion_encoder")
+    batch = processor([frames])
+    assert "Motion" not in processor.tokenizer.decode(processor.prompt_ids())
+    with torch.no_grad():
+        assert torch.isfinite(policy(**batch).logits).all()
+
+
+@pytest.mark.parametrize("motion_tokens", [1, 3])
+def test_sampled_motion_input_and_any_number_of_tokens(frames, motion_tokens):
+    policy, processor = tiny_policy(motion_tokens=motion_tokens, motion_run_length=1)
+    assert policy.config.motion_input == "sampled"
+    clip = processor.from_array(frames)
+    assert clip.motion_frames.shape == (6, 1, 3, 96, 96)
+    with torch.no_grad():
+        [features] = policy.encode([clip.frames], motion_frames=[clip.motion_frames])
+    assert features.motion.shape == (motion_tokens, 128)
+
+
+def test_prompt_and_clip_that_disagree_are_refused(policy, batch):
+    with pytest.raises(ValueError, match="60 placeholders but the clips give 50"):
+        policy(input_ids=batch["input_ids"], frames=batch["frames"], motion_features=torch.zeros(2, 1, 640))
+    with pytest.raises(ValueError, match="motion_frames or motion_features"):
+        policy(input_ids=batch["input_ids"], frames=batch["frames"])
+
+
+def test_a_blank_position_shows_a_black_frame(policy, processor, frames):
+    clip = processor.from_array(frames)
+    frame_map = FrameMap("drop", 6, (0, -1, 2, 3, 4, 5))
+    black = clip.frames.clone()
+    black[1] = 0
+    assert torch.equal(frame_map.apply(clip.frames), black)

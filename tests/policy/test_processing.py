@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import torch
+
+from vqathinker.clips import ClipError
+from vqathinker.policy import VQAThinkerProcessor
+from vqathinker.policy.prompts import QUESTION, video_prompt
+from vqathinker.synth import tiny_tokenizer
+
+
+def test_training_prompt_is_the_published_one():
+    text = video_prompt(["<image>"] * 6, "<image>")
+    assert text == (
+        "Now you will receive a video:\nFrame1:<image>\nFrame2:<image>\nFrame3:<image>\nFrame4:<image>\n"
+        "Frame5:<image>\nFrame6:<image>\nMotion Feature:<image>\n"
+        + QUESTION
+        + " First output the thinking process in <think> </think> "
+        "tags and then output the final answer in <answer> </answer> tags."
+    )
+
+
+def test_test_prompt_has_no_line_breaks():
+    text = video_prompt(["<image>"] * 12, "<image>", style="test")
+    assert "\n" not in text and text.startswith("Now you will receive a video:Frame1: <image>Frame2: <image>")
+    assert "Frame12: <image>Motion Feature: <image>You are doing" in text and "quality.First output" in text
+
+
+@pytest.mark.parametrize(("size", "count"), [(448, 256), (560, 400)])
+def test_placeholders_of_internvl3(size, count):
+    processor = VQAThinkerProcessor(tiny_tokenizer(), image_size=size)
+    ids = processor.prompt_ids()
+    image = processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
+    assert processor.tokens_per_frame == count
+    assert ids.count(image) == 6 * count + 1
+    assert processor.prompt_ids(4).count(image) == 4 * count + 1
+    text = processor.tokenizer.decode(ids)
+    assert text.startswith("<|im_start|>user\nNow you") and text.endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert QUESTION in text
+
+
+def test_a_file_and_its_frames_in_memory_are_the_same_input(processor, clip_set):
+    from vqathinker.clips import open_clip
+
+    path = clip_set / "videos" / "train" / "00000.mp4"
+    clip = open_clip(path)
+    one, two = processor.load_clip(path), processor.from_array(clip.frames(range(clip.num_frames)))
+    assert torch.equal(one.frames, two.frames) and torch.equal(one.motion_frames, two.motion_frames)
+    assert one.frames.shape == (6, 3, 64, 64) and one.motion_frames.shape == (6, 4, 3, 96, 96)
+
+
+def test_key_frames_are_the_uniform_ones_and_runs_surround_them(processor):
+    frames = np.zeros((24, 96, 96, 3), np.uint8)
+    frames[:] = np.arange(24, dtype=np.uint8)[:, None, None, None] * 10
+    clip = processor.from_array(frames)
+    assert (clip.frames[:, 0, 0, 0] // 10).tolist() == [1, 5, 9, 13, 16, 20]
+    assert (clip.motion_frames[0, :, 0, 0, 0] // 10).tolist() == [0, 1, 2, 3]
+
+
+def test_cached_frames_are_the_decoded_ones(processor, clip_set, tmp_path):
+    path = clip_set / "videos" / "train" / "00001.mp4"
+    plain = processor.load_clip(path)
+    processor.use_cache(tmp_path)
+    for _ in range(2):
+        cached = processor.load_clip(path)
+        assert torch.equal(plain.frames, cached.frames) and torch.equal(plain.motion_frames, cached.motion_frames)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_bad_settings_and_files_are_refused(processor, tmp_path):
+    with pytest.raises(ValueError, match=r"image_size=450: must be a multiple of .* 28"):
+        VQAThinkerProcessor(tiny_tokenizer(), image_size=450)
+    with pytest.raises(ValueError, match="'eval'"):
+        VQAThinkerProcessor(tiny_tokenizer(), prompt_style="eval")
+    with pytest.raises(ClipError, match="no such file"):
+        processor([tmp_path / "no.mp4"])

@@ -1,0 +1,80 @@
+"""`import rewards` alone, and each reward unchanged in stock TRL."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def test_import_is_light(repo):
+    code = "import sys, rewards, perturb; print(sorted({'torch', 'trl', 'transformers'} & set(sys.modules)))"
+    command = [sys.executable, "-c", code]
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert done.stdout.strip() == "[]"
+    assert min(seconds) < 0.5
+
+
+@pytest.fixture(scope="module")
+def text_policy(tmp_path_factory):
+    """A tiny text-only Qwen2 and a tokenizer, for stock TRL."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from vqathinker.synth import tiny_tokenizer
+
+    folder = tmp_path_factory.mktemp("qwen")
+    tokenizer = tiny_tokenizer()
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_each_reward_works_in_stock_trl(text_policy, tmp_path):
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    import rewards
+
+    regression, ranking = rewards.Regression(), rewards.Ranking()
+    functions = [
+        rewards.Format(),
+        regression,
+        ranking,
+        rewards.Temporal(regression, ranking),
+        rewards.Threshold(),
+        rewards.Linear(),
+        rewards.Length(),
+    ]
+    dataset = Dataset.from_dict({"prompt": ["rate a", "rate b"], "mos": [4.0, 2.0], "video_id": ["a", "b"]})
+    args = GRPOConfig(
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=4,
+        num_generations=2,
+        max_completion_length=8,
+        max_steps=1,
+        logging_steps=1,
+        bf16=False,
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+    )
+    trainer = GRPOTrainer(str(text_policy), reward_funcs=functions, args=args, train_dataset=dataset)
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert {f"rewards/{f.__name__}/mean" for f in functions} <= logged.keys()
+    assert logged["rewards/format/mean"] == 0.0  # random weights: nothing parses, so the rest is unscorable
+    assert logged["rewards/regression/mean"] is None

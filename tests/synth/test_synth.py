@@ -1,0 +1,91 @@
+import csv
+
+import numpy as np
+import pytest
+
+from vqathinker.clips import ClipError, open_clip
+from vqathinker.data import read_labels
+from vqathinker.synth import DISTORTIONS, OOD_DISTORTIONS, SynthSpec, distort, make_set, pseudo_mos, render_scene
+from vqathinker.synth.build import is_made
+
+SPEC = SynthSpec(splits={"train": 10, "val": 4}, ood=2, num_frames=8, seed=3)
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_one_spec_gives_the_same_files_whatever_the_workers(tmp_path):
+    make_set(tmp_path / "a", SPEC, workers=1, progress=False)
+    make_set(tmp_path / "b", SPEC, workers=3, progress=False)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert is_made(tmp_path / "a", SPEC) and not is_made(tmp_path / "a", SynthSpec(seed=4))
+
+
+def test_labels_are_readable_and_scenes_disjoint(tmp_path):
+    files = make_set(tmp_path, SPEC, progress=False)
+    assert set(files) == {"train", "val", *(f"ood_{kind}" for kind in OOD_DISTORTIONS)}
+    scenes = {}
+    for name, file in files.items():
+        rows = read_labels(file, tmp_path, "identity")
+        assert len(rows) == SPEC.sets[name][0]
+        scenes[name] = {row.extra["scene"] for row in rows}
+        kinds = {row.extra["kind"] for row in rows}
+        assert kinds <= set(SPEC.sets[name][1])
+        for row in rows:
+            assert open_clip(row.video).num_frames == 8
+            assert abs(row.mos - np.clip(5 - 4 * float(row.extra["severity"]), 1, 5)) < 0.6
+    assert not scenes["train"] & scenes["val"]
+    assert not set(DISTORTIONS) & set(OOD_DISTORTIONS)
+
+
+@pytest.mark.parametrize("kind", [*DISTORTIONS, *OOD_DISTORTIONS])
+def test_more_severe_is_farther_from_the_original(kind, tmp_path):
+    from vqathinker.synth.encode import write_video
+
+    frames = render_scene(np.random.default_rng(5))
+    errors = []
+    for severity in (0.1, 0.5, 0.9):
+        out = distort(frames, kind, severity, np.random.default_rng(6))
+        write_video(tmp_path / "x.mp4", out.frames, crf=out.crf)
+        decoded = open_clip(tmp_path / "x.mp4").frames(range(len(frames)))
+        errors.append(float(((decoded.astype(float) - frames) ** 2).mean()))
+    assert errors == sorted(errors) and errors[2] > 1.2 * errors[0]
+
+
+def test_scenes_move_and_differ():
+    one, two = (render_scene(np.random.default_rng(seed)).astype(float) for seed in (1, 2))
+    assert np.array_equal(one, render_scene(np.random.default_rng(1)))
+    assert abs(one - two).mean() > 10 and abs(np.diff(one, axis=0)).mean() > 1
+    assert one.shape == (24, 96, 96, 3)
+
+
+def test_pseudo_mos_covers_the_scale():
+    rng = np.random.default_rng(0)
+    values = [pseudo_mos(s, rng) for s in np.linspace(0, 1, 200)]
+    assert min(values) == 1 and max(values) == 5 and np.corrcoef(values, np.linspace(0, 1, 200))[0, 1] < -0.99
+    with pytest.raises(ValueError, match="'warp'"):
+        distort(np.zeros((2, 8, 8, 3), np.uint8), "warp", 0.5, rng)
+
+
+def test_the_users_own_clips_are_shared_out_by_file(tmp_path, clip_set):
+    for index in range(3):
+        source = clip_set / "videos" / "train" / f"{index:05d}.mp4"
+        (tmp_path / "own").mkdir(exist_ok=True)
+        (tmp_path / "own" / f"{index}.mp4").write_bytes(source.read_bytes())
+    spec = SynthSpec(splits={"train": 6, "val": 2}, num_frames=8, size=64, source=str(tmp_path / "own"))
+    files = make_set(tmp_path / "out", spec, progress=False)
+    stems = {}
+    for name, file in files.items():
+        with file.open() as handle:
+            stems[name] = {row["scene"].split("_")[0] for row in csv.DictReader(handle)}
+    assert stems["train"] <= {"0", "1"} and stems["val"] == {"2"}
+    assert open_clip(tmp_path / "out" / "videos" / "val" / "00000.mp4").frames([0]).shape == (1, 64, 64, 3)
+    with pytest.raises(ClipError, match="3 video files for the 4 splits"):
+        make_set(tmp_path / "x", SynthSpec(splits=dict.fromkeys("abcd", 1), source=str(tmp_path / "own")))
+
+
+@pytest.mark.parametrize("bad", [{"splits": {}}, {"size": 33}, {"num_frames": 1}, {"ood": -1}, {"fps": 0}])
+def test_bad_specs_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        SynthSpec(**bad)

@@ -1,0 +1,249 @@
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoProcessor
+
+import rewards
+from vqathinker.clips import ClipError
+from vqathinker.data import LabelRow, clip_dataset
+from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.synth import tiny_policy
+from vqathinker.training import ValidationCallback, VQAGRPOTrainer
+from vqathinker.training.trainer import score_global_batch
+
+GOOD = "<think>a</think><answer>{:.2f}</answer>"
+
+
+class Spread:
+    """A reward with a gradient at random weights: the share of distinct characters."""
+
+    __name__ = "spread"
+    needs_perturbed = True
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, completions, mos, *, video_id, perturbed_completions=None, **columns):
+        self.seen.append((list(completions), list(video_id), perturbed_completions, columns))
+        return [len(set(text)) / 20 for text in completions]
+
+
+@pytest.fixture
+def make_trainer(base, train_rows, config):
+    def make(rubric=None, rows=train_rows, **changes):
+        policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
+        processor = AutoProcessor.from_pretrained(base)
+        return VQAGRPOTrainer(
+            policy, rubric or [Spread()], config(**changes), clip_dataset(rows, "How good?"), processor
+        )
+
+    return make
+
+
+def losses(trainer):
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_one_seed_gives_one_run_and_slowfast_stays(make_trainer):
+    trainer = make_trainer()
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    first = losses(trainer)
+    assert first == losses(make_trainer()) and len(first) == 2
+    assert first != losses(make_trainer(seed=1))
+    changed = {k for k, v in trainer.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert not any("motion_encoder" in name for name in changed)
+    for part in ("vision_tower", "multi_modal_projector", "motion_projector", "language_model"):
+        assert any(part in name for name in changed), part
+    trained = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert not trained & {id(p) for p in trainer.model.model.motion_encoder.parameters()}
+
+
+def test_metrics_and_completions_are_logged(make_trainer):
+    trainer = make_trainer("recommended", log_completions=True)
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    for name in ("format", "regression", "rank", "temporal"):
+        assert f"rewards/{name}/mean" in entry and f"rewards/{name}/std" in entry
+    assert {"reward", "reward_std", "frac_reward_zero_std", "kl", "entropy", "completions/mean_length"} <= entry.keys()
+    assert entry["vqa/parse_rate"] == 0 and entry["vqa/skipped_clips"] == 0
+    files = list(Path(trainer.args.output_dir, "completions").glob("*.parquet"))
+    assert len(files) == 2 and {"completion", "advantage", "rank"} <= set(pd.read_parquet(files[0]).columns)
+
+
+def test_each_clip_is_decoded_and_encoded_once_for_all_its_answers(make_trainer):
+    trainer = make_trainer(max_steps=1)
+    reads, towers, motions = [], [], []
+    load = trainer.loader.read
+    trainer.loader.read = lambda video: reads.append(video) or load(video)
+    model = trainer.model.model
+    model.vision_tower.register_forward_hook(lambda m, a, k, o: towers.append(len(k["pixel_values"])), with_kwargs=True)
+    model.motion_encoder.register_forward_hook(lambda m, a, o: motions.append(len(a[0])))
+    trainer.train()
+    # 4 clips x 6 frames for the rollouts (and one blank frame where a map has blanks), 2 x 2 clips in the loss.
+    assert [n for n in towers if n > 1] == [24, 12, 12]
+    assert len(set(reads)) == len(reads) and 4 <= len(reads) <= 8  # 4 in use, up to 4 read ahead
+    assert sum(motions) == 8  # 4 originals, 4 perturbed copies
+
+
+def test_perturbed_copies_are_answered_and_never_the_original_again(make_trainer):
+    reward = Spread()
+    trainer = make_trainer([reward], max_steps=1)
+    maps = []
+    draw = trainer._frame_map
+    trainer._frame_map = lambda row: maps.append(draw(row)) or maps[-1]
+    trainer.train()
+    texts, ids, perturbed, columns = reward.seen[0]
+    assert len(texts) == len(perturbed) == 8 and len(set(ids)) == 4
+    assert all(isinstance(text, str) for text in perturbed)
+    assert len(maps) == 4 and not any(frame_map.is_identity for frame_map in maps)
+    assert len(columns["kind"]) == 8
+
+
+def test_no_copy_is_made_when_no_reward_asks_for_one(make_trainer):
+    trainer = make_trainer([rewards.Format(), rewards.Regression()], max_steps=1)
+    assert not trainer.needs_perturbed
+    trainer.train()
+    assert trainer._perturbed == [None] * 8
+
+
+def test_loss_equals_trls_on_repeated_clips(make_trainer):
+    """The grouped forward gives the log-probabilities of encoding the clip again for each answer."""
+    trainer = make_trainer(max_steps=1)
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    inputs = trainer._prepare_inputs(batch)
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+    keep = inputs["completion_ids"].shape[1]
+    clips = trainer._clips = inputs["clips"]
+    with torch.no_grad():
+        grouped, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, keep)
+        chunked, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, keep, batch_size=2)
+        logits = trainer.model(
+            input_ids=ids,
+            attention_mask=mask,
+            frames=clips.frames.repeat_interleave(2, 0),
+            motion_features=clips.motion_features.repeat_interleave(2, 0),
+        ).logits[:, -keep - 1 : -1]
+    expected = (logits / trainer.temperature).log_softmax(-1).gather(-1, ids[:, -keep:, None])[..., 0]
+    real = inputs["completion_mask"].bool()
+    torch.testing.assert_close(grouped[real], expected[real], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(chunked, grouped, atol=1e-4, rtol=1e-4)
+
+
+def test_an_unreadable_clip_is_skipped_counted_and_teaches_nothing(make_trainer, train_rows, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"not a video")
+    rows = [LabelRow(str(bad), "bad.mp4", 3.0, train_rows[0].extra), *train_rows[:3]]
+    reward = Spread()
+    trainer = make_trainer([reward], rows=rows, max_steps=1)
+    trainer.train()
+    assert trainer.state.log_history[0]["vqa/skipped_clips"] == 1
+    skipped = (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()
+    assert [json.loads(line)["video"] for line in skipped] == [str(bad)]
+    _, ids, *_ = reward.seen[0]
+    assert "bad.mp4" not in ids and len(ids) == 6
+    buffered = trainer._buffered_inputs
+    place = [row for chunk in buffered for row in (chunk["completion_mask"] * chunk["tool_mask"]).any(1).tolist()]
+    assert place.count(False) == 2  # both answers to the bad clip are masked out of the loss
+    advantages = torch.cat([chunk["advantages"] for chunk in buffered])
+    assert (advantages[[i for i, ok in enumerate(place) if not ok]] == 0).all()
+
+
+def test_strict_stops_at_an_unreadable_clip(make_trainer, train_rows, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"not a video")
+    rows = [LabelRow(str(bad), "bad.mp4", 3.0, train_rows[0].extra), *train_rows[:3]]
+    with pytest.raises(ClipError, match=r"bad\.mp4"):
+        make_trainer(rows=rows, strict_clips=True).train()
+
+
+def test_checkpoint_can_be_loaded_and_scored(make_trainer, tmp_path, clip_set):
+    from vqathinker import QualityScorer
+
+    trainer = make_trainer(max_steps=1, save_strategy="steps", save_steps=1)
+    trainer.train()
+    scorer = QualityScorer.from_pretrained(tmp_path / "run" / "checkpoint-1", device="cpu", max_new_tokens=8)
+    result = scorer.score(clip_set / "videos" / "val" / "00000.mp4")
+    assert result.status == "no_answer" and result.score != result.score
+
+
+def test_validation_scores_held_out_clips_every_n_steps(make_trainer, train_rows):
+    trainer = make_trainer(max_steps=2)
+    callback = ValidationCallback(trainer, train_rows[:4], every=1, max_new_tokens=8)
+    trainer.add_callback(callback)
+    trainer.train()
+    assert [entry["step"] for entry in callback.history] == [0, 1, 2]
+    assert trainer.state.log_history[0]["val/parse_rate"] == 0
+    with pytest.raises(ValueError, match="every=0"):
+        ValidationCallback(trainer, train_rows, 0, 8)
+
+
+def global_rows(scores, copies, readable=None):
+    ids = [f"v{i // 2}" for i in range(len(scores))]
+    return [
+        {
+            "prompt": "",
+            "video_id": name,
+            "mos": 1.0 + int(name[1:]),
+            "completion": GOOD.format(score),
+            "perturbed": GOOD.format(copy),
+            "readable": readable is None or name not in readable,
+        }
+        for name, score, copy in zip(ids, scores, copies, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("preset", list(rewards.PRESETS))
+def test_rewards_of_the_global_batch_are_the_rubrics(preset):
+    rows = global_rows([1.2, 1.1, 2.2, 1.4, 3.1, 3.3], [1.0, 1.0, 2.0, 2.1, 2.0, 2.2])
+    scored = score_global_batch(rewards.preset(preset), rows)
+    table = rewards.preset(preset).score(
+        [row["completion"] for row in rows],
+        mos=[row["mos"] for row in rows],
+        video_id=[row["video_id"] for row in rows],
+        perturbed_completions=[row["perturbed"] for row in rows],
+    )
+    for column, name in enumerate(table.rewards):
+        assert scored.rewards[:, column].tolist() == pytest.approx(table.rewards[name])
+    assert scored.metrics["parse_rate"] == 1 and scored.metrics["srcc"] == 1
+
+
+def test_unreadable_clips_do_not_enter_the_rewards_of_the_others():
+    all_rows = global_rows([1.2, 1.1, 2.2, 1.4, 3.1, 3.3], [1.0] * 6, readable={"v1"})
+    scored = score_global_batch(rewards.preset("recommended"), all_rows)
+    without = score_global_batch(rewards.preset("recommended"), [r for r in all_rows if r["readable"]])
+    assert scored.rewards[2:4].isnan().all() and scored.metrics["skipped_clips"] == 1
+    torch.testing.assert_close(scored.rewards[[0, 1, 4, 5]], without.rewards)
+    alone = score_global_batch(rewards.preset("recommended"), global_rows([1, 1.1, 2, 2], [1] * 4, readable={"v0"}))
+    assert alone.rewards.isnan().all()
+
+
+def test_one_clip_per_batch_is_refused_at_the_start(make_trainer):
+    with pytest.raises(ValueError, match="1 clip per batch"):
+        make_trainer("recommended", per_device_train_batch_size=2, gradient_accumulation_steps=1)
+
+
+def test_kl_needs_a_policy_with_a_path(config, train_rows):
+    policy, processor = tiny_policy()
+    with pytest.raises(ValueError, match=r"beta=0\.04 needs a reference"):
+        VQAGRPOTrainer(policy, "recommended", config(), clip_dataset(train_rows, "?"), processor)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"per_device_train_batch_size": 6, "num_generations": 4}, "multiple of num_generations=4"),
+        ({"perturbation_modes": ["spin"]}, "spin"),
+        ({"perturbation_variant": "x"}, "'paper' or 'official'"),
+        ({"dataloader_num_workers": 2}, "decode_threads"),
+        ({"decode_threads": 0}, "decode_threads=0"),
+    ],
+)
+def test_bad_settings_name_value_rule_and_fix(config, changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
