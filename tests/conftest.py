@@ -6,6 +6,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +68,13 @@ def frames():
 @pytest.fixture
 def repo():
     return REPO
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """A folder in which the whole demo ran, quickly, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, str(REPO / "recipes" / "demo.py"), "--quick", "--seed", "3"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    return folder, done.stdout

@@ -1,0 +1,1 @@
+"""What is computed once, measured against computing it again. `make bench`."""

@@ -1,0 +1,118 @@
+"""Time ratios on this machine, the two ways interleaved in one run.
+
+make bench          # prints a table and writes runs/bench.json
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tabulate import tabulate
+from transformers import GenerationConfig
+
+import perturb
+import rewards
+from vqathinker.policy import ClipFeatures
+from vqathinker.rollout import Sampling, TransformersEngine
+from vqathinker.synth import tiny_policy
+
+CLIPS, ANSWERS, TOKENS, ROUNDS = 8, 8, 32, 5
+
+
+def main() -> None:
+    policy, processor = tiny_policy()
+    policy.eval()
+    rng = np.random.default_rng(0)
+    clips = [processor.from_array(rng.integers(0, 256, (24, 96, 96, 3), dtype=np.uint8)) for _ in range(CLIPS)]
+    frames = torch.stack([clip.frames for clip in clips])
+    with torch.no_grad():
+        features = policy.encode(list(frames), motion_frames=[clip.motion_frames for clip in clips])
+    maps = [perturb.draw(6, rng, variant="official") for _ in clips]
+    pairs = {
+        "perturbed copies: re-index features / encode again": perturbed(policy, processor, clips, features, maps),
+        "K answers in the loss: encode a clip once / K times": grouped(policy, processor, frames, features),
+        "K answers sampled: prefill once / K times": sampled(policy, processor, features),
+        "rewards of 256 answers: whole rubric / regression alone": rubric(),
+    }
+    table = [[name, *compare(*ways)] for name, ways in pairs.items()]
+    print(tabulate(table, ["what", "first (ms)", "second (ms)", "ratio"], floatfmt=".2f"))
+    Path("runs").mkdir(exist_ok=True)
+    Path("runs/bench.json").write_text(json.dumps({row[0]: row[1:] for row in table}, indent=1), encoding="utf-8")
+
+
+def compare(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float, float]:
+    """Median milliseconds of each and the median of their ratios, run in turns after one warm-up."""
+    first(), second()
+    times = [(clock(first), clock(second)) for _ in range(ROUNDS)]
+    ratios = [b / a for a, b in times]
+    return *(1000 * statistics.median(column) for column in zip(*times, strict=True)), statistics.median(ratios)
+
+
+def clock(way: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    with torch.no_grad():
+        way()
+    return time.perf_counter() - start
+
+
+def perturbed(policy, processor, clips, features, maps):
+    runs = [frame_map.apply(clip.motion_frames) for clip, frame_map in zip(clips, maps, strict=True)]
+
+    def motion() -> torch.Tensor:
+        return policy.model.project_motion(policy.motion_features_of(runs))
+
+    def reindex() -> list[ClipFeatures]:
+        blank = policy.blank_features(processor.image_size)
+        return [f.perturbed(m, blank, tokens) for f, m, tokens in zip(features, maps, motion(), strict=True)]
+
+    def again() -> list[ClipFeatures]:
+        shown = [frame_map.apply(clip.frames) for clip, frame_map in zip(clips, maps, strict=True)]
+        return policy.encode(shown, motion_frames=runs)
+
+    return reindex, again
+
+
+def grouped(policy, processor, frames, features):
+    ids = torch.tensor(processor.prompt_ids()).expand(CLIPS * ANSWERS, -1)
+    mask = torch.ones_like(ids)
+    motion = torch.randn(CLIPS, policy.config.motion_tokens, policy.config.motion_config.feature_size)
+    index = torch.arange(CLIPS).repeat_interleave(ANSWERS)
+
+    def once() -> object:
+        return policy(ids, mask, frames=frames, motion_features=motion, clip_index=index, logits_to_keep=1)
+
+    def repeated() -> object:
+        return policy(ids, mask, frames=frames[index], motion_features=motion[index], logits_to_keep=1)
+
+    return once, repeated
+
+
+def sampled(policy, processor, features):
+    tokenizer = processor.tokenizer
+    engine = TransformersEngine(policy, [tokenizer.eos_token_id], tokenizer.pad_token_id)
+    prompts = [policy.prompt_embeds(torch.tensor(processor.prompt_ids()), f).detach() for f in features]
+    embeds = torch.stack(prompts).repeat_interleave(ANSWERS, 0)
+    config = GenerationConfig(max_new_tokens=TOKENS, do_sample=True, eos_token_id=-1, pad_token_id=0)
+
+    def repeated() -> object:
+        mask = torch.ones(embeds.shape[:2], dtype=torch.long)
+        return policy.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=config)
+
+    return lambda: engine.generate(prompts, ANSWERS, Sampling(TOKENS)), repeated
+
+
+def rubric():
+    chance = np.random.default_rng(0)
+    texts = [f"<think>a</think><answer>{score:.2f}</answer>" for score in chance.uniform(1, 5, 256)]
+    ids = [f"v{i // 4}" for i in range(256)]
+    mos = [1 + 4 * (i // 4) / 63 for i in range(256)]
+    whole, alone = rewards.preset("recommended"), rewards.Regression()
+    return lambda: whole.score(texts, mos=mos, video_id=ids, perturbed_completions=texts), lambda: alone(texts, mos)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Every shipped YAML loads, and every recipe runs on the tiny policy."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
+
+
+def run(command, cwd, **env):
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, env=os.environ | env, timeout=500
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("configs/*.yaml")), ids=lambda file: file.name)
+def test_config_is_understood_to_the_last_key(file, tmp_path, monkeypatch):
+    from transformers import TrainingArguments
+    from trl import TrlParser
+
+    from vqathinker.training import VQAGRPOConfig
+
+    monkeypatch.syspath_prepend(str(RECIPES))
+    import grpo_lsvq
+    import sft_lsvq
+
+    settings = yaml.safe_load(file.read_text())
+    kinds = (sft_lsvq.SFTArguments, TrainingArguments)
+    if "num_generations" in settings:
+        kinds = (grpo_lsvq.GRPOArguments, VQAGRPOConfig)
+    data, args = TrlParser(kinds).parse_args_and_config(
+        ["--config", str(file), "--output_dir", str(tmp_path), "--report_to", "none"]
+    )
+    assert data.mos_scale == settings["mos_scale"] and args.learning_rate == settings["learning_rate"]
+
+
+def test_the_8_gpu_config_is_the_papers():
+    settings = yaml.safe_load((RECIPES / "configs" / "lsvq_8gpu.yaml").read_text())
+    paper = {
+        "num_generations": 4, "learning_rate": 1e-6, "num_train_epochs": 3, "gradient_accumulation_steps": 2,
+        "beta": 0.04, "epsilon": 0.2, "temperature": 0.9, "top_p": 1.0, "top_k": 50, "max_completion_length": 2048,
+        "per_device_train_batch_size": 8, "bf16": True,
+    }  # fmt: skip
+    assert {key: settings[key] for key in paper} == paper
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("accelerate/*.yaml")), ids=lambda file: file.name)
+def test_accelerate_config_loads(file):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(file))
+    expected = {"cpu": "NO", "single_gpu": "NO", "ddp": "MULTI_GPU", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
+    assert config.distributed_type.value == expected[file.stem]
+    if file.stem.startswith("zero"):
+        assert config.deepspeed_config["zero_stage"] == int(file.stem[-1])
+
+
+def test_demo_writes_its_summary_and_plots(demo):
+    folder, out = demo
+    summary = json.loads((folder / "runs/demo/summary.json").read_text())
+    assert summary.keys() == {"phases", "ood", "seconds", "seed"} and summary["seed"] == 3
+    keys = {"srcc", "plcc", "srcc_sample", "srcc_mean4", "reward", "parse_rate"}
+    assert {phase: set(row) for phase, row in summary["phases"].items()} == {
+        phase: keys for phase in ("base", "sft", "grpo")
+    }
+    assert {name: set(row) for name, row in summary["ood"].items()} == {
+        name: {"srcc", "plcc"} for name in ("ood_banding", "ood_exposure", "ood_ghosting")
+    }
+    assert {"synth", "sft", "grpo"} <= summary["seconds"].keys()
+    for name in ("rewards.png", "scatter.png", "grpo/trainer_state.json", "grpo/processor_config.json"):
+        assert (folder / "runs/demo" / name).stat().st_size > 0
+    assert "srcc_mean4" in out and "ood_ghosting" in out
+
+
+def test_eval_ood_scores_the_trained_checkpoint(demo):
+    folder, _ = demo
+    out = run([sys.executable, RECIPES / "eval_ood.py"], folder)
+    assert "ood_exposure" in out and json.loads((folder / "runs/demo/grpo/ood.json").read_text())
+    missing = subprocess.run(
+        [sys.executable, RECIPES / "eval_ood.py", "--model", "nowhere"], cwd=folder, capture_output=True, text=True
+    )
+    assert missing.returncode == 2 and "run `make demo` first" in missing.stderr
+
+
+def test_grpo_recipe_under_accelerate_without_a_config_says_so(demo):
+    folder, _ = demo
+    launch = [Path(sys.executable).parent / "accelerate", "launch", "--config_file", RECIPES / "accelerate/cpu.yaml"]
+    steps = ["--max_steps", "1", "--output_dir", "runs/again", "--val_steps", "9", "--max_completion_length", "8"]
+    out = run([*launch, RECIPES / "grpo_lsvq.py", *steps], folder)
+    assert "No --config given: running the embedded default, recipes/configs/demo.yaml." in out
+    assert (folder / "runs/again/model.safetensors").exists()
+
+
+def test_grpo_trains_on_the_users_own_clips(demo, clip_set):
+    """`vqathinker synth --source` on a folder of clips, then the same recipe."""
+    folder, _ = demo
+    run(
+        [sys.executable, "-m", "vqathinker.cli", "synth", "--source", clip_set / "videos" / "val", "--out", "own",
+         "--splits", "train=16,val=4"],
+        folder,
+    )  # fmt: skip
+    run(
+        [sys.executable, RECIPES / "grpo_lsvq.py", "--config", RECIPES / "configs/demo.yaml", "--train_labels",
+         "own/train.csv", "--val_labels", "own/val.csv", "--video_root", "own", "--output_dir", "runs/own",
+         "--max_steps", "2", "--max_completion_length", "8", "--strict_clips", "true"],
+        folder,
+    )  # fmt: skip
+    state = json.loads((folder / "runs/own/trainer_state.json").read_text())
+    assert state["global_step"] == 2
+
+
+def test_pretraining_writes_a_base_that_loads(tmp_path):
+    from vqathinker.policy import VQAThinkerForConditionalGeneration
+
+    out = tmp_path / "base"
+    run(
+        [sys.executable, RECIPES / "pretrain_tiny.py", "--out", out, "--clips", "24", "--vision_steps", "2",
+         "--motion_steps", "2"],
+        tmp_path,
+    )  # fmt: skip
+    report = json.loads((out / "pretraining.json").read_text())
+    assert {"vision", "motion", "seed", "clips", "seconds"} == report.keys()
+    VQAThinkerForConditionalGeneration.from_pretrained(out)

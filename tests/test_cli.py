@@ -1,0 +1,73 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vqathinker.cli import main
+
+
+def write_answers(path, rows):
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def answer(video, mos, score, **more):
+    text = f"<think>a</think><answer>{score}</answer>"
+    return {"completion": text, "mos": mos, "video_id": video, **more}
+
+
+def test_inspect_rewards_shows_every_reward_total_advantage_and_flat_groups(tmp_path, capsys):
+    rows = [answer("a.mp4", 4, 4.01), answer("a.mp4", 4, 3.11), answer("b.mp4", 2, 2.11), answer("b.mp4", 2, 2.11)]
+    rows[0]["perturbed_completion"] = "<answer>2.0</answer>"
+    assert main(["inspect-rewards", write_answers(tmp_path / "x.jsonl", rows)]) == 0
+    out = capsys.readouterr().out
+    for word in ("format", "regression", "rank", "temporal", "total", "advantage", "completions 4"):
+        assert word in out
+    assert "warning: all answers to 'b.mp4' earn the same total" in out and "'a.mp4' earn" not in out
+
+
+def test_inspect_rewards_needs_neither_torch_nor_trl(tmp_path, repo):
+    file = write_answers(tmp_path / "x.jsonl", [answer("a", 4, s) for s in (4, 3)] + [answer("b", 2, 2)])
+    code = (
+        "import sys; from vqathinker.cli import main; "
+        f"assert main(['inspect-rewards', {file!r}, '--preset', 'official']) == 0; "
+        "assert not {'torch', 'trl', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=repo, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", ":1: no JSON"),
+        ('{"completion": "x", "mos": 3}', r"lacks ['video_id']"),
+        ("[1]", "lacks"),
+        ("", "holds no answers"),
+        ('{"completion": "x", "mos": 3, "video_id": "a"}', "1 video"),
+    ],
+)
+def test_bad_answers_end_in_one_clear_line(tmp_path, capsys, text, message):
+    (tmp_path / "x.jsonl").write_text(text)
+    assert main(["inspect-rewards", str(tmp_path / "x.jsonl")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_synth_makes_a_set(tmp_path, capsys):
+    assert main(["synth", "--out", str(tmp_path), "--splits", "train=4,val=2", "--frames", "4"]) == 0
+    assert "train.csv" in capsys.readouterr().out and len(list(tmp_path.rglob("*.mp4"))) == 6
+    assert main(["synth", "--out", str(tmp_path), "--splits", "train"]) == 2
+    assert "SPLIT=CLIPS" in capsys.readouterr().err
+
+
+def test_init_makes_a_policy_and_says_what_is_wrong(tmp_path, capsys, base):
+    assert main(["init", "--internvl", str(base), "--slowfast", "random", "--out", str(tmp_path / "x")]) == 2
+    assert "model_type 'vqathinker'" in capsys.readouterr().err
+
+
+def test_train_hands_over_to_the_recipe(tmp_path):
+    command = [sys.executable, "-m", "vqathinker.cli", "train", "grpo_lsvq", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ))
+    assert done.returncode == 0 and "--preset" in done.stdout and "--num_generations" in done.stdout
