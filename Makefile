@@ -6,6 +6,8 @@ BIN = $(VENV)/bin
 EXTRAS ?= dev
 MODEL ?= runs/demo/grpo
 DATA_ROOT ?= runs/demo/data
+# The tiny policy answers in under 48 tokens.
+MAX_NEW_TOKENS ?= $(if $(filter runs/demo/grpo,$(MODEL)),48,2048)
 STAMP = $(VENV)/.installed-$(EXTRAS)
 
 .PHONY: install demo test lint format train-lsvq eval-ood bench clean
@@ -41,7 +43,7 @@ runs/demo/grpo/config.json:
 
 # Without MODEL and DATA_ROOT: the embedded default, trained first where it has not been.
 eval-ood: install $(if $(filter runs/demo/grpo,$(MODEL)),runs/demo/grpo/config.json)
-	$(BIN)/python recipes/eval_ood.py --model $(MODEL) --data $(DATA_ROOT)
+	$(BIN)/python recipes/eval_ood.py --model $(MODEL) --data $(DATA_ROOT) --max_new_tokens $(MAX_NEW_TOKENS)
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from tabulate import tabulate
-from transformers import AutoProcessor, set_seed
+from transformers import set_seed
 
 import rewards
 from vqathinker.data import LabelRow, read_labels
 from vqathinker.evaluation import Prediction, predict, summarize
 from vqathinker.evaluation.plots import plot_rewards, plot_scatter
-from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.policy import load_policy
 from vqathinker.synth.default import SPEC, prepare_default
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -31,6 +31,7 @@ from eval_ood import finite
 
 FOLDER = Path("runs/demo")
 DATA = FOLDER / "data"
+MAX_NEW_TOKENS = 48
 PHASES = ("base", "sft", "grpo")
 SHOWN = ("srcc", "plcc", "srcc_sample", "srcc_mean4", "parse_rate")
 QUICK = {"splits": {"train": 24, "val": 8, "test": 12}, "ood": 4}
@@ -38,7 +39,7 @@ QUICK = {"splits": {"train": 24, "val": 8, "test": 12}, "ood": 4}
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0, help="of clips, weights and training")
+    parser.add_argument("--seed", type=int, default=0, help="of clips and training")
     parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
     options = parser.parse_args(argv)
     seed = ["--seed", str(options.seed)]
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     # Clips and base policy
     spec = replace(SPEC, seed=options.seed, **(QUICK if options.quick else {}))
     with stopwatch(seconds, "synth"):
-        prepare_default(FOLDER, spec, options.seed)
+        prepare_default(FOLDER, spec)
 
     # Warm start and GRPO: the very recipes, with the embedded configs
     steps = ["--max_steps", "2"] if options.quick else []
@@ -57,23 +58,24 @@ def main(argv: list[str] | None = None) -> None:
     with stopwatch(seconds, "grpo"):
         grpo_lsvq.main(["--config", str(configs / "demo.yaml"), *seed, *steps])
 
-    # Held-out clips after each phase, unseen distortion kinds after the last
-    test, phases, panels = labels("test"), {}, {}
+    # Held-out clips and unseen distortion kinds after each phase
+    test, phases, panels, ood = labels("test"), {}, {}, {}
     for phase in PHASES:
         with stopwatch(seconds, f"evaluate_{phase}"):
             predictions = judge(FOLDER / phase, test, samples=4, seed=options.seed)
+            limit = ["--max_new_tokens", str(MAX_NEW_TOKENS)]
+            ood[phase] = eval_ood.main(["--model", str(FOLDER / phase), "--data", str(DATA), *limit])
         summary = summarize(predictions, test)
         phases[phase] = {name: finite(getattr(summary, name)) for name in SHOWN}
         phases[phase]["reward"] = finite(mean_reward(predictions, test))
         greedy = [p.parsed[0].score if p.parsed else None for p in predictions]
         panels[phase] = ([r.mos for r in test], [math.nan if s is None else s for s in greedy])
-    with stopwatch(seconds, "evaluate_ood"):
-        ood = eval_ood.main(["--model", str(FOLDER / "grpo"), "--data", str(DATA)])
 
     # Tables, plots, summary
     report = {
         "phases": phases,
-        "ood": ood,
+        "ood": ood["grpo"],
+        "ood_by_phase": ood,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "seed": options.seed,
     }
@@ -84,6 +86,9 @@ def main(argv: list[str] | None = None) -> None:
     columns = [*SHOWN, "reward"]
     print(f"\nHeld-out clips ({len(test)}, unseen scenes):")
     print(tabulate([[p, *(phases[p][c] for c in columns)] for p in PHASES], ["phase", *columns], floatfmt=".3f"))
+    print("\nSRCC on distortion kinds never seen in training:")
+    print(tabulate([[p, *(row["srcc"] for row in ood[p].values())] for p in PHASES], ["phase", *ood["grpo"]],
+                   floatfmt=".3f"))  # fmt: skip
     print(f"\n{sum(seconds.values()):.0f} s. Results: {FOLDER}/summary.json, rewards.png, scatter.png")
 
 
@@ -107,10 +112,11 @@ def labels(name: str) -> list[LabelRow]:
 def judge(checkpoint: Path, rows: list[LabelRow], samples: int, seed: int) -> list[Prediction]:
     """Answers of a checkpoint; the same seed for every phase, so that sampling noise is shared."""
     set_seed(seed)
-    policy = VQAThinkerForConditionalGeneration.from_pretrained(checkpoint).eval()
-    processor = AutoProcessor.from_pretrained(checkpoint)
+    policy, processor = load_policy(checkpoint)
     processor.use_cache(FOLDER / "cache")
-    return predict(policy, processor, [r.video for r in rows], samples=samples, max_new_tokens=48, progress=True)
+    return predict(
+        policy, processor, [r.video for r in rows], samples=samples, max_new_tokens=MAX_NEW_TOKENS, progress=True
+    )
 
 
 def mean_reward(predictions: list[Prediction], rows: list[LabelRow]) -> float:

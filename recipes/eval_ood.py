@@ -11,18 +11,17 @@ import math
 from pathlib import Path
 
 from tabulate import tabulate
-from transformers import AutoProcessor
 
 from vqathinker.data import read_labels
 from vqathinker.evaluation import predict, summarize
-from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.policy import load_policy
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float | None]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("runs/demo/grpo"), help="checkpoint folder")
     parser.add_argument("--data", type=Path, default=Path("runs/demo/data"), help="folder with ood_*.csv")
-    parser.add_argument("--max_new_tokens", type=int, default=48, help="longest answer")
+    parser.add_argument("--max_new_tokens", type=int, default=2048, help="longest answer")
     options = parser.parse_args(argv)
     files = sorted(options.data.glob("ood_*.csv"))
     for needed, found in ((options.model / "config.json", (options.model / "config.json").exists()),
@@ -30,8 +29,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float | None]]:
         if not found:
             parser.error(f"{needed} does not exist: run `make demo` first, or pass --model and --data.")
 
-    policy = VQAThinkerForConditionalGeneration.from_pretrained(options.model).eval()
-    processor = AutoProcessor.from_pretrained(options.model)
+    policy, processor = load_policy(options.model)
     table = {}
     for file in files:
         rows = read_labels(file, options.data, "identity")

@@ -39,7 +39,7 @@ class GRPOArguments:
 
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
-    if "--config" not in argv:
+    if not {"--config", "--help", "-h"} & set(argv):
         print("No --config given: running the embedded default, recipes/configs/demo.yaml.")
         if not Path("runs/demo/sft/config.json").exists():
             warm_start()

@@ -38,12 +38,14 @@ class SFTArguments:
 
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
-    if "--config" not in argv:
+    if not {"--config", "--help", "-h"} & set(argv):
         print("No --config given: running the embedded default, recipes/configs/demo_sft.yaml.")
         prepare_default("runs/demo")
         argv = ["--config", str(CONFIGS / "demo_sft.yaml"), *argv]
     data, args = TrlParser((SFTArguments, TrainingArguments)).parse_args_and_config(argv)
     args.remove_unused_columns = False
+    if args.dataloader_num_workers:
+        raise ValueError(f"dataloader_num_workers={args.dataloader_num_workers}: set decode_threads, leave this at 0.")
 
     # Labels and policy
     rows = read_labels(data.train_labels, data.video_root, data.mos_scale, data.video_column, data.mos_column)

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from vqathinker.cli import main
+from vqathinker.policy import load_policy
 
 
 def write_answers(path, rows):
@@ -44,6 +46,8 @@ def test_inspect_rewards_needs_neither_torch_nor_trl(tmp_path, repo):
         ("{", ":1: no JSON"),
         ('{"completion": "x", "mos": 3}', r"lacks ['video_id']"),
         ("[1]", "lacks"),
+        ('{"completion": 5, "mos": 3, "video_id": "a"}', ":1: completion 5 must be str or list"),
+        ('{"completion": "x", "mos": "abc", "video_id": "a"}', ":1: mos 'abc' must be"),
         ("", "holds no answers"),
         ('{"completion": "x", "mos": 3, "video_id": "a"}', "1 video"),
     ],
@@ -62,7 +66,12 @@ def test_synth_makes_a_set(tmp_path, capsys):
     assert "SPLIT=CLIPS" in capsys.readouterr().err
 
 
-def test_init_makes_a_policy_and_says_what_is_wrong(tmp_path, capsys, base):
+def test_init_makes_a_policy_and_says_what_is_wrong(tmp_path, capsys, base, internvl):
+    out = tmp_path / "policy"
+    assert main(["init", "--internvl", str(internvl), "--slowfast", "random", "--out", str(out)]) == 0
+    policy, processor = load_policy(out)
+    assert policy.config.motion_config.feature_size == 2304 and policy.config.motion_tokens == 1
+    assert processor.motion_image_size == 224 and policy.dtype == torch.bfloat16
     assert main(["init", "--internvl", str(base), "--slowfast", "random", "--out", str(tmp_path / "x")]) == 2
     assert "model_type 'vqathinker'" in capsys.readouterr().err
 

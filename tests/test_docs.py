@@ -35,7 +35,7 @@ def test_links_and_paths_exist(repo, page):
     for path in re.findall(r"recipes/[\w/]+\.(?:py|yaml)", text):
         assert (repo / path).exists(), path
     makefile = (repo / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"`?make ([a-z-]+)", text):
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 

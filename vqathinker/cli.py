@@ -160,6 +160,11 @@ def _read_answers(file: Path) -> list[dict]:
         missing = [key for key in ("completion", "mos", "video_id") if not isinstance(row, dict) or key not in row]
         if missing:
             raise ValueError(f'{file}:{number}: lacks {missing}; a line is {{"completion", "mos", "video_id"}}.')
+        for key, kinds in (("completion", (str, list)), ("mos", (int, float)), ("video_id", (str, int))):
+            if not isinstance(row[key], kinds):
+                raise ValueError(
+                    f"{file}:{number}: {key} {row[key]!r} must be {' or '.join(k.__name__ for k in kinds)}."
+                )
         rows.append(row)
     if not rows:
         raise ValueError(f"{file} holds no answers.")

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoProcessor
 
 from vqathinker.evaluation.predict import answer_clips
-from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor, load_policy
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,7 @@ class QualityScorer:
             device: Default CUDA where there is one, else CPU.
             max_new_tokens: Longest answer.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        policy = VQAThinkerForConditionalGeneration.from_pretrained(path, dtype="auto").to(device)
-        return cls(policy, AutoProcessor.from_pretrained(path), max_new_tokens)
+        return cls(*load_policy(path, device), max_new_tokens)
 
     def score(self, video: str | Path | np.ndarray | torch.Tensor) -> QualityScore:
         """Judge one clip.

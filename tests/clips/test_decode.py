@@ -1,6 +1,7 @@
 """Real files through real decoders."""
 
 import pickle
+import struct
 import sys
 
 import av
@@ -87,6 +88,22 @@ def test_a_one_frame_clip(ramp, tmp_path):
     write_video(tmp_path / "one.mp4", ramp[:1])
     clip = open_clip(tmp_path / "one.mp4")
     assert clip.frames(uniform_indices(clip.num_frames, 6)).shape == (6, 64, 96, 3)
+
+
+def test_a_rotated_clip_is_upright_with_both_decoders(tmp_path):
+    frames = np.zeros((4, 64, 96, 3), np.uint8)
+    frames[:, :32] = 200  # the upper half is bright
+    write_video(tmp_path / "flat.mp4", frames)
+    data = (tmp_path / "flat.mp4").read_bytes()
+    # The display matrix of the track header: 90 degrees.
+    identity = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30)
+    track = data.index(b"tkhd")
+    place = data.index(identity, track)
+    (tmp_path / "turned.mp4").write_bytes(data[:place] + turned + data[place + len(turned) :])
+    one, two = (open_clip(tmp_path / "turned.mp4", decoder).frames([0, 3]) for decoder in ("decord", "pyav"))
+    assert one.shape == two.shape == (2, 96, 64, 3)
+    assert np.abs(one.astype(int) - two).mean() < 2
 
 
 def audio_only(path):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqathinker.clips import FrameCache, fit_frames, run_indices, uniform_indices
+from vqathinker.clips import ClipError, FrameCache, fit_frames, run_indices, uniform_indices
 
 
 @given(st.integers(1, 2000), st.integers(1, 40))
@@ -48,6 +48,12 @@ def test_bad_frames_are_refused(frames):
         fit_frames(frames.astype(float), 64)
     with pytest.raises(ValueError, match="'zoom'"):
         fit_frames(frames, 64, "zoom")
+
+
+def test_a_missing_clip_is_named_with_a_cache_too(processor, tmp_path):
+    processor.use_cache(tmp_path)
+    with pytest.raises(ClipError, match="no such file"):
+        processor.load_clip(tmp_path / "no.mp4")
 
 
 def test_cache_is_lossless_and_renewed(tmp_path, frames):

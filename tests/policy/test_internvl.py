@@ -4,47 +4,12 @@ import sys
 
 import pytest
 import torch
-from transformers import InternVLConfig, InternVLForConditionalGeneration
+from transformers import InternVLForConditionalGeneration
 
 from vqathinker.policy import MotionConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.policy.motion import MotionEncoder, _create_slowfast, slow_indices
-from vqathinker.synth import tiny_policy
 
 SMALL = MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=64)
-
-
-@pytest.fixture(scope="module")
-def internvl(tmp_path_factory):
-    """Folder of a tiny InternVL with another LM width than the tiny policy's."""
-    _, processor = tiny_policy()
-    tokenizer = processor.tokenizer
-    config = InternVLConfig(
-        vision_config={
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "image_size": 56,
-            "patch_size": 14,
-        },
-        text_config={
-            "model_type": "qwen2",
-            "vocab_size": len(tokenizer),
-            "hidden_size": 48,
-            "intermediate_size": 96,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-        },
-        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
-        image_seq_length=4,
-        tie_word_embeddings=False,
-    )
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("internvl")
-    InternVLForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -113,6 +113,23 @@ def test_larger_frames_interpolate_the_position_embedding(policy, frames):
         assert torch.isfinite(policy(**batch).logits).all()
 
 
+def test_settings_changed_after_the_first_prompt_change_the_prompt(processor):
+    before = len(processor.prompt_ids())
+    processor.image_size = 96
+    assert len(processor.prompt_ids()) == before + 6 * 5
+
+
+def test_freezing_leaves_parts_as_they_are(policy, batch):
+    policy.freeze(["vision_tower", "motion_projector"])
+    policy(**batch, labels=batch["input_ids"]).loss.backward()
+    frozen = {name for name, p in policy.named_parameters() if p.grad is None}
+    assert any("vision_tower" in name for name in frozen) and not any("language_model" in name for name in frozen)
+    with pytest.raises(ValueError, match="lm_head"):
+        policy.freeze(["lm_head"])
+    with pytest.raises(ValueError, match="no motion branch"):
+        tiny_policy(motion_tokens=0)[0].freeze(["motion_projector"])
+
+
 def test_without_motion_tokens_there_is_no_motion_branch(frames):
     policy, processor = tiny_policy(motion_tokens=0)
     assert not hasattr(policy.model, "motion_encoder")
@@ -127,7 +144,7 @@ def test_sampled_motion_input_and_any_number_of_tokens(frames, motion_tokens):
     policy, processor = tiny_policy(motion_tokens=motion_tokens, motion_run_length=1)
     assert policy.config.motion_input == "sampled"
     clip = processor.from_array(frames)
-    assert clip.motion_frames.shape == (6, 1, 3, 96, 96)
+    assert clip.motion_frames.shape == (6, 1, 3, 64, 64)
     with torch.no_grad():
         [features] = policy.encode([clip.frames], motion_frames=[clip.motion_frames])
     assert features.motion.shape == (motion_tokens, 128)

@@ -5,7 +5,16 @@ import pytest
 
 from vqathinker.clips import ClipError, open_clip
 from vqathinker.data import read_labels
-from vqathinker.synth import DISTORTIONS, OOD_DISTORTIONS, SynthSpec, distort, make_set, pseudo_mos, render_scene
+from vqathinker.synth import (
+    DISTORTIONS,
+    OOD_DISTORTIONS,
+    SynthSpec,
+    distort,
+    make_set,
+    pseudo_mos,
+    render_scene,
+    source_scenes,
+)
 from vqathinker.synth.build import is_made
 
 SPEC = SynthSpec(splits={"train": 10, "val": 4}, ood=2, num_frames=8, seed=3)
@@ -81,8 +90,26 @@ def test_the_users_own_clips_are_shared_out_by_file(tmp_path, clip_set):
             stems[name] = {row["scene"].split("_")[0] for row in csv.DictReader(handle)}
     assert stems["train"] <= {"0", "1"} and stems["val"] == {"2"}
     assert open_clip(tmp_path / "out" / "videos" / "val" / "00000.mp4").frames([0]).shape == (1, 64, 64, 3)
-    with pytest.raises(ClipError, match="3 video files for the 4 splits"):
+    with pytest.raises(ClipError, match=r"3 scenes \['0', '1', '2'\] for the 4 splits"):
         make_set(tmp_path / "x", SynthSpec(splits=dict.fromkeys("abcd", 1), source=str(tmp_path / "own")))
+
+
+def test_versions_of_one_scene_never_part(tmp_path, clip_set):
+    content = (clip_set / "videos" / "train" / "00000.mp4").read_bytes()
+    for name in ("park_pristine", "park_h264", "clip_01", "clip_02", "sea/a", "sea/b"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.mp4").write_bytes(content)
+    shared = source_scenes(tmp_path, ["train", "val", "test"])
+    stems = {split: {path.stem for path in files} for split, files in shared.items()}
+    assert stems == {"train": {"clip_01", "clip_02"}, "val": {"a", "b"}, "test": {"park_pristine", "park_h264"}}
+
+
+def test_an_interrupted_set_does_not_look_finished(tmp_path, monkeypatch):
+    make_set(tmp_path, SPEC, progress=False)
+    monkeypatch.setattr("vqathinker.synth.build.write_video", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make_set(tmp_path, SPEC, progress=False)
+    assert not is_made(tmp_path, SPEC)
 
 
 @pytest.mark.parametrize("bad", [{"splits": {}}, {"size": 33}, {"num_frames": 1}, {"ood": -1}, {"fps": 0}])

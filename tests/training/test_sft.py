@@ -4,8 +4,8 @@ import torch
 
 from rewards import format_reward, parse_answer
 from vqathinker.clips import ClipError
-from vqathinker.data import ClipLoader
-from vqathinker.training import SFTCollator, sft_dataset, trace
+from vqathinker.data import ClipLoader, trace
+from vqathinker.training import SFTCollator, sft_dataset
 
 
 @pytest.mark.parametrize("mos", [1.0, 2.37, 5.0, 0.12])
@@ -43,6 +43,9 @@ def test_unreadable_clips_leave_the_batch(policy, processor, train_rows, tmp_pat
     rows = sft_dataset(train_rows[:2], 0).to_list()
     rows[0]["video"] = str(tmp_path / "missing.mp4")
     assert len(collate(rows)["input_ids"]) == 1
+    readable = rows[1]["completion"]
     rows[1]["video"] = str(tmp_path / "missing2.mp4")
-    with pytest.raises(ClipError, match="none of the other 1"):
-        collate(rows)
+    labels = collate(rows)["labels"]
+    assert processor.tokenizer.decode(labels[labels != -100], skip_special_tokens=True) == readable
+    with pytest.raises(ClipError, match="no other clip could be read"):
+        SFTCollator(processor, ClipLoader(processor.load_clip), policy)(rows)

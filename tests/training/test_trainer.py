@@ -9,11 +9,12 @@ from transformers import AutoProcessor
 import rewards
 from vqathinker.clips import ClipError
 from vqathinker.data import LabelRow, clip_dataset
-from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.policy import MotionConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.synth import tiny_policy
 from vqathinker.training import ValidationCallback, VQAGRPOTrainer
 from vqathinker.training.trainer import score_global_batch
 
+SMALL_MOTION = MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=64)
 GOOD = "<think>a</think><answer>{:.2f}</answer>"
 
 
@@ -172,6 +173,23 @@ def test_checkpoint_can_be_loaded_and_scored(make_trainer, tmp_path, clip_set):
     assert result.status == "no_answer" and result.score != result.score
 
 
+def test_a_resumed_run_continues_the_uninterrupted_one(make_trainer, tmp_path):
+    whole = make_trainer(max_steps=3, save_strategy="steps", save_steps=2)
+    whole.train()
+    resumed = make_trainer(max_steps=3)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], tensor, msg=name)
+    assert resumed.state.log_history[-2]["loss"] == pytest.approx(whole.state.log_history[-2]["loss"], abs=1e-6)
+
+
+def test_evaluation_runs_in_trls_own_loop(make_trainer, train_rows):
+    trainer = make_trainer("recommended", per_device_eval_batch_size=4)
+    trainer.eval_dataset = clip_dataset(train_rows[:4], "How good?")
+    metrics = trainer.evaluate()
+    assert metrics["eval_rewards/format/mean"] == 0 and "eval_loss" in metrics and metrics["eval_vqa/parse_rate"] == 0
+
+
 def test_validation_scores_held_out_clips_every_n_steps(make_trainer, train_rows):
     trainer = make_trainer(max_steps=2)
     callback = ValidationCallback(trainer, train_rows[:4], every=1, max_new_tokens=8)
@@ -220,12 +238,28 @@ def test_unreadable_clips_do_not_enter_the_rewards_of_the_others():
     assert scored.rewards[2:4].isnan().all() and scored.metrics["skipped_clips"] == 1
     torch.testing.assert_close(scored.rewards[[0, 1, 4, 5]], without.rewards)
     alone = score_global_batch(rewards.preset("recommended"), global_rows([1, 1.1, 2, 2], [1] * 4, readable={"v0"}))
-    assert alone.rewards.isnan().all()
+    assert alone.rewards[:2].isnan().all() and alone.rewards[2:, 2:].isnan().all()
+    assert alone.rewards[2:, :2].tolist() == [[1.0, 1.0], [1.0, 1.0]]  # format and regression need no other clip
 
 
 def test_one_clip_per_batch_is_refused_at_the_start(make_trainer):
     with pytest.raises(ValueError, match="1 clip per batch"):
         make_trainer("recommended", per_device_train_batch_size=2, gradient_accumulation_steps=1)
+
+
+def test_one_clip_is_enough_for_rewards_that_compare_none(make_trainer):
+    rubric = [rewards.Format(), rewards.Length(0, 50)]
+    trainer = make_trainer(rubric, per_device_train_batch_size=2, gradient_accumulation_steps=1, max_steps=1)
+    trainer.train()
+    assert trainer.state.log_history[0]["rewards/length/mean"] == 1
+
+
+def test_a_reference_of_another_class_is_refused(config, train_rows, internvl):
+    policy = VQAThinkerForConditionalGeneration.from_internvl(internvl, "random", SMALL_MOTION)
+    processor = VQAThinkerProcessor.from_internvl(internvl, policy.config)
+    policy.config._name_or_path = str(internvl)
+    with pytest.raises(ValueError, match="is a InternVLForConditionalGeneration, the policy a VQAThinker"):
+        VQAGRPOTrainer(policy, "recommended", config(), clip_dataset(train_rows, "?"), processor)
 
 
 def test_kl_needs_a_policy_with_a_path(config, train_rows):
@@ -242,6 +276,9 @@ def test_kl_needs_a_policy_with_a_path(config, train_rows):
         ({"perturbation_variant": "x"}, "'paper' or 'official'"),
         ({"dataloader_num_workers": 2}, "decode_threads"),
         ({"decode_threads": 0}, "decode_threads=0"),
+        ({"use_vllm": True}, "use_vllm=True"),
+        ({"eval_strategy": "steps", "num_generations_eval": 1}, "num_generations_eval=1"),
+        ({"ds3_gather_for_generation": False}, "ds3_gather_for_generation=False"),
     ],
 )
 def test_bad_settings_name_value_rule_and_fix(config, changes, message):

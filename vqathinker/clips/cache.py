@@ -30,7 +30,10 @@ class FrameCache:
             settings: Everything else the arrays depend on, as text.
             make: Decodes the clip; what it raises passes through and nothing is kept.
         """
-        stat = os.stat(video)
+        try:
+            stat = os.stat(video)
+        except OSError:
+            return make()  # which says what is wrong with the file
         key = f"{os.path.abspath(video)}|{stat.st_size}|{stat.st_mtime_ns}|{settings}"
         file = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
         try:

@@ -100,7 +100,7 @@ def _open_decord(path: Path, fallback: Callable[[], Clip] | None) -> Clip:
             return reader.get_batch(indices).asnumpy()
         except failures as error:
             if fallback is not None:
-                return fallback().frames(indices)
+                return _checked(fallback(), indices)
             raise ClipError(path, f"decord cannot decode frames {indices} ({_first_line(error)})") from error
 
     return Clip(str(path), num_frames, fps, "decord", fetch)
@@ -129,7 +129,8 @@ def _open_pyav(path: Path) -> Clip:
                 stream.thread_type = "AUTO"
                 for frame in container.decode(stream):
                     if decoded in wanted:
-                        found.append(frame.to_ndarray(format="rgb24"))
+                        # decord turns frames upright by itself
+                        found.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
                     decoded += 1
                     if decoded > indices[-1]:
                         break
@@ -137,9 +138,18 @@ def _open_pyav(path: Path) -> Clip:
             raise ClipError(path, f"damaged after frame {decoded} of {num_frames} ({_first_line(error)})") from error
         if len(found) < len(indices):
             raise ClipError(path, f"truncated: {decoded} of {num_frames} frames decode, frame {indices[-1]} was asked")
+        if len({frame.shape for frame in found}) > 1:
+            raise ClipError(path, f"frames change their size: {sorted({frame.shape[:2] for frame in found})}")
         return np.stack(found)
 
     return Clip(str(path), num_frames, fps, "pyav", fetch)
+
+
+def _checked(clip: Clip, indices: list[int]) -> np.ndarray:
+    """Frames from a second decoder, which may count fewer of them."""
+    if indices[-1] >= clip.num_frames:
+        raise ClipError(clip.path, f"truncated: {clip.num_frames} frames decode, frame {indices[-1]} was asked")
+    return clip.frames(indices)
 
 
 def _first_line(error: Exception) -> str:

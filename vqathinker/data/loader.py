@@ -85,6 +85,9 @@ class ClipLoader(Generic[T]):
             self.skipped[video] = reason
             logger.warning("skipped clip %r: %s", video, reason)
             if self.skipped_file is not None:
+                line = json.dumps({"video": video, "reason": reason}) + "\n"
                 self.skipped_file.parent.mkdir(parents=True, exist_ok=True)
-                with self.skipped_file.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"video": video, "reason": reason}) + "\n")
+                with self.skipped_file.open("a+", encoding="utf-8") as file:
+                    file.seek(0)
+                    if line not in file:  # another process or an earlier run may have listed it
+                        file.write(line)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, InternVLForConditionalGeneration, InternVLModel
+from transformers import AutoConfig, AutoModel, InternVLForConditionalGeneration, InternVLModel
 from transformers import initialization as init
 from transformers.models.internvl.modeling_internvl import (
     InternVLCausalLMOutputWithPast,
@@ -287,6 +287,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         unknown = [part for part in parts if part not in known]
         if unknown:
             raise ValueError(f"freeze={unknown}: must be among {list(known)}.")
+        if "motion_projector" in parts and not self.config.motion_tokens:
+            raise ValueError("freeze=['motion_projector']: this policy has no motion branch (motion_tokens=0).")
         for part in parts:
             getattr(self.model, part).requires_grad_(False)
 
@@ -358,29 +360,36 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         Raises:
             ValueError: If the checkpoint is no InternVL one, lacks weights, or the SlowFast weights do not fit.
         """
-        from transformers import AutoConfig
-
-        base = AutoConfig.from_pretrained(path).to_dict()
-        if base.get("model_type") != "internvl":
+        config = AutoConfig.from_pretrained(path)
+        if config.model_type != "internvl":
             raise ValueError(
-                f"{str(path)!r} has model_type {base.get('model_type')!r}: from_internvl takes HF-format InternVL "
+                f"{str(path)!r} has model_type {config.model_type!r}: from_internvl takes HF-format InternVL "
                 "checkpoints (the '-hf' ones)."
             )
-        for key in ("model_type", "architectures", "transformers_version", "dtype"):
-            base.pop(key, None)
-        config = VQAThinkerConfig(
-            **base, motion_config=motion_config, motion_tokens=motion_tokens, motion_run_length=motion_run_length
-        )
-        policy, report = cls.from_pretrained(path, config=config, output_loading_info=True, **kwargs)
-        missing = [key for key in report["missing_keys"] if not key.startswith("model.motion_")]
-        if missing or report["mismatched_keys"]:
+        source, report = InternVLForConditionalGeneration.from_pretrained(path, output_loading_info=True, **kwargs)
+        if report["missing_keys"] or report["mismatched_keys"]:
             raise ValueError(
-                f"{str(path)!r} lacks {sorted(missing)[:3]} or differs in shape at "
-                f"{sorted(map(str, report['mismatched_keys']))[:3]}."
+                f"{str(path)!r} lacks {sorted(report['missing_keys'])[:3]} or differs in shape at "
+                f"{sorted(map(str, report['mismatched_keys']))[:3]}: it is no complete InternVL checkpoint."
             )
+        known = source.config.to_dict()
+        for key in ("model_type", "architectures", "transformers_version", "dtype"):
+            known.pop(key, None)
+        config = VQAThinkerConfig(
+            **known, motion_config=motion_config, motion_tokens=motion_tokens, motion_run_length=motion_run_length
+        )
+        config.text_config, config.vision_config = source.config.text_config, source.config.vision_config
+        with torch.device("meta"):  # its own weights are never used: InternVL's modules take their place
+            policy = cls(config)
+        for part in ("vision_tower", "multi_modal_projector", "language_model"):
+            setattr(policy.model, part, getattr(source.model, part))
+        policy.lm_head, policy.generation_config = source.lm_head, source.generation_config
         if motion_tokens:
             encoder = MotionEncoder(config.motion_config)
             if str(slowfast) != "random":
                 encoder.load_pytorchvideo(slowfast)
-            policy.model.motion_encoder = encoder.to(device=policy.device, dtype=policy.dtype)
+            projector = MotionProjector(config.motion_config.feature_size, config.text_config.hidden_size)
+            policy._init_weights(projector)
+            policy.model.motion_encoder = encoder.to(device=source.device, dtype=source.dtype)
+            policy.model.motion_projector = projector.to(device=source.device, dtype=source.dtype)
         return policy

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +81,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         self.prompt_style, self.question = prompt_style, question
         tokenizer.padding_side = "left"
         self._cache: FrameCache | None = None
+        self._prompts: dict[tuple, tuple[int, ...]] = {}
 
     @classmethod
     def for_config(cls, tokenizer: PreTrainedTokenizerBase, config: VQAThinkerConfig, **kwargs: Any):
@@ -160,18 +160,24 @@ class VQAThinkerProcessor(ProcessorMixin):
         motion = fit_frames(raw, self.motion_image_size, self.fit)[inverse[len(keys) :]]
         return {"frames": frames, "motion_frames": motion.reshape(*runs.shape, *motion.shape[1:])}
 
-    @lru_cache(maxsize=32)  # noqa: B019 - one processor lives as long as its process
     def prompt_ids(self, num_frames: int | None = None) -> tuple[int, ...]:
         """Token ids of the whole prompt for a clip of `num_frames` key frames (default: the processor's)."""
+        settings = (self.tokens_per_frame, self.motion_tokens, self.prompt_style, self.question)
+        key = (num_frames or self.num_frames, *settings)
+        if key not in self._prompts:
+            self._prompts[key] = self._tokenize_prompt(*key)
+        return self._prompts[key]
 
+    def _tokenize_prompt(
+        self, num_frames: int, tokens_per_frame: int, motion_tokens: int, style: str, question: str
+    ) -> tuple[int, ...]:
         def placeholder(count: int) -> str:
             tok = self.tokenizer
             return tok.start_image_token + tok.context_image_token * count + tok.end_image_token
 
-        frames = [placeholder(self.tokens_per_frame)] * (num_frames or self.num_frames)
-        motion = placeholder(self.motion_tokens) if self.motion_tokens else ""
-        text = video_prompt(frames, motion, self.prompt_style, self.question)
-        message = {"role": "user", "content": [{"type": "text", "text": text}]}
+        frames = [placeholder(tokens_per_frame)] * num_frames
+        motion = placeholder(motion_tokens) if motion_tokens else ""
+        message = {"role": "user", "content": [{"type": "text", "text": video_prompt(frames, motion, style, question)}]}
         rendered = self.tokenizer.apply_chat_template(
             [message], chat_template=self.chat_template, add_generation_prompt=True, tokenize=False
         )

@@ -73,6 +73,7 @@ class TransformersEngine:
                 attention_mask=mask.repeat_interleave(n, dim=0),
                 past_key_values=self._prefill(embeds[:, :-1], mask[:, :-1], n),
                 generation_config=config,
+                synced_gpus=False,  # processes may have different numbers of prompts
             )
         finally:
             self.policy.train(was_training)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -82,9 +83,13 @@ def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bo
         ClipError: If a source clip cannot be read.
     """
     folder = Path(folder)
-    sources = source_scenes(spec.source, list(spec.sets)) if spec.source else {}
+    sources = source_scenes(spec.source, list(spec.splits)) if spec.source else {}
+    held_out = sources.get(list(spec.splits)[-1])  # what the sets of unseen kinds are cut from
+    (folder / "spec.json").unlink(missing_ok=True)
+    for name in spec.sets:
+        shutil.rmtree(folder / "videos" / name, ignore_errors=True)
     jobs = [
-        (folder, spec, name, index, kinds, sources.get(name))
+        (folder, spec, name, index, kinds, sources.get(name, held_out))
         for name, (count, kinds) in spec.sets.items()
         for index in range(count)
     ]

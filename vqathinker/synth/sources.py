@@ -14,31 +14,43 @@ SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".m4v")
 
 
 def source_scenes(folder: str | Path, splits: Sequence[str]) -> dict[str, list[Path]]:
-    """Share out the video files of a folder among the splits, so that no file is in two.
+    """Share out the video files of a folder among the splits, so that no scene is in two.
+
+    Files are taken to show one scene when they lie in one sub-folder, or when their names differ only in a last part
+    behind "_" or "-" that is no number: `park_clean.mp4` and `park_h264.mp4`, but not `clip_01.mp4` and `clip_02.mp4`.
 
     Args:
         folder: Searched with its sub-folders.
-        splits: Names; the first gets what is left after one file for each of the others in turn.
+        splits: Names; the first gets the scenes that are left after one for each of the others.
 
     Returns:
         Split -> files, in a fixed order.
 
     Raises:
-        ClipError: If the folder holds fewer readable files than there are splits.
+        ClipError: If a file cannot be opened, or there are fewer scenes than splits.
     """
-    files = []
-    for path in sorted(Path(folder).rglob("*")):
+    folder = Path(folder)
+    scenes: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES:
             open_clip(path)  # raises now rather than half-way
-            files.append(path)
-    if len(files) < len(splits):
+            scenes.setdefault(_scene(path.relative_to(folder)), []).append(path)
+    if len(scenes) < len(splits):
         raise ClipError(
             folder,
-            f"{len(files)} video files for the {len(splits)} splits {list(splits)}: each split needs a file of its own "
-            "so that train and held-out scenes differ. Add clips or ask for fewer splits",
+            f"it holds {len(scenes)} scenes {list(scenes)} for the {len(splits)} splits {list(splits)}: each split "
+            "needs one of its own. Add clips, ask for fewer splits, or sort the files of each scene into a sub-folder",
         )
-    held_out = {name: [files[-1 - i]] for i, name in enumerate(splits[1:])}
-    return {splits[0]: files[: len(files) - len(held_out)]} | held_out
+    names = list(scenes)
+    held_out = {split: scenes[names.pop()] for split in splits[1:]}
+    return {splits[0]: [path for name in names for path in scenes[name]]} | held_out
+
+
+def _scene(path: Path) -> str:
+    if len(path.parts) > 1:
+        return path.parts[0]
+    start, _, end = path.stem.replace("-", "_").rpartition("_")
+    return start if start and not end.isdigit() else path.stem
 
 
 def cut_scene(path: Path, num_frames: int, size: int) -> Callable[[np.random.Generator], np.ndarray]:

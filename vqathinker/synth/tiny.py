@@ -7,10 +7,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from vqathinker.data.traces import trace
 from vqathinker.policy import MotionConfig, VQAThinkerConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.policy.prompts import QUESTION, STYLES, video_prompt
 from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS
-from vqathinker.training.traces import trace
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
 TINY_QUESTION = "How good is the quality of this video, from 1 (very poor) to 5 (excellent), with two decimal places?"

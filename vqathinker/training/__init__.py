@@ -3,7 +3,6 @@
 from vqathinker.training.callbacks import ValidationCallback
 from vqathinker.training.config import VQAGRPOConfig
 from vqathinker.training.sft import SFTCollator, sft_dataset
-from vqathinker.training.traces import trace
 from vqathinker.training.trainer import VQAGRPOTrainer
 
-__all__ = ["SFTCollator", "VQAGRPOConfig", "VQAGRPOTrainer", "ValidationCallback", "sft_dataset", "trace"]
+__all__ = ["SFTCollator", "VQAGRPOConfig", "VQAGRPOTrainer", "ValidationCallback", "sft_dataset"]

@@ -46,6 +46,22 @@ class VQAGRPOConfig(GRPOConfig):
                 f"of num_generations={self.num_generations}, so that the answers to one clip stay together. Use "
                 f"{max(1, self.per_device_train_batch_size // self.num_generations) * self.num_generations}."
             )
+        answers = self.num_generations_eval or self.num_generations
+        if self.eval_strategy != "no" and (answers < 2 or self.per_device_eval_batch_size % answers):
+            raise ValueError(
+                f"per_device_eval_batch_size={self.per_device_eval_batch_size} counts answers and must be a multiple "
+                f"of num_generations_eval={answers}, which must be at least 2 for rewards that compare answers."
+            )
+        if not self.ds3_gather_for_generation:
+            raise ValueError(
+                "ds3_gather_for_generation=False: processes sample different numbers of prompts, which ZeRO-3 can only "
+                "do with gathered weights. Leave it True."
+            )
+        if self.use_vllm:
+            raise ValueError(
+                "use_vllm=True: rollouts take prompt embeddings, for which only the transformers engine exists so far. "
+                "Set use_vllm=False."
+            )
         unknown = [mode for mode in self.perturbation_modes if mode not in MODES]
         if unknown or not self.perturbation_modes:
             raise ValueError(f"perturbation_modes={self.perturbation_modes}: give at least one of {list(MODES)}.")

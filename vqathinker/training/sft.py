@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from vqathinker.clips import ClipError
 from vqathinker.data import ClipLoader, LabelRow
+from vqathinker.data.traces import trace
 from vqathinker.policy import ClipInput, MotionCache, VQAThinkerProcessor
-from vqathinker.training.traces import trace
 
 
 def sft_dataset(rows: Sequence[LabelRow], seed: int) -> Dataset:
@@ -46,6 +46,7 @@ class SFTCollator:
     def __init__(self, processor: VQAThinkerProcessor, loader: ClipLoader[ClipInput], policy: PreTrainedModel) -> None:
         self.processor, self.loader = processor, loader
         self.motion = MotionCache(policy)
+        self._last: list[tuple[dict[str, Any], ClipInput]] = []
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """
@@ -53,12 +54,15 @@ class SFTCollator:
             `input_ids`, `attention_mask`, `labels` (B, L), `frames` (B, T, 3, S, S), `motion_features` (B, m, F).
 
         Raises:
-            ClipError: If no clip of the batch can be read.
+            ClipError: If no clip has been readable so far.
         """
         self.loader.prefetch(row["video"] for row in rows)
         pairs = [(row, clip) for row in rows if (clip := self.loader.get(row["video"])) is not None]
+        # A batch without a readable clip repeats the last readable one: every process must take part in the step.
+        pairs = pairs or self._last
         if not pairs:
-            raise ClipError(rows[0]["video"], f"and none of the other {len(rows) - 1} clips of the batch either")
+            raise ClipError(rows[0]["video"], "and no other clip could be read before it; look at skipped.jsonl")
+        self._last = pairs[-1:]
         tokenizer = self.processor.tokenizer
         prompt = list(self.processor.prompt_ids())
         answers = [
@@ -79,5 +83,5 @@ class SFTCollator:
             "frames": torch.stack([clip.frames for _, clip in pairs]),
             "motion_features": self.motion.get(
                 [row["video"] for row, _ in pairs], [clip.motion_frames for _, clip in pairs]
-            ),
+            ).cpu(),
         }

@@ -71,6 +71,7 @@ class VQAGRPOTrainer(GRPOTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+        self._check_reference()
         processing_class.use_cache(args.frame_cache)
         self.loader: ClipLoader[ClipInput] = ClipLoader(
             processing_class.load_clip, args.decode_threads, args.strict_clips, f"{args.output_dir}/skipped.jsonl"
@@ -97,6 +98,17 @@ class VQAGRPOTrainer(GRPOTrainer):
                 "was built in memory. Save it and pass from_pretrained(...) or its path, or set beta=0."
             )
 
+    def _check_reference(self) -> None:
+        """TRL loads the reference from the policy's path; what lies there must be the same kind of model."""
+        if self.ref_model is None:
+            return
+        reference, policy = (type(self.accelerator.unwrap_model(m)).__name__ for m in (self.ref_model, self.model))
+        if reference != policy:
+            raise ValueError(
+                f"the reference model at {self.model.config._name_or_path!r} is a {reference}, the policy a {policy}: "
+                "save the policy and load it again, so that its path holds it, or set beta=0."
+            )
+
     # ------------------------------------------------------------------ rollouts
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -110,37 +122,41 @@ class VQAGRPOTrainer(GRPOTrainer):
         device = self.accelerator.device
         frames = torch.stack([clip.frames for clip in clips]).to(device)
         names = [row["video"] if clip is not None else None for row, clip in zip(rows, loaded, strict=True)]
-        self._clips = ClipBatch(frames, self._motion.get(names, [clip.motion_frames for clip in clips]))
-        self._rollouts = self._roll_out(rows, clips, [clip is not None for clip in loaded], num_generations)
+        with (
+            unwrap_model_for_generation(  # no collective in here: processes may do different amounts of work
+                self.model_wrapped,
+                self.accelerator,
+                generation_kwargs=self.generation_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as policy,
+            self.accelerator.autocast(),
+        ):
+            self._clips = ClipBatch(frames, self._motion.get(names, [clip.motion_frames for clip in clips]))
+            self._rollouts = self._roll_out(policy, rows, clips, names, num_generations)
         output = super()._generate_and_score_completions(inputs)
         output["clips"] = self._clips
         return output
 
     @torch.no_grad()
     def _roll_out(
-        self, rows: list[dict[str, Any]], clips: list[ClipInput], readable: list[bool], num_generations: int
+        self,
+        policy: Any,
+        rows: list[dict[str, Any]],
+        clips: list[ClipInput],
+        names: list[str | None],
+        num_generations: int,
     ) -> list[list[int]]:
         """Token ids of K answers per clip; the answers to the perturbed copies are kept as text."""
-        maps = [self._frame_map(row) if ok else None for row, ok in zip(rows, readable, strict=True)]
-        originals = [i for i, ok in enumerate(readable) if ok]
+        maps = [self._frame_map(row) if name else None for row, name in zip(rows, names, strict=True)]
+        originals = [i for i, name in enumerate(names) if name]
         perturbed = [i for i in originals if maps[i] is not None]
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                generation_kwargs=self.generation_kwargs,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-            ) as policy,
-            self.accelerator.autocast(),
-        ):
-            features = policy.encode(list(self._clips.frames), motion_features=self._clips.motion_features)
-            copies = self._perturb(policy, clips, features, {i: maps[i] for i in perturbed})
-            engine = TransformersEngine(
-                policy, self.eos_token_ids, self._tokenizer.pad_token_id, [policy.config.image_token_id]
-            )
-            prompts = [self._prompt(policy, clip) for clip in [*(features[i] for i in originals), *copies]]
-            completions = engine.generate(prompts, num_generations, self.sampling)
+        features = policy.encode(list(self._clips.frames), motion_features=self._clips.motion_features)
+        copies = self._perturb(policy, clips, features, {i: maps[i] for i in perturbed})
+        engine = TransformersEngine(
+            policy, self.eos_token_ids, self._tokenizer.pad_token_id, [policy.config.image_token_id]
+        )
+        prompts = [self._prompt(policy, clip) for clip in [*(features[i] for i in originals), *copies]]
+        completions = engine.generate(prompts, num_generations, self.sampling)
         ids = [[self._tokenizer.eos_token_id] for _ in range(len(rows) * num_generations)]
         texts: list[str | None] = [None] * len(ids)
         for place, group in zip(originals, completions, strict=False):
@@ -291,16 +307,20 @@ def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]]) -> GlobalScor
             data set's further columns.
 
     Returns:
-        `GlobalScores`. Rows of unreadable clips are all NaN; so is everything when fewer than two readable clips are
-        left, as there is nothing to compare.
+        `GlobalScores`. Rows of unreadable clips are all NaN; so are the rewards that compare clips when fewer than two
+        readable ones are left.
     """
     values = torch.full((len(rows), len(rubric.names)), float("nan"))
     keep = [i for i, row in enumerate(rows) if row["readable"]]
     ids = [rows[i]["video_id"] for i in keep]
     skipped = len({row["video_id"] for row in rows if not row["readable"]})
     metrics = {"skipped_clips": float(skipped)}
+    names = list(rubric.names)
     if len(set(ids)) < 2:
-        return GlobalScores(values, metrics)
+        pointwise = [reward for reward in rubric.rewards if not getattr(reward, "compares_videos", False)]
+        if not ids or not pointwise:
+            return GlobalScores(values, metrics)
+        rubric = Rubric(pointwise)
     own = {"completion", "perturbed", "readable", "mos", "video_id", "prompt"}
     columns = {key: [rows[i][key] for i in keep] for key in rows[0] if key not in own}
     perturbed = [rows[i]["perturbed"] for i in keep]
@@ -312,9 +332,9 @@ def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]]) -> GlobalScor
         perturbed_completions=perturbed if any(text is not None for text in perturbed) else None,
         **columns,
     )
-    for column, name in enumerate(rubric.names):
-        known = [float("nan") if value is None else value for value in table.rewards[name]]
-        values[keep, column] = torch.tensor(known, dtype=values.dtype)
+    for name, rewards in table.rewards.items():
+        known = [float("nan") if value is None else value for value in rewards]
+        values[keep, names.index(name)] = torch.tensor(known, dtype=values.dtype)
     means, labels = _mean_per_video(ids, table.scores, mos)
     total = table.counters["completions"]
     metrics |= table.metrics | {

@@ -1,0 +1,25 @@
+"""A trained checkpoint, ready to judge clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoProcessor
+
+from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
+from vqathinker.policy.processing import VQAThinkerProcessor
+
+
+def load_policy(
+    path: str | Path, device: str | None = None
+) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
+    """Policy in eval mode and its processor.
+
+    Args:
+        path: Checkpoint folder or hub id; weights keep their dtype.
+        device: Default CUDA where there is one, else CPU.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(path, dtype="auto").to(device).eval()
+    return policy, AutoProcessor.from_pretrained(path)
