@@ -29,6 +29,13 @@ def test_auto_classes_and_identical_score_after_saving(policy, processor, clip_s
     assert scores[0].answer == scores[1].answer and len(scores[0].answer) > 0
 
 
+def test_a_checkpoint_without_every_weight_is_refused(policy, tmp_path):
+    weights = {name: tensor.clone() for name, tensor in policy.state_dict().items() if "motion_projector" not in name}
+    policy.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(ValueError, match=r"lacks 6 weights .*motion_projector"):
+        VQAThinkerForConditionalGeneration.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("mode", list(perturb.MODES))
 @pytest.mark.parametrize("variant", ["paper", "official"])
 def test_a_map_on_frames_and_on_features_is_the_same_model_input(policy, processor, frames, mode, variant):

@@ -329,12 +329,23 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers. Loading makes new, trainable parameters: the motion encoder is frozen again."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        policy = loaded[0] if isinstance(loaded, tuple) else loaded
-        if policy.config.motion_tokens:
+        """As in transformers, but a checkpoint that does not hold every weight is refused, not filled up at random.
+
+        Raises:
+            ValueError: If weights are missing or of another shape.
+        """
+        with_report = kwargs.pop("output_loading_info", False)
+        policy, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+        if wrong:
+            path = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+            raise ValueError(
+                f"{str(path)!r} lacks {len(wrong)} weights of the policy or has them in another shape, {wrong[:3]} "
+                "among them. Make policies with `vqathinker init`, and load them as they were saved."
+            )
+        if policy.config.motion_tokens:  # loading makes new, trainable parameters
             policy.model.motion_encoder.requires_grad_(False)
-        return loaded
+        return (policy, report) if with_report else policy
 
     @classmethod
     def from_internvl(
