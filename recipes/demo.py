@@ -10,6 +10,8 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,17 +94,12 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\n{sum(seconds.values()):.0f} s. Results: {FOLDER}/summary.json, rewards.png, scatter.png")
 
 
-class stopwatch:
+@contextmanager
+def stopwatch(table: dict[str, float], name: str) -> Iterator[None]:
     """Adds the time a block takes, in seconds, to a table."""
-
-    def __init__(self, table: dict[str, float], name: str) -> None:
-        self.table, self.name = table, name
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *error: object) -> None:
-        self.table[self.name] = time.perf_counter() - self.start
+    start = time.perf_counter()
+    yield
+    table[name] = time.perf_counter() - start
 
 
 def labels(name: str) -> list[LabelRow]:
