@@ -29,6 +29,7 @@ test: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy --config-file setup.cfg
 	$(BIN)/lint-imports --config setup.cfg
 
 format: install

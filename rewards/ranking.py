@@ -55,9 +55,10 @@ def fidelity_ranking(
         """video -> (mean, unbiased variance, MOS), for labelled videos with at least two scorable responses."""
         found = {}
         for name, members in groups.items():
-            known = [values[i] for i in members if values[i] is not None]
-            if len(known) >= 2 and mos[members[0]] is not None:
-                found[name] = (float(np.mean(known)), float(np.var(known, ddof=1)), float(mos[members[0]]))
+            known = [value for i in members if (value := values[i]) is not None]
+            label = mos[members[0]]
+            if len(known) >= 2 and label is not None:
+                found[name] = (float(np.mean(known)), float(np.var(known, ddof=1)), float(label))
         return found
 
     own = statistics(scores)
@@ -79,12 +80,15 @@ def fidelity_ranking(
     return rewards
 
 
-def check_groups(completions: Sequence[Any], mos: Sequence[Any] | None, video_id: Sequence[Hashable] | None) -> None:
-    """Raise unless the batch can be ranked: at least two videos, and two completions for at least one of them."""
+def check_groups(
+    completions: Sequence[Any], mos: Sequence[Any], video_id: Sequence[Hashable] | None
+) -> Sequence[Hashable]:
+    """The video ids, once it is sure that the batch can be ranked: at least two videos, one with two completions."""
     check_columns(completions, mos=mos, video_id=video_id)
     check_mos(mos)
+    ids = () if video_id is None else video_id
     labels: dict[Hashable, Any] = {}
-    for name, label in zip(video_id, mos, strict=True):
+    for name, label in zip(ids, mos, strict=True):
         if labels.setdefault(name, label) != label:
             raise ValueError(f"video_id {name!r} has two labels, {labels[name]} and {label}: one video has one MOS.")
     if len(labels) < 2:
@@ -97,6 +101,7 @@ def check_groups(completions: Sequence[Any], mos: Sequence[Any] | None, video_id
             f"each of the {len(labels)} videos has one completion: the ranking reward needs the spread of at least two "
             "completions per video_id (K >= 2)."
         )
+    return ids
 
 
 class Ranking:
@@ -142,6 +147,6 @@ class Ranking:
             ValueError: If `video_id` is missing, lengths differ, a video has two labels, or there is nothing to rank
                 (one video, or one completion per video).
         """
-        check_groups(completions, mos, video_id)
+        ids = check_groups(completions, mos, video_id)
         scores = scores_of(completions, self.allow_out_of_range)
-        return fidelity_ranking(scores, mos, video_id, self.tie, self.eps)
+        return fidelity_ranking(scores, mos, ids, self.tie, self.eps)

@@ -135,7 +135,7 @@ class Temporal:
         Raises:
             ValueError: As `Ranking`, or if `perturbed_completions` has another length.
         """
-        check_groups(completions, mos, video_id)
+        ids = check_groups(completions, mos, video_id)
         if perturbed_completions is None:
             return [None] * len(completions)
         if len(perturbed_completions) != len(completions):
@@ -147,15 +147,15 @@ class Temporal:
         regression = temporal_bonus(
             self.regression(completions, mos),
             self.regression(answers, mos),
-            video_id, self.scope, self.delta, self.tau_regression,
+            ids, self.scope, self.delta, self.tau_regression,
         )  # fmt: skip
         rank = temporal_bonus(
-            self.ranking(completions, mos, video_id=video_id),
-            self._perturbed_rank(completions, answers, mos, video_id),
-            video_id, self.scope, self.delta, self.tau_rank,
+            self.ranking(completions, mos, video_id=ids),
+            self._perturbed_rank(completions, answers, mos, ids),
+            ids, self.scope, self.delta, self.tau_rank,
         )  # fmt: skip
         if log_metric is not None:
-            rate = win_rate(completions, answers, video_id)
+            rate = win_rate(completions, answers, ids)
             if rate is not None:
                 log_metric("temporal_win_rate", rate)
         return [
