@@ -1,5 +1,6 @@
 """Every Python example in the README and the docs runs as printed; every file and command they name exists."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -42,3 +43,19 @@ def test_links_and_paths_exist(repo, page):
 def test_readme_first_screen_shows_the_two_commands(repo):
     top = (repo / "README.md").read_text(encoding="utf-8").splitlines()[:60]
     assert any(line.startswith("make demo") for line in top) and any(line.startswith("make test") for line in top)
+
+
+def test_numbers_in_the_results_are_those_that_were_measured(repo):
+    page = (repo / "docs/results.md").read_text(encoding="utf-8")
+    demo = json.loads((repo / "docs/results/demo.json").read_text(encoding="utf-8"))
+    rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in page.splitlines() if line.startswith("|")}
+    names = ("srcc", "plcc", "srcc_sample", "srcc_mean4", "parse_rate", "reward")
+    for phase, label in (("sft", "warm start, 300 steps"), ("grpo", "GRPO, 100 steps")):
+        assert [float(cell) for cell in rows[label]] == [round(demo["phases"][phase][name], 3) for name in names]
+    kinds = ("ood_banding", "ood_exposure", "ood_ghosting")
+    for phase, label in (("sft", "warm start"), ("grpo", "GRPO")):
+        measured = [round(demo["ood_by_phase"][phase][kind]["srcc"], 3) for kind in kinds]
+        assert [float(cell) for cell in rows[label]] == measured
+    bench = json.loads((repo / "docs/results/bench.json").read_text(encoding="utf-8"))
+    assert {what: float(rows[what][2]) for what in bench} == {what: round(row[2], 2) for what, row in bench.items()}
+    assert f"{sum(demo['seconds'].values()):.0f} s" in page
