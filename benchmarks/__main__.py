@@ -15,7 +15,6 @@ from tabulate import tabulate
 from transformers import GenerationConfig
 
 import perturb
-import rewards
 from vqathinker.policy import ClipFeatures
 from vqathinker.rollout import Sampling, TransformersEngine
 from vqathinker.synth import tiny_policy
@@ -36,7 +35,6 @@ def main() -> None:
         "perturbed copies: re-index features / encode again": perturbed(policy, processor, clips, features, maps),
         "K answers in the loss: encode a clip once / K times": grouped(policy, processor, frames, features),
         "K answers sampled: prefill once / K times": sampled(policy, processor, features),
-        "rewards of 256 answers: whole rubric / regression alone": rubric(),
     }
     table = [[name, *compare(*ways)] for name, ways in pairs.items()]
     print(tabulate(table, ["what", "first (ms)", "second (ms)", "ratio"], floatfmt=".2f"))
@@ -96,22 +94,15 @@ def sampled(policy, processor, features):
     engine = TransformersEngine(policy, [tokenizer.eos_token_id], tokenizer.pad_token_id)
     prompts = [policy.prompt_embeds(torch.tensor(processor.prompt_ids()), f).detach() for f in features]
     embeds = torch.stack(prompts).repeat_interleave(ANSWERS, 0)
-    config = GenerationConfig(max_new_tokens=TOKENS, do_sample=True, eos_token_id=-1, pad_token_id=0)
+    config = GenerationConfig(
+        max_new_tokens=TOKENS, do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=0
+    )
 
     def repeated() -> object:
         mask = torch.ones(embeds.shape[:2], dtype=torch.long)
         return policy.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=config)
 
     return lambda: engine.generate(prompts, ANSWERS, Sampling(TOKENS)), repeated
-
-
-def rubric():
-    chance = np.random.default_rng(0)
-    texts = [f"<think>a</think><answer>{score:.2f}</answer>" for score in chance.uniform(1, 5, 256)]
-    ids = [f"v{i // 4}" for i in range(256)]
-    mos = [1 + 4 * (i // 4) / 63 for i in range(256)]
-    whole, alone = rewards.preset("recommended"), rewards.Regression()
-    return lambda: whole.score(texts, mos=mos, video_id=ids, perturbed_completions=texts), lambda: alone(texts, mos)
 
 
 if __name__ == "__main__":
