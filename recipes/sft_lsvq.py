@@ -55,7 +55,13 @@ def main(argv: list[str] | None = None) -> None:
     policy.freeze(data.freeze)
 
     # Train
-    loader = ClipLoader(processor.load_clip, data.decode_threads, data.strict_clips, f"{args.output_dir}/skipped.jsonl")
+    loader = ClipLoader(
+        processor.load_clip,
+        data.decode_threads,
+        data.strict_clips,
+        f"{args.output_dir}/skipped.jsonl",
+        give_up_after=16,
+    )
     trainer = Trainer(
         policy,
         args,

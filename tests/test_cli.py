@@ -62,8 +62,16 @@ def test_bad_answers_end_in_one_clear_line(tmp_path, capsys, text, message):
 def test_synth_makes_a_set(tmp_path, capsys):
     assert main(["synth", "--out", str(tmp_path), "--splits", "train=4,val=2", "--frames", "4"]) == 0
     assert "train.csv" in capsys.readouterr().out and len(list(tmp_path.rglob("*.mp4"))) == 6
-    assert main(["synth", "--out", str(tmp_path), "--splits", "train"]) == 2
-    assert "SPLIT=CLIPS" in capsys.readouterr().err
+    for arguments, message in (
+        (["--splits", "train=4"], "already holds a set"),
+        (["--force", "--splits", "train"], "SPLIT=CLIPS"),
+        (["--force", "--splits", "../up=2"], "names must be letters"),
+        (["--force", "--source", "/nope"], "no such folder"),
+    ):
+        assert main(["synth", "--out", str(tmp_path), *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["synth", "--out", str(tmp_path), "--force", "--splits", "train=2", "--frames", "4"]) == 0
+    assert len(list((tmp_path / "videos" / "train").glob("*.mp4"))) == 2
 
 
 def test_init_makes_a_policy_and_says_what_is_wrong(tmp_path, capsys, base, internvl):

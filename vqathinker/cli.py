@@ -81,6 +81,7 @@ def _init(options: argparse.Namespace) -> None:
 def _add_synth(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("synth", help="make a labelled set of synthetic clips")
     parser.add_argument("--out", required=True, type=Path, help="folder to fill")
+    parser.add_argument("--force", action="store_true", help="replace a set that is there already")
     parser.add_argument("--source", help="folder of your own clips to cut scenes from; default procedural scenes")
     parser.add_argument("--splits", default="train=240,val=64,test=160", help="SPLIT=CLIPS,...")
     parser.add_argument("--ood", type=int, default=0, help="clips per set of an unseen distortion kind")
@@ -95,6 +96,8 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
 def _synth(options: argparse.Namespace) -> None:
     from vqathinker.synth import SynthSpec, make_set
 
+    if (options.out / "spec.json").exists() and not options.force:
+        raise ValueError(f"--out {options.out} already holds a set: choose another folder, or replace it with --force.")
     try:
         splits = {name: int(count) for name, count in (part.split("=") for part in options.splits.split(","))}
     except ValueError:

@@ -18,32 +18,32 @@ def write(path, text, **kwargs):
 
 def test_published_training_jsonl(tmp_path):
     file = write(tmp_path / "train.jsonl", official_row("a/b.mp4", 2.61) + "\r\n\r\n" + official_row("c.mp4", 0.12))
-    rows = read_labels(file, "/data", "identity")
+    rows = read_labels(file, tmp_path, "identity")
     assert [(r.video, r.video_id, r.mos) for r in rows] == [
-        ("/data/a/b.mp4", "a/b.mp4", 2.61),
-        ("/data/c.mp4", "c.mp4", 0.12),
+        (f"{tmp_path}/a/b.mp4", "a/b.mp4", 2.61),
+        (f"{tmp_path}/c.mp4", "c.mp4", 0.12),
     ]
 
 
 def test_dover_txt_with_unknown_fields_commas_and_bom(tmp_path):
     file = write(tmp_path / "val.txt", "\ufeffa, b.mp4, -1, -1, 62.5\nümlaut.mp4, 8.0, 30.0, 0\n")
-    rows = read_labels(file, "/data", "linear:0,100")
+    rows = read_labels(file, tmp_path, "linear:0,100")
     assert [(r.video_id, r.mos) for r in rows] == [("a, b.mp4", 3.5), ("ümlaut.mp4", 1.0)]
 
 
 def test_csv_with_other_column_names_keeps_the_rest(tmp_path):
     file = write(tmp_path / "x.csv", "name,score,kind\nv.mp4,67.75,blur\n")
-    [row] = read_labels(file, "/data", "div20", video_column="name", mos_column="score")
+    [row] = read_labels(file, tmp_path, "div20", video_column="name", mos_column="score")
     assert row.mos == pytest.approx(3.3875) and row.extra == {"kind": "blur"}
     with pytest.raises(LabelError, match=r"no column \['video', 'mos'\].*'name', 'score', 'kind'"):
-        read_labels(file, "/data", "div20")
+        read_labels(file, tmp_path, "div20")
 
 
 @pytest.mark.parametrize("name", ["../x.mp4", "a/../../x.mp4", "/etc/x.mp4", "C:\\x.mp4", "..\\x.mp4", ""])
 def test_a_name_that_leaves_the_video_root_is_refused(tmp_path, name):
     file = write(tmp_path / "train.jsonl", official_row(name, 3))
     with pytest.raises(LabelError, match=r"train.jsonl:1: video"):
-        read_labels(file, "/data", "identity")
+        read_labels(file, tmp_path, "identity")
 
 
 @pytest.mark.parametrize(
@@ -58,23 +58,30 @@ def test_a_name_that_leaves_the_video_root_is_refused(tmp_path, name):
         ("a.jsonl", "{\n", r"a.jsonl:1"),
         ("a.csv", "video,mos\nv.mp4\n", r"a.csv:2"),
         ("a.csv", "video,mos\n", "lists no video"),
+        ("a.csv", "", "is empty"),
         ("a.xml", "", "suffix must be"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, file, text, message):
     with pytest.raises(LabelError, match=message):
-        read_labels(write(tmp_path / file, text), "/data", "identity")
+        read_labels(write(tmp_path / file, text), tmp_path, "identity")
+
+
+def test_a_missing_video_root_is_named(tmp_path):
+    file = write(tmp_path / "a.txt", "v.mp4,1,1,3\n")
+    with pytest.raises(LabelError, match=r"video root '/nope' is no folder"):
+        read_labels(file, "/nope", "identity")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(LabelError, match="does not exist"):
-        read_labels(tmp_path / "no.csv", "/data", "identity")
+        read_labels(tmp_path / "no.csv", tmp_path, "identity")
 
 
 def test_a_repeated_row_is_kept_once_and_reported(tmp_path, caplog):
     file = write(tmp_path / "a.txt", "v.mp4,1,1,3\nv.mp4,1,1,3\n")
     with caplog.at_level(logging.WARNING):
-        assert len(read_labels(file, "/data", "identity")) == 1
+        assert len(read_labels(file, tmp_path, "identity")) == 1
     assert "1 rows repeat" in caplog.text
 
 

@@ -59,6 +59,15 @@ def test_strict_raises():
         loader.get("bad")
 
 
+def test_a_set_without_a_readable_clip_is_given_up():
+    loader = ClipLoader(Reader(), give_up_after=3)
+    assert loader.get("bad1") is loader.get("bad1") is loader.get("bad2") is None
+    with pytest.raises(ClipError, match="none of the 3 clips"):
+        loader.get("bad3")
+    lucky = ClipLoader(Reader(), give_up_after=3)
+    assert lucky.get("a") == "A" and [lucky.get(f"bad{i}") for i in range(5)] == [None] * 5
+
+
 def test_other_errors_are_not_swallowed():
     def read(video):
         raise ZeroDivisionError

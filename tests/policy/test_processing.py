@@ -1,9 +1,11 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from vqathinker.clips import ClipError
-from vqathinker.policy import VQAThinkerProcessor
+from vqathinker.policy import VQAThinkerProcessor, load_policy
 from vqathinker.policy.prompts import QUESTION, video_prompt
 from vqathinker.synth import tiny_tokenizer
 
@@ -71,5 +73,12 @@ def test_bad_settings_and_files_are_refused(processor, tmp_path):
         VQAThinkerProcessor(tiny_tokenizer(), image_size=450)
     with pytest.raises(ValueError, match="'eval'"):
         VQAThinkerProcessor(tiny_tokenizer(), prompt_style="eval")
+    for bad in (np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8, 3), np.uint8)):
+        with pytest.raises(ValueError, match=re.escape(f"shape {bad.shape}")):
+            processor.from_array(bad)
+    with pytest.raises(ClipError, match="it is a folder"):
+        processor.load_clip(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no checkpoint folder"):
+        load_policy(tmp_path / "nope")
     with pytest.raises(ClipError, match="no such file"):
         processor([tmp_path / "no.mp4"])

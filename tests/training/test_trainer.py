@@ -197,6 +197,9 @@ def test_validation_scores_held_out_clips_every_n_steps(make_trainer, train_rows
     trainer.train()
     assert [entry["step"] for entry in callback.history] == [0, 1, 2]
     assert trainer.state.log_history[0]["val/parse_rate"] == 0
+    lost = [LabelRow("/nope/1.mp4", "1.mp4", 3.0), LabelRow("/nope/2.mp4", "2.mp4", 2.0)]
+    with pytest.raises(ClipError, match="nor can the other 1 validation clips"):
+        ValidationCallback(trainer, lost, 1, 8).on_train_begin(trainer.args, trainer.state, trainer.control)
     with pytest.raises(ValueError, match="every=0"):
         ValidationCallback(trainer, train_rows, 0, 8)
 
@@ -260,6 +263,11 @@ def test_a_reference_of_another_class_is_refused(config, train_rows, internvl):
     policy.config._name_or_path = str(internvl)
     with pytest.raises(ValueError, match="is a InternVLForConditionalGeneration, the policy a VQAThinker"):
         VQAGRPOTrainer(policy, "recommended", config(), clip_dataset(train_rows, "?"), processor)
+
+
+def test_a_set_smaller_than_one_batch_is_refused(make_trainer, train_rows):
+    with pytest.raises(ValueError, match="the training set has 3 clips, one batch takes 4"):
+        make_trainer(rows=train_rows[:3])
 
 
 def test_kl_needs_a_policy_with_a_path(config, train_rows):

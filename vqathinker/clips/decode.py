@@ -68,6 +68,8 @@ def open_clip(path: str | Path, decoder: str | None = None) -> Clip:
         ClipError: If the file is missing, empty, no video, or damaged beyond opening.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ClipError(path, "it is a folder")
     if not path.is_file():
         raise ClipError(path, "no such file")
     if path.stat().st_size == 0:

@@ -65,6 +65,8 @@ def read_labels(
     path = Path(path)
     if not path.is_file():
         raise LabelError(f"label file {str(path)!r} does not exist.")
+    if not Path(video_root).is_dir():
+        raise LabelError(f"video root {str(video_root)!r} is no folder: give the one that the video names start from.")
     readers = {".jsonl": _read_jsonl, ".txt": _read_txt, ".csv": _read_csv}
     if path.suffix.lower() not in readers:
         raise LabelError(f"label file {str(path)!r}: suffix must be one of {list(readers)}; rename or convert it.")
@@ -119,11 +121,13 @@ def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         header = reader.fieldnames or []
+        if not header:
+            raise LabelError(f"label file {str(path)!r} is empty; the first line must be a header.")
         missing = [name for name in (video_column, mos_column) if name not in header]
         if missing:
             raise LabelError(
                 f"{path}: no column {missing}; the header is {header}. Name the columns with "
-                "video_column=... and mos_column=..."
+                "video_column and mos_column."
             )
         for record in reader:
             if None in record or None in record.values():

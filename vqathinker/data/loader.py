@@ -29,6 +29,7 @@ class ClipLoader(Generic[T]):
         threads: Clips decoded at a time.
         strict: Raise on an unreadable clip instead of skipping it.
         skipped_file: JSON-lines file that lists every skipped clip once: `{"video", "reason"}`.
+        give_up_after: Raise once this many clips were unreadable and none was readable: the whole set is elsewhere.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class ClipLoader(Generic[T]):
         threads: int = 2,
         strict: bool = False,
         skipped_file: str | Path | None = None,
+        give_up_after: int | None = None,
     ) -> None:
-        self.read, self.strict = read, strict
+        self.read, self.strict, self.give_up_after = read, strict, give_up_after
+        self._read_any = False
         self.skipped_file = None if skipped_file is None else Path(skipped_file)
         self.skipped: dict[str, str] = {}
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="decode")
@@ -62,7 +65,7 @@ class ClipLoader(Generic[T]):
         """The decoded clip, or `None` if it is unreadable and `strict` is off.
 
         Raises:
-            ClipError: If it is unreadable and `strict` is on.
+            ClipError: If it is unreadable and `strict` is on, or `give_up_after` is reached.
         """
         for batch in reversed(self._batches):
             if video in batch:
@@ -71,11 +74,17 @@ class ClipLoader(Generic[T]):
         else:
             future = self._pool.submit(self.read, video)
         try:
-            return future.result()
+            clip = future.result()
+            self._read_any = True
+            return clip
         except ClipError as error:
             if self.strict:
                 raise
             self._record(video, error.reason)
+            if not self._read_any and self.give_up_after and len(self.skipped) >= self.give_up_after:
+                raise ClipError(
+                    video, f"{error.reason}, and none of the {len(self.skipped)} clips before it was readable either"
+                ) from error
             return None
 
     def _record(self, video: str, reason: str) -> None:

@@ -19,7 +19,12 @@ def load_policy(
     Args:
         path: Checkpoint folder or hub id; weights keep their dtype.
         device: Default CUDA where there is one, else CPU.
+
+    Raises:
+        FileNotFoundError: If the path is a local one (not `namespace/name`) and does not exist.
     """
+    if not Path(path).is_dir() and (Path(path).is_absolute() or len(Path(path).parts) != 2):
+        raise FileNotFoundError(f"no checkpoint folder at {str(path)!r}: train one (`make demo`), or give a hub id.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     policy = VQAThinkerForConditionalGeneration.from_pretrained(path, dtype="auto").to(device).eval()
     return policy, AutoProcessor.from_pretrained(path)

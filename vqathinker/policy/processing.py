@@ -138,8 +138,17 @@ class VQAThinkerProcessor(ProcessorMixin):
         return ClipInput(torch.from_numpy(arrays["frames"]), torch.from_numpy(arrays["motion_frames"]))
 
     def from_array(self, frames: np.ndarray | torch.Tensor) -> ClipInput:
-        """A clip already in memory: (N, H, W, 3) uint8, all its frames in order."""
+        """A clip already in memory: (N, H, W, 3) uint8, all its frames in order.
+
+        Raises:
+            ValueError: If it is anything else.
+        """
         frames = np.asarray(frames)
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
+            raise ValueError(
+                f"the clip has shape {frames.shape} and dtype {frames.dtype}: give N >= 1 RGB frames (N, H, W, 3) "
+                "uint8, or a path."
+            )
         arrays = self._arrays(len(frames), lambda index: frames[np.asarray(index)])
         return ClipInput(torch.from_numpy(arrays["frames"]), torch.from_numpy(arrays["motion_frames"]))
 

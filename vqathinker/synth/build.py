@@ -49,6 +49,9 @@ class SynthSpec:
     source: str | None = None
 
     def __post_init__(self) -> None:
+        wrong = [name for name in self.splits if not name.replace("_", "").isalnum() or name.startswith("ood_")]
+        if wrong:
+            raise ValueError(f"splits={wrong}: names must be letters, digits and '_', and not start with 'ood_'.")
         if not self.splits or any(count < 1 for count in self.splits.values()) or self.ood < 0:
             raise ValueError(f"splits={self.splits}, ood={self.ood}: every split needs at least 1 clip, ood 0 or more.")
         if self.clips_per_scene < 1 or self.num_frames < 2 or self.size < 32 or self.size % 2 or self.fps <= 0:

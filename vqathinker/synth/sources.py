@@ -30,6 +30,8 @@ def source_scenes(folder: str | Path, splits: Sequence[str]) -> dict[str, list[P
         ClipError: If a file cannot be opened, or there are fewer scenes than splits.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise ClipError(folder, "no such folder; give one that holds your clips")
     scenes: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES:

@@ -10,6 +10,7 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 from trl.models import unwrap_model_for_generation
 
+from vqathinker.clips import ClipError
 from vqathinker.data import LabelRow
 from vqathinker.evaluation.predict import predict, summarize
 
@@ -54,6 +55,8 @@ class ValidationCallback(TrainerCallback):
             )
         pairs = gather_object(list(zip(predictions, own, strict=True)))
         summary = summarize([prediction for prediction, _ in pairs], [row for _, row in pairs])
+        if summary.num_unreadable == summary.num_clips:
+            raise ClipError(self.rows[0].video, f"nor can the other {summary.num_clips - 1} validation clips be read")
         values = {"srcc": summary.srcc, "plcc": summary.plcc, "parse_rate": summary.parse_rate}
         self.history.append({"step": step, **values})
         for name, value in values.items():

@@ -22,6 +22,9 @@ from vqathinker.rollout import Sampling, TransformersEngine
 from vqathinker.training.config import VQAGRPOConfig
 from vqathinker.training.groups import ClipBatch, group_slices, split_groups
 
+GIVE_UP_AFTER = 16
+"""Unreadable clips, without a readable one, after which a run stops: the whole set is missing."""
+
 
 class VQAGRPOTrainer(GRPOTrainer):
     """GRPO for video quality assessment (VQAThinker Eq. 2-3) on TRL's trainer.
@@ -61,7 +64,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         if isinstance(rubric, str):
             rubric = preset(rubric)
         self.rubric = rubric if isinstance(rubric, Rubric) else Rubric(list(rubric), args.reward_weights)
-        self._check(model, args)
+        self._check(model, args, train_dataset)
         args.reward_weights = list(self.rubric.weights)
         super().__init__(
             model=model,
@@ -74,7 +77,11 @@ class VQAGRPOTrainer(GRPOTrainer):
         self._check_reference()
         processing_class.use_cache(args.frame_cache)
         self.loader: ClipLoader[ClipInput] = ClipLoader(
-            processing_class.load_clip, args.decode_threads, args.strict_clips, f"{args.output_dir}/skipped.jsonl"
+            processing_class.load_clip,
+            args.decode_threads,
+            args.strict_clips,
+            f"{args.output_dir}/skipped.jsonl",
+            give_up_after=GIVE_UP_AFTER,
         )
         self.data_collator = self.loader
         self.needs_perturbed = any(getattr(reward, "needs_perturbed", False) for reward in self.rubric.rewards)
@@ -84,8 +91,14 @@ class VQAGRPOTrainer(GRPOTrainer):
         self._readable: list[bool] = []
         self._perturbed: list[str | None] = []
 
-    def _check(self, model: PreTrainedModel | str, args: VQAGRPOConfig) -> None:
+    def _check(self, model: PreTrainedModel | str, args: VQAGRPOConfig, dataset: Any) -> None:
         clips = args.generation_batch_size // args.num_generations
+        if len(dataset) < clips:
+            raise ValueError(
+                f"the training set has {len(dataset)} clips, one batch takes {clips} (generation_batch_size="
+                f"{args.generation_batch_size} / num_generations={args.num_generations}): nothing would be trained. "
+                "Lower per_device_train_batch_size or gradient_accumulation_steps, or add clips."
+            )
         if clips < 2 and any(getattr(reward, "compares_videos", False) for reward in self.rubric.rewards):
             raise ValueError(
                 f"generation_batch_size={args.generation_batch_size} with num_generations={args.num_generations} is "
