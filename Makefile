@@ -6,11 +6,11 @@ BIN = $(VENV)/bin
 EXTRAS ?= dev
 MODEL ?= runs/demo/grpo
 DATA_ROOT ?= runs/demo/data
-# The tiny policy answers in under 48 tokens.
-MAX_NEW_TOKENS ?= $(if $(filter runs/demo/grpo,$(MODEL)),48,2048)
+# The tiny policy answers in under 40 tokens.
+MAX_NEW_TOKENS ?= $(if $(filter runs/demo/grpo,$(MODEL)),40,2048)
 STAMP = $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: install demo test lint format train-lsvq eval-ood bench clean
+.PHONY: install demo controls test lint format train-lsvq eval-ood bench clean
 
 install: $(STAMP)
 
@@ -22,6 +22,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/python recipes/demo.py
+
+# Hours: every reward left out, every preset, more supervised training, ... with 3 seeds.
+controls: install
+	$(BIN)/python recipes/controls.py
 
 test: install
 	$(BIN)/python -m pytest

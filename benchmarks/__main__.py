@@ -18,6 +18,7 @@ import perturb
 from vqathinker.policy import ClipFeatures
 from vqathinker.rollout import Sampling, TransformersEngine
 from vqathinker.synth import tiny_policy
+from vqathinker.training.groups import pack_groups
 
 CLIPS, ANSWERS, TOKENS, ROUNDS = 8, 8, 32, 5
 
@@ -33,7 +34,7 @@ def main() -> None:
     maps = [perturb.draw(6, rng, variant="official") for _ in clips]
     pairs = {
         "perturbed copies: re-index features / encode again": perturbed(policy, processor, clips, features, maps),
-        "K answers in the loss: encode a clip once / K times": grouped(policy, processor, frames, features),
+        "K answers in the loss: clip and prompt once / K times": grouped(policy, processor, frames, features),
         "K answers sampled: prefill once / K times": sampled(policy, processor, features),
     }
     table = [[name, *compare(*ways)] for name, ways in pairs.items()]
@@ -75,16 +76,18 @@ def perturbed(policy, processor, clips, features, maps):
 
 
 def grouped(policy, processor, frames, features):
-    ids = torch.tensor(processor.prompt_ids()).expand(CLIPS * ANSWERS, -1)
+    prompt = torch.tensor(processor.prompt_ids()).expand(CLIPS * ANSWERS, -1)
+    ids = torch.cat([prompt, torch.randint(10, 200, (CLIPS * ANSWERS, TOKENS))], dim=1)
     mask = torch.ones_like(ids)
     motion = torch.randn(CLIPS, policy.config.motion_tokens, policy.config.motion_config.feature_size)
     index = torch.arange(CLIPS).repeat_interleave(ANSWERS)
 
     def once() -> object:
-        return policy(ids, mask, frames=frames, motion_features=motion, clip_index=index, logits_to_keep=1)
+        packed = pack_groups(ids, mask, CLIPS, TOKENS)
+        return policy(**packed.inputs, frames=frames, motion_features=motion)
 
     def repeated() -> object:
-        return policy(ids, mask, frames=frames[index], motion_features=motion[index], logits_to_keep=1)
+        return policy(ids, mask, frames=frames[index], motion_features=motion[index])
 
     return once, repeated
 

@@ -2,12 +2,13 @@
 
     python recipes/demo.py
 
-Writes runs/demo: data, checkpoints, summary.json, rewards.png, scatter.png.
+Writes runs/demo: data, checkpoints, summary.json, report.html, rewards.png, scatter.png.
 """
 
 import argparse
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -15,13 +16,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
 from tabulate import tabulate
 from transformers import set_seed
 
-import rewards
 from vqathinker.data import LabelRow, read_labels
-from vqathinker.evaluation import Prediction, predict, summarize
+from vqathinker.evaluation import Prediction, predict, summarize, temporal_preference
 from vqathinker.evaluation.plots import plot_rewards, plot_scatter
+from vqathinker.evaluation.report import Report, ShownClip, Table
 from vqathinker.policy import load_policy
 from vqathinker.synth.default import SPEC, prepare_default
 
@@ -33,10 +36,18 @@ from eval_ood import finite
 
 FOLDER = Path("runs/demo")
 DATA = FOLDER / "data"
-MAX_NEW_TOKENS = 48
-PHASES = ("base", "sft", "grpo")
-SHOWN = ("srcc", "plcc", "srcc_sample", "srcc_mean4", "parse_rate")
-QUICK = {"splits": {"train": 24, "val": 8, "test": 12}, "ood": 4}
+MAX_NEW_TOKENS = 40
+PHASES = {"sft": "warm start", "grpo": "GRPO"}
+SHOWN = ("srcc", "plcc", "srcc_sample", "srcc_mean4", "parse_rate", "naming", "spread", "common_score")
+NOTE = (
+    "SRCC and PLCC of greedy answers against pseudo-MOS; srcc_sample: one answer drawn at temperature 0.9; srcc_mean4: "
+    "mean of four; naming: share of single-distortion clips whose reasoning names the kind and no other; spread: "
+    "standard deviation of scores over that of MOS; common_score: share of clips with the most frequent score; "
+    "beats_shuffle, _stutter, _drop: share of clips that outscore their copy with shuffled, frozen or lost frames."
+)
+BEATS = ("beats_shuffle", "beats_stutter", "beats_drop")
+PREFERENCE_CLIPS = 120
+QUICK = {"splits": {"sft": 16, "train": 24, "val": 8, "test": 12}, "ood": 4}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of clips and training")
     parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
     options = parser.parse_args(argv)
+    command = shlex.join(["python", "recipes/demo.py", *(sys.argv[1:] if argv is None else argv)])
     seed = ["--seed", str(options.seed)]
     seconds: dict[str, float] = {}
 
@@ -61,37 +73,29 @@ def main(argv: list[str] | None = None) -> None:
         grpo_lsvq.main(["--config", str(configs / "demo.yaml"), *seed, *steps])
 
     # Held-out clips and unseen distortion kinds after each phase
-    test, phases, panels, ood = labels("test"), {}, {}, {}
+    test = labels("test")
+    phases: dict[str, dict[str, float | None]] = {}
+    predictions: dict[str, list[Prediction]] = {}
+    ood: dict[str, dict] = {}
     for phase in PHASES:
         with stopwatch(seconds, f"evaluate_{phase}"):
-            predictions = judge(FOLDER / phase, test, samples=4, seed=options.seed)
-            limit = ["--max_new_tokens", str(MAX_NEW_TOKENS)]
-            ood[phase] = eval_ood.main(["--model", str(FOLDER / phase), "--data", str(DATA), *limit])
-        summary = summarize(predictions, test)
-        phases[phase] = {name: finite(getattr(summary, name)) for name in SHOWN}
-        phases[phase]["reward"] = finite(mean_reward(predictions, test))
-        greedy = [p.parsed[0].score if p.parsed else None for p in predictions]
-        panels[phase] = ([r.mos for r in test], [math.nan if s is None else s for s in greedy])
+            phases[phase], predictions[phase] = evaluate(FOLDER / phase, test, options.seed)
+            ood[phase] = evaluate_ood(FOLDER / phase)
 
-    # Tables, plots, summary
-    report = {
-        "phases": phases,
-        "ood": ood["grpo"],
-        "ood_by_phase": ood,
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "seed": options.seed,
-    }
-    (FOLDER / "summary.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    # Summary, plots, page
+    report = {"phases": phases, "ood": ood, "seconds": {k: round(v, 1) for k, v in seconds.items()}}
+    report |= {"seed": options.seed, "clips": len(test), "command": command}
+    (FOLDER / "summary.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     history = json.loads((FOLDER / "grpo" / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     plot_rewards(history, FOLDER / "rewards.png")
+    mos = [row.mos for row in test]
+    panels = {PHASES[p]: (mos, [x.scores[0] if x.answers else math.nan for x in predictions[p]]) for p in PHASES}
     plot_scatter(panels, FOLDER / "scatter.png")
-    columns = [*SHOWN, "reward"]
-    print(f"\nHeld-out clips ({len(test)}, unseen scenes):")
-    print(tabulate([[p, *(phases[p][c] for c in columns)] for p in PHASES], ["phase", *columns], floatfmt=".3f"))
-    print("\nSRCC on distortion kinds never seen in training:")
-    print(tabulate([[p, *(row["srcc"] for row in ood[p].values())] for p in PHASES], ["phase", *ood["grpo"]],
-                   floatfmt=".3f"))  # fmt: skip
-    print(f"\n{sum(seconds.values()):.0f} s. Results: {FOLDER}/summary.json, rewards.png, scatter.png")
+    held_out, unseen = tables(report)
+    write_page(report, [held_out, unseen], test, predictions)
+    for table in (held_out, unseen):
+        print(f"\n{table.title}:\n{tabulate(table.rows, table.columns, floatfmt='.3f', missingval='-')}")
+    print(f"\n{sum(seconds.values()):.0f} s. Open {FOLDER}/report.html; numbers in {FOLDER}/summary.json")
 
 
 @contextmanager
@@ -106,24 +110,65 @@ def labels(name: str) -> list[LabelRow]:
     return read_labels(DATA / f"{name}.csv", DATA, "identity")
 
 
-def judge(checkpoint: Path, rows: list[LabelRow], samples: int, seed: int) -> list[Prediction]:
-    """Answers of a checkpoint; the same seed for every phase, so that sampling noise is shared."""
+def evaluate(
+    checkpoint: Path, rows: list[LabelRow], seed: int, temperature: float = 0.9
+) -> tuple[dict[str, float | None], list[Prediction]]:
+    """What a checkpoint is worth on labelled clips."""
     set_seed(seed)
     policy, processor = load_policy(checkpoint)
     processor.use_cache(FOLDER / "cache")
-    return predict(
-        policy, processor, [r.video for r in rows], samples=samples, max_new_tokens=MAX_NEW_TOKENS, progress=True
-    )
+    videos = [row.video for row in rows]
+    limits = {"samples": 4, "max_new_tokens": MAX_NEW_TOKENS, "temperature": temperature}
+    predictions = predict(policy, processor, videos, progress=True, **limits)
+    summary = summarize(predictions, rows)
+    preference = temporal_preference(policy, processor, videos[:PREFERENCE_CLIPS], seed=seed, **limits)
+    result = {name: finite(getattr(summary, name)) for name in SHOWN}
+    return result | {f"beats_{name}": finite(p.wins) for name, p in preference.items()}, predictions
 
 
-def mean_reward(predictions: list[Prediction], rows: list[LabelRow]) -> float:
-    """Mean total reward of the sampled answers; format, regression and rank, as no copy is perturbed here."""
-    samples = [(text, row) for p, row in zip(predictions, rows, strict=True) for text in p.answers[1:]]
-    texts = [text for text, _ in samples]
-    table = rewards.preset("recommended").score(
-        texts, mos=[row.mos for _, row in samples], video_id=[row.video_id for _, row in samples]
-    )
-    return sum(table.total) / len(table.total)
+def evaluate_ood(checkpoint: Path) -> dict[str, dict[str, float | None]]:
+    arguments = ["--model", str(checkpoint), "--data", str(DATA), "--max_new_tokens", str(MAX_NEW_TOKENS)]
+    return eval_ood.main(arguments)
+
+
+def tables(report: dict) -> tuple[Table, Table]:
+    """Held-out clips, and unseen kinds, phase by phase."""
+    columns = [*SHOWN, *BEATS]
+    rows = [[PHASES[p], *(report["phases"][p][c] for c in columns)] for p in PHASES]
+    title = f"{report['clips']} held-out clips of unseen scenes"
+    held_out = Table(title, ["phase", *columns], rows, NOTE)
+    sets = list(report["ood"]["grpo"])
+    rows = [[PHASES[p], *(report["ood"][p][name]["srcc"] for name in sets)] for p in PHASES]
+    return held_out, Table("SRCC on distortion kinds never seen in training", ["phase", *sets], rows)
+
+
+def write_page(
+    report: dict, shown: list[Table], test: list[LabelRow], predictions: dict[str, list[Prediction]]
+) -> None:
+    """runs/demo/report.html, with eight clips spread evenly over the MOS scale."""
+    by_mos = sorted(range(len(test)), key=lambda i: test[i].mos)
+    chosen = [by_mos[round(place)] for place in np.linspace(0, len(test) - 1, 8)]
+    clips = [
+        ShownClip(
+            f"{test[i].video_id}: MOS {test[i].mos:.2f}, {test[i].extra['kind']} {test[i].extra['severity']}",
+            test[i].video,
+            {label: predictions[p][i].answers[0] for p, label in PHASES.items() if predictions[p][i].answers},
+        )
+        for i in chosen
+    ]
+    facts = {"command": report["command"], "seed": report["seed"], "torch": torch.__version__}
+    facts["seconds"] = ", ".join(f"{name} {value:.0f}" for name, value in report["seconds"].items())
+    figures = {
+        "Mean of every reward on the training batches, SRCC on validation clips, and signs of a collapse": "rewards",
+        "Predicted score against MOS on the held-out clips": "scatter",
+    }
+    Report(
+        "A tiny policy learns to judge video quality from scores",
+        facts,
+        shown,
+        {caption: FOLDER / f"{name}.png" for caption, name in figures.items()},
+        clips,
+    ).write(FOLDER / "report.html")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from accelerate import PartialState
 from transformers import AutoProcessor
 from trl import TrlParser
 
-from vqathinker.data import clip_dataset, read_labels
+from rewards import Distortion, preset
+from rewards.distortion import KINDS
+from vqathinker.data import clip_dataset, distortions_of, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.training import ValidationCallback, VQAGRPOConfig, VQAGRPOTrainer
 
@@ -30,6 +32,11 @@ class GRPOArguments:
     video_root: str = field(metadata={"help": "Folder the label files' video names are relative to."})
     mos_scale: str = field(metadata={"help": "'linear:LO,HI', 'div20' or 'identity'."})
     preset: str = field(default="recommended", metadata={"help": "Rewards: 'paper', 'official' or 'recommended'."})
+    leave_out: list[str] = field(default_factory=list, metadata={"help": "Rewards of the preset to leave out."})
+    distortion_weight: float = field(
+        default=1.0,
+        metadata={"help": "Weight of the distortion reward where labels have kind and severity; 0 leaves it out."},
+    )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
@@ -54,10 +61,17 @@ def main(argv: list[str] | None = None) -> None:
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, **init)
     policy.freeze(data.freeze)
 
+    # Rewards
+    rubric = preset(data.preset)
+    kinds = {kind for row in rows for kind in distortions_of(row)}
+    if kinds and data.distortion_weight:
+        rubric = rubric.plus(Distortion(sorted(kinds | set(KINDS))), data.distortion_weight)
+    rubric = rubric.without(data.leave_out)
+
     # Trainer: K answers per clip, rewards over the global batch
     trainer = VQAGRPOTrainer(
         policy,
-        data.preset,
+        rubric,
         args,
         train_dataset=clip_dataset(rows, processor.question),
         processing_class=processor,

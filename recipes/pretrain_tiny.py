@@ -4,13 +4,15 @@
 
 Stage 1a: vision tower and projector learn kind and severity of spatial distortions from single frames.
 Stage 1b: motion encoder and projector learn stutter, dropped and shuffled frames. Both are frozen afterwards.
-The language model stays random: it learns in the warm start. None of the demo's clips or unseen kinds is used.
+Stage 1c: the language model learns to tell from their tokens what is wrong with a clip. It never sees a score.
+None of the demo's clips or unseen kinds is used.
 """
 
 import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,23 +21,29 @@ from scipy.stats import spearmanr
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
+from transformers import get_cosine_schedule_with_warmup
 
 import perturb
+from rewards.distortion import degree, parse_distortions
 from vqathinker.clips import open_clip, run_indices, uniform_indices
 from vqathinker.data import LabelRow, read_labels
-from vqathinker.synth import SynthSpec, make_set, tiny_policy
+from vqathinker.synth import SPATIAL, TEMPORAL, SynthSpec, make_set, tiny_policy
 
-SPATIAL = ("none", "blur", "noise", "rescale", "compression")
-TEMPORAL = ("none", "stutter", "frame_drop", "shuffle")
+SHUFFLE = "shuffle"  # what the temporal reward's perturbations do; no distortion of the data
+MOTION_KINDS = (*TEMPORAL, SHUFFLE)
+PLACES = ("early", "midway", "late", "throughout")
+DESCRIBE = "What is wrong with this video?"
 TOKEN_STD = 0.3  # of visual tokens where they enter the language model
+CROP, MOTION_CROP, FRAMES = 64, 48, 24
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the new base")
-    parser.add_argument("--clips", type=int, default=4000, help="training clips; a tenth as many for validation")
+    parser.add_argument("--clips", type=int, default=8000, help="training clips; a tenth as many for validation")
     parser.add_argument("--vision_steps", type=int, default=4000)
-    parser.add_argument("--motion_steps", type=int, default=1500)
+    parser.add_argument("--motion_steps", type=int, default=3000)
+    parser.add_argument("--language_steps", type=int, default=2500)
     parser.add_argument("--seed", type=int, default=20_000, help="far from any seed of the demo")
     options = parser.parse_args(argv)
     start = time.perf_counter()
@@ -49,7 +57,9 @@ def main(argv: list[str] | None = None) -> None:
     policy, processor = tiny_policy(options.seed)
     report = {"vision": train_vision(policy, train, val, options.vision_steps, np.random.default_rng(options.seed))}
     report["motion"] = train_motion(policy, train, val, options.motion_steps, np.random.default_rng(options.seed + 1))
-    report |= {"seed": options.seed, "clips": options.clips, "seconds": round(time.perf_counter() - start)}
+    report["language"] = train_language(policy, processor, train, val, options.language_steps, options.seed + 2)
+    settings = {name: value for name, value in vars(options).items() if name != "out"}
+    report |= settings | {"seconds": round(time.perf_counter() - start)}
     policy.save_pretrained(options.out)
     processor.save_pretrained(options.out)
     (options.out / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -57,93 +67,170 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class Clips:
-    """Decoded clips in memory: frames (N, 24, 96, 96, 3) uint8, kinds and severities (N,)."""
+    """Decoded clips in memory: frames (N, 24, 96, 96, 3) uint8 and what is wrong with them."""
 
     def __init__(self, rows: list[LabelRow]) -> None:
-        self.frames = np.stack([open_clip(row.video).frames(range(24)) for row in tqdm(rows, desc="decoding")])
-        self.kinds = np.array([row.extra["kind"] for row in rows])
-        self.severities = np.array([float(row.extra["severity"]) for row in rows], dtype=np.float32)
+        self.frames = np.stack([open_clip(row.video).frames(range(FRAMES)) for row in tqdm(rows, desc="decoding")])
+        self.distortions = [parse_distortions(row.extra["kind"], row.extra["severity"]) for row in rows]
+        self.when = [row.extra["when"] for row in rows]
+        self.places = torch.tensor([PLACES.index(when) if when else -100 for when in self.when])
 
-    def targets(self, names: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class and severity as far as `names` go: other kinds count as "none" with severity 0."""
-        classes = np.array([names.index(kind) if kind in names else 0 for kind in self.kinds])
-        return torch.from_numpy(classes), torch.from_numpy(np.where(classes > 0, self.severities, 0))
+    def targets(self, kinds: Sequence[str]) -> torch.Tensor:
+        """(N, kinds) severities, 0 where a clip has not got the kind."""
+        return torch.tensor([[degrees.get(kind, 0.0) for kind in kinds] for degrees in self.distortions])
+
+    def crop(self, clip: int, frames: int | slice, size: int, rng: np.random.Generator) -> np.ndarray:
+        """(..., size, size, 3) frames of a clip at a random place of the codec's 8-pixel grid, half of them flipped."""
+        y, x = 8 * rng.integers(0, (self.frames.shape[2] - size) // 8 + 1, 2)
+        view = self.frames[clip, frames, y : y + size, x : x + size]
+        return view[..., ::-1, :] if rng.random() < 0.5 else view
 
 
 def train_vision(policy, train: Clips, val: Clips, steps: int, rng: np.random.Generator) -> dict[str, float]:
-    """Random frames, random 64-pixel crops on the codec's 8-pixel grid, flips."""
+    """One random frame of each of 128 clips a step."""
     model, width = policy.model, policy.config.text_config.hidden_size
-    head = nn.Linear(width, len(SPATIAL) + 1)
-    parts = nn.ModuleList([model.vision_tower, model.multi_modal_projector, head])
-    classes, severities = train.targets(SPATIAL)
+    head = nn.Linear(width, 2 * len(SPATIAL) + 1)
+    severities = train.targets(list(SPATIAL))
 
-    def batch(step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def batch() -> torch.Tensor:
         index = rng.integers(len(train.frames), size=128)
-        y, x = 8 * rng.integers(0, 5, 2)
-        frames = train.frames[index, rng.integers(24, size=128), y : y + 64, x : x + 64]
-        frames = frames[:, :, ::-1] if rng.random() < 0.5 else frames
-        pixels = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
-        return head(model.frame_features(pixels).mean(1)), classes[index], severities[index]
+        frames = np.stack([train.crop(clip, int(rng.integers(FRAMES)), CROP, rng) for clip in index])
+        return finding_loss(head(model.frame_features(to_pixels(frames)).mean(1)), severities[index])
 
-    fit(parts, batch, steps, 1.5e-3, "vision")
+    fit(nn.ModuleList([model.vision_tower, model.multi_modal_projector, head]), batch, steps, 1.5e-3, "vision")
     with torch.no_grad():
         crops = torch.from_numpy(val.frames[:, ::8, 16:80, 16:80].transpose(0, 1, 4, 2, 3).copy())
         tokens = torch.stack([model.frame_features(clip) for clip in crops])  # (N, 3, n, D)
         scale_tokens(model.multi_modal_projector.linear_2, tokens)
-        return judge(head(tokens.mean((1, 2))), *val.targets(SPATIAL))
+        return judge(head(tokens.mean((1, 2))), val.targets(list(SPATIAL)))
 
 
 def train_motion(policy, train: Clips, val: Clips, steps: int, rng: np.random.Generator) -> dict[str, float]:
-    """Every clip as it is, or with its runs of frames re-ordered as the temporal reward's perturbations do."""
+    """Every clip as it is, or re-ordered as the temporal reward's perturbations do."""
     model, width, tokens = policy.model, policy.config.text_config.hidden_size, policy.config.motion_tokens
-    head = nn.Linear(width, len(TEMPORAL) + 1)
+    head, place_head = nn.Linear(width, 2 * len(MOTION_KINDS) + 1), nn.Linear(tokens * width, len(PLACES))
     encoder, projector = model.motion_encoder, model.motion_projector
     encoder.requires_grad_(True)
     nn.ModuleList(encoder.blocks).train()
     for linear in (projector.linear_1, projector.linear_2):  # the published initialisation hardly starts at this size
         nn.init.xavier_uniform_(linear.weight)
-    runs = run_indices(uniform_indices(24, 6), 24, policy.config.motion_run_length)
+    runs = run_indices(uniform_indices(FRAMES, 6), FRAMES, policy.config.motion_run_length)
 
-    def look(clips: Clips, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        classes, severities = clips.targets(TEMPORAL)
-        frames, kinds, degrees = [], classes[index].clone(), severities[index].clone()
-        y, x = 8 * rng.integers(0, 5, 2)
+    def look(clips: Clips, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        severities = clips.targets(MOTION_KINDS)[index]
+        views = []
         for place, clip in enumerate(index):
-            shown = clips.frames[clip][runs][..., y : y + 64, x : x + 64, :]  # (6, r, 64, 64, 3)
-            if kinds[place] == 0 and rng.random() < 0.4:
-                mode = rng.choice(["global_shuffle", "local_shuffle", "duplicate"])
-                shown = perturb.draw(6, rng, [str(mode)], "official").apply(shown)
-                kinds[place], degrees[place] = TEMPORAL.index("shuffle"), 1.0
-            frames.append(shown.reshape(-1, 64, 64, 3).transpose(0, 3, 1, 2))
-        pixels = torch.from_numpy(np.stack(frames))
-        return projector(encoder.features(pixels, tokens)), kinds, degrees
+            view = clips.crop(clip, slice(None), MOTION_CROP, rng)
+            if not severities[place].any() and rng.random() < 0.4:
+                severities[place, MOTION_KINDS.index(SHUFFLE)] = 1.0
+                if rng.random() < 0.5:
+                    view = view[rng.permutation(FRAMES)][runs]
+                else:
+                    mode = str(rng.choice(["global_shuffle", "local_shuffle", "duplicate"]))
+                    view = perturb.draw(6, rng, [mode], "official").apply(view[runs])
+            else:
+                view = view[runs]
+            views.append(view.reshape(-1, MOTION_CROP, MOTION_CROP, 3))
+        return projector(encoder.features(to_pixels(np.stack(views)), tokens)), severities
 
-    # Temporal kinds are a third of the clips; draw them as often as the others.
-    temporal = np.isin(train.kinds, TEMPORAL)
-    chance = np.where(temporal, 0.55 / temporal.sum(), 0.45 / (~temporal).sum())
+    # Less than half of the clips have a temporal kind.
+    temporal = train.targets(list(TEMPORAL)).any(1).numpy()
+    chance = np.where(temporal, 0.6 / temporal.sum(), 0.4 / (~temporal).sum())
 
-    def batch(step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        found, kinds, degrees = look(train, rng.choice(len(train.frames), 32, p=chance))
-        return head(found.mean(1)), kinds, degrees
+    def batch() -> torch.Tensor:
+        index = rng.choice(len(train.frames), 32, p=chance)
+        found, severities = look(train, index)
+        places = F.cross_entropy(place_head(found.flatten(1)), train.places[index])
+        return finding_loss(head(found.mean(1)), severities) + 0.3 * places
 
-    fit(nn.ModuleList([encoder.blocks, projector, head]), batch, steps, 2e-3, "motion")
+    fit(nn.ModuleList([encoder.blocks, projector, head, place_head]), batch, steps, 2e-3, "motion")
     encoder.requires_grad_(False)
     encoder.eval()
     with torch.no_grad():
         parts = [look(val, part) for part in np.array_split(np.arange(len(val.frames)), max(1, len(val.frames) // 32))]
-        found, kinds, degrees = (torch.cat(column) for column in zip(*parts, strict=True))
+        found, severities = (torch.cat(column) for column in zip(*parts, strict=True))
+        known = val.places >= 0
+        right = place_head(found[known].flatten(1)).argmax(1) == val.places[known]
         scale_tokens(projector.linear_2, found)
-        return judge(head(found.mean(1)), kinds, degrees)
+        return judge(head(found.mean(1)), severities) | {"place_accuracy": round(right.float().mean().item(), 4)}
+
+
+def train_language(policy, processor, train: Clips, val: Clips, steps: int, seed: int) -> dict[str, float]:
+    """Descriptions such as "strong blur 71 and slight stutter early 25, overall 78" of 32 clips a step."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    tokenizer, asked = processor.tokenizer, processor.question
+    processor.question = DESCRIBE
+    prompt = torch.tensor(processor.prompt_ids())
+    processor.question = asked
+
+    def inputs(clips: Clips, features: torch.Tensor, index: np.ndarray) -> dict[str, torch.Tensor]:
+        texts = [describe(clips.distortions[i], clips.when[i]) + tokenizer.eos_token for i in index]
+        answers = tokenizer(texts, add_special_tokens=False, padding_side="right", padding=True)
+        answer_ids, known = torch.tensor(answers["input_ids"]), torch.tensor(answers["attention_mask"])
+        ids = torch.cat([prompt.expand(len(index), -1), answer_ids], 1)
+        labels = torch.cat([torch.full((len(index), len(prompt)), -100), answer_ids.masked_fill(known == 0, -100)], 1)
+        mask = torch.cat([torch.ones(len(index), len(prompt), dtype=torch.long), known], 1)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels, "visual_embeds": features[index]}
+
+    views = [clip_tokens(policy, processor, frames) for frames in (train.frames, train.frames[..., ::-1, :])]
+
+    def batch() -> torch.Tensor:
+        return policy(**inputs(train, views[rng.integers(2)], rng.integers(len(train.frames), size=32))).loss
+
+    fit(nn.ModuleList([policy.model.language_model, policy.lm_head]), batch, steps, 1e-3, "language")
+    with torch.no_grad():
+        loss = policy(**inputs(val, clip_tokens(policy, processor, val.frames), np.arange(len(val.frames)))).loss
+    return {"loss": round(loss.item(), 4)}
+
+
+def describe(distortions: dict[str, float], when: str) -> str:
+    """What is wrong with a clip, how badly in a word and in percent, and when, the worst first; and all together."""
+    parts = []
+    for kind in sorted(distortions, key=lambda kind: -distortions[kind]):
+        place = f" {when}" if kind in TEMPORAL else ""
+        parts.append(f"{degree(distortions[kind])} {kind.replace('_', ' ')}{place} {100 * distortions[kind]:.0f}")
+    together = 1 - np.prod([1 - severity for severity in distortions.values()])
+    return f"{' and '.join(parts)}, overall {100 * together:.0f}"
+
+
+@torch.no_grad()
+def clip_tokens(policy, processor, clips: np.ndarray) -> torch.Tensor:
+    """(N, T n + m, D) visual tokens of clips (N, F, H, W, 3), as the processor would show them to the policy."""
+    found = []
+    for start in tqdm(range(0, len(clips), 64), desc="encoding"):
+        looks = [processor.from_array(clip) for clip in clips[start : start + 64]]
+        features = policy.encode([look.frames for look in looks], [look.motion_frames for look in looks])
+        found += [feature.tokens for feature in features]
+    return torch.stack(found)
+
+
+def to_pixels(frames: np.ndarray) -> torch.Tensor:
+    """(..., H, W, 3) to (..., 3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -3)))
+
+
+def finding_loss(output: torch.Tensor, severities: torch.Tensor) -> torch.Tensor:
+    """Which kinds (binary cross-entropy), how severe each is and all together (squared error).
+
+    Args:
+        output: (B, 2 k + 1): a logit per kind, a severity per kind, the severity of all together.
+        severities: (B, k), 0 = absent.
+    """
+    kinds = severities.shape[1]
+    present, degrees = output[:, :kinds], output[:, kinds:]
+    together = 1 - (1 - severities).prod(1, keepdim=True)
+    naming = F.binary_cross_entropy_with_logits(present, (severities > 0).float()) * kinds
+    return naming + 8 * F.mse_loss(degrees, torch.cat([severities, together], 1), reduction="none").sum(1).mean()
 
 
 def fit(parts: nn.Module, batch, steps: int, rate: float, name: str) -> None:
-    """AdamW on cross-entropy of the kind + 8 x squared error of the severity."""
+    """AdamW with warm-up and cosine decay on the loss that each call of `batch` gives."""
     parameters = list(parts.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.05)
+    schedule = get_cosine_schedule_with_warmup(optimizer, max(1, steps // 20), steps)
     for step in (bar := tqdm(range(steps), desc=name)):
-        output, classes, severities = batch(step)
-        loss = F.cross_entropy(output[:, :-1], classes) + 8 * F.mse_loss(output[:, -1], severities)
+        loss = batch()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -160,12 +247,16 @@ def scale_tokens(linear: nn.Linear, tokens: torch.Tensor) -> None:
     linear.bias.data.mul_(factor)
 
 
-def judge(output: torch.Tensor, classes: torch.Tensor, severities: torch.Tensor) -> dict[str, float]:
-    """Accuracy of the kind, and SRCC of the severity among the clips that have one of the kinds."""
-    some = classes > 0
+def judge(output: torch.Tensor, severities: torch.Tensor) -> dict[str, float]:
+    """Accuracy of the kind among clips with at most one, and SRCC of the severity among those with at least one."""
+    kinds = severities.shape[1]
+    count = (severities > 0).sum(1)
+    named = torch.where(output[:, :kinds].amax(1) > 0, output[:, :kinds].argmax(1), kinds)
+    truth = torch.where(count > 0, severities.argmax(1), kinds)
+    together = 1 - (1 - severities).prod(1)
     return {
-        "accuracy": round((output[:, :-1].argmax(1) == classes).float().mean().item(), 4),
-        "severity_srcc": round(float(spearmanr(output[some, -1], severities[some]).statistic), 4),
+        "accuracy": round((named == truth)[count <= 1].float().mean().item(), 4),
+        "severity_srcc": round(float(spearmanr(output[count > 0, -1], together[count > 0]).statistic), 4),
     }
 
 

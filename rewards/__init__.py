@@ -16,6 +16,7 @@ Needs numpy and scipy only.
 
 from rewards.advantages import advantages, zero_gradient_groups
 from rewards.comparisons import Length, Linear, Threshold, linear_reward, threshold_reward
+from rewards.distortion import Distortion, distortion_reward
 from rewards.format import Format, format_reward
 from rewards.parsing import ParsedAnswer, parse_answer, text_of
 from rewards.presets import PRESETS, preset
@@ -26,6 +27,7 @@ from rewards.temporal import Temporal, temporal_bonus
 
 __all__ = [
     "PRESETS",
+    "Distortion",
     "Format",
     "Length",
     "Linear",
@@ -37,6 +39,7 @@ __all__ = [
     "Temporal",
     "Threshold",
     "advantages",
+    "distortion_reward",
     "fidelity_ranking",
     "format_reward",
     "gaussian_regression",

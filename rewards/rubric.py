@@ -69,6 +69,22 @@ class Rubric:
             raise ValueError(f"weights={weights}: every weight must be a finite number.")
         self.weights = weights
 
+    def plus(self, reward: RewardFunction, weight: float = 1.0) -> Rubric:
+        """A new rubric with one more reward."""
+        return Rubric([*self.rewards, reward], [*self.weights, weight])
+
+    def without(self, names: Sequence[str]) -> Rubric:
+        """A new rubric without some of the rewards.
+
+        Raises:
+            ValueError: If a name is unknown, or no reward is left.
+        """
+        unknown = sorted(set(names) - set(self.names))
+        if unknown:
+            raise ValueError(f"without={unknown}: the rubric has {self.names}.")
+        kept = [i for i, name in enumerate(self.names) if name not in names]
+        return Rubric([self.rewards[i] for i in kept], [self.weights[i] for i in kept])
+
     def score(
         self,
         completions: Sequence[Any],

@@ -30,6 +30,15 @@ def test_inspect_rewards_shows_every_reward_total_advantage_and_flat_groups(tmp_
     assert "warning: all answers to 'b.mp4' earn the same total" in out and "'a.mp4' earn" not in out
 
 
+def test_inspect_rewards_scores_distortions_where_they_are_labelled(tmp_path, capsys):
+    rows = [answer("a", 4, s) | {"kind": "blur", "severity": 0.2} for s in (4, 3)] + [answer("b", 2, s) for s in (2, 3)]
+    rows[0]["completion"] = "<think>slight blur</think><answer>4.00</answer>"
+    assert main(["inspect-rewards", write_answers(tmp_path / "x.jsonl", rows)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    column = lines[0].split().index("distortion")
+    assert [line.split()[column] for line in lines[2:6]] == ["1.000", "0.000", "-", "-"]
+
+
 def test_inspect_rewards_needs_neither_torch_nor_trl(tmp_path, repo):
     file = write_answers(tmp_path / "x.jsonl", [answer("a", 4, s) for s in (4, 3)] + [answer("b", 2, 2)])
     code = (

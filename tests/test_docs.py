@@ -45,17 +45,44 @@ def test_readme_first_screen_shows_the_two_commands(repo):
     assert any(line.startswith("make demo") for line in top) and any(line.startswith("make test") for line in top)
 
 
+def table_rows(page):
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    return {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines}
+
+
+def measured(repo, name):
+    return json.loads((repo / "docs/results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def test_numbers_in_the_results_are_those_that_were_measured(repo):
     page = (repo / "docs/results.md").read_text(encoding="utf-8")
-    demo = json.loads((repo / "docs/results/demo.json").read_text(encoding="utf-8"))
-    rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in page.splitlines() if line.startswith("|")}
-    names = ("srcc", "plcc", "srcc_sample", "srcc_mean4", "parse_rate", "reward")
-    for phase, label in (("sft", "warm start, 300 steps"), ("grpo", "GRPO, 100 steps")):
-        assert [float(cell) for cell in rows[label]] == [round(demo["phases"][phase][name], 3) for name in names]
-    kinds = ("ood_banding", "ood_exposure", "ood_ghosting")
+    rows, demo = table_rows(page), measured(repo, "demo")
+    names = ("srcc", "plcc", "srcc_sample", "srcc_mean4", "parse_rate", "naming")
+    names += ("beats_shuffle", "beats_stutter", "beats_drop", "common_score")
+    sets = ("ood_banding", "ood_ghosting", "ood_pixelation")
     for phase, label in (("sft", "warm start"), ("grpo", "GRPO")):
-        measured = [round(demo["ood_by_phase"][phase][kind]["srcc"], 3) for kind in kinds]
-        assert [float(cell) for cell in rows[label]] == measured
-    bench = json.loads((repo / "docs/results/bench.json").read_text(encoding="utf-8"))
+        assert [float(cell) for cell in rows[label]] == [round(demo["phases"][phase][name], 3) for name in names]
+        unseen = [float(cell) for cell in rows[f"{label}, unseen kinds"]]
+        assert unseen == [round(demo["ood"][phase][name]["srcc"], 3) for name in sets]
+    bench = measured(repo, "bench")
     assert {what: float(rows[what][2]) for what in bench} == {what: round(row[2], 2) for what, row in bench.items()}
     assert f"{sum(demo['seconds'].values()):.0f} s" in page
+
+
+def test_the_check_of_the_pseudo_mos_is_the_one_measured(repo):
+    rows = table_rows((repo / "docs/data.md").read_text(encoding="utf-8"))
+    found = measured(repo, "pseudo_mos")
+    assert found.pop("clips_per_kind") == 60
+    for kind, values in found.items():
+        label = "all together" if kind == "all" else kind
+        assert [float(cell) for cell in rows[label]] == [round(values[name], 3) for name in ("psnr", "ssim")], kind
+
+
+def test_the_bases_card_tells_what_was_measured(repo):
+    folder = repo / "vqathinker/synth/base"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    report = json.loads((folder / "pretraining.json").read_text(encoding="utf-8"))
+    for part in ("vision", "motion", "language"):
+        for value in report[part].values():
+            assert f"{value:.3f}" in card
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 10e6

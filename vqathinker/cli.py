@@ -118,7 +118,9 @@ def _synth(options: argparse.Namespace) -> None:
 def _add_inspect(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("inspect-rewards", help="score answers from a file; needs no GPU and no model")
     parser.add_argument(
-        "file", type=Path, help='JSON lines: {"completion", "mos", "video_id"} and, optionally, "perturbed_completion"'
+        "file",
+        type=Path,
+        help='JSON lines: {"completion", "mos", "video_id"}; optional: "perturbed_completion", "kind" with "severity"',
     )
     parser.add_argument("--preset", default="recommended", help="paper, official or recommended")
     parser.set_defaults(run=_inspect)
@@ -132,11 +134,17 @@ def _inspect(options: argparse.Namespace) -> None:
     rows = _read_answers(options.file)
     perturbed = [row.get("perturbed_completion") for row in rows]
     ids = [row["video_id"] for row in rows]
-    table = rewards.preset(options.preset).score(
+    rubric = rewards.preset(options.preset)
+    labelled = {}
+    if any("kind" in row for row in rows):
+        rubric = rubric.plus(rewards.Distortion())
+        labelled = {key: [row.get(key) for row in rows] for key in ("kind", "severity")}
+    table = rubric.score(
         [row["completion"] for row in rows],
         mos=[row["mos"] for row in rows],
         video_id=ids,
         perturbed_completions=perturbed if any(text is not None for text in perturbed) else None,
+        **labelled,
     )
     advantages = rewards.advantages(table.total, ids)
     names = list(table.rewards)

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from vqathinker.data import LabelError, clip_dataset, mos_scale, read_labels
+from vqathinker.data import LabelError, clip_dataset, distortions_of, mos_scale, read_labels
 
 
 def official_row(video, value):
@@ -98,6 +98,17 @@ def test_scales():
 
 def test_dataset_columns(train_rows):
     dataset = clip_dataset(train_rows, "How good?")
-    assert {"prompt", "video", "video_id", "mos", "kind", "severity", "scene"} == set(dataset.column_names)
+    assert {"prompt", "video", "video_id", "mos", "kind", "severity", "when", "scene"} == set(dataset.column_names)
     with pytest.raises(ValueError, match="empty"):
         clip_dataset([], "How good?")
+
+
+def test_distortion_columns_are_read_or_refused(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_text("video,mos,kind,severity\na.mp4,3,blur+noise,0.2+0.4\nb.mp4,4,,\n")
+    assert [distortions_of(row) for row in read_labels(file, tmp_path, "identity")] == [{"blur": 0.2, "noise": 0.4}, {}]
+    file.write_text("video,mos,kind\na.mp4,3,sports\n")  # no severity: another kind of kind
+    assert distortions_of(read_labels(file, tmp_path, "identity")[0]) == {}
+    file.write_text("video,mos,kind,severity\na.mp4,3,blur,4\n")
+    with pytest.raises(LabelError, match=r"x\.csv:2: kind='blur' with severity='4'.*other names"):
+        read_labels(file, tmp_path, "identity")

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from vqathinker.data import LabelRow
-from vqathinker.evaluation import Prediction, plcc, predict, srcc, summarize
+from vqathinker.evaluation import Prediction, naming_accuracy, plcc, predict, srcc, summarize, temporal_preference
 from vqathinker.evaluation.plots import plot_rewards, plot_scatter
+from vqathinker.evaluation.temporal import COPIES
 
 lists = st.lists(st.floats(1, 5), min_size=3, max_size=20, unique=True)
 
@@ -40,9 +41,64 @@ def test_summary_counts_failures_and_guesses_nothing():
     ]
     summary = summarize(predictions, rows)
     assert summary.srcc == pytest.approx(1) and summary.num_clips == 4 and summary.num_unreadable == 1
-    assert summary.srcc_sample == pytest.approx(-1)
+    assert summary.srcc_sample == pytest.approx(0)  # -1 for the first sample, 1 for the second
     assert summary.srcc_mean4 == srcc([4, 2, 3], [1, 2, 3])
     assert summary.parse_rate == pytest.approx(5 / 6)
+
+
+def test_a_slip_beyond_the_scale_is_a_failure_not_a_score():
+    rows = [LabelRow("", str(i), float(i)) for i in (1, 2)]
+    predictions = [Prediction("", (answer(1), answer(33.1), answer(1.2)), True), Prediction("", (answer(2),) * 3, True)]
+    summary = summarize(predictions, rows)
+    assert summary.parse_rate == 3 / 4 and summary.srcc_mean4 == pytest.approx(1)
+    assert math.isnan(predictions[0].scores[1])
+
+
+def test_summary_tells_of_collapse_and_of_what_is_named():
+    truths = [("blur", "0.4"), ("noise", "0.9"), ("blur+noise", "0.2+0.3"), ("frame_drop", "0.5"), ("", "")]
+    texts = ["slight blur", "slight noise and blur", "noise", "strong frame drop late", "?"]
+    rows = [LabelRow("", str(i), float(i), {"kind": k, "severity": s}) for i, (k, s) in enumerate(truths)]
+    scores = [2, 2, 2, 4, 4]
+    predictions = [
+        Prediction("", (f"<think>{text}</think><answer>{score}</answer>",), True)
+        for text, score in zip(texts, scores, strict=True)
+    ]
+    summary = summarize(predictions, rows)
+    assert summary.naming == pytest.approx(2 / 3)  # of three clips with one distortion
+    assert summary.common_score == 3 / 5 and summary.spread == pytest.approx(np.std(scores) / np.std(range(5)))
+    unlabelled = [LabelRow("", str(i), float(i)) for i in range(5)]
+    assert math.isnan(naming_accuracy(predictions, unlabelled))
+    nothing = summarize([Prediction("", ("?",), True)], unlabelled[:1])
+    assert math.isnan(nothing.spread) and math.isnan(nothing.common_score)
+
+
+def test_temporal_preference_compares_each_clip_with_its_own_copies(
+    policy, processor, train_rows, tmp_path, monkeypatch
+):
+    shown = {}
+
+    def answers(policy, processor, clips, samples, greedy, max_new_tokens, temperature):
+        shown.update(clips)
+        scores = {"shuffle": 2.0, "stutter": 3.0, "drop": 4.0}
+        texts = {key: answer(scores[key[1]] if key[2] else 3.0) for key in clips}
+        return {key: Prediction(str(key), (text,) * samples, greedy) for key, text in texts.items()}
+
+    monkeypatch.setattr("vqathinker.evaluation.temporal.answer_clips", answers)
+    videos = [train_rows[0].video, str(tmp_path / "gone.mp4"), train_rows[1].video]
+    found = temporal_preference(policy, processor, videos, samples=2, batch_size=2)
+    assert [(p.wins, p.ties, p.margin, p.num_clips) for p in found.values()] == [
+        (1.0, 0.0, 1.0, 2), (0.0, 1.0, 0.0, 2), (0.0, 0.0, -1.0, 2)
+    ]  # fmt: skip
+    assert not shown[0, "shuffle", 0].frames.equal(shown[0, "shuffle", 1].frames)
+    assert math.isnan(temporal_preference(policy, processor, videos[1:2])["drop"].wins)
+
+
+def test_temporal_copies_are_as_long_as_their_originals():
+    for name, pair in COPIES.items():
+        original, copy = (order(24, np.random.default_rng(0)) for order in pair)
+        assert len(original) == len(copy) and (np.diff(original) == 1).all()
+        repeats, skips = (np.diff(copy) == 0).sum(), (np.diff(copy) > 1).sum()
+        assert {"shuffle": sorted(copy) == list(range(24)), "stutter": repeats == 8, "drop": skips == 2}[name], name
 
 
 def test_the_first_answer_block_counts_in_evaluation():

@@ -47,7 +47,7 @@ def test_a_file_and_its_frames_in_memory_are_the_same_input(processor, clip_set)
     clip = open_clip(path)
     one, two = processor.load_clip(path), processor.from_array(clip.frames(range(clip.num_frames)))
     assert torch.equal(one.frames, two.frames) and torch.equal(one.motion_frames, two.motion_frames)
-    assert one.frames.shape == (6, 3, 64, 64) and one.motion_frames.shape == (6, 4, 3, 64, 64)
+    assert one.frames.shape == (6, 3, 64, 64) and one.motion_frames.shape == (6, 4, 3, 48, 48)
 
 
 def test_key_frames_are_the_uniform_ones_and_runs_surround_them(processor):

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -62,27 +65,54 @@ def test_accelerate_config_loads(file):
         assert config.deepspeed_config["zero_stage"] == int(file.stem[-1])
 
 
-def test_demo_writes_its_summary_and_plots(demo):
+def test_demo_writes_its_summary_plots_and_page(demo):
     folder, out = demo
     summary = json.loads((folder / "runs/demo/summary.json").read_text())
-    assert summary.keys() == {"phases", "ood", "ood_by_phase", "seconds", "seed"} and summary["seed"] == 3
-    keys = {"srcc", "plcc", "srcc_sample", "srcc_mean4", "reward", "parse_rate"}
-    assert {phase: set(row) for phase, row in summary["phases"].items()} == {
-        phase: keys for phase in ("base", "sft", "grpo")
-    }
-    assert {name: set(row) for name, row in summary["ood"].items()} == {
-        name: {"srcc", "plcc"} for name in ("ood_banding", "ood_exposure", "ood_ghosting")
-    }
+    assert summary.keys() == {"phases", "ood", "seconds", "seed", "clips", "command"} and summary["seed"] == 3
+    keys = {"srcc", "plcc", "srcc_sample", "srcc_mean4", "parse_rate", "naming", "spread", "common_score"}
+    keys |= {"beats_shuffle", "beats_stutter", "beats_drop"}
+    assert {phase: set(row) for phase, row in summary["phases"].items()} == {"sft": keys, "grpo": keys}
+    for phase in ("sft", "grpo"):
+        assert set(summary["ood"][phase]) == {"ood_banding", "ood_pixelation", "ood_ghosting"}
     assert {"synth", "sft", "grpo"} <= summary["seconds"].keys()
     for name in ("rewards.png", "scatter.png", "grpo/trainer_state.json", "grpo/processor_config.json"):
         assert (folder / "runs/demo" / name).stat().st_size > 0
+    page = (folder / "runs/demo/report.html").read_text()
+    assert page.count("<article>") == 8 and "--quick --seed 3" in page
     assert "srcc_mean4" in out and "ood_ghosting" in out
+    history = json.loads((folder / "runs/demo/grpo/trainer_state.json").read_text())["log_history"]
+    assert any("rewards/distortion/mean" in entry for entry in history)
+
+
+def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
+    """Two-step runs of the arms that are built differently."""
+    folder, _ = demo
+    shutil.copytree(folder / "runs/demo", tmp_path / "runs/demo")
+    configs = tmp_path / "recipes"
+    shutil.copytree(RECIPES, configs)
+    for name in ("demo.yaml", "demo_sft.yaml"):
+        file = configs / "configs" / name
+        file.write_text(re.sub(r"max_steps: \d+", "max_steps: 2", file.read_text()))
+    default = (
+        "from vqathinker.synth import default\n"
+        "default.is_made = lambda *a: True\n"  # keep the small set
+        "import runpy, sys\nsys.path.insert(0, 'recipes')\nimport controls\ncontrols.main()\n"
+    )
+    (tmp_path / "small.py").write_text(default)
+    command = [sys.executable, "small.py", "--seeds", "0", "--arms"]
+    out = run([*command, "sft,sft_no_motion,sft_at_0.5,grpo,grpo_no_motion,more_sft"], tmp_path)
+    assert "failed" not in out and out.count("done") == 6
+    table = json.loads((tmp_path / "runs/controls/controls.json").read_text())
+    assert list(table) == ["sft", "sft_no_motion", "sft_at_0.5", "grpo", "grpo_no_motion", "more_sft"]
+    assert table["grpo"]["seeds"] == [0] and len(table["sft"]["ood_banding"]) == 1
+    assert "done" not in run([*command, "sft,grpo"], tmp_path)  # and the others stay in the table
+    assert list(json.loads((tmp_path / "runs/controls/controls.json").read_text())) == list(table)
 
 
 def test_eval_ood_scores_the_trained_checkpoint(demo):
     folder, _ = demo
-    out = run([sys.executable, RECIPES / "eval_ood.py", "--max_new_tokens", "48"], folder)
-    assert "ood_exposure" in out and json.loads((folder / "runs/demo/grpo/ood.json").read_text())
+    out = run([sys.executable, RECIPES / "eval_ood.py", "--max_new_tokens", "40"], folder)
+    assert "ood_pixelation" in out and json.loads((folder / "runs/demo/grpo/ood.json").read_text())
     missing = subprocess.run(
         [sys.executable, RECIPES / "eval_ood.py", "--model", "nowhere"], cwd=folder, capture_output=True, text=True
     )
@@ -122,9 +152,10 @@ def test_pretraining_writes_a_base_that_loads(tmp_path):
     out = tmp_path / "base"
     run(
         [sys.executable, RECIPES / "pretrain_tiny.py", "--out", out, "--clips", "24", "--vision_steps", "2",
-         "--motion_steps", "2"],
+         "--motion_steps", "2", "--language_steps", "2"],
         tmp_path,
     )  # fmt: skip
     report = json.loads((out / "pretraining.json").read_text())
-    assert {"vision", "motion", "seed", "clips", "seconds"} == report.keys()
+    assert report["seed"] == 20_000 and report["language_steps"] == 2
+    assert all(np.isfinite(list(report[stage].values())).all() for stage in ("vision", "motion", "language"))
     VQAThinkerForConditionalGeneration.from_pretrained(out)

@@ -237,3 +237,11 @@ def test_every_order_of_two_groups_gives_the_same_advantages():
     for order in itertools.permutations(range(4)):
         mixed = advantages([values[i] for i in order], [ids[i] for i in order])
         assert mixed == pytest.approx([plain[ids[i], values[i]] for i in order])
+
+
+def test_a_rubric_can_gain_and_lose_rewards():
+    rubric = rewards.preset("recommended").plus(rewards.Distortion(), 0.5)
+    assert rubric.names == ["format", "regression", "rank", "temporal", "distortion"] and rubric.weights[-1] == 0.5
+    assert rubric.without(["rank", "format"]).names == ["regression", "temporal", "distortion"]
+    with pytest.raises(ValueError, match=r"\['fun'\].*format"):
+        rubric.without(["fun"])

@@ -3,11 +3,13 @@ import csv
 import numpy as np
 import pytest
 
+from rewards.distortion import parse_distortions
 from vqathinker.clips import ClipError, open_clip
 from vqathinker.data import read_labels
 from vqathinker.synth import (
     DISTORTIONS,
     OOD_DISTORTIONS,
+    TEMPORAL,
     SynthSpec,
     distort,
     make_set,
@@ -16,6 +18,7 @@ from vqathinker.synth import (
     source_scenes,
 )
 from vqathinker.synth.build import is_made
+from vqathinker.synth.distortions import source_length, split_severity
 
 SPEC = SynthSpec(splits={"train": 10, "val": 4}, ood=2, num_frames=8, seed=3)
 
@@ -39,23 +42,25 @@ def test_labels_are_readable_and_scenes_disjoint(tmp_path):
         rows = read_labels(file, tmp_path, "identity")
         assert len(rows) == SPEC.sets[name][0]
         scenes[name] = {row.extra["scene"] for row in rows}
-        kinds = {row.extra["kind"] for row in rows}
+        truths = [parse_distortions(row.extra["kind"], row.extra["severity"]) for row in rows]
+        kinds = {kind for truth in truths for kind in truth}
         assert kinds <= set(SPEC.sets[name][1])
-        for row in rows:
+        for row, truth in zip(rows, truths, strict=True):
             assert open_clip(row.video).num_frames == 8
-            assert abs(row.mos - np.clip(5 - 4 * float(row.extra["severity"]), 1, 5)) < 0.6
+            assert abs(row.mos - (1 + 4 * np.prod([1 - degree for degree in truth.values()]))) < 0.6
+            assert bool(row.extra["when"]) == bool(truth.keys() & TEMPORAL.keys())
     assert not scenes["train"] & scenes["val"]
     assert not set(DISTORTIONS) & set(OOD_DISTORTIONS)
 
 
-@pytest.mark.parametrize("kind", [*DISTORTIONS, *OOD_DISTORTIONS])
+@pytest.mark.parametrize("kind", [k for k in [*DISTORTIONS, *OOD_DISTORTIONS] if k != "frame_drop"])
 def test_more_severe_is_farther_from_the_original(kind, tmp_path):
     from vqathinker.synth.encode import write_video
 
     frames = render_scene(np.random.default_rng(5))
     errors = []
     for severity in (0.1, 0.5, 0.9):
-        out = distort(frames, kind, severity, np.random.default_rng(6))
+        out = distort(frames, {kind: severity}, np.random.default_rng(6))
         write_video(tmp_path / "x.mp4", out.frames, crf=out.crf)
         decoded = open_clip(tmp_path / "x.mp4").frames(range(len(frames)))
         errors.append(float(((decoded.astype(float) - frames) ** 2).mean()))
@@ -74,7 +79,50 @@ def test_pseudo_mos_covers_the_scale():
     values = [pseudo_mos(s, rng) for s in np.linspace(0, 1, 200)]
     assert min(values) == 1 and max(values) == 5 and np.corrcoef(values, np.linspace(0, 1, 200))[0, 1] < -0.99
     with pytest.raises(ValueError, match="'warp'"):
-        distort(np.zeros((2, 8, 8, 3), np.uint8), "warp", 0.5, rng)
+        distort(np.zeros((2, 8, 8, 3), np.uint8), {"warp": 0.5}, rng)
+
+
+def test_temporal_distortions_touch_only_time_and_say_when():
+    frames = np.arange(72, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    seen = set()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        stuttered = distort(frames[:24], {"stutter": 0.1}, rng)
+        skipped = distort(frames, {"frame_drop": 0.1}, rng)
+        for out, events in ((stuttered, 0), (skipped, 6)):
+            times = out.frames[:, 0, 0, 0].astype(int)
+            steps = np.diff(times)
+            places = 1 + np.flatnonzero(steps == events)
+            thirds = {int(place) // 8 for place in places}
+            assert len(out.frames) == 24 and (steps >= 0).all()
+            assert out.when == ("throughout" if len(thirds) > 1 else ("early", "midway", "late")[thirds.pop()])
+            seen.add(out.when)
+    assert len(seen) == 4
+
+
+def test_severity_tells_nothing_about_the_scene(tmp_path):
+    """The first draws for a scene and for its first version must not be the same numbers."""
+    make_set(tmp_path, SynthSpec(splits={"train": 48}, clips_per_scene=1, num_frames=2, pairs=0), progress=False)
+    rows = read_labels(tmp_path / "train.csv", tmp_path, "identity")
+    brightness = [open_clip(row.video).frames([0]).mean() for row in rows if row.extra["kind"] in ("stutter", "blur")]
+    mos = [row.mos for row in rows if row.extra["kind"] in ("stutter", "blur")]
+    assert abs(np.corrcoef(brightness, mos)[0, 1]) < 0.5
+
+
+def test_more_severe_means_more_skips_and_freezes():
+    frames = np.arange(72, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    for kind, event, source in (("stutter", 0, frames[:24]), ("frame_drop", 6, frames)):
+        assert len(source) == source_length({kind: 1.0}, 24)
+        times = [distort(source, {kind: s}, np.random.default_rng(0)).frames[:, 0, 0, 0] for s in (0.0, 0.3, 0.6, 1.0)]
+        counts = [int((np.diff(t.astype(int)) == event).sum()) for t in times]
+        assert counts == sorted(set(counts)) and counts[0] == 1
+
+
+def test_a_pair_is_as_bad_as_its_total():
+    for total in (0.05, 0.5, 0.95):
+        first, second = split_severity(total, np.random.default_rng(1))
+        assert 0 < first < total and 0 < second < total
+        assert (1 - first) * (1 - second) == pytest.approx(1 - total)
 
 
 def test_the_users_own_clips_are_shared_out_by_file(tmp_path, clip_set):
@@ -112,7 +160,9 @@ def test_an_interrupted_set_does_not_look_finished(tmp_path, monkeypatch):
     assert not is_made(tmp_path, SPEC)
 
 
-@pytest.mark.parametrize("bad", [{"splits": {}}, {"size": 33}, {"num_frames": 1}, {"ood": -1}, {"fps": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"splits": {}}, {"size": 33}, {"num_frames": 1}, {"ood": -1}, {"fps": 0}, {"pairs": 2}]
+)
 def test_bad_specs_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         SynthSpec(**bad)

@@ -2,28 +2,30 @@ import numpy as np
 import pytest
 import torch
 
-from rewards import format_reward, parse_answer
+from rewards import distortion_reward, format_reward, parse_answer
+from rewards.distortion import parse_distortions
 from vqathinker.clips import ClipError
 from vqathinker.data import ClipLoader, trace
 from vqathinker.training import SFTCollator, sft_dataset
 
 
 @pytest.mark.parametrize("mos", [1.0, 2.37, 5.0, 0.12])
-@pytest.mark.parametrize(("kind", "severity"), [(None, None), ("frame_drop", 0.0), ("blur", 1.0)])
-def test_traces_earn_the_format_reward_and_say_the_label(mos, kind, severity):
+@pytest.mark.parametrize("truth", [{}, {"frame_drop": 0.0}, {"blur": 1.0}, {"stutter": 0.3, "noise": 0.7}])
+def test_traces_earn_the_rewards_and_say_the_label(mos, truth):
     for seed in range(5):
-        text = trace(mos, np.random.default_rng(seed), kind, severity)
+        text = trace(mos, np.random.default_rng(seed), truth, "late" if "stutter" in truth else "")
         assert format_reward(text, strict=True) == 1
         assert parse_answer(text).score == mos
-    if kind:
-        assert kind.replace("_", " ") in text and ("barely visible" in text or "severe" in text)
+        assert not truth or distortion_reward(text, truth) == 1
+    if len(truth) == 2:
+        assert "strong noise and slight stutter late." in text
 
 
 def test_dataset_names_the_distortion_and_repeats_with_the_seed(train_rows):
     first, second = sft_dataset(train_rows, 0), sft_dataset(train_rows, 0)
     assert first["completion"] == second["completion"] != sft_dataset(train_rows, 1)["completion"]
     for row, text in zip(train_rows, first["completion"], strict=True):
-        assert row.extra["kind"].replace("_", " ") in text
+        assert distortion_reward(text, parse_distortions(row.extra["kind"], row.extra["severity"])) == 1
 
 
 def test_only_the_trace_is_scored(policy, processor, train_rows):

@@ -234,6 +234,14 @@ def test_rewards_of_the_global_batch_are_the_rubrics(preset):
     assert scored.metrics["parse_rate"] == 1 and scored.metrics["srcc"] == 1
 
 
+def test_signs_of_a_collapse_are_measured():
+    spread = score_global_batch(rewards.preset("recommended"), global_rows([1, 2, 3, 4, 5, 2], [1] * 6)).metrics
+    alike = score_global_batch(rewards.preset("recommended"), global_rows([2, 2, 2, 2, 2, 3], [1] * 6)).metrics
+    assert spread["identical_answers"] == 0 and spread["common_score"] == pytest.approx(1 / 3)
+    assert alike["identical_answers"] == pytest.approx(4 / 6) and alike["common_score"] == pytest.approx(5 / 6)
+    assert alike["score_spread"] < 0.4 < 1 < spread["score_spread"]
+
+
 def test_unreadable_clips_do_not_enter_the_rewards_of_the_others():
     all_rows = global_rows([1.2, 1.1, 2.2, 1.4, 3.1, 3.3], [1.0] * 6, readable={"v1"})
     scored = score_global_batch(rewards.preset("recommended"), all_rows)
@@ -255,6 +263,12 @@ def test_one_clip_is_enough_for_rewards_that_compare_none(make_trainer):
     trainer = make_trainer(rubric, per_device_train_batch_size=2, gradient_accumulation_steps=1, max_steps=1)
     trainer.train()
     assert trainer.state.log_history[0]["rewards/length/mean"] == 1
+
+
+def test_attention_that_takes_no_mask_is_refused(base, train_rows, config):
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(base, attn_implementation="eager")
+    with pytest.raises(ValueError, match=r"attn_implementation='eager'.*only 'sdpa'"):
+        VQAGRPOTrainer(policy, [Spread()], config(), clip_dataset(train_rows, "?"), AutoProcessor.from_pretrained(base))
 
 
 def test_a_reference_of_another_class_is_refused(config, train_rows, internvl):

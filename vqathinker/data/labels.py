@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from rewards.distortion import parse_distortions
 from vqathinker.data.scales import MosScale, mos_scale
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,19 @@ class LabelRow:
     extra: dict[str, str] = field(default_factory=dict)
 
 
+def distortions_of(row: LabelRow) -> dict[str, float]:
+    """Labelled distortions of a clip, kind -> severity in [0, 1], from the CSV columns `kind` and `severity`.
+
+    Several are joined by "+": `blur+stutter`, `0.31+0.52`. Empty without both columns, or without a kind.
+
+    Raises:
+        ValueError: If the two do not match.
+    """
+    if "kind" not in row.extra or "severity" not in row.extra:
+        return {}
+    return parse_distortions(row.extra["kind"], row.extra["severity"])
+
+
 RawRow = tuple[int, str, Any, dict[str, str]]  # line number, video, label, further columns
 
 
@@ -60,7 +74,8 @@ def read_labels(
         One row per video in file order. A video listed twice with one label is kept once, with a warning.
 
     Raises:
-        LabelError: If the file is missing, empty, of unknown format, or a line does not fit.
+        LabelError: If the file is missing, empty, of unknown format, or a line does not fit; so with a CSV whose
+            `kind` and `severity` columns are no distortion labels (see `distortions_of`).
     """
     path = Path(path)
     if not path.is_file():
@@ -78,6 +93,7 @@ def read_labels(
         try:
             video_id = _safe_name(video)
             row = LabelRow(str(Path(video_root) / video_id), video_id, scale(_number(label)), extra)
+            distortions_of(row)
         except ValueError as error:
             raise LabelError(f"{path}:{line}: {error}") from None
         known = rows.setdefault(video_id, row)

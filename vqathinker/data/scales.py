@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 NAMES = "'linear:LO,HI' (e.g. 'linear:0,100'), 'div20' or 'identity'"
 
+LABEL_RANGE = (0.0, 5.0)
+"""What labels, and so answers, can be in score units: 1-5, and down to 0 for published labels made by MOS / 20."""
+
 
 @dataclass(frozen=True)
 class MosScale:
@@ -58,7 +61,7 @@ def mos_scale(name: str) -> MosScale:
     if name == "div20":
         return MosScale(name, 0.0, 100.0, 1 / 20, 0.0)
     if name == "identity":
-        return MosScale(name, 0.0, 5.0, 1.0, 0.0)
+        return MosScale(name, *LABEL_RANGE, 1.0, 0.0)
     kind, _, limits = name.partition(":")
     try:
         low, high = map(float, limits.split(","))

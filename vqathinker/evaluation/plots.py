@@ -18,8 +18,19 @@ def _pyplot() -> Any:
     return pyplot
 
 
+WARNINGS = {
+    "entropy": "entropy of answers",
+    "reward_std": "standard deviation of rewards",
+    "frac_reward_zero_std": "groups without gradient",
+    "vqa/identical_answers": "identical within a group",
+    "vqa/common_score": "most frequent score",
+    "vqa/score_spread": "spread of scores / of MOS",
+}
+"""Logged metric -> what it tells of a collapse."""
+
+
 def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Mean of every reward and held-out SRCC over the steps.
+    """Mean of every reward, held-out SRCC, and what warns of a collapse, over the steps.
 
     Args:
         log_history: `trainer.state.log_history`.
@@ -27,17 +38,26 @@ def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> Non
     """
     plt = _pyplot()
     names = sorted({k for entry in log_history for k in entry if k.startswith("rewards/") and k.endswith("/mean")})
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for key, label in [(name, name.split("/")[1]) for name in names] + [("reward", "total")]:
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
+
+    def curve(axis: Any, key: str, **style: Any) -> None:
         points = [(entry["step"], entry[key]) for entry in log_history if entry.get(key) is not None]
-        left.plot(*zip(*points, strict=True), label=label, linewidth=2 if key == "reward" else 1)
-    left.set(xlabel="step", ylabel="mean reward, training batch", title="Rewards")
-    left.legend()
-    points = [(entry["step"], entry["val/srcc"]) for entry in log_history if entry.get("val/srcc") is not None]
-    if points:
-        right.plot(*zip(*points, strict=True), marker="o")
-    right.set(xlabel="step", ylabel="SRCC, greedy answers", title="Validation clips")
-    figure.savefig(path, dpi=120)
+        if points:
+            axis.plot(*zip(*points, strict=True), **style)
+
+    for name in names:
+        curve(axes[0], name, label=name.split("/")[1])
+    curve(axes[0], "reward", label="total", linewidth=2)
+    axes[0].set(xlabel="step", ylabel="mean reward, training batch", title="Rewards")
+    curve(axes[1], "val/srcc", marker="o")
+    axes[1].set(xlabel="step", ylabel="SRCC, greedy answers", title="Validation clips")
+    for name, label in WARNINGS.items():
+        curve(axes[2], name, label=label)
+    axes[2].set(xlabel="step", title="Signs of a collapse")
+    for axis in (axes[0], axes[2]):
+        if axis.lines:
+            axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
     plt.close(figure)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from rewards import ParsedAnswer, parse_answer
-from vqathinker.data import ClipLoader, LabelRow
+from rewards.distortion import KINDS, named_distortions
+from vqathinker.data import ClipLoader, LabelRow, distortions_of
+from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.evaluation.metrics import plcc, srcc
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout import Sampling, TransformersEngine
@@ -38,6 +42,13 @@ class Prediction:
         """The answers as the first `<answer>` block says (published test script)."""
         return [parse_answer(text, which="first") for text in self.answers]
 
+    @property
+    def scores(self) -> list[float]:
+        """The answers' numbers, NaN for one without or outside 0-5: a slip like 34.2 must not sway a mean."""
+        low, high = LABEL_RANGE
+        numbers = [math.nan if answer.score is None else answer.score for answer in self.parsed]
+        return [number if low <= number <= high else math.nan for number in numbers]
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -46,9 +57,12 @@ class Summary:
     Attributes:
         srcc: Spearman correlation of the greedy answers.
         plcc: Pearson correlation of the greedy answers.
-        srcc_sample: Of one sampled answer per clip.
+        srcc_sample: Of one sampled answer per clip; the mean over the samples.
         srcc_mean4: Of the mean of up to four sampled answers per clip.
-        parse_rate: Share of sampled answers that parse (of the greedy ones if nothing was sampled).
+        parse_rate: Share of sampled answers (of the greedy ones if nothing was sampled) that give a number in 0-5.
+        spread: Standard deviation of the greedy scores over that of MOS; near 0 where a policy has collapsed.
+        common_score: Largest share of clips that got one and the same greedy score.
+        naming: Of the clips with one labelled distortion, the share whose greedy reasoning names it and no other.
         num_clips: Clips asked for.
         num_unreadable: Of these, not readable.
     """
@@ -58,6 +72,9 @@ class Summary:
     srcc_sample: float
     srcc_mean4: float
     parse_rate: float
+    spread: float
+    common_score: float
+    naming: float
     num_clips: int
     num_unreadable: int
 
@@ -105,12 +122,12 @@ def predict(
 def answer_clips(
     policy: VQAThinkerForConditionalGeneration,
     processor: VQAThinkerProcessor,
-    clips: dict[str, ClipInput],
+    clips: dict[Any, ClipInput],
     samples: int,
     greedy: bool,
     max_new_tokens: int,
     temperature: float = 0.9,
-) -> dict[str, Prediction]:
+) -> dict[Any, Prediction]:
     """Answers to one batch of decoded clips; arguments as in `predict`.
 
     Args:
@@ -134,13 +151,13 @@ def answer_clips(
     engine = TransformersEngine(
         policy, _eos_ids(policy, tokenizer), tokenizer.pad_token_id, [policy.config.image_token_id]
     )
-    answers: dict[str, list[str]] = {name: [] for name in clips}
+    answers: dict[Any, list[str]] = {name: [] for name in clips}
     for count, heat in ((int(greedy), 0.0), (samples, temperature)):
         if count:
             drawn = engine.generate(prompts, count, Sampling(max_new_tokens, heat))
             for name, group in zip(clips, drawn, strict=True):
                 answers[name] += tokenizer.batch_decode([c.token_ids for c in group], skip_special_tokens=True)
-    return {name: Prediction(name, tuple(texts), greedy) for name, texts in answers.items()}
+    return {name: Prediction(str(name), tuple(texts), greedy) for name, texts in answers.items()}
 
 
 def summarize(predictions: Sequence[Prediction], rows: Sequence[LabelRow]) -> Summary:
@@ -150,23 +167,57 @@ def summarize(predictions: Sequence[Prediction], rows: Sequence[LabelRow]) -> Su
         predictions: From `predict`, in the order of `rows`.
         rows: Their labels.
     """
-    greedy = [_score(p.parsed[:1]) if p.greedy else math.nan for p in predictions]
-    sampled = [p.parsed[int(p.greedy) :] for p in predictions]
-    counted = [a for answers in sampled for a in answers] or [a for p in predictions for a in p.parsed]
+    greedy = [p.scores[0] if p.greedy and p.answers else math.nan for p in predictions]
+    sampled = [p.scores[int(p.greedy) :] for p in predictions]
+    counted = [s for scores in sampled for s in scores] or [s for p in predictions for s in p.scores]
     mos = [row.mos for row in rows]
+    scored = [(s, g) for s, g in zip(greedy, mos, strict=True) if not math.isnan(s)]
     return Summary(
         srcc=_pairwise(srcc, greedy, mos),
         plcc=_pairwise(plcc, greedy, mos),
-        srcc_sample=_pairwise(srcc, [_score(a[:1]) for a in sampled], mos),
-        srcc_mean4=_pairwise(srcc, [_score(a[:4]) for a in sampled], mos),
-        parse_rate=float(np.mean([a.score is not None for a in counted])) if counted else math.nan,
+        srcc_sample=_mean_over_samples(sampled, mos),
+        srcc_mean4=_pairwise(srcc, [mean_score(a[:4]) for a in sampled], mos),
+        parse_rate=float(1 - np.isnan(counted).mean()) if counted else math.nan,
+        spread=_spread(scored),
+        common_score=max(Counter(s for s, _ in scored).values()) / len(scored) if scored else math.nan,
+        naming=naming_accuracy(predictions, rows),
         num_clips=len(predictions),
         num_unreadable=sum(p.error is not None for p in predictions),
     )
 
 
-def _score(answers: Sequence[ParsedAnswer]) -> float:
-    known = [answer.score for answer in answers if answer.score is not None]
+def naming_accuracy(predictions: Sequence[Prediction], rows: Sequence[LabelRow]) -> float:
+    """Share of the clips with one labelled distortion whose first answer names it and no other; NaN without labels.
+
+    Args:
+        predictions: From `predict`, in the order of `rows`.
+        rows: Labels; `kind` and `severity` columns say what is wrong, see `rewards.Distortion`.
+    """
+    truths = [distortions_of(row) for row in rows]
+    kinds = {kind.replace("_", " ") for kind in [*KINDS, *(kind for truth in truths for kind in truth)]}
+    right = []
+    for prediction, truth in zip(predictions, truths, strict=True):
+        if len(truth) == 1 and prediction.answers:
+            named = set(named_distortions(prediction.answers[0], sorted(kinds)))
+            right.append(named == {kind.replace("_", " ") for kind in truth})
+    return float(np.mean(right)) if right else math.nan
+
+
+def _mean_over_samples(sampled: Sequence[Sequence[float]], mos: Sequence[float]) -> float:
+    drawn = max(map(len, sampled), default=0)
+    columns = [[scores[i] if i < len(scores) else math.nan for scores in sampled] for i in range(drawn)]
+    known = [value for column in columns if not math.isnan(value := _pairwise(srcc, column, mos))]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _spread(scored: Sequence[tuple[float, float]]) -> float:
+    scores, mos = np.array(scored).reshape(-1, 2).T
+    return float(scores.std() / mos.std()) if len(mos) and mos.std() else math.nan
+
+
+def mean_score(scores: Sequence[float]) -> float:
+    """Mean of the scores that are known; NaN where none is."""
+    known = [score for score in scores if not math.isnan(score)]
     return float(np.mean(known)) if known else math.nan
 
 

@@ -118,7 +118,6 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         motion_frames: torch.Tensor | None = None,
         motion_features: torch.Tensor | None = None,
         visual_embeds: torch.Tensor | None = None,
-        clip_index: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> InternVLModelOutputWithPast:
         """See `VQAThinkerForConditionalGeneration.forward`."""
@@ -129,8 +128,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         if frames is not None:
             visual_embeds = self.visual_embeds(frames, motion_frames, motion_features)
         if visual_embeds is not None:
-            rows = visual_embeds if clip_index is None else visual_embeds[clip_index]
-            inputs_embeds = self.insert(inputs_embeds, input_ids, rows.flatten(0, 1))
+            inputs_embeds = self.insert(inputs_embeds, input_ids, visual_embeds.flatten(0, 1))
         outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -174,23 +172,20 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         motion_frames: torch.Tensor | None = None,
         motion_features: torch.Tensor | None = None,
         visual_embeds: torch.Tensor | None = None,
-        clip_index: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> Any:
-        """One pass over B sequences that look at C clips.
+        """One pass over B sequences, each with a clip of its own.
 
         Args:
             input_ids: (B, L) ids with one `<IMG_CONTEXT>` per visual token.
-            attention_mask: (B, L), 0 = padding.
+            attention_mask: (B, L), 0 = padding, or (B, 1, L, L), true = visible.
             inputs_embeds: (B, L, D) instead of `input_ids`, visual tokens already inserted.
-            frames: (C, T, 3, S, S) uint8 key frames; encoded here, with gradients.
-            motion_frames: (C, T, r, 3, s, s) uint8 frames for the motion encoder.
-            motion_features: (C, m, F) its output, if known, instead of `motion_frames`.
-            visual_embeds: (C, T n + m, D) tokens, if known, instead of all of the above.
-            clip_index: (B,) which clip each sequence looks at, so that K answers to one clip encode it once; default
-                sequence i looks at clip i.
+            frames: (B, T, 3, S, S) uint8 key frames; encoded here, with gradients.
+            motion_frames: (B, T, r, 3, s, s) uint8 frames for the motion encoder.
+            motion_features: (B, m, F) its output, if known, instead of `motion_frames`.
+            visual_embeds: (B, T n + m, D) tokens, if known, instead of all of the above.
             labels: (B, L) ids to predict, -100 = not scored.
             logits_to_keep: How many last positions get logits; 0 = all.
 
@@ -210,7 +205,6 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             motion_frames=motion_frames,
             motion_features=motion_features,
             visual_embeds=visual_embeds,
-            clip_index=clip_index,
             **kwargs,
         )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,8 +122,12 @@ class VQAThinkerProcessor(ProcessorMixin):
         """Keep decoded frames, losslessly, in `folder`; `None` turns it off."""
         self._cache = None if folder is None else FrameCache(folder)
 
-    def load_clip(self, video: str | Path) -> ClipInput:
+    def load_clip(self, video: str | Path, order: Callable[[int], np.ndarray] | None = None) -> ClipInput:
         """Decode a file.
+
+        Args:
+            video: The file.
+            order: Number of frames -> indices of the frames to take for the clip; default all in order.
 
         Raises:
             ClipError: If it cannot be read.
@@ -131,10 +135,11 @@ class VQAThinkerProcessor(ProcessorMixin):
 
         def make() -> dict[str, np.ndarray]:
             clip = open_clip(video)
-            return self._arrays(clip.num_frames, clip.frames)
+            shown = np.arange(clip.num_frames) if order is None else order(clip.num_frames)
+            return self._arrays(len(shown), lambda index: clip.frames(shown[index]))
 
         settings = f"{self.num_frames}|{self.image_size}|{self.motion_image_size}|{self.motion_run_length}|{self.fit}"
-        arrays = make() if self._cache is None else self._cache.get(video, settings, make)
+        arrays = make() if self._cache is None or order else self._cache.get(video, settings, make)
         return ClipInput(torch.from_numpy(arrays["frames"]), torch.from_numpy(arrays["motion_frames"]))
 
     def from_array(self, frames: np.ndarray | torch.Tensor) -> ClipInput:

@@ -1,7 +1,7 @@
 """The embedded default: labelled synthetic clips as real mp4 files, and a tiny policy of the real classes."""
 
 from vqathinker.synth.build import SynthSpec, make_set
-from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, distort, pseudo_mos
+from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, SPATIAL, TEMPORAL, distort, pseudo_mos
 from vqathinker.synth.scenes import render_scene
 from vqathinker.synth.sources import source_scenes
 from vqathinker.synth.tiny import tiny_policy, tiny_tokenizer
@@ -9,6 +9,8 @@ from vqathinker.synth.tiny import tiny_policy, tiny_tokenizer
 __all__ = [
     "DISTORTIONS",
     "OOD_DISTORTIONS",
+    "SPATIAL",
+    "TEMPORAL",
     "SynthSpec",
     "distort",
     "make_set",

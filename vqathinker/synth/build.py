@@ -13,12 +13,22 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, distort, pseudo_mos
+from vqathinker.synth.distortions import (
+    DISTORTIONS,
+    OOD_DISTORTIONS,
+    PAIRS,
+    distort,
+    pseudo_mos,
+    source_length,
+    split_severity,
+)
 from vqathinker.synth.encode import write_video
 from vqathinker.synth.scenes import render_scene
 from vqathinker.synth.sources import cut_scene, source_scenes
 
-COLUMNS = ("video", "mos", "kind", "severity", "scene")
+GENERATOR = 2
+"""Raised whenever the same spec begins to give other clips, so that old sets are not taken for new ones."""
+COLUMNS = ("video", "mos", "kind", "severity", "when", "scene")
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class SynthSpec:
         splits: Split -> number of clips. Splits never share a scene.
         ood: Clips in each out-of-distribution set, one set per kind of `OOD_DISTORTIONS`; 0 = none.
         clips_per_scene: Versions of one scene, each with its own distortion and severity.
+        pairs: Share of clips in [0, 1] with two distortions at once, see `PAIRS`; never in the ood sets.
         num_frames: Frames per clip.
         size: Side in pixels, even.
         fps: Frames per second.
@@ -42,6 +53,7 @@ class SynthSpec:
     splits: dict[str, int] = field(default_factory=lambda: {"train": 240, "val": 64, "test": 160})
     ood: int = 0
     clips_per_scene: int = 4
+    pairs: float = 0.25
     num_frames: int = 24
     size: int = 96
     fps: float = 12
@@ -54,12 +66,14 @@ class SynthSpec:
             raise ValueError(f"splits={wrong}: names must be letters, digits and '_', and not start with 'ood_'.")
         if not self.splits or any(count < 1 for count in self.splits.values()) or self.ood < 0:
             raise ValueError(f"splits={self.splits}, ood={self.ood}: every split needs at least 1 clip, ood 0 or more.")
+        if not 0 <= self.pairs <= 1:
+            raise ValueError(f"pairs={self.pairs}: it is a share of the clips and must lie in [0, 1].")
         if self.clips_per_scene < 1 or self.num_frames < 2 or self.size < 32 or self.size % 2 or self.fps <= 0:
             raise ValueError(f"{self}: need clips_per_scene >= 1, num_frames >= 2, an even size >= 32 and fps > 0.")
 
     def to_json(self) -> str:
         """The spec as text."""
-        return json.dumps(asdict(self), indent=1)
+        return json.dumps({"generator": GENERATOR} | asdict(self), indent=1)
 
     @property
     def sets(self) -> dict[str, tuple[int, tuple[str, ...]]]:
@@ -73,8 +87,9 @@ def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bo
     """Render, distort, encode and label.
 
     Args:
-        folder: Gets `videos/SET/*.mp4` and a label file `SET.csv` per set with the columns video, mos, kind, severity
-            and scene; `video` is relative to the folder.
+        folder: Gets `videos/SET/*.mp4` and a label file `SET.csv` per set with the columns video (relative to the
+            folder), mos, kind and severity (of two distortions: `blur+stutter` and `0.31+0.52`), when (where a
+            temporal distortion sits: early, midway, late, throughout) and scene.
         spec: What to make. The same spec always gives the same files.
         workers: Clips made at a time.
         progress: Show a progress bar.
@@ -124,19 +139,31 @@ def _make_clip(job: tuple) -> dict:
     folder, spec, name, index, kinds, files = job
     scene, version = divmod(index, spec.clips_per_scene)
     identity = zlib.crc32(name.encode())
-    scene_rng = np.random.default_rng([spec.seed, identity, scene])
+    # Keys of one length that differ in the third place: numpy pads with zeros, so [a, b] and [a, b, 0] are one stream.
+    scene_rng = np.random.default_rng([spec.seed, identity, 0, scene, 0])
+    rng = np.random.default_rng([spec.seed, identity, 1, scene, version])
+    # Stratified: the versions of a scene spread over the whole range of severities.
+    severity = float((version + rng.random()) / spec.clips_per_scene)
+    if len(kinds) > 1 and rng.random() < spec.pairs:
+        degrees = dict(zip(rng.choice(PAIRS).tolist(), split_severity(severity, rng), strict=True))
+    else:
+        degrees = {str(rng.choice(kinds)): severity}
+    length = source_length(degrees, spec.num_frames)
     if files:
         source = files[scene % len(files)]
-        frames = cut_scene(source, spec.num_frames, spec.size)(scene_rng)
+        frames = cut_scene(source, length, spec.size)(scene_rng)
         label = f"{source.stem}_{scene:05d}"
     else:
-        frames = render_scene(scene_rng, spec.num_frames, spec.size)
+        frames = render_scene(scene_rng, length, spec.size)
         label = f"{name}_{scene:05d}"
-    rng = np.random.default_rng([spec.seed, identity, scene, version])
-    kind = str(rng.choice(kinds))
-    # Stratified: the versions of a scene spread over the whole range of severities.
-    severity = round(float((version + rng.random()) / spec.clips_per_scene), 4)
-    distorted = distort(frames, kind, severity, rng)
+    distorted = distort(frames, degrees, rng)
     video = f"videos/{name}/{index:05d}.mp4"
     write_video(folder / video, distorted.frames, spec.fps, distorted.crf)
-    return {"video": video, "mos": pseudo_mos(severity, rng), "kind": kind, "severity": severity, "scene": label}
+    return {
+        "video": video,
+        "mos": pseudo_mos(severity, rng),
+        "kind": "+".join(degrees),
+        "severity": "+".join(f"{degree:.4f}" for degree in degrees.values()),
+        "when": distorted.when,
+        "scene": label,
+    }

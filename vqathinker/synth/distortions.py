@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 CLEAN_CRF = 12
 """H.264 CRF of clips whose distortion is not compression."""
+SKIP = 5
+"""Frames lost in one frame drop."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,12 @@ class Distorted:
     Attributes:
         frames: (N, H, W, 3) uint8.
         crf: H.264 CRF in [0, 51].
+        when: Where a temporal distortion sits: "early", "midway", "late" or "throughout"; empty for none.
     """
 
     frames: np.ndarray
     crf: int = CLEAN_CRF
+    when: str = ""
 
 
 def _each(frames: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
@@ -54,29 +59,35 @@ def compression(frames: np.ndarray, severity: float, rng: np.random.Generator) -
     return Distorted(frames, crf=round(18 + 33 * severity))
 
 
+def overexposure(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
+    """Gain of 0.3 to 3.3 stops, highlights clipped."""
+    return Distorted(np.clip(frames * 2 ** (0.3 + 3 * severity), 0, 255).astype(np.uint8))
+
+
+def underexposure(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
+    """Gain of minus 0.3 to minus 3.3 stops, shadows quantised away."""
+    return Distorted((frames * 2 ** -(0.3 + 3 * severity)).astype(np.uint8))
+
+
 def stutter(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
-    """Freezes: 5 to 80 % of the frames repeat the one before them."""
-    frozen = _lost(len(frames), 0.05 + 0.75 * severity, rng)
+    """Freezes: 5 to 80 % of the frames repeat the one before them; a few of them may lie together in one third."""
+    frozen, when = _events(len(frames), round((0.05 + 0.75 * severity) * len(frames)), rng)
     source = np.arange(len(frames))
-    for t in sorted(frozen):
+    for t in frozen:
         source[t] = source[t - 1]
-    return Distorted(frames[source])
+    return Distorted(frames[source], when=when)
 
 
 def frame_drop(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
-    """Skips: 4 to 54 % of the frames are missing, in up to four runs; the last frames fill the length."""
-    count = max(1, round((0.04 + 0.5 * severity) * len(frames)))
-    runs = min(count, 4, len(frames) - 1)
-    starts = np.sort(rng.choice(np.arange(1, len(frames)), runs, replace=False))
-    lost = {min(len(frames) - 1, s + i) for s in starts for i in range(-(-count // runs))}
-    kept = [t for t in range(len(frames)) if t not in lost]
-    return Distorted(frames[kept + [kept[-1]] * (len(frames) - len(kept))])
+    """Skips: the first third of the clip's frames, with 1 to a third as many jumps that each leave out five frames.
 
-
-def exposure(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
-    """Over- or under-exposure: gain 2 to the power of plus or minus (0.2 to 2.2)."""
-    gain = 2 ** ((0.2 + 2 * severity) * rng.choice([-1, 1]))
-    return Distorted(np.clip(frames * gain, 0, 255).astype(np.uint8))
+    The rest is what the clip moves on into, so that a skip is a jump in time and nothing else.
+    """
+    length = len(frames) // 3
+    jumps, when = _events(length, round((0.04 + 0.29 * severity) * length), rng)
+    steps = np.ones(length, dtype=int)
+    steps[jumps] += SKIP
+    return Distorted(frames[np.minimum(np.cumsum(steps) - 1, len(frames) - 1)], when=when)
 
 
 def banding(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
@@ -92,35 +103,83 @@ def ghosting(frames: np.ndarray, severity: float, rng: np.random.Generator) -> D
     return Distorted(np.round((1 - weight) * frames + weight * earlier).astype(np.uint8))
 
 
-def _lost(num_frames: int, share: float, rng: np.random.Generator) -> set[int]:
-    """A share of the frames after the first, at least one where there are two."""
-    count = min(max(1, round(share * num_frames)), num_frames - 1)
-    return set((1 + rng.choice(num_frames - 1, count, replace=False)).tolist()) if count else set()
+def pixelation(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
+    """Mosaic of blocks of 1.2 to 7.2 pixels."""
+    height, width = frames.shape[1:3]
+    block = 1.2 + 6 * severity
+    small = (max(2, round(width / block)), max(2, round(height / block)))
+    nearest, box = Image.Resampling.NEAREST, Image.Resampling.BOX
+    return Distorted(_each(frames, lambda image: image.resize(small, box).resize((width, height), nearest)))
+
+
+def _events(num_frames: int, count: int, rng: np.random.Generator) -> tuple[list[int], str]:
+    """Sorted positions of `count` events (at least 1) after the first frame, and in which third of the clip they lie.
+
+    As long as they fill at most half of a third, two clips in three have them in one third only.
+    """
+    count = min(max(1, count), num_frames - 1)
+    third = num_frames // 3
+    thirds = {"early": (1, third), "midway": (third, 2 * third), "late": (2 * third, num_frames)}
+    window = (1, num_frames)
+    if 2 * count <= third and rng.random() < 2 / 3:
+        window = thirds[str(rng.choice(list(thirds)))]
+    positions = sorted(rng.choice(np.arange(*window), count, replace=False).tolist())
+    for name, (start, end) in thirds.items():
+        if start <= positions[0] and positions[-1] < end:
+            return positions, name
+    return positions, "throughout"
 
 
 Distortion = Callable[[np.ndarray, float, np.random.Generator], Distorted]
-DISTORTIONS: dict[str, Distortion] = {d.__name__: d for d in (blur, noise, rescale, compression, stutter, frame_drop)}
+SPATIAL: dict[str, Distortion] = {
+    d.__name__: d for d in (blur, rescale, overexposure, underexposure, noise, compression)
+}
+"""Kinds that single frames show."""
+TEMPORAL: dict[str, Distortion] = {d.__name__: d for d in (stutter, frame_drop)}
+"""Kinds that only motion shows."""
+DISTORTIONS: dict[str, Distortion] = SPATIAL | TEMPORAL
 """Kinds in the training, validation and test splits."""
-OOD_DISTORTIONS: dict[str, Distortion] = {d.__name__: d for d in (exposure, banding, ghosting)}
+OOD_DISTORTIONS: dict[str, Distortion] = {d.__name__: d for d in (banding, ghosting, pixelation)}
 """Kinds that only the out-of-distribution sets hold."""
+PAIRS: tuple[tuple[str, str], ...] = (
+    *itertools.product(SPATIAL, TEMPORAL),
+    *((kind, "noise") for kind in ("blur", "rescale", "overexposure", "underexposure")),
+)
+"""Kinds that occur together: a spatial and a temporal one, or noise on top of another spatial one."""
+_ORDER = (*(k for k in DISTORTIONS if k != "compression"), *OOD_DISTORTIONS, "compression")  # from lens to encoder
 
 
-def distort(frames: np.ndarray, kind: str, severity: float, rng: np.random.Generator) -> Distorted:
-    """Apply one distortion.
+def source_length(kinds: Mapping[str, float], num_frames: int) -> int:
+    """Pristine frames that `distort` needs for a clip of N frames: N, or 3 N where frames are to be skipped."""
+    return 3 * num_frames if "frame_drop" in kinds else num_frames
+
+
+def distort(frames: np.ndarray, kinds: Mapping[str, float], rng: np.random.Generator) -> Distorted:
+    """Apply distortions in the order in which they happen between lens and encoder.
 
     Args:
-        frames: (N, H, W, 3) uint8.
-        kind: Name in `DISTORTIONS` or `OOD_DISTORTIONS`.
-        severity: In [0, 1].
+        frames: (`source_length`, H, W, 3) uint8.
+        kinds: Name in `DISTORTIONS` or `OOD_DISTORTIONS` -> severity in [0, 1].
         rng: For noise, frozen frames and the like.
 
     Raises:
-        ValueError: If the kind is unknown or the severity outside [0, 1].
+        ValueError: If a kind is unknown or a severity outside [0, 1].
     """
-    kinds = DISTORTIONS | OOD_DISTORTIONS
-    if kind not in kinds or not 0 <= severity <= 1:
-        raise ValueError(f"kind={kind!r}, severity={severity}: kind must be one of {list(kinds)}, severity in [0, 1].")
-    return kinds[kind](frames, severity, rng)
+    known = DISTORTIONS | OOD_DISTORTIONS
+    for kind, severity in kinds.items():
+        if kind not in known or not 0 <= severity <= 1:
+            raise ValueError(f"kind={kind!r}, severity={severity}: kind must be one of {list(known)}, severity 0 to 1.")
+    result = Distorted(frames)
+    for kind in sorted(kinds, key=_ORDER.index):
+        step = known[kind](result.frames, kinds[kind], rng)
+        result = replace(step, crf=max(step.crf, result.crf), when=step.when or result.when)
+    return result
+
+
+def split_severity(severity: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Severities (a, b) of a pair that together are as bad as `severity`: (1 - a) (1 - b) = 1 - severity."""
+    share = rng.uniform(0.3, 0.7)
+    return 1 - (1 - severity) ** share, 1 - (1 - severity) ** (1 - share)
 
 
 def pseudo_mos(severity: float, rng: np.random.Generator) -> float:

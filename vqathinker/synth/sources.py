@@ -60,7 +60,7 @@ def cut_scene(path: Path, num_frames: int, size: int) -> Callable[[np.random.Gen
 
     Args:
         path: The file.
-        num_frames: Frames N; a shorter file repeats its last frame.
+        num_frames: Frames N; a shorter file is played back and forth.
         size: Side in pixels: the short side is resized to it, the middle square kept.
 
     Returns:
@@ -69,8 +69,9 @@ def cut_scene(path: Path, num_frames: int, size: int) -> Callable[[np.random.Gen
 
     def render(rng: np.random.Generator) -> np.ndarray:
         clip = open_clip(path)
+        last = clip.num_frames - 1
         start = int(rng.integers(0, max(1, clip.num_frames - num_frames + 1)))
-        index = np.minimum(start + np.arange(num_frames), clip.num_frames - 1)
+        index = np.maximum(last - np.abs((start + np.arange(num_frames)) % (2 * max(1, last)) - last), 0)
         return np.stack([_square(frame, size) for frame in clip.frames(index)])
 
     return render

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from vqathinker.data.traces import trace
 from vqathinker.policy import MotionConfig, VQAThinkerConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.policy.prompts import QUESTION, STYLES, video_prompt
-from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS
+from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, TEMPORAL
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
 TINY_QUESTION = "How good is the quality of this video, from 1 (very poor) to 5 (excellent), with two decimal places?"
@@ -30,12 +30,13 @@ def tiny_tokenizer(vocab_size: int = 640) -> PreTrainedTokenizerFast:
         vocab_size: Number of tokens.
     """
     rng = np.random.default_rng(0)
-    kinds = [None, *DISTORTIONS, *OOD_DISTORTIONS]
     corpus = [
         video_prompt([""] * 12, "m", style, question) for style in STYLES for question in (QUESTION, TINY_QUESTION)
     ]
     for mos in np.linspace(1, 5, 60):
-        corpus += [trace(mos, rng, kind, None if kind is None else float((5 - mos) / 4)) for kind in kinds]
+        for kind in (*DISTORTIONS, *OOD_DISTORTIONS):
+            when = str(rng.choice(["early", "midway", "late", "throughout"])) if kind in TEMPORAL else ""
+            corpus.append(trace(mos, rng, {kind: float((5 - mos) / 4)}, when))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -67,8 +68,9 @@ def tiny_policy(
 ) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
     """A policy of 1-2 million parameters with random weights, and its processor.
 
-    64 x 64 native crops, 4 tokens a frame, Qwen2 of width 128, SlowFast of depth 18 on runs of neighbouring frames. The
-    initial scales are larger than transformers' defaults, with which so small a network hardly starts to learn.
+    64 x 64 native crops, 4 tokens a frame, Qwen2 of width 128, SlowFast of depth 18 on 48 x 48 crops of runs of
+    neighbouring frames. The initial scales are larger than transformers' defaults, with which so small a network hardly
+    starts to learn.
 
     Args:
         seed: Of the weights.
@@ -95,7 +97,7 @@ def tiny_policy(
             "intermediate_size": 384,
             "num_hidden_layers": 4,
             "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            "num_key_value_heads": 4,
             "max_position_embeddings": 2048,
             "initializer_range": 0.05,
             "tie_word_embeddings": True,
@@ -103,7 +105,7 @@ def tiny_policy(
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         },
-        motion_config=MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=64),
+        motion_config=MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=48),
         motion_tokens=motion_tokens,
         motion_run_length=motion_run_length,
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),

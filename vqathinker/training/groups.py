@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 from trl.trainer.utils import split_tensor_dict
 
 
@@ -54,3 +55,61 @@ def group_slices(num_rows: int, num_clips: int, max_rows: int) -> Iterator[tuple
     for start in range(0, num_clips, step):
         end = min(start + step, num_clips)
         yield slice(start * per_clip, end * per_clip), slice(start, end)
+
+
+@dataclass(frozen=True)
+class PackedGroups:
+    """One row per clip, `[prompt | p c1 | p c2 | ... | p cK]`, so that the prompt is computed once for the K answers.
+
+    `p` is the prompt's last token: each answer has its own copy, from which its first token is predicted. An answer
+    sees the prompt and itself only, and its positions go on from the prompt's.
+
+    Attributes:
+        inputs: `input_ids` (C, S), `attention_mask` (C, 1, S, S) bool, `position_ids` (C, S), `labels` (C, S) with -100
+            where nothing is scored.
+        shape: (K, longest answer).
+    """
+
+    inputs: dict[str, torch.Tensor]
+    shape: tuple[int, int]
+
+    def unpack(self, values: torch.Tensor) -> torch.Tensor:
+        """(C, S - 1) values of next-token predictions to (C K, longest answer)."""
+        answers, length = self.shape
+        scored = F.pad(values[:, -(answers * (length + 1) - 1) :], (0, 1))
+        return scored.unflatten(1, (answers, length + 1))[..., :length].flatten(0, 1)
+
+
+def pack_groups(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor, num_clips: int, completion_length: int
+) -> PackedGroups:
+    """Pack TRL's rows `[prompt | completion]`, K consecutive ones per clip.
+
+    Args:
+        input_ids: (C K, L) ids; the prompts of one clip are equal.
+        attention_mask: (C K, L), 0 = padding, left of prompts and right of completions.
+        num_clips: C.
+        completion_length: Last columns that belong to the completions.
+    """
+    answers, device = len(input_ids) // num_clips, input_ids.device
+    shared = input_ids.shape[1] - completion_length - 1  # all of the prompt but its last token
+    segment = completion_length + 1
+    known = attention_mask.bool()
+
+    def pack(rows: torch.Tensor) -> torch.Tensor:
+        tails = rows[:, shared:].reshape(num_clips, answers * segment)
+        return torch.cat([rows[::answers, :shared], tails], dim=1)
+
+    owner = torch.arange(1, answers + 1, device=device).repeat_interleave(segment)
+    owner = torch.cat([owner.new_zeros(shared), owner])
+    visible = ((owner[None, :] == 0) | (owner[None, :] == owner[:, None])).tril()
+    itself = torch.eye(len(owner), dtype=torch.bool, device=device)  # padding must see something
+    labels = input_ids.masked_fill(~known, -100)
+    labels[:, : shared + 1] = -100
+    inputs = {
+        "input_ids": pack(input_ids),
+        "attention_mask": ((visible & pack(known)[:, None]) | itself)[:, None],
+        "position_ids": pack((known.cumsum(1) - 1).clamp(min=0)),
+        "labels": pack(labels),
+    }
+    return PackedGroups(inputs, (answers, completion_length))

@@ -11,13 +11,13 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from vqathinker.clips import ClipError
-from vqathinker.data import ClipLoader, LabelRow
+from vqathinker.data import ClipLoader, LabelRow, distortions_of
 from vqathinker.data.traces import trace
 from vqathinker.policy import ClipInput, MotionCache, VQAThinkerProcessor
 
 
 def sft_dataset(rows: Sequence[LabelRow], seed: int) -> Dataset:
-    """Clips with the trace to learn. A CSV's `kind` and `severity` columns are named in it.
+    """Clips with the trace to learn. Distortions that a CSV's `kind`, `severity` and `when` columns tell are named.
 
     Args:
         rows: Label rows.
@@ -27,10 +27,7 @@ def sft_dataset(rows: Sequence[LabelRow], seed: int) -> Dataset:
         Columns `video` and `completion`.
     """
     rng = np.random.default_rng(seed)
-    traces = [
-        trace(row.mos, rng, row.extra.get("kind"), float(row.extra["severity"]) if "severity" in row.extra else None)
-        for row in rows
-    ]
+    traces = [trace(row.mos, rng, distortions_of(row), row.extra.get("when", "")) for row in rows]
     return Dataset.from_dict({"video": [row.video for row in rows], "completion": traces})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -16,11 +17,12 @@ from trl.models import unwrap_model_for_generation
 import perturb
 from rewards import Rubric, preset
 from vqathinker.data import ClipLoader
+from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.evaluation.metrics import plcc, srcc
 from vqathinker.policy import ClipFeatures, ClipInput, MotionCache, VQAThinkerProcessor
 from vqathinker.rollout import Sampling, TransformersEngine
 from vqathinker.training.config import VQAGRPOConfig
-from vqathinker.training.groups import ClipBatch, group_slices, split_groups
+from vqathinker.training.groups import ClipBatch, group_slices, pack_groups, split_groups
 
 GIVE_UP_AFTER = 16
 """Unreadable clips, without a readable one, after which a run stops: the whole set is missing."""
@@ -47,7 +49,11 @@ class VQAGRPOTrainer(GRPOTrainer):
             cannot be loaded.
 
     Metrics beside TRL's: `vqa/parse_rate`, `vqa/out_of_range_rate`, `vqa/temporal_win_rate`, `vqa/srcc`, `vqa/plcc`
-    (mean answer per clip against MOS, this batch), `vqa/skipped_clips` (unreadable so far in this batch).
+    (mean answer per clip against MOS, this batch), `vqa/skipped_clips` (unreadable so far in this batch), and what
+    warns of a collapse: `vqa/score_spread` (standard deviation of the clips' mean answers over that of their MOS),
+    `vqa/identical_answers` (share of answers whose score another answer to the same clip gives too) and
+    `vqa/common_score` (share of all answers that give the most frequent score); see also TRL's `reward_std`, `entropy`
+    and `frac_reward_zero_std` (groups without a gradient).
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "vqathinker"]
@@ -74,7 +80,7 @@ class VQAGRPOTrainer(GRPOTrainer):
             processing_class=processing_class,
             **kwargs,
         )
-        self._check_reference()
+        self._check_models()
         processing_class.use_cache(args.frame_cache)
         self.loader: ClipLoader[ClipInput] = ClipLoader(
             processing_class.load_clip,
@@ -111,8 +117,15 @@ class VQAGRPOTrainer(GRPOTrainer):
                 "was built in memory. Save it and pass from_pretrained(...) or its path, or set beta=0."
             )
 
-    def _check_reference(self) -> None:
+    def _check_models(self) -> None:
         """TRL loads the reference from the policy's path; what lies there must be the same kind of model."""
+        for model in filter(None, (self.model, self.ref_model)):
+            attention = self.accelerator.unwrap_model(model).config.get_text_config()._attn_implementation
+            if attention != "sdpa":
+                raise ValueError(
+                    f"attn_implementation={attention!r}: the K answers to a clip share one row under a mask of their "
+                    "own, which only 'sdpa' takes. Load the policy with it and set model_init_kwargs likewise."
+                )
         if self.ref_model is None:
             return
         reference, policy = (type(self.accelerator.unwrap_model(m)).__name__ for m in (self.ref_model, self.model))
@@ -250,23 +263,17 @@ class VQAGRPOTrainer(GRPOTrainer):
         """(R, logits_to_keep) log-probabilities and entropies of R rows that look at the current clips."""
         clips, logps, entropies = self._clips, [], []
         for rows, part in group_slices(len(input_ids), len(clips), batch_size or len(input_ids)):
-            labels = input_ids[rows].masked_fill(attention_mask[rows] == 0, -100)
-            labels[:, :-logits_to_keep] = -100
-            num_clips = part.stop - part.start
-            index = torch.arange(num_clips, device=input_ids.device)
+            packed = pack_groups(input_ids[rows], attention_mask[rows], part.stop - part.start, logits_to_keep)
             with self.accelerator.autocast():
                 outputs = model(
-                    input_ids=input_ids[rows],
-                    attention_mask=attention_mask[rows],
+                    **packed.inputs,
                     frames=clips.frames[part],
                     motion_features=clips.motion_features[part],
-                    clip_index=index.repeat_interleave((rows.stop - rows.start) // num_clips),
-                    labels=labels,
                     fused_lm_head=True,
                 )
-            logps.append(outputs.log_probs[:, -logits_to_keep:])
+            logps.append(packed.unpack(outputs.log_probs))
             if compute_entropy:
-                entropies.append(outputs.entropy[:, -logits_to_keep:])
+                entropies.append(packed.unpack(outputs.entropy))
         return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
 
     def _calculate_rewards(
@@ -348,15 +355,31 @@ def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]]) -> GlobalScor
     for name, rewards in table.rewards.items():
         known = [float("nan") if value is None else value for value in rewards]
         values[keep, names.index(name)] = torch.tensor(known, dtype=values.dtype)
-    means, labels = _mean_per_video(ids, table.scores, mos)
+    low, high = LABEL_RANGE
+    scores = [score if score is not None and low <= score <= high else None for score in table.scores]
+    means, labels = _mean_per_video(ids, scores, mos)
     total = table.counters["completions"]
     metrics |= table.metrics | {
         "parse_rate": 1 - table.counters["unparsable"] / total,
         "out_of_range_rate": table.counters["out_of_range"] / total,
         "srcc": srcc(means, labels),
         "plcc": plcc(means, labels),
+        "score_spread": float(np.std(means) / np.std(labels)) if np.ptp(labels or [0]) else float("nan"),
     }
+    metrics |= _sameness(ids, scores)
     return GlobalScores(values, metrics)
+
+
+def _sameness(ids: Sequence[str], scores: Sequence[float | None]) -> dict[str, float]:
+    """How alike the answers are, within groups and over the whole batch."""
+    pairs = [(name, score) for name, score in zip(ids, scores, strict=True) if score is not None]
+    if not pairs:
+        return {"identical_answers": float("nan"), "common_score": float("nan")}
+    counts, overall = Counter(pairs), Counter(score for _, score in pairs)
+    return {
+        "identical_answers": sum(count for count in counts.values() if count > 1) / len(pairs),
+        "common_score": max(overall.values()) / len(pairs),
+    }
 
 
 def _mean_per_video(

@@ -1,0 +1,191 @@
+"""Controls that keep the demo honest: what the gain of GRPO is made of, on the embedded default.
+
+    python recipes/controls.py                                              # every arm, 3 seeds; takes hours
+    python recipes/controls.py --arms sft,grpo --seeds 0,1,2,3,4,5,6,7,8,9  # is training stable?
+
+One set of clips; the seeds are those of the training. Every arm starts from the warm start of its seed. A result stands
+in runs/controls/ARM/SEED/result.json and is kept, so that a second call goes on where the first stopped, until clips,
+base or configs change. The table of all results is printed and written to runs/controls/controls.json.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tabulate import tabulate
+from transformers import AutoProcessor
+
+from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.synth.default import prepare_default
+
+sys.path.insert(0, str(Path(__file__).parent))
+import demo
+import grpo_lsvq
+import sft_lsvq
+
+FOLDER = Path("runs/controls")
+BARE_BASE = FOLDER / "base_no_motion"
+SFT_CONFIG, GRPO_CONFIG = (Path(__file__).parent / "configs" / name for name in ("demo_sft.yaml", "demo.yaml"))
+ONLY_SCORES = ["--distortion_weight", "0"]
+WARM_STARTS = ("sft", "sft_no_motion")
+GRPO = {
+    "grpo": [],
+    "grpo_no_motion": [],
+    "only_scores": ONLY_SCORES,
+    "no_format": ["--leave_out", "format"],
+    "no_regression": ["--leave_out", "regression"],
+    "no_rank": ["--leave_out", "rank"],
+    "no_temporal": ["--leave_out", "temporal"],
+    "paper": ["--preset", "paper", *ONLY_SCORES],
+    "official": ["--preset", "official", *ONLY_SCORES],
+}
+COOL = "sft_at_0.5"  # no training: the warm start, sampled at temperature 0.5
+MORE_SFT = "more_sft"
+ARMS = (*WARM_STARTS, COOL, *GRPO, MORE_SFT)
+QUALITY = ("srcc", "srcc_sample", "srcc_mean4")
+MANNERS = ("parse_rate", "naming", *demo.BEATS, "spread", "common_score")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2", help="training seeds, separated by commas")
+    parser.add_argument("--arms", default=",".join(ARMS), help=f"among {', '.join(ARMS)}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, which share the cores")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.run:
+        arm, seed = options.run.split(":")
+        return run_arm(arm, int(seed))
+    seeds, arms = [int(seed) for seed in options.seeds.split(",")], options.arms.split(",")
+    unknown = sorted(set(arms) - set(ARMS))
+    if unknown or options.jobs < 1:
+        parser.error(f"--arms {unknown}: choose among {ARMS}; --jobs {options.jobs}: at least 1.")
+
+    prepare_default(demo.FOLDER)
+    if any("no_motion" in arm for arm in arms):
+        make_bare_base()
+    # Arms build on one another: warm starts, then GRPO, then supervised training for as long as GRPO took.
+    for stage in (WARM_STARTS, (COOL, *GRPO), (MORE_SFT,)):
+        todo = [(arm, seed) for seed in seeds for arm in stage if arm in arms and read_result(arm, seed) is None]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            logs = list(pool.map(lambda job: launch(*job, options.jobs), todo))
+        if any(logs):
+            sys.exit(f"failed, see {', '.join(str(log) for log in logs if log)}")
+    write_table()
+
+
+def folder_of(arm: str, seed: int) -> Path:
+    return FOLDER / arm / str(seed)
+
+
+def fingerprint() -> str:
+    """Changes with the clips, the base and the configs."""
+    files = (demo.DATA / "spec.json", demo.FOLDER / "base" / "model.safetensors", SFT_CONFIG, GRPO_CONFIG)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def read_result(arm: str, seed: int) -> dict | None:
+    file = folder_of(arm, seed) / "result.json"
+    result = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return result if result.get("made_with") == fingerprint() else None
+
+
+def launch(arm: str, seed: int, jobs: int) -> Path | None:
+    """Run one arm in a process of its own, with its share of the cores. Returns its log if it failed."""
+    log = folder_of(arm, seed) / "log.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    with log.open("w", encoding="utf-8") as file:
+        command = [sys.executable, __file__, "--run", f"{arm}:{seed}"]
+        env = os.environ | {"OMP_NUM_THREADS": threads}
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=env, check=False)
+    print(f"{arm}, seed {seed}: {'failed' if done.returncode else 'done'}", flush=True)
+    return log if done.returncode else None
+
+
+def run_arm(arm: str, seed: int) -> None:
+    """Train and judge one arm."""
+    folder = folder_of(arm, seed)
+    train(arm, seed, ["--seed", str(seed), "--output_dir", str(folder)])
+    checkpoint, temperature = (folder_of("sft", seed), 0.5) if arm == COOL else (folder, 0.9)
+    result, _ = demo.evaluate(checkpoint, demo.labels("test"), seed, temperature)
+    result["ood"] = {name: row["srcc"] for name, row in demo.evaluate_ood(checkpoint).items()}
+    result["made_with"] = fingerprint()
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def train(arm: str, seed: int, own: list[str]) -> None:
+    """The recipes with the demo's configs, but for what the arm is about."""
+    if "no_motion" in arm:  # there is no motion projector to freeze
+        own = [*own, "--freeze", "vision_tower", "multi_modal_projector"]
+    if arm in WARM_STARTS:
+        base = demo.FOLDER / "base" if arm == "sft" else BARE_BASE
+        sft_lsvq.main(["--config", str(SFT_CONFIG), "--model", str(base), *own])
+    elif arm in GRPO:
+        start = folder_of("sft_no_motion" if arm == "grpo_no_motion" else "sft", seed)
+        grpo_lsvq.main(["--config", str(GRPO_CONFIG), "--model", str(start), *own, *GRPO[arm]])
+    elif arm == MORE_SFT:
+        # On the very clips that GRPO saw, their distortions explained, for the wall time that GRPO (with its
+        # validation) took.
+        start = folder_of("sft", seed)
+        pace, goal = training_of(start), training_of(folder_of("grpo", seed))
+        steps = round(goal["seconds"] / pace["seconds"] * pace["steps"])
+        labels = ["--train_labels", str(demo.DATA / "train.csv"), "--max_steps", str(steps)]
+        sft_lsvq.main(["--config", str(SFT_CONFIG), "--model", str(start), *labels, *own])
+
+
+def training_of(folder: Path) -> dict[str, float]:
+    """Seconds and steps of a training run."""
+    history = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    return {"seconds": history[-1]["train_runtime"], "steps": history[-1]["step"]}
+
+
+def make_bare_base() -> None:
+    """The base policy without its motion branch."""
+    base = demo.FOLDER / "base"
+    VQAThinkerForConditionalGeneration.from_pretrained(base, motion_tokens=0).save_pretrained(BARE_BASE)
+    processor = AutoProcessor.from_pretrained(base)
+    processor.motion_tokens = 0
+    processor.save_pretrained(BARE_BASE)
+
+
+def write_table() -> None:
+    """Every value of every seed to controls.json; mean and standard deviation over the seeds to the screen."""
+    table: dict[str, dict[str, list]] = {}
+    for arm in ARMS:
+        seeds = sorted(int(folder.name) for folder in (FOLDER / arm).glob("*") if folder.name.isdigit())
+        found = {seed: result for seed in seeds if (result := read_result(arm, seed)) is not None}
+        if found:
+            runs = list(found.values())
+            table[arm] = {"seeds": list(found)} | {name: [run[name] for run in runs] for name in (*QUALITY, *MANNERS)}
+            table[arm] |= {name: [run["ood"][name] for run in runs] for name in runs[0]["ood"]}
+    (FOLDER / "controls.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    print(render(table))
+
+
+def render(table: dict[str, dict[str, list]]) -> str:
+    """Two Markdown tables: how well scores agree with MOS, and how the arms behave otherwise."""
+    ood = [name for name in next(iter(table.values()), {}) if name.startswith("ood")]
+    parts = []
+    for columns in ((*QUALITY, *ood), MANNERS):
+        rows = [[arm, len(r["seeds"]), *(mean_and_deviation(r[name]) for name in columns)] for arm, r in table.items()]
+        parts.append(tabulate(rows, ["arm", "seeds", *columns], tablefmt="github"))
+    return "\n\n".join(parts)
+
+
+def mean_and_deviation(values: list[float | None]) -> str:
+    """0.912 ± 0.008; "-" if a value is undefined."""
+    if any(value is None for value in values):
+        return "-"
+    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{deviation}"
+
+
+if __name__ == "__main__":
+    main()

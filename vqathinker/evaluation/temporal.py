@@ -1,0 +1,120 @@
+"""Does a policy prefer a clip to copies of it whose frames are out of order, frozen or lost?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from perturb import MODES
+from vqathinker.clips import ClipError
+from vqathinker.evaluation.predict import answer_clips, mean_score
+from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+
+Order = Callable[[int, np.random.Generator], np.ndarray]
+
+
+def _original(num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    return np.arange(num_frames)
+
+
+def _shuffled(num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    return np.array(MODES["global_shuffle"](num_frames, rng).source)
+
+
+def _frozen(num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A third of the frames, at random places, repeat the one before."""
+    order = np.arange(num_frames)
+    for t in sorted(1 + rng.choice(num_frames - 1, max(1, num_frames // 3), replace=False)):
+        order[t] = order[t - 1]
+    return order
+
+
+def _thinned(num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A third of the frames is missing, in two gaps at random places (one gap in a clip of under six)."""
+    lost = max(1, num_frames // 3)
+    gaps = [lost - lost // 2, lost // 2]
+    kept = np.arange(num_frames - lost)
+    starts = rng.choice(kept[1:], min(2, len(kept) - 1), replace=False)
+    return kept + sum(gap * (kept >= start) for gap, start in zip(gaps, starts, strict=False))
+
+
+def _as_long_as_thinned(num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    return np.arange(num_frames - max(1, num_frames // 3))
+
+
+COPIES: dict[str, tuple[Order, Order]] = {
+    "shuffle": (_original, _shuffled),
+    "stutter": (_original, _frozen),
+    "drop": (_as_long_as_thinned, _thinned),
+}
+"""Name -> frames of the original and of the copy, always equally many."""
+
+
+@dataclass(frozen=True)
+class TemporalPreference:
+    """How originals fare against one kind of copy. Without any preference, wins and ties / 2 add up to one half.
+
+    Attributes:
+        wins: Share of clips whose original outscores the copy.
+        ties: Share with equal scores.
+        margin: Mean of original minus copy, in score units.
+        num_clips: Clips compared: readable, of at least three frames, with a score for both.
+    """
+
+    wins: float
+    ties: float
+    margin: float
+    num_clips: int
+
+
+def temporal_preference(
+    policy: VQAThinkerForConditionalGeneration,
+    processor: VQAThinkerProcessor,
+    videos: Sequence[str],
+    samples: int = 4,
+    max_new_tokens: int = 2048,
+    temperature: float = 0.9,
+    seed: int = 0,
+    batch_size: int = 16,
+) -> dict[str, TemporalPreference]:
+    """Score originals and copies, made on all frames before the policy's own sampling of frames.
+
+    Args:
+        policy: The policy. Samples are drawn from torch's global generator.
+        processor: Its processor.
+        videos: Paths; unreadable ones are left out.
+        samples: Answers per clip and copy, whose mean counts.
+        max_new_tokens: Longest answer.
+        temperature: Of the samples.
+        seed: Of the copies.
+        batch_size: Clips at a time.
+
+    Returns:
+        Name in `COPIES` -> result.
+    """
+    margins: dict[str, list[float]] = {name: [] for name in COPIES}
+    for start in range(0, len(videos), batch_size):
+        clips = {}
+        for place, video in enumerate(videos[start : start + batch_size], start):
+            for name, pair in COPIES.items():
+                for side, order in enumerate(pair):
+                    rng = np.random.default_rng([seed, place])
+                    try:
+                        clips[place, name, side] = processor.load_clip(video, lambda n, o=order, r=rng: o(n, r))
+                    except (ClipError, ValueError):  # unreadable, or too short to be touched
+                        continue
+        answers = answer_clips(policy, processor, clips, samples, False, max_new_tokens, temperature)
+        scores = {key: mean_score(prediction.scores) for key, prediction in answers.items()}
+        for place, name, side in scores:
+            if side == 1:
+                margins[name].append(scores[place, name, 0] - scores[place, name, 1])
+    return {name: _preference(np.array(values)) for name, values in margins.items()}
+
+
+def _preference(margins: np.ndarray) -> TemporalPreference:
+    known = margins[~np.isnan(margins)]
+    if not len(known):
+        return TemporalPreference(np.nan, np.nan, np.nan, 0)
+    return TemporalPreference(float((known > 0).mean()), float((known == 0).mean()), float(known.mean()), len(known))
