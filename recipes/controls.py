@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from tabulate import tabulate
@@ -113,8 +114,9 @@ def run_arm(arm: str, seed: int) -> None:
     """Train and judge one arm."""
     folder = folder_of(arm, seed)
     train(arm, seed, ["--seed", str(seed), "--output_dir", str(folder)])
-    checkpoint, temperature = (folder_of("sft", seed), 0.5) if arm == COOL else (folder, 0.9)
-    result, _ = demo.evaluate(checkpoint, demo.labels("test"), seed, temperature)
+    checkpoint, temperature = (folder_of("sft", seed), 0.5) if arm == COOL else (folder, demo.SAMPLING.temperature)
+    sampling = replace(demo.SAMPLING, temperature=temperature)
+    result, _ = demo.evaluate(checkpoint, demo.labels("test"), seed, sampling)
     result["ood"] = {name: row["srcc"] for name, row in demo.evaluate_ood(checkpoint).items()}
     result["made_with"] = fingerprint()
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

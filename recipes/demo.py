@@ -26,6 +26,7 @@ from vqathinker.evaluation import Prediction, predict, summarize, temporal_prefe
 from vqathinker.evaluation.plots import plot_rewards, plot_scatter
 from vqathinker.evaluation.report import Report, ShownClip, Table
 from vqathinker.policy import load_policy
+from vqathinker.rollout import Sampling
 from vqathinker.synth.default import SPEC, prepare_default
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -36,7 +37,7 @@ from eval_ood import finite
 
 FOLDER = Path("runs/demo")
 DATA = FOLDER / "data"
-MAX_NEW_TOKENS = 40
+SAMPLING = Sampling(max_new_tokens=40, temperature=0.9, top_k=10)  # as configs/demo.yaml
 PHASES = {"sft": "warm start", "grpo": "GRPO"}
 SHOWN = ("srcc", "plcc", "srcc_sample", "srcc_mean4", "parse_rate", "naming", "spread", "common_score")
 NOTE = (
@@ -111,23 +112,22 @@ def labels(name: str) -> list[LabelRow]:
 
 
 def evaluate(
-    checkpoint: Path, rows: list[LabelRow], seed: int, temperature: float = 0.9
+    checkpoint: Path, rows: list[LabelRow], seed: int, sampling: Sampling = SAMPLING
 ) -> tuple[dict[str, float | None], list[Prediction]]:
     """What a checkpoint is worth on labelled clips."""
     set_seed(seed)
     policy, processor = load_policy(checkpoint)
     processor.use_cache(FOLDER / "cache")
     videos = [row.video for row in rows]
-    limits = {"samples": 4, "max_new_tokens": MAX_NEW_TOKENS, "temperature": temperature}
-    predictions = predict(policy, processor, videos, progress=True, **limits)
+    predictions = predict(policy, processor, videos, samples=4, sampling=sampling, progress=True)
     summary = summarize(predictions, rows)
-    preference = temporal_preference(policy, processor, videos[:PREFERENCE_CLIPS], seed=seed, **limits)
+    preference = temporal_preference(policy, processor, videos[:PREFERENCE_CLIPS], 4, sampling, seed)
     result = {name: finite(getattr(summary, name)) for name in SHOWN}
     return result | {f"beats_{name}": finite(p.wins) for name, p in preference.items()}, predictions
 
 
 def evaluate_ood(checkpoint: Path) -> dict[str, dict[str, float | None]]:
-    arguments = ["--model", str(checkpoint), "--data", str(DATA), "--max_new_tokens", str(MAX_NEW_TOKENS)]
+    arguments = ["--model", str(checkpoint), "--data", str(DATA), "--max_new_tokens", str(SAMPLING.max_new_tokens)]
     return eval_ood.main(arguments)
 
 

@@ -15,6 +15,7 @@ from tabulate import tabulate
 from vqathinker.data import read_labels
 from vqathinker.evaluation import predict, summarize
 from vqathinker.policy import load_policy
+from vqathinker.rollout import Sampling
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float | None]]:
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float | None]]:
     for file in files:
         rows = read_labels(file, options.data, "identity")
         predictions = predict(
-            policy, processor, [row.video for row in rows], max_new_tokens=options.max_new_tokens, progress=True
+            policy, processor, [row.video for row in rows], sampling=Sampling(options.max_new_tokens), progress=True
         )
         table[file.stem] = summarize(predictions, rows)
     print("\nUnseen distortion kinds (synthetic):")

@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     if data.val_labels:
         held_out = read_labels(data.val_labels, data.video_root, data.mos_scale, **columns)
-        trainer.add_callback(ValidationCallback(trainer, held_out, data.val_steps, args.max_completion_length))
+        trainer.add_callback(ValidationCallback(trainer, held_out, data.val_steps))
 
     # Train
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)

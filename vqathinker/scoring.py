@@ -11,6 +11,7 @@ import torch
 
 from vqathinker.evaluation.predict import answer_clips
 from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor, load_policy
+from vqathinker.rollout import Sampling
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class QualityScorer:
         """
         in_memory = not isinstance(video, str | Path)
         clip = self.processor.from_array(video) if in_memory else self.processor.load_clip(video)
-        [prediction] = answer_clips(self.policy, self.processor, {"clip": clip}, 0, True, self.max_new_tokens).values()
+        sampling = Sampling(self.max_new_tokens)
+        [prediction] = answer_clips(self.policy, self.processor, {"clip": clip}, 0, True, sampling).values()
         parsed = prediction.parsed[0]
         text = prediction.answers[0]
         reasoning = text.partition("<think>")[2].partition("</think>")[0].strip()

@@ -10,6 +10,7 @@ from vqathinker.data import LabelRow
 from vqathinker.evaluation import Prediction, naming_accuracy, plcc, predict, srcc, summarize, temporal_preference
 from vqathinker.evaluation.plots import plot_rewards, plot_scatter
 from vqathinker.evaluation.temporal import COPIES
+from vqathinker.rollout import Sampling
 
 lists = st.lists(st.floats(1, 5), min_size=3, max_size=20, unique=True)
 
@@ -77,7 +78,7 @@ def test_temporal_preference_compares_each_clip_with_its_own_copies(
 ):
     shown = {}
 
-    def answers(policy, processor, clips, samples, greedy, max_new_tokens, temperature):
+    def answers(policy, processor, clips, samples, greedy, sampling):
         shown.update(clips)
         scores = {"shuffle": 2.0, "stutter": 3.0, "drop": 4.0}
         texts = {key: answer(scores[key[1]] if key[2] else 3.0) for key in clips}
@@ -109,11 +110,11 @@ def test_predictions_keep_order_and_name_bad_files(policy, processor, train_rows
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"")
     videos = [train_rows[0].video, str(bad), train_rows[1].video, train_rows[2].video]
-    predictions = predict(policy, processor, videos, samples=2, max_new_tokens=6, batch_size=2)
+    predictions = predict(policy, processor, videos, samples=2, sampling=Sampling(6), batch_size=2)
     assert [p.video for p in predictions] == videos
     assert "empty" in predictions[1].error and predictions[1].answers == ()
     assert [len(p.answers) for p in predictions] == [3, 0, 3, 3]
-    again = predict(policy, processor, videos[::-1], max_new_tokens=6, batch_size=3)
+    again = predict(policy, processor, videos[::-1], sampling=Sampling(6), batch_size=3)
     assert [p.answers[:1] for p in again[::-1]] == [p.answers[:1] for p in predictions]
 
 

@@ -192,7 +192,7 @@ def test_evaluation_runs_in_trls_own_loop(make_trainer, train_rows):
 
 def test_validation_scores_held_out_clips_every_n_steps(make_trainer, train_rows):
     trainer = make_trainer(max_steps=2)
-    callback = ValidationCallback(trainer, train_rows[:4], every=1, max_new_tokens=8)
+    callback = ValidationCallback(trainer, train_rows[:4], every=1)
     trainer.add_callback(callback)
     trainer.train()
     assert [entry["step"] for entry in callback.history] == [0, 1, 2]

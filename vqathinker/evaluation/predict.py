@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.evaluation.metrics import plcc, srcc
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout import Sampling, TransformersEngine
+
+PAPER_SAMPLING = Sampling(max_new_tokens=2048, temperature=0.9, top_p=1.0, top_k=50)
+"""VQAThinker, "Implementation Details"."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,7 @@ def predict(
     videos: Sequence[str],
     samples: int = 0,
     greedy: bool = True,
-    max_new_tokens: int = 2048,
-    temperature: float = 0.9,
+    sampling: Sampling = PAPER_SAMPLING,
     batch_size: int = 16,
     progress: bool = False,
 ) -> list[Prediction]:
@@ -98,8 +100,7 @@ def predict(
         videos: Paths. An unreadable one gets a `Prediction` with `error`.
         samples: Sampled answers per clip.
         greedy: Also a greedy answer.
-        max_new_tokens: Longest answer.
-        temperature: Of the samples.
+        sampling: How samples are drawn, and the longest answer.
         batch_size: Clips at a time.
         progress: Show a progress bar.
 
@@ -113,7 +114,7 @@ def predict(
         for ahead in chunks[number : number + 2]:
             loader.prefetch(ahead)
         clips = {video: clip for video in chunk if (clip := loader.get(video)) is not None}
-        known = answer_clips(policy, processor, clips, samples, greedy, max_new_tokens, temperature)
+        known = answer_clips(policy, processor, clips, samples, greedy, sampling)
         predictions += [known.get(video) or Prediction(video, (), greedy, loader.skipped[video]) for video in chunk]
     return predictions
 
@@ -125,8 +126,7 @@ def answer_clips(
     clips: dict[Any, ClipInput],
     samples: int,
     greedy: bool,
-    max_new_tokens: int,
-    temperature: float = 0.9,
+    sampling: Sampling = PAPER_SAMPLING,
 ) -> dict[Any, Prediction]:
     """Answers to one batch of decoded clips; arguments as in `predict`.
 
@@ -136,8 +136,7 @@ def answer_clips(
         clips: Name -> clip.
         samples: Sampled answers per clip.
         greedy: Also a greedy answer.
-        max_new_tokens: Longest answer.
-        temperature: Of the samples.
+        sampling: How samples are drawn, and the longest answer.
 
     Returns:
         Name -> prediction.
@@ -152,9 +151,9 @@ def answer_clips(
         policy, _eos_ids(policy, tokenizer), tokenizer.pad_token_id, [policy.config.image_token_id]
     )
     answers: dict[Any, list[str]] = {name: [] for name in clips}
-    for count, heat in ((int(greedy), 0.0), (samples, temperature)):
+    for count, how in ((int(greedy), replace(sampling, temperature=0.0)), (samples, sampling)):
         if count:
-            drawn = engine.generate(prompts, count, Sampling(max_new_tokens, heat))
+            drawn = engine.generate(prompts, count, how)
             for name, group in zip(clips, drawn, strict=True):
                 answers[name] += tokenizer.batch_decode([c.token_ids for c in group], skip_special_tokens=True)
     return {name: Prediction(str(name), tuple(texts), greedy) for name, texts in answers.items()}

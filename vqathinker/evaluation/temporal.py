@@ -9,8 +9,9 @@ import numpy as np
 
 from perturb import MODES
 from vqathinker.clips import ClipError
-from vqathinker.evaluation.predict import answer_clips, mean_score
+from vqathinker.evaluation.predict import PAPER_SAMPLING, answer_clips, mean_score
 from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.rollout import Sampling
 
 Order = Callable[[int, np.random.Generator], np.ndarray]
 
@@ -74,8 +75,7 @@ def temporal_preference(
     processor: VQAThinkerProcessor,
     videos: Sequence[str],
     samples: int = 4,
-    max_new_tokens: int = 2048,
-    temperature: float = 0.9,
+    sampling: Sampling = PAPER_SAMPLING,
     seed: int = 0,
     batch_size: int = 16,
 ) -> dict[str, TemporalPreference]:
@@ -86,8 +86,7 @@ def temporal_preference(
         processor: Its processor.
         videos: Paths; unreadable ones are left out.
         samples: Answers per clip and copy, whose mean counts.
-        max_new_tokens: Longest answer.
-        temperature: Of the samples.
+        sampling: How they are drawn.
         seed: Of the copies.
         batch_size: Clips at a time.
 
@@ -105,7 +104,7 @@ def temporal_preference(
                         clips[place, name, side] = processor.load_clip(video, lambda n, o=order, r=rng: o(n, r))
                     except (ClipError, ValueError):  # unreadable, or too short to be touched
                         continue
-        answers = answer_clips(policy, processor, clips, samples, False, max_new_tokens, temperature)
+        answers = answer_clips(policy, processor, clips, samples, False, sampling)
         scores = {key: mean_score(prediction.scores) for key, prediction in answers.items()}
         for place, name, side in scores:
             if side == 1:

@@ -22,16 +22,15 @@ class ValidationCallback(TrainerCallback):
         trainer: The `VQAGRPOTrainer` it belongs to; the clips are shared out among its processes.
         rows: Held-out labels.
         every: Steps between two validations, N >= 1.
-        max_new_tokens: Longest answer.
 
     Attributes:
         history: `{"step", "srcc", "plcc", "parse_rate"}` of each validation so far.
     """
 
-    def __init__(self, trainer: Any, rows: Sequence[LabelRow], every: int, max_new_tokens: int) -> None:
+    def __init__(self, trainer: Any, rows: Sequence[LabelRow], every: int) -> None:
         if every < 1 or not rows:
             raise ValueError(f"every={every}, {len(rows)} rows: validation needs every >= 1 and at least one clip.")
-        self.trainer, self.rows, self.every, self.max_new_tokens = trainer, list(rows), every, max_new_tokens
+        self.trainer, self.rows, self.every = trainer, list(rows), every
         self.history: list[dict[str, float]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -51,7 +50,7 @@ class ValidationCallback(TrainerCallback):
                 policy,
                 self.trainer.processing_class,
                 [row.video for row in own],
-                max_new_tokens=self.max_new_tokens,
+                sampling=self.trainer.sampling,
             )
         pairs = gather_object(list(zip(predictions, own, strict=True)))
         summary = summarize([prediction for prediction, _ in pairs], [row for _, row in pairs])
