@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from trl import GRPOConfig
 
 from perturb import MODES
+from vqathinker.rollout.vllm_engine import check_vllm
 
 
 @dataclass
@@ -58,10 +60,14 @@ class VQAGRPOConfig(GRPOConfig):
                 "do with gathered weights. Leave it True."
             )
         if self.use_vllm:
+            check_vllm()
+        if self.min_p or self.repetition_penalty != 1.0 or self.generation_kwargs:
             raise ValueError(
-                "use_vllm=True: rollouts take prompt embeddings, for which only the transformers engine exists so far. "
-                "Set use_vllm=False."
+                f"min_p={self.min_p}, repetition_penalty={self.repetition_penalty}, generation_kwargs="
+                f"{self.generation_kwargs}: rollouts are drawn with temperature, top_p and top_k only (prompts are "
+                "embeddings, which have no tokens to penalise). Leave the others unset."
             )
+        self._check_save_steps()
         unknown = [mode for mode in self.perturbation_modes if mode not in MODES]
         if unknown or not self.perturbation_modes:
             raise ValueError(f"perturbation_modes={self.perturbation_modes}: give at least one of {list(MODES)}.")
@@ -74,3 +80,15 @@ class VQAGRPOConfig(GRPOConfig):
             )
         if self.decode_threads < 1:
             raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")
+
+    def _check_save_steps(self) -> None:
+        """Answers are no part of a checkpoint: it must fall where new ones are drawn, or a resumed run would differ."""
+        period = math.lcm(self.steps_per_generation * self.num_iterations, self.gradient_accumulation_steps)
+        period //= self.gradient_accumulation_steps
+        if self.save_strategy == "steps" and self.save_steps >= 1 and self.save_steps % period:
+            raise ValueError(
+                f"save_steps={self.save_steps}: one draw of answers is trained on for {period} steps "
+                f"(steps_per_generation={self.steps_per_generation} x num_iterations={self.num_iterations} / "
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps}), and a checkpoint between two draws "
+                f"could not be resumed exactly. Use a multiple of {period}."
+            )
