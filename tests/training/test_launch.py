@@ -1,0 +1,139 @@
+"""The recipe under `accelerate launch` with two real processes (gloo): DDP, ZeRO-2, ZeRO-3, both rollout engines."""
+
+import importlib.util
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ACCELERATE = ["ddp", "zero2", "zero3"]
+ENGINES = ["transformers", "vllm"]
+
+
+def needs(package):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+
+
+@pytest.fixture
+def launch(repo, base, clip_set, tmp_path):
+    """Starts the recipe on the small set with two processes; returns the process."""
+
+    def start(strategy, out, *arguments, processes=2, env=()):
+        if strategy != "ddp":
+            needs("deepspeed")
+        config = yaml.safe_load((repo / f"recipes/accelerate/{strategy}.yaml").read_text())
+        config |= {"use_cpu": True, "mixed_precision": "no", "num_processes": processes}
+        if strategy == "ddp":
+            config["distributed_type"] = "MULTI_CPU"
+        file = tmp_path / f"{strategy}.yaml"
+        file.write_text(yaml.safe_dump(config))
+        command = [
+            *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", file),
+            *("--main_process_port", "0"),
+            *(repo / "recipes/grpo_lsvq.py", "--config", repo / "recipes/configs/demo.yaml", "--model", base),
+            *("--train_labels", clip_set / "train.csv", "--video_root", clip_set, "--val_labels", ""),
+            *("--output_dir", tmp_path / out, "--per_device_train_batch_size", 4, "--num_generations", 2),
+            *("--num_iterations", 1, "--max_steps", 2, "--max_completion_length", 12, "--logging_steps", 1),
+            *("--frame_cache", tmp_path / "cache", "--vllm_gpu_memory_utilization", 0.05, *arguments),
+        ]
+        return subprocess.Popen(
+            [str(part) for part in command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | dict(env),
+            cwd=tmp_path,
+        )
+
+    return start
+
+
+def finish(process, seconds=400):
+    output, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, output[-6000:]
+    return output
+
+
+def history(folder):
+    return json.loads((folder / "trainer_state.json").read_text())["log_history"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("strategy", ACCELERATE)
+def test_the_recipe_trains_with_two_processes(launch, tmp_path, strategy, engine):
+    from vqathinker.policy import load_policy
+
+    if engine == "vllm":
+        needs("vllm")
+    finish(launch(strategy, "run", "--use_vllm", str(engine == "vllm").lower(), "--top_k", 0))
+    first, second, last = history(tmp_path / "run")
+    assert last["step"] == 2 and math.isfinite(last["train_loss"])
+    for entry in (first, second):
+        assert math.isfinite(entry["loss"]) and entry["vqa/skipped_clips"] == 0
+        assert entry["completions/mean_length"] > 1
+        if engine == "vllm":  # sampler and trainer agree: the weights arrived
+            assert entry["sampling/sampling_logp_difference/max"] < 1e-2
+    load_policy(tmp_path / "run")
+
+
+def test_all_strategies_take_the_same_step(launch, tmp_path):
+    logs = {}
+    for strategy in ACCELERATE:
+        finish(launch(strategy, strategy))
+        logs[strategy] = history(tmp_path / strategy)
+    for strategy in ACCELERATE[1:]:
+        for ours, theirs in zip(logs[strategy][:2], logs["ddp"][:2], strict=True):
+            for name in ("loss", "reward", "kl", "entropy", "completions/mean_length"):
+                assert ours[name] == pytest.approx(theirs[name], abs=2e-4), (strategy, name)
+
+
+def test_a_failing_process_ends_the_run_and_is_named(launch, clip_set, tmp_path):
+    """One unreadable clip in strict mode: one rank fails, the other waits for it in a collective."""
+    lines = (clip_set / "train.csv").read_text().splitlines()
+    lines[3] = "videos/train/missing.mp4," + lines[3].split(",", 1)[1]
+    labels = tmp_path / "broken.csv"
+    labels.write_text("\n".join(lines) + "\n")
+    start = time.monotonic()
+    process = launch("ddp", "broken", "--train_labels", labels, "--strict_clips", "true", "--max_steps", 20)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode not in (0, None)
+    assert time.monotonic() - start < 150
+    assert "ClipError" in output and "missing.mp4" in output
+    assert "Root Cause" in output.split("ClipError")[-1] or "ClipError" in output.split("Root Cause")[-1]
+
+
+def test_a_run_killed_while_saving_goes_on_from_the_last_whole_checkpoint(launch, tmp_path):
+    steps = ("--max_steps", 4, "--save_strategy", "steps", "--save_steps", 1)
+    finish(launch("ddp", "whole", *steps))
+    process = launch("ddp", "killed", *steps)
+    saving, whole = tmp_path / "killed" / ".saving", tmp_path / "killed" / "checkpoint-2"
+    deadline = time.monotonic() + 300
+    while not (whole.exists() and any(saving.glob("*/*"))):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    for child in children(process.pid):
+        os.kill(child, signal.SIGKILL)
+    process.communicate()
+    assert any(saving.glob("*/*")) and not (tmp_path / "killed" / "checkpoint-4").exists()
+    finish(launch("ddp", "killed", *steps, "--resume_from_checkpoint", "true"))
+    for ours, theirs in zip(history(tmp_path / "killed")[:4], history(tmp_path / "whole")[:4], strict=True):
+        for name in ("loss", "reward", "kl", "completions/mean_length", "learning_rate"):
+            assert ours[name] == pytest.approx(theirs[name], abs=1e-6), (ours["step"], name)
+
+
+def children(pid):
+    """A process and all that descend from it."""
+    found = [pid]
+    for parent in found:
+        found += [
+            int(child) for task in Path(f"/proc/{parent}/task").glob("*/children") for child in task.read_text().split()
+        ]
+    return found
