@@ -103,7 +103,7 @@ def test_logprobs_are_the_policys(engine, loaded, prompts):
 
 
 def test_settings_reach_the_engine(engine, loaded, prompts):
-    draw = Sampling(24, temperature=5.0, top_k=0)
+    draw = Sampling(24, temperature=2.0, top_k=0)
     torch.manual_seed(3)
     first = engine.generate(prompts, 8, draw)
     torch.manual_seed(3)
@@ -117,7 +117,7 @@ def test_settings_reach_the_engine(engine, loaded, prompts):
         assert end not in completion.token_ids[:-1]
         assert len(completion.token_ids) == 24 or completion.token_ids[-1] == end
         assert len(completion.logprobs) == len(completion.token_ids)
-    few = engine.generate(prompts[:1], 16, Sampling(1, temperature=5.0, top_k=2))
+    few = engine.generate(prompts[:1], 16, Sampling(1, temperature=2.0, top_k=2))
     assert len({completion.token_ids[0] for completion in few[0]}) <= 2
     nucleus = engine.generate(prompts[:1], 16, Sampling(1, temperature=0.9, top_p=1e-6, top_k=0))
     assert len({completion.token_ids[0] for completion in nucleus[0]}) == 1
@@ -131,19 +131,3 @@ def test_an_answer_that_cannot_fit_is_refused(engine):
 
 def test_nothing_is_left_on_disk(engine):
     assert not os.path.exists(engine.llm.llm_engine.model_config.model)
-
-
-@pytest.mark.parametrize(
-    ("version", "message"), [("0.40.1", r"vLLM 0\.40\.1.*>=0\.22"), (None, r"cannot be imported.*pip install")]
-)
-def test_a_missing_or_unknown_vllm_is_named(version, message, monkeypatch, config):
-    import sys
-
-    import vllm
-
-    if version:
-        monkeypatch.setattr(vllm, "__version__", version)
-    else:
-        monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(ImportError, match=message):
-        config(use_vllm=True)
