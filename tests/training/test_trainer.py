@@ -306,3 +306,25 @@ def test_kl_needs_a_policy_with_a_path(config, train_rows):
 def test_bad_settings_name_value_rule_and_fix(config, changes, message):
     with pytest.raises(ValueError, match=message):
         config(**changes)
+
+
+def test_an_uneven_evaluation_set_is_refused(base, train_rows, config):
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
+    train, uneven = clip_dataset(train_rows, "?"), clip_dataset(train_rows[:3], "?")
+    args = config(eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=4)
+    with pytest.raises(ValueError, match="3 clips x 2 answers.*multiple of 2 clips"):
+        VQAGRPOTrainer(policy, [Spread()], args, train, AutoProcessor.from_pretrained(base), eval_dataset=uneven)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"min_p": 0.1}, {"repetition_penalty": 1.1}, {"generation_kwargs": {"num_beams": 2}}]
+)
+def test_sampling_settings_that_rollouts_do_not_have_are_refused(config, changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        config(**changes)
+
+
+def test_a_checkpoint_between_two_draws_is_refused(config):
+    with pytest.raises(ValueError, match=r"save_steps=3.*multiple of 2"):
+        config(save_strategy="steps", save_steps=3, num_iterations=2)
+    config(save_strategy="steps", save_steps=4, num_iterations=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import zlib
 from collections import Counter
@@ -76,6 +77,7 @@ class VQAGRPOTrainer(GRPOTrainer):
             rubric = preset(rubric)
         self.rubric = rubric if isinstance(rubric, Rubric) else Rubric(list(rubric), args.reward_weights)
         self._check(model, args, train_dataset)
+        self._check_eval(args, kwargs.get("eval_dataset"))
         args.reward_weights = list(self.rubric.weights)
         if args.use_vllm:
             self._check_model_length(args, len(processing_class.prompt_ids()))
@@ -126,6 +128,19 @@ class VQAGRPOTrainer(GRPOTrainer):
                 f"beta={args.beta} needs a reference model, which is loaded from the policy's path, but this policy "
                 "was built in memory. Save it and pass from_pretrained(...) or its path, or set beta=0."
             )
+
+    def _check_eval(self, args: VQAGRPOConfig, dataset: Any) -> None:
+        """Training drops an incomplete last batch and shuffles again; evaluation would fill it up with clips it had."""
+        answers = args.num_generations_eval or args.num_generations
+        together = args.per_device_eval_batch_size * args.world_size
+        for rows in dataset.values() if isinstance(dataset, dict) else filter(None, [dataset]):
+            if len(rows) * answers % together:
+                raise ValueError(
+                    f"{len(rows)} clips x {answers} answers leave an uneven last evaluation batch: a batch takes "
+                    f"{together} answers (per_device_eval_batch_size={args.per_device_eval_batch_size} on "
+                    f"{args.world_size} processes). Evaluate a multiple of {together // math.gcd(together, answers)} "
+                    "clips, or change the batch size."
+                )
 
     def _check_model_length(self, args: VQAGRPOConfig, prompt: int) -> None:
         """vLLM reserves memory by its model length: by default, what prompt and answer need."""
