@@ -4,12 +4,15 @@
 
 Stage 1a: vision tower and projector learn kind and severity of spatial distortions from single frames.
 Stage 1b: motion encoder and projector learn stutter, dropped and shuffled frames. Both are frozen afterwards.
-Stage 1c: the language model learns to tell from their tokens what is wrong with a clip. It never sees a score.
+Stage 1c: the language model learns to tell from their tokens what is wrong with a clip, shuffled ones among them. It
+never sees a score.
 None of the demo's clips or unseen kinds is used.
 """
 
 import argparse
 import json
+import math
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,9 +30,13 @@ import perturb
 from rewards.distortion import degree, parse_distortions
 from vqathinker.clips import open_clip, run_indices, uniform_indices
 from vqathinker.data import LabelRow, read_labels
+from vqathinker.evaluation import predict, srcc
+from vqathinker.policy import ClipInput
+from vqathinker.rollout import Sampling
 from vqathinker.synth import SPATIAL, TEMPORAL, SynthSpec, make_set, tiny_policy
 
 SHUFFLE = "shuffle"  # what the temporal reward's perturbations do; no distortion of the data
+SHUFFLES = ("global_shuffle", "local_shuffle", "duplicate")
 MOTION_KINDS = (*TEMPORAL, SHUFFLE)
 PLACES = ("early", "midway", "late", "throughout")
 DESCRIBE = "What is wrong with this video?"
@@ -53,11 +60,13 @@ def main(argv: list[str] | None = None) -> None:
         splits = {"pretrain": options.clips, "pretrain_val": max(8, options.clips // 10)}
         make_set(folder, SynthSpec(splits=splits, seed=options.seed))
         train, val = (Clips(read_labels(f"{folder}/{name}.csv", folder, "identity")) for name in splits)
-
-    policy, processor = tiny_policy(options.seed)
-    report = {"vision": train_vision(policy, train, val, options.vision_steps, np.random.default_rng(options.seed))}
-    report["motion"] = train_motion(policy, train, val, options.motion_steps, np.random.default_rng(options.seed + 1))
-    report["language"] = train_language(policy, processor, train, val, options.language_steps, options.seed + 2)
+        policy, processor = tiny_policy(options.seed)
+        rngs = (np.random.default_rng(options.seed + stage) for stage in range(3))
+        report = {
+            "vision": train_vision(policy, train, val, options.vision_steps, next(rngs)),
+            "motion": train_motion(policy, train, val, options.motion_steps, next(rngs)),
+            "language": train_language(policy, processor, train, val, options.language_steps, next(rngs)),
+        }
     settings = {name: value for name, value in vars(options).items() if name != "out"}
     report |= settings | {"seconds": round(time.perf_counter() - start)}
     policy.save_pretrained(options.out)
@@ -71,6 +80,7 @@ class Clips:
 
     def __init__(self, rows: list[LabelRow]) -> None:
         self.frames = np.stack([open_clip(row.video).frames(range(FRAMES)) for row in tqdm(rows, desc="decoding")])
+        self.videos = [row.video for row in rows]
         self.distortions = [parse_distortions(row.extra["kind"], row.extra["severity"]) for row in rows]
         self.when = [row.extra["when"] for row in rows]
         self.places = torch.tensor([PLACES.index(when) if when else -100 for when in self.when])
@@ -112,8 +122,7 @@ def train_motion(policy, train: Clips, val: Clips, steps: int, rng: np.random.Ge
     encoder, projector = model.motion_encoder, model.motion_projector
     encoder.requires_grad_(True)
     nn.ModuleList(encoder.blocks).train()
-    for linear in (projector.linear_1, projector.linear_2):  # the published initialisation hardly starts at this size
-        nn.init.xavier_uniform_(linear.weight)
+    start_motion(policy)
     runs = run_indices(uniform_indices(FRAMES, 6), FRAMES, policy.config.motion_run_length)
 
     def look(clips: Clips, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,8 +135,7 @@ def train_motion(policy, train: Clips, val: Clips, steps: int, rng: np.random.Ge
                 if rng.random() < 0.5:
                     view = view[rng.permutation(FRAMES)][runs]
                 else:
-                    mode = str(rng.choice(["global_shuffle", "local_shuffle", "duplicate"]))
-                    view = perturb.draw(6, rng, [mode], "official").apply(view[runs])
+                    view = perturb.draw(len(runs), rng, SHUFFLES, "official").apply(view[runs])
             else:
                 view = view[runs]
             views.append(view.reshape(-1, MOTION_CROP, MOTION_CROP, 3))
@@ -155,33 +163,63 @@ def train_motion(policy, train: Clips, val: Clips, steps: int, rng: np.random.Ge
         return judge(head(found.mean(1)), severities) | {"place_accuracy": round(right.float().mean().item(), 4)}
 
 
-def train_language(policy, processor, train: Clips, val: Clips, steps: int, seed: int) -> dict[str, float]:
+def start_motion(policy) -> None:
+    """Initial weights from which so small a network learns motion: with the published ones it hardly starts."""
+    stems = [m for m in policy.model.motion_encoder.blocks[0].modules() if isinstance(m, nn.Conv3d)]
+    weight = next(stem for stem in stems if stem.in_channels == 3 and stem.kernel_size[0] > 1).weight.data  # fast path
+    now = weight.shape[2] // 2
+    difference = torch.zeros_like(weight)  # between each frame and the one before
+    difference[:, :, now], difference[:, :, now - 1] = 3 * weight[:, :, now], -3 * weight[:, :, now]
+    weight.copy_(difference)
+    for linear in (policy.model.motion_projector.linear_1, policy.model.motion_projector.linear_2):
+        nn.init.xavier_uniform_(linear.weight)
+
+
+def train_language(
+    policy, processor, train: Clips, val: Clips, steps: int, rng: np.random.Generator
+) -> dict[str, float]:
     """Descriptions such as "strong blur 71 and slight stutter early 25, overall 78" of 32 clips a step."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    tokenizer, asked = processor.tokenizer, processor.question
+    tokenizer, question = processor.tokenizer, processor.question
     processor.question = DESCRIBE
     prompt = torch.tensor(processor.prompt_ids())
-    processor.question = asked
 
-    def inputs(clips: Clips, features: torch.Tensor, index: np.ndarray) -> dict[str, torch.Tensor]:
-        texts = [describe(clips.distortions[i], clips.when[i]) + tokenizer.eos_token for i in index]
-        answers = tokenizer(texts, add_special_tokens=False, padding_side="right", padding=True)
-        answer_ids, known = torch.tensor(answers["input_ids"]), torch.tensor(answers["attention_mask"])
-        ids = torch.cat([prompt.expand(len(index), -1), answer_ids], 1)
-        labels = torch.cat([torch.full((len(index), len(prompt)), -100), answer_ids.masked_fill(known == 0, -100)], 1)
-        mask = torch.cat([torch.ones(len(index), len(prompt), dtype=torch.long), known], 1)
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels, "visual_embeds": features[index]}
-
-    views = [clip_tokens(policy, processor, frames) for frames in (train.frames, train.frames[..., ::-1, :])]
+    # Every clip as it is and flipped; one look in six at a shuffled clip.
+    still = [i for i in range(len(train.frames)) if not train.when[i]]
+    views = [
+        clip_tokens(policy, processor, train.frames),
+        clip_tokens(policy, processor, train.frames[..., ::-1, :]),
+        clip_tokens(policy, processor, train.frames[still], rng),
+    ]
+    plain = [describe(*clip) for clip in zip(train.distortions, train.when, strict=True)]
+    texts = [plain, plain, [describe(train.distortions[i] | {SHUFFLE: 1.0}, "") for i in still]]
+    chance = np.concatenate([np.full(len(v), p / len(v)) for v, p in zip(texts, (5 / 12, 5 / 12, 1 / 6), strict=True)])
+    features, texts = torch.cat(views), np.array([text + tokenizer.eos_token for view in texts for text in view])
 
     def batch() -> torch.Tensor:
-        return policy(**inputs(train, views[rng.integers(2)], rng.integers(len(train.frames), size=32))).loss
+        index = rng.choice(len(features), 32, p=chance)
+        answers = tokenizer(texts[index].tolist(), add_special_tokens=False, padding_side="right", padding=True)
+        ids, known = torch.tensor(answers["input_ids"]), torch.tensor(answers["attention_mask"])
+        labels = ids.masked_fill(known == 0, -100)
+        head = prompt.expand(len(index), -1)
+        return policy(
+            input_ids=torch.cat([head, ids], 1),
+            attention_mask=torch.cat([torch.ones_like(head), known], 1),
+            labels=torch.cat([torch.full_like(head, -100), labels], 1),
+            visual_embeds=features[index],
+        ).loss
 
     fit(nn.ModuleList([policy.model.language_model, policy.lm_head]), batch, steps, 1e-3, "language")
-    with torch.no_grad():
-        loss = policy(**inputs(val, clip_tokens(policy, processor, val.frames), np.arange(len(val.frames)))).loss
-    return {"loss": round(loss.item(), 4)}
+    told = predict(policy, processor, val.videos, sampling=Sampling(max_new_tokens=40))
+    processor.question = question
+    found = [re.search(r"overall (\d+)$", prediction.answers[0]) for prediction in told]
+    known = [i for i, match in enumerate(found) if match]
+    overall, truth = [int(found[i].group(1)) for i in known], [together(val.distortions[i]) for i in known]
+    return {"parsed": round(len(known) / len(told), 4), "severity_srcc": round(srcc(overall, truth), 4)}
+
+
+def together(distortions: dict[str, float]) -> float:
+    """Severity of all distortions of a clip."""
+    return 1 - math.prod(1 - severity for severity in distortions.values())
 
 
 def describe(distortions: dict[str, float], when: str) -> str:
@@ -190,16 +228,25 @@ def describe(distortions: dict[str, float], when: str) -> str:
     for kind in sorted(distortions, key=lambda kind: -distortions[kind]):
         place = f" {when}" if kind in TEMPORAL else ""
         parts.append(f"{degree(distortions[kind])} {kind.replace('_', ' ')}{place} {100 * distortions[kind]:.0f}")
-    together = 1 - np.prod([1 - severity for severity in distortions.values()])
-    return f"{' and '.join(parts)}, overall {100 * together:.0f}"
+    return f"{' and '.join(parts)}, overall {100 * together(distortions):.0f}"
+
+
+def shuffled(processor, clip: np.ndarray, rng: np.random.Generator) -> ClipInput:
+    """A clip with all its frames in another order, or its key frames with their runs as the temporal reward does it."""
+    if rng.random() < 0.5:
+        return processor.from_array(clip[rng.permutation(len(clip))])
+    look = processor.from_array(clip)
+    change = perturb.draw(len(look.frames), rng, SHUFFLES, "official").apply
+    return ClipInput(change(look.frames), change(look.motion_frames))
 
 
 @torch.no_grad()
-def clip_tokens(policy, processor, clips: np.ndarray) -> torch.Tensor:
+def clip_tokens(policy, processor, clips: np.ndarray, shuffle: np.random.Generator | None = None) -> torch.Tensor:
     """(N, T n + m, D) visual tokens of clips (N, F, H, W, 3), as the processor would show them to the policy."""
     found = []
     for start in tqdm(range(0, len(clips), 64), desc="encoding"):
-        looks = [processor.from_array(clip) for clip in clips[start : start + 64]]
+        part = clips[start : start + 64]
+        looks = [shuffled(processor, clip, shuffle) if shuffle else processor.from_array(clip) for clip in part]
         features = policy.encode([look.frames for look in looks], [look.motion_frames for look in looks])
         found += [feature.tokens for feature in features]
     return torch.stack(found)
@@ -219,9 +266,9 @@ def finding_loss(output: torch.Tensor, severities: torch.Tensor) -> torch.Tensor
     """
     kinds = severities.shape[1]
     present, degrees = output[:, :kinds], output[:, kinds:]
-    together = 1 - (1 - severities).prod(1, keepdim=True)
+    overall = 1 - (1 - severities).prod(1, keepdim=True)
     naming = F.binary_cross_entropy_with_logits(present, (severities > 0).float()) * kinds
-    return naming + 8 * F.mse_loss(degrees, torch.cat([severities, together], 1), reduction="none").sum(1).mean()
+    return naming + 8 * F.mse_loss(degrees, torch.cat([severities, overall], 1), reduction="none").sum(1).mean()
 
 
 def fit(parts: nn.Module, batch, steps: int, rate: float, name: str) -> None:
@@ -253,10 +300,10 @@ def judge(output: torch.Tensor, severities: torch.Tensor) -> dict[str, float]:
     count = (severities > 0).sum(1)
     named = torch.where(output[:, :kinds].amax(1) > 0, output[:, :kinds].argmax(1), kinds)
     truth = torch.where(count > 0, severities.argmax(1), kinds)
-    together = 1 - (1 - severities).prod(1)
+    overall = 1 - (1 - severities).prod(1)
     return {
         "accuracy": round((named == truth)[count <= 1].float().mean().item(), 4),
-        "severity_srcc": round(float(spearmanr(output[count > 0, -1], together[count > 0]).statistic), 4),
+        "severity_srcc": round(float(spearmanr(output[count > 0, -1], overall[count > 0]).statistic), 4),
     }
 
 

@@ -199,9 +199,9 @@ def test_validation_scores_held_out_clips_every_n_steps(make_trainer, train_rows
     assert trainer.state.log_history[0]["val/parse_rate"] == 0
     lost = [LabelRow("/nope/1.mp4", "1.mp4", 3.0), LabelRow("/nope/2.mp4", "2.mp4", 2.0)]
     with pytest.raises(ClipError, match="nor can the other 1 validation clips"):
-        ValidationCallback(trainer, lost, 1, 8).on_train_begin(trainer.args, trainer.state, trainer.control)
+        ValidationCallback(trainer, lost, 1).on_train_begin(trainer.args, trainer.state, trainer.control)
     with pytest.raises(ValueError, match="every=0"):
-        ValidationCallback(trainer, train_rows, 0, 8)
+        ValidationCallback(trainer, train_rows, 0)
 
 
 def global_rows(scores, copies, readable=None):

@@ -26,7 +26,7 @@ from vqathinker.synth.encode import write_video
 from vqathinker.synth.scenes import render_scene
 from vqathinker.synth.sources import cut_scene, source_scenes
 
-GENERATOR = 2
+GENERATOR = 3
 """Raised whenever the same spec begins to give other clips, so that old sets are not taken for new ones."""
 COLUMNS = ("video", "mos", "kind", "severity", "when", "scene")
 

@@ -60,8 +60,11 @@ def compression(frames: np.ndarray, severity: float, rng: np.random.Generator) -
 
 
 def overexposure(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
-    """Gain of 0.3 to 3.3 stops, highlights clipped."""
-    return Distorted(np.clip(frames * 2 ** (0.3 + 3 * severity), 0, 255).astype(np.uint8))
+    """Gain of 0.3 to 3.3 stops under a glare that lifts black by 0 to 96 grey levels, highlights clipped.
+
+    Without the glare, nobody could tell a dark scene with much gain from a bright one with little.
+    """
+    return Distorted(np.clip(frames * 2 ** (0.3 + 3 * severity) + 96 * severity, 0, 255).astype(np.uint8))
 
 
 def underexposure(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
