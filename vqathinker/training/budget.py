@@ -96,7 +96,7 @@ def read_settings(file: str | Path) -> dict[str, Any]:
 
 
 def parameter_counts(config: VQAThinkerConfig, frozen: tuple[str, ...] = ()) -> dict[str, int]:
-    """Parameters: `all`, `trained` (without SlowFast and `frozen` parts) and `language` (with its head)."""
+    """Parameters: `all`, `trained` (without SlowFast and `frozen` parts), `language` (with its head) and `vision`."""
     with torch.device("meta"):
         policy = VQAThinkerForConditionalGeneration(config)
     policy.tie_weights()
@@ -107,6 +107,7 @@ def parameter_counts(config: VQAThinkerConfig, frozen: tuple[str, ...] = ()) -> 
         "all": sum(size for size, _ in sizes.values()),
         "trained": sum(size for size, trained in sizes.values() if trained),
         "language": sum(size for name, (size, _) in sizes.items() if name.startswith(language)),
+        "vision": sum(size for name, (size, _) in sizes.items() if name.startswith("model.vision_tower.")),
     }
 
 
@@ -133,6 +134,12 @@ def shape_of(
     )
 
 
+def vision_tokens(config: VQAThinkerConfig, shape: Shape) -> int:
+    """Patches, and one class token a frame, of a micro-batch."""
+    vision = config.vision_config
+    return shape.clips * shape.frames * ((vision.image_size[0] // vision.patch_size[0]) ** 2 + 1)
+
+
 def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpointing: bool) -> int:
     """Tensors that one forward keeps for its backward.
 
@@ -148,8 +155,7 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
     """
     text, vision = config.get_text_config(), config.vision_config
     row = shape.packed // shape.clips
-    patches = (vision.image_size[0] // vision.patch_size[0]) ** 2 + 1
-    tokens = shape.clips * shape.frames * patches
+    tokens = vision_tokens(config, shape)
     language = shape.packed * (10 * text.hidden_size + 4 * text.intermediate_size) + shape.clips * row**2
     tower = tokens * (10 * vision.hidden_size + 2 * vision.intermediate_size)
     pixels = shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
@@ -228,7 +234,8 @@ def seconds_per_step(
     count = parameter_counts(config, tuple(settings.get("freeze") or ()))
     micro_steps = settings["gradient_accumulation_steps"]
     per_token = 6 + 2 * bool(settings["gradient_checkpointing"]) + 2 * bool(settings["beta"])
-    flops = per_token * count["language"] * shape.packed * micro_steps
+    work = count["language"] * shape.packed + count["vision"] * vision_tokens(config, shape)
+    flops = per_token * work * micro_steps
     answers = 2 * shape.clips * shape.answers * micro_steps
     context = shape.prompt + shape.completion / 2
     read = 2 * count["language"] + answers * context * cache_bytes_per_token(config, 2)
