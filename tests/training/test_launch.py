@@ -41,7 +41,18 @@ def launch(repo, base, clip_set, tmp_path):
             *(repo / "recipes/grpo_lsvq.py", "--config", repo / "recipes/configs/demo.yaml", "--model", base),
             *("--train_labels", clip_set / "train.csv", "--video_root", clip_set, "--val_labels", ""),
             *("--output_dir", tmp_path / out, "--per_device_train_batch_size", 4, "--num_generations", 2),
-            *("--num_iterations", 1, "--max_steps", 2, "--max_completion_length", 12, "--logging_steps", 1),
+            *(
+                "--steps_per_generation",
+                1,
+                "--num_iterations",
+                1,
+                "--max_steps",
+                2,
+                "--max_completion_length",
+                12,
+                "--logging_steps",
+                1,
+            ),
             *("--frame_cache", tmp_path / "cache", "--vllm_gpu_memory_utilization", 0.05, *arguments),
         ]
         return subprocess.Popen(
