@@ -31,8 +31,6 @@ def launch(repo, base, clip_set, tmp_path):
             needs("deepspeed")
         config = yaml.safe_load((repo / f"recipes/accelerate/{strategy}.yaml").read_text())
         config |= {"use_cpu": True, "mixed_precision": "no", "num_processes": processes}
-        if strategy == "ddp":
-            config["distributed_type"] = "MULTI_CPU"
         file = tmp_path / f"{strategy}.yaml"
         file.write_text(yaml.safe_dump(config))
         command = [

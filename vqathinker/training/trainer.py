@@ -13,8 +13,8 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
-from transformers import PreTrainedModel, set_seed
+from accelerate.utils import gather_object, set_seed
+from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
