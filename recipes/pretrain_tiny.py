@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -303,7 +302,7 @@ def judge(output: torch.Tensor, severities: torch.Tensor) -> dict[str, float]:
     overall = 1 - (1 - severities).prod(1)
     return {
         "accuracy": round((named == truth)[count <= 1].float().mean().item(), 4),
-        "severity_srcc": round(float(spearmanr(output[count > 0, -1], overall[count > 0]).statistic), 4),
+        "severity_srcc": round(srcc(output[count > 0, -1].tolist(), overall[count > 0].tolist()), 4),
     }
 
 

@@ -69,6 +69,14 @@ def test_numbers_in_the_results_are_those_that_were_measured(repo):
     assert f"{sum(demo['seconds'].values()):.0f} s" in page
 
 
+def test_the_tables_of_controls_are_those_that_were_measured(repo, monkeypatch):
+    monkeypatch.syspath_prepend(repo / "recipes")
+    import controls
+
+    measured_tables = controls.render(measured(repo, "controls"))
+    assert measured_tables in (repo / "docs/results.md").read_text(encoding="utf-8")
+
+
 def test_the_check_of_the_pseudo_mos_is_the_one_measured(repo):
     rows = table_rows((repo / "docs/data.md").read_text(encoding="utf-8"))
     found = measured(repo, "pseudo_mos")
