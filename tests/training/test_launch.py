@@ -39,18 +39,8 @@ def launch(repo, base, clip_set, tmp_path):
             *(repo / "recipes/grpo_lsvq.py", "--config", repo / "recipes/configs/demo.yaml", "--model", base),
             *("--train_labels", clip_set / "train.csv", "--video_root", clip_set, "--val_labels", ""),
             *("--output_dir", tmp_path / out, "--per_device_train_batch_size", 4, "--num_generations", 2),
-            *(
-                "--steps_per_generation",
-                1,
-                "--num_iterations",
-                1,
-                "--max_steps",
-                2,
-                "--max_completion_length",
-                12,
-                "--logging_steps",
-                1,
-            ),
+            *("--steps_per_generation", 1, "--num_iterations", 1, "--max_steps", 2, "--logging_steps", 1),
+            *("--max_completion_length", 12),
             *("--frame_cache", tmp_path / "cache", "--vllm_gpu_memory_utilization", 0.05, *arguments),
         ]
         return subprocess.Popen(
@@ -85,6 +75,7 @@ def test_the_recipe_trains_with_two_processes(launch, tmp_path, strategy, engine
     finish(launch(strategy, "run", "--use_vllm", str(engine == "vllm").lower(), "--top_k", 0))
     first, second, last = history(tmp_path / "run")
     assert last["step"] == 2 and math.isfinite(last["train_loss"])
+    assert last["epoch"] == 0.5  # 2 steps of 2 processes with 2 clips each, of 16
     for entry in (first, second):
         assert math.isfinite(entry["loss"]) and entry["vqa/skipped_clips"] == 0
         assert entry["completions/mean_length"] > 1

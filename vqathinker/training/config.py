@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 
+import torch
+from transformers.utils import strtobool
 from trl import GRPOConfig
 
 from perturb import MODES
@@ -41,6 +44,8 @@ class VQAGRPOConfig(GRPOConfig):
     frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache."})
 
     def __post_init__(self) -> None:
+        if "LOCAL_RANK" in os.environ and not torch.accelerator.is_available():
+            self._join_processes_on_cpu()
         super().__post_init__()
         if self.per_device_train_batch_size % self.num_generations:
             raise ValueError(
@@ -80,6 +85,13 @@ class VQAGRPOConfig(GRPOConfig):
             )
         if self.decode_threads < 1:
             raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")
+
+    def _join_processes_on_cpu(self) -> None:
+        """Accelerate looks for GPUs only; unless told, it takes each of several CPU processes for the only one."""
+        if strtobool(os.environ.get("ACCELERATE_USE_DEEPSPEED", "false")):
+            self.ddp_backend = self.ddp_backend or "gloo"
+        else:
+            self.use_cpu = True
 
     def _check_save_steps(self) -> None:
         """Answers are no part of a checkpoint: it must fall where new ones are drawn, or a resumed run would differ."""
