@@ -129,7 +129,7 @@ def _add_budget(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--bandwidth", type=float, default=2.0, help="memory bandwidth of each GPU, in TB/s (A100: 2.0)"
     )
-    parser.add_argument("--use_vllm", action="store_true", help="as if the config said use_vllm: true")
+    parser.add_argument("--use_vllm", choices=["true", "false"], help="instead of what the config says")
     parser.set_defaults(run=_budget)
 
 
@@ -139,7 +139,8 @@ def _budget(options: argparse.Namespace) -> None:
     from vqathinker.training import budget
 
     settings = budget.read_settings(options.config)
-    settings["use_vllm"] = settings["use_vllm"] or options.use_vllm
+    if options.use_vllm:
+        settings["use_vllm"] = options.use_vllm == "true"
     model = options.model or settings["model"]
     config = budget.load_config(model)
     shape = budget.shape_of(settings, config)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -98,10 +100,24 @@ def test_the_command_says_whether_it_fits(repo, base, capsys):
     assert "fits 80 GiB" in capsys.readouterr().out
     assert main(["budget", "--config", config, "--model", "8B", "--zero", "0"]) == 0
     assert "does NOT fit 80 GiB" in capsys.readouterr().out
-    assert main(["budget", "--config", config, "--model", str(base), "--use_vllm"]) == 0
-    assert "vLLM cache" in capsys.readouterr().out
+    assert main(["budget", "--config", config, "--model", str(base), "--use_vllm", "false"]) == 0
+    assert "vLLM" not in capsys.readouterr().out
     assert main(["budget", "--config", config]) == 2
     assert "vqathinker init" in capsys.readouterr().err
+
+
+def test_the_readmes_table_is_what_the_command_says(repo):
+    settings = budget.read_settings(repo / "recipes/configs/lsvq_8gpu.yaml")
+    steps = 28_056 * settings["num_train_epochs"] / (8 * 2 * settings["gradient_accumulation_steps"])
+    rows = re.findall(r"^\| (\dB) \| (.+) \|$", (repo / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [size for size, _ in rows] == list(budget.PUBLISHED)
+    for size, cells in rows:
+        config = budget.published_config(size)
+        shape = budget.shape_of(settings, config)
+        two, three = (budget.memory(settings, config, shape, budget.Machine(zero=z))["total"] for z in (2, 3))
+        seconds = sum(budget.seconds_per_step(settings, config, shape, budget.Machine()).values())
+        expected = [f"{two / 2**30:.1f}", f"{three / 2**30:.1f}", f"{seconds:.0f}", f"{seconds * steps / 3600:.0f}"]
+        assert cells.split(" | ") == expected, size
 
 
 def test_published_sizes_have_the_published_parameter_counts():
