@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -138,8 +139,26 @@ def test_a_run_killed_while_saving_goes_on_from_the_last_whole_checkpoint(launch
     assert any(saving.glob("*/*")) and not (tmp_path / "killed" / "checkpoint-4").exists()
     finish(launch("ddp", tmp_path / "killed", *steps, "--resume_from_checkpoint", "true"))
     for ours, theirs in zip(history(tmp_path / "killed")[:4], history(tmp_path / "whole")[:4], strict=True):
-        for name in ("loss", "reward", "kl", "completions/mean_length", "learning_rate"):
+        for name in ("loss", "reward", "kl", "grad_norm", "learning_rate"):
             assert ours[name] == pytest.approx(theirs[name], abs=1e-6), (ours["step"], name)
+    for step in (3, 4):  # drawn after the resume: clips, answers, those to the perturbed copies, rewards, advantages
+        pd.testing.assert_frame_equal(completions(tmp_path / "killed", step), completions(tmp_path / "whole", step))
+
+
+def test_a_resumed_vllm_run_sees_the_clips_and_perturbations_of_an_uninterrupted_one(launch, tmp_path):
+    needs("vllm")
+    arguments = ("--use_vllm", "true", "--save_strategy", "steps", "--save_steps", 1, "--lr_scheduler_type", "constant")
+    finish(launch("ddp", tmp_path / "whole", *arguments, "--max_steps", 2))
+    finish(launch("ddp", tmp_path / "parts", *arguments, "--max_steps", 1))
+    finish(launch("ddp", tmp_path / "parts", *arguments, "--max_steps", 2, "--resume_from_checkpoint", "true"))
+    ours, theirs = (completions(tmp_path / name, 2) for name in ("parts", "whole"))
+    assert ours["video_id"].tolist() == theirs["video_id"].tolist() and len(ours) == 8
+    assert ours["perturbed"].isna().tolist() == theirs["perturbed"].isna().tolist()
+    assert all(math.isfinite(history(tmp_path / "parts")[1][name]) for name in ("loss", "reward", "kl", "entropy"))
+
+
+def completions(folder, step):
+    return pd.read_parquet(folder / "completions" / f"completions_{step:05d}.parquet")
 
 
 def children(pid):

@@ -72,7 +72,7 @@ def test_metrics_and_completions_are_logged(make_trainer):
     assert {"reward", "reward_std", "frac_reward_zero_std", "kl", "entropy", "completions/mean_length"} <= entry.keys()
     assert entry["vqa/parse_rate"] == 0 and entry["vqa/skipped_clips"] == 0
     files = list(Path(trainer.args.output_dir, "completions").glob("*.parquet"))
-    assert len(files) == 2 and {"completion", "advantage", "rank"} <= set(pd.read_parquet(files[0]).columns)
+    assert len(files) == 2 and {"video_id", "mos", "completion", "perturbed", "advantage", "rank"} <= set(pd.read_parquet(files[0]).columns)
 
 
 def test_each_clip_is_decoded_and_encoded_once_for_all_its_answers(make_trainer):

@@ -333,6 +333,8 @@ class VQAGRPOTrainer(GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         for name, value in table.metrics.items():
             self._metrics[mode][f"vqa/{name}"].append(value)
+        for column in ("video_id", "mos", "perturbed"):  # beside each answer in TRL's table of completions
+            self._log_extra(column, [row[column] for row in local])
         return table.rewards.to(self.accelerator.device)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
