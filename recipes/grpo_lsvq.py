@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # Train, or go on: --resume_from_checkpoint FOLDER, or true for the newest checkpoint of output_dir
     resume = args.resume_from_checkpoint
-    trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)
+    trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     trainer.save_model(args.output_dir)
     trainer.save_state()
 

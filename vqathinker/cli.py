@@ -152,7 +152,8 @@ def _budget(options: argparse.Namespace) -> None:
     print(f"a prompt of {shape.prompt} tokens, answers of up to {shape.completion}\n")
     print(tabulate([(name, size / budget.GIB) for name, size in parts.items()], ["on each GPU", "GiB"], floatfmt=".1f"))
     seconds = budget.seconds_per_step(settings, config, shape, machine)
-    print(f"\nat most {sum(seconds.values()):.0f} s a step: " + ", ".join(f"{k} {v:.0f} s" for k, v in seconds.items()))
+    shares = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
+    print(f"\nabout {sum(seconds.values()):.0f} s a step with answers of full length: {shares}")
     room = machine.memory - parts["total"] / budget.GIB
     verdict = "fits" if room > 0 else "does NOT fit"
     print(f"{verdict} {machine.memory:g} GiB: {abs(room):.1f} GiB {'left' if room > 0 else 'too much'}")

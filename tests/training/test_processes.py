@@ -14,6 +14,7 @@ import torch
 from transformers import AutoProcessor
 from vqathinker.data import clip_dataset, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.rollout import Completion
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer
 
 base, clips, out, per_device = sys.argv[1:]
@@ -24,19 +25,21 @@ args = VQAGRPOConfig(
     gradient_checkpointing=False,
 )
 rows = read_labels(f"{clips}/train.csv", clips, "identity")
+mos = {row.video: row.mos for row in rows}
 processor = AutoProcessor.from_pretrained(base)
 trainer = VQAGRPOTrainer(policy, "recommended", args, clip_dataset(rows, "How good?"), processor)
 
 
-def answers(self, policy, rows, clips, names, num_generations):
+def answers(self, policy, names, clips, maps, num_generations):
     """Answers that say the clip's label and place in its group, instead of sampled ones."""
     texts = [
-        f"<think>a</think><answer>{max(1.0, row['mos'] - 0.31 * k):.2f}</answer>"
-        for row in rows for k in range(num_generations)
+        f"<think>a</think><answer>{max(1.0, mos[name] - 0.31 * k):.2f}</answer>"
+        for name in names for k in range(num_generations)
     ]
     self._perturbed = [text.replace(">1", ">2").replace(">4", ">3") for text in texts]
     eos = self._tokenizer.eos_token_id
-    return [[*self._tokenizer(text)["input_ids"], eos] for text in texts]
+    ids = [[*self._tokenizer(text)["input_ids"], eos] for text in texts]
+    return [Completion(tokens, [0.0] * len(tokens)) for tokens in ids]
 
 
 type(trainer)._roll_out = answers

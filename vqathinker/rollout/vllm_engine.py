@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 import torch
+from accelerate.utils import DistributedType, is_peft_model
 from packaging.requirements import Requirement
 from packaging.version import Version
 from transformers import AutoModelForCausalLM
@@ -44,6 +45,12 @@ class VLLMEngine(VLLMGeneration):
                 f"vllm_mode={self.mode!r}: rollouts take prompt embeddings from the policy in the same process. "
                 "Set vllm_mode='colocate'."
             )
+        if is_peft_model(self.model) or self.accelerator.distributed_type == DistributedType.FSDP:
+            raise ValueError(
+                f"use_vllm=True with a {type(self.model).__name__} on {self.accelerator.distributed_type}: the engine "
+                "gets the policy's own weights, whole or from ZeRO's shards, not an adapter's or FSDP's. Train without "
+                "peft_config and with recipes/accelerate/ddp.yaml, zero2.yaml or zero3.yaml, or set use_vllm=False."
+            )
         self.tp_group = self._tensor_parallel_group()
         os.environ |= {
             "RANK": str(self.accelerator.process_index),
@@ -70,7 +77,7 @@ class VLLMEngine(VLLMGeneration):
                     tensor_parallel_size=self.tensor_parallel_size,
                     gpu_memory_utilization=self.gpu_memory_utilization,
                     max_model_len=self.max_model_length,
-                    max_num_seqs=self.max_num_seqs,
+                    max_num_seqs=2 * self.max_num_seqs,  # TRL counts the answers to clips, not those to their copies
                     max_num_batched_tokens=max(PROMPT_BATCH, self.max_model_length),
                     enable_sleep_mode=self.enable_sleep_mode,
                     model_impl=self.model_impl,
@@ -78,14 +85,15 @@ class VLLMEngine(VLLMGeneration):
                     logprobs_mode="processed_logprobs",
                     disable_log_stats=False,  # its counters show what the prefix cache saves
                 )
-            except ValueError as error:
+            except (ValueError, torch.OutOfMemoryError) as error:
                 if "memory" not in str(error):
                     raise
                 raise ValueError(
-                    f"vLLM found too little memory: {error} Rule: weights, activations and the KV cache of one answer "
-                    f"of vllm_max_model_length={self.max_model_length} tokens must fit into "
-                    f"vllm_gpu_memory_utilization={self.gpu_memory_utilization} of the device (on a CPU: of the "
-                    "machine's memory). Raise the share, or lower max_completion_length."
+                    f"vLLM found too little memory: {error} Rule: vllm_gpu_memory_utilization="
+                    f"{self.gpu_memory_utilization} of the device (on a CPU: of the machine) must be free, and hold "
+                    "weights, activations and the KV cache of one prompt and answer of vllm_max_model_length="
+                    f"{self.max_model_length} tokens. If others hold the memory, lower the share or stop them; if the "
+                    "cache is too small, raise the share or lower vllm_max_model_length and max_completion_length."
                 ) from error
         self.asleep = self.enable_sleep_mode
         if self.asleep:

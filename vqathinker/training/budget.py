@@ -226,14 +226,15 @@ def _cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, 
 def seconds_per_step(
     settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, machine: Machine
 ) -> dict[str, float]:
-    """Seconds of one optimizer step if every answer has its full length: an upper bound of the usual step.
+    """Seconds of one optimizer step if every answer has its full length.
 
-    Training: 6 FLOP a parameter and token, 8 with gradient checkpointing, 2 for the reference, at `utilization` of the
-    peak. Rollouts: every new token reads the language model's weights and the answers' keys and values once.
+    Training: 6 FLOP a parameter and token, 2 more each for gradient checkpointing, the reference and vLLM (whose
+    log-probabilities are compared), at `utilization` of the peak. Rollouts: every new token reads the language model's
+    weights and the answers' keys and values once, at 70 % of the bandwidth.
     """
     count = parameter_counts(config, tuple(settings.get("freeze") or ()))
     micro_steps = settings["gradient_accumulation_steps"]
-    per_token = 6 + 2 * bool(settings["gradient_checkpointing"]) + 2 * bool(settings["beta"])
+    per_token = 6 + 2 * sum(bool(settings[name]) for name in ("gradient_checkpointing", "beta", "use_vllm"))
     work = count["language"] * shape.packed + count["vision"] * vision_tokens(config, shape)
     flops = per_token * work * micro_steps
     answers = 2 * shape.clips * shape.answers * micro_steps
@@ -241,7 +242,7 @@ def seconds_per_step(
     read = 2 * count["language"] + answers * context * cache_bytes_per_token(config, 2)
     return {
         "training": flops / (machine.utilization * machine.tflops * 1e12),
-        "rollouts": shape.completion * read / (machine.bandwidth * 1e12) / settings["num_iterations"],
+        "rollouts": shape.completion * read / (0.7 * machine.bandwidth * 1e12) / settings["num_iterations"],
     }
 
 

@@ -13,6 +13,9 @@ from trl import GRPOConfig
 from perturb import MODES
 from vqathinker.rollout.vllm_engine import check_vllm
 
+UNHEARD = ("min_p", "repetition_penalty", "generation_kwargs", "vllm_structured_outputs_regex")
+"""TRL's options that rollouts do not take."""
+
 
 @dataclass
 class VQAGRPOConfig(GRPOConfig):
@@ -35,6 +38,13 @@ class VQAGRPOConfig(GRPOConfig):
     top_k: int = field(default=50, metadata={"help": "Sampling candidates, 0 = all (paper: 50)."})
     max_completion_length: int = field(default=2048, metadata={"help": "Longest answer in tokens (paper: 2048)."})
     loss_type: str = field(default="grpo", metadata={"help": "TRL's loss; 'grpo' is the paper's, Eq. 3."})
+    vllm_importance_sampling_mode: str = field(
+        default="token_truncate",
+        metadata={
+            "help": "TRL's modes. The sampler's log-probabilities are those among top_k, the trainer's those of the "
+            "whole vocabulary: over a long answer ('sequence_...') the ratio would fall to nothing."
+        },
+    )
     perturbation_modes: list[str] = field(
         default_factory=lambda: list(MODES), metadata={"help": f"Temporal perturbations: {', '.join(MODES)}."}
     )
@@ -66,11 +76,11 @@ class VQAGRPOConfig(GRPOConfig):
             )
         if self.use_vllm:
             check_vllm()
-        if self.min_p or self.repetition_penalty != 1.0 or self.generation_kwargs:
+        unheard = {name: getattr(self, name) for name in UNHEARD if getattr(self, name) not in (None, 0, 1.0, {})}
+        if unheard:
             raise ValueError(
-                f"min_p={self.min_p}, repetition_penalty={self.repetition_penalty}, generation_kwargs="
-                f"{self.generation_kwargs}: rollouts are drawn with temperature, top_p and top_k only (prompts are "
-                "embeddings, which have no tokens to penalise). Leave the others unset."
+                f"{unheard}: rollouts are drawn with temperature, top_p and top_k only (prompts are embeddings, which "
+                "have no tokens to penalise). Leave the others unset."
             )
         self._check_save_steps()
         unknown = [mode for mode in self.perturbation_modes if mode not in MODES]

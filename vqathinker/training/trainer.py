@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object, set_seed
 from transformers import PreTrainedModel
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
@@ -108,6 +109,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         self._clips: ClipBatch | None = None  # the clips behind the rows that TRL is scoring
         self._readable: list[bool] = []
         self._perturbed: list[str | None] = []
+        self._perturbations: list[perturb.FrameMap | None] = []
 
     def _check(self, model: PreTrainedModel | str, args: VQAGRPOConfig, dataset: Any) -> None:
         clips = args.generation_batch_size // args.num_generations
@@ -183,6 +185,8 @@ class VQAGRPOTrainer(GRPOTrainer):
         device = self.accelerator.device
         frames = torch.stack([clip.frames for clip in clips]).to(device)
         names = [row["video"] if clip is not None else None for row, clip in zip(rows, loaded, strict=True)]
+        maps = [self._frame_map(row) if name else None for row, name in zip(rows, names, strict=True)]
+        self._perturbations = [frame_map for frame_map in maps for _ in range(num_generations)]
         if self.use_vllm and (self.state.global_step != self._last_loaded_step or self.vllm_generation.asleep):
             self.vllm_generation.sync_weights()
             self._last_loaded_step = self.state.global_step
@@ -195,7 +199,7 @@ class VQAGRPOTrainer(GRPOTrainer):
             self.accelerator.autocast(),
         ):
             self._clips = ClipBatch(frames, self._motion.get(names, [clip.motion_frames for clip in clips]))
-            self._rollouts = self._roll_out(policy, rows, clips, names, num_generations)
+            self._rollouts = self._roll_out(policy, names, clips, maps, num_generations)
         output = super()._generate_and_score_completions(inputs)
         output["clips"] = self._clips
         return output
@@ -204,13 +208,12 @@ class VQAGRPOTrainer(GRPOTrainer):
     def _roll_out(
         self,
         policy: Any,
-        rows: list[dict[str, Any]],
-        clips: list[ClipInput],
         names: list[str | None],
+        clips: list[ClipInput],
+        maps: list[perturb.FrameMap | None],
         num_generations: int,
     ) -> list[Completion]:
         """K answers per clip; those to the perturbed copies are kept as text."""
-        maps = [self._frame_map(row) if name else None for row, name in zip(rows, names, strict=True)]
         originals = [i for i, name in enumerate(names) if name]
         perturbed = [i for i in originals if maps[i] is not None]
         features = policy.encode(list(self._clips.frames), motion_features=self._clips.motion_features)
@@ -218,7 +221,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         prompts = [self._prompt(policy, clip) for clip in [*(features[i] for i in originals), *copies]]
         completions = self._engine(policy).generate(prompts, num_generations, self.sampling)
         empty = Completion([self._tokenizer.eos_token_id], [0.0])
-        answers = [empty] * (len(rows) * num_generations)
+        answers = [empty] * (len(names) * num_generations)
         texts: list[str | None] = [None] * len(answers)
         for place, group in zip(originals, completions, strict=False):
             answers[place * num_generations : (place + 1) * num_generations] = group
@@ -334,7 +337,9 @@ class VQAGRPOTrainer(GRPOTrainer):
         for name, value in table.metrics.items():
             self._metrics[mode][f"vqa/{name}"].append(value)
         for column in ("video_id", "mos", "perturbed"):  # beside each answer in TRL's table of completions
-            self._log_extra(column, [row[column] for row in local])
+            self._log_completion_extra(column, [row[column] for row in local])
+        shown = [" ".join(map(str, (m.mode, *m.source))) if m else None for m in self._perturbations]
+        self._log_completion_extra("perturbation", shown)
         return table.rewards.to(self.accelerator.device)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
@@ -347,21 +352,32 @@ class VQAGRPOTrainer(GRPOTrainer):
         return self._buffered_inputs[self._step % steps]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As TRL's, but beside the others until all processes have written all of it: a `checkpoint-N` is complete."""
-        folder = Path(self.args.output_dir)
-        staging = folder / ".saving"
+        """As TRL's, but beside the others until all processes have written all of it: a `checkpoint-N` is complete.
+
+        The main process renames it, so that several nodes must share `output_dir`.
+        """
+        folder, name = Path(self.args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        staging = folder / "_saving"  # uploads to the hub leave out what starts with _
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        with patch.object(self, "_get_output_dir", lambda trial: str(staging)):
+        with (
+            patch.object(self, "_get_output_dir", lambda trial: str(staging)),
+            patch.object(self, "_push_from_checkpoint", lambda folder: None),
+        ):
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(folder / name)
         if self.args.should_save:
-            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))  # it names the best checkpoint
             shutil.rmtree(folder / name, ignore_errors=True)
             (staging / name).rename(folder / name)
-            rotate_checkpoints(str(folder), self.args.save_total_limit, self.state.best_model_checkpoint)
+            best = self.state.best_model_checkpoint
+            rotate_checkpoints(str(folder), self.args.save_total_limit, best, use_mtime=True)
         self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder / name))
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._clips = inputs["clips"]
