@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import vqathinker.synth
+
 ACCELERATE = ["ddp", "zero2", "zero3"]
 ENGINES = ["transformers", "vllm"]
+BASE = Path(vqathinker.synth.__file__).parent / "base"
 
 
 def needs(package):
@@ -26,8 +30,8 @@ def needs(package):
 
 
 @pytest.fixture(scope="module")
-def launch(base, clip_set, tmp_path_factory):
-    """Starts the recipe on the small set with two processes; returns the process."""
+def launch(clip_set, tmp_path_factory):
+    """Starts the recipe on the small set with two processes, from the shipped base, which earns rewards."""
     repo, shared = Path(__file__).parents[2], tmp_path_factory.mktemp("launch")
 
     def start(strategy, out, *arguments):
@@ -40,11 +44,12 @@ def launch(base, clip_set, tmp_path_factory):
         command = [
             *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", file),
             *("--main_process_port", "0"),
-            *(repo / "recipes/grpo_lsvq.py", "--config", repo / "recipes/configs/demo.yaml", "--model", base),
+            *(repo / "recipes/grpo_lsvq.py", "--config", repo / "recipes/configs/demo.yaml", "--model", BASE),
             *("--train_labels", clip_set / "train.csv", "--video_root", clip_set, "--val_labels", ""),
             *("--output_dir", out, "--per_device_train_batch_size", 4, "--num_generations", 2),
             *("--steps_per_generation", 1, "--num_iterations", 1, "--max_steps", 2, "--logging_steps", 1),
-            *("--learning_rate", 1e-3, "--lr_scheduler_type", "constant", "--max_completion_length", 12),
+            *("--learning_rate", 1e-3, "--lr_scheduler_type", "constant", "--max_completion_length", 16),
+            *("--top_k", 0, "--save_strategy", "steps", "--save_steps", 1),
             *("--frame_cache", shared / "cache", "--vllm_gpu_memory_utilization", 0.05, *arguments),
         ]
         return subprocess.Popen(
@@ -79,7 +84,7 @@ def trained(launch, tmp_path_factory):
             if engine == "vllm":
                 needs("vllm")
             folder = tmp_path_factory.mktemp(f"{strategy}_{engine}")
-            finish(launch(strategy, folder, "--use_vllm", str(engine == "vllm").lower(), "--top_k", 0))
+            finish(launch(strategy, folder, "--use_vllm", str(engine == "vllm").lower()))
             done[strategy, engine] = folder
         return done[strategy, engine]
 
@@ -130,38 +135,33 @@ def test_a_failing_process_ends_the_run_and_is_named(launch, clip_set, tmp_path)
     assert "Traceback" in cause and "ClipError" in cause and "missing.mp4" in cause
 
 
-def test_a_run_killed_while_saving_goes_on_from_the_last_whole_checkpoint(launch, tmp_path):
-    steps = ("--max_steps", 4, "--save_strategy", "steps", "--save_steps", 1)
-    finish(launch("ddp", tmp_path / "whole", *steps))
-    process = launch("ddp", tmp_path / "killed", *steps)
-    saving, whole = tmp_path / "killed" / "_saving", tmp_path / "killed" / "checkpoint-2"
+def test_a_run_killed_while_saving_goes_on_from_the_last_whole_checkpoint(launch, trained, tmp_path):
+    whole, killed = trained("ddp", "transformers"), tmp_path / "killed"
+    process = launch("ddp", killed)
     deadline = time.monotonic() + 300
-    while not (whole.exists() and any(saving.glob("*/*"))):
+    while not ((killed / "checkpoint-1").exists() and any((killed / "_saving").glob("*/*"))):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     for child in children(process.pid):
         os.kill(child, signal.SIGKILL)
     process.communicate()
-    assert any(saving.glob("*/*")) and not (tmp_path / "killed" / "checkpoint-4").exists()
-    finish(launch("ddp", tmp_path / "killed", *steps, "--resume_from_checkpoint", "true"))
-    for ours, theirs in zip(history(tmp_path / "killed")[:4], history(tmp_path / "whole")[:4], strict=True):
+    assert any((killed / "_saving").glob("*/*")) and not (killed / "checkpoint-2").exists()
+    finish(launch("ddp", killed, "--resume_from_checkpoint", "true"))
+    for ours, theirs in zip(history(killed)[:2], history(whole)[:2], strict=True):
         for name in ("loss", "reward", "kl", "grad_norm", "learning_rate"):
             assert ours[name] == pytest.approx(theirs[name], abs=1e-6), (ours["step"], name)
-    for step in (3, 4):  # drawn after the resume: clips, answers, those to the perturbed copies, rewards, advantages
-        pd.testing.assert_frame_equal(completions(tmp_path / "killed", step), completions(tmp_path / "whole", step))
+    # Drawn after the resume: clips, perturbations, answers, those to the copies, rewards, advantages.
+    pd.testing.assert_frame_equal(completions(killed, 2), completions(whole, 2))
 
 
-def test_a_resumed_vllm_run_sees_the_clips_and_perturbations_of_an_uninterrupted_one(launch, tmp_path):
-    needs("vllm")
-    arguments = ("--use_vllm", "true", "--save_strategy", "steps", "--save_steps", 1)
-    finish(launch("ddp", tmp_path / "whole", *arguments, "--max_steps", 2))
-    finish(launch("ddp", tmp_path / "parts", *arguments, "--max_steps", 1))
-    finish(launch("ddp", tmp_path / "parts", *arguments, "--max_steps", 2, "--resume_from_checkpoint", "true"))
-    pd.testing.assert_frame_equal(*(completions(tmp_path / name, 1) for name in ("parts", "whole")))  # a run repeats
-    ours, theirs = (completions(tmp_path / name, 2) for name in ("parts", "whole"))
-    for column in ("video_id", "perturbation"):
+def test_a_resumed_vllm_run_goes_on_as_an_uninterrupted_one(launch, trained, tmp_path):
+    whole = trained("ddp", "vllm")
+    shutil.copytree(whole / "checkpoint-1", tmp_path / "checkpoint-1")
+    finish(launch("ddp", tmp_path, "--use_vllm", "true", "--resume_from_checkpoint", "true"))
+    ours, theirs = completions(tmp_path, 2), completions(whole, 2)
+    for column in ("video_id", "perturbation", "completion"):
         assert ours[column].tolist() == theirs[column].tolist() and len(ours) == 8
-    assert all(math.isfinite(history(tmp_path / "parts")[1][name]) for name in ("loss", "reward", "kl", "entropy"))
+    assert all(math.isfinite(history(tmp_path)[1][name]) for name in ("loss", "reward", "kl", "entropy"))
 
 
 def completions(folder, step):

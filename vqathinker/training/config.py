@@ -97,7 +97,11 @@ class VQAGRPOConfig(GRPOConfig):
             raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")
 
     def _join_processes_on_cpu(self) -> None:
-        """Accelerate looks for GPUs only; unless told, it takes each of several CPU processes for the only one."""
+        """Accelerate looks for GPUs only; unless told, it takes each of several CPU processes for the only one.
+
+        It also calls the device "cpu:0", under which torch cannot load a checkpoint's optimizer.
+        """
+        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
         if strtobool(os.environ.get("ACCELERATE_USE_DEEPSPEED", "false")):
             self.ddp_backend = self.ddp_backend or "gloo"
         else:
