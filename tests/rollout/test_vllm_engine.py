@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -128,6 +129,22 @@ def test_settings_reach_the_engine(engine, loaded, prompts):
     assert len({completion.token_ids[0] for completion in nucleus[0]}) == 1
 
 
+def test_it_sleeps_between_draws_and_wakes_part_by_part(loaded):
+    """The order that level 2 needs: weights have a place before they come, the cache after. (No CPU build sleeps.)"""
+    asleep = object.__new__(VLLMEngine)
+    asleep.model, asleep.llm, asleep.accelerator = loaded[0], MagicMock(), MagicMock()
+    asleep.enable_sleep_mode, asleep.asleep, asleep.tp_group, asleep.max_model_length = True, True, None, LENGTH
+    asleep._fix_param_name_to_vllm, asleep._dist = lambda name: name, MagicMock()
+    asleep.sync_weights()
+    names = [name for name, *_ in asleep.llm.mock_calls if not name.startswith("llm_engine.model_executor.driver")]
+    load = asleep.llm.llm_engine.model_executor.driver_worker.model_runner.model.load_weights
+    assert names == ["wake_up", "reset_prefix_cache", "wake_up"] and load.call_count == 1 and not asleep.asleep
+    assert [call.kwargs["tags"] for call in asleep.llm.wake_up.call_args_list] == [["weights"], ["kv_cache"]]
+    asleep.generate([], 2, Sampling(4))
+    asleep.llm.sleep.assert_called_once_with(level=2)
+    assert asleep.asleep
+
+
 def test_an_answer_that_cannot_fit_is_refused(engine):
     with pytest.raises(ValueError, match=f"prompt of 390 tokens.*vllm_max_model_length={LENGTH}"):
         engine.generate([torch.zeros(390, 128)], 1, Sampling(20))
@@ -153,7 +170,7 @@ def test_too_little_memory_says_what_to_change(base):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and "ValueError: vLLM found too little memory" in last
-    assert "vllm_gpu_memory_utilization=1e-06" in last and "Raise the share" in last
+    assert "vllm_gpu_memory_utilization=1e-06" in last and "raise the share" in last
 
 
 def test_nothing_is_left_on_disk(engine):

@@ -84,7 +84,9 @@ def trained(launch, tmp_path_factory):
             if engine == "vllm":
                 needs("vllm")
             folder = tmp_path_factory.mktemp(f"{strategy}_{engine}")
-            finish(launch(strategy, folder, "--use_vllm", str(engine == "vllm").lower()))
+            span = 2 if strategy == "zero2" else 1  # there one engine spans both processes
+            options = ("--use_vllm", str(engine == "vllm").lower(), "--vllm_tensor_parallel_size", span)
+            finish(launch(strategy, folder, *options))
             done[strategy, engine] = folder
         return done[strategy, engine]
 
