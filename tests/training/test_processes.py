@@ -1,9 +1,12 @@
-"""Two real processes (gloo): the answer must not depend on how many there are."""
+"""Several real processes (gloo): the answer must not depend on how many there are."""
 
 import json
 import os
 import subprocess
 import sys
+
+import numpy as np
+import pytest
 
 SCRIPT = '''
 import json, sys
@@ -11,6 +14,7 @@ import torch
 from transformers import AutoProcessor
 from vqathinker.data import clip_dataset, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.rollout import Completion
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer
 
 base, clips, out, per_device = sys.argv[1:]
@@ -21,30 +25,44 @@ args = VQAGRPOConfig(
     gradient_checkpointing=False,
 )
 rows = read_labels(f"{clips}/train.csv", clips, "identity")
+mos = {row.video: row.mos for row in rows}
 processor = AutoProcessor.from_pretrained(base)
 trainer = VQAGRPOTrainer(policy, "recommended", args, clip_dataset(rows, "How good?"), processor)
 
 
-def answers(self, policy, rows, clips, names, num_generations):
+def answers(self, policy, names, clips, maps, num_generations):
     """Answers that say the clip's label and place in its group, instead of sampled ones."""
     texts = [
-        f"<think>a</think><answer>{max(1.0, row['mos'] - 0.31 * k):.2f}</answer>"
-        for row in rows for k in range(num_generations)
+        f"<think>a</think><answer>{max(1.0, mos[name] - 0.31 * k):.2f}</answer>"
+        for name in names for k in range(num_generations)
     ]
     self._perturbed = [text.replace(">1", ">2").replace(">4", ">3") for text in texts]
     eos = self._tokenizer.eos_token_id
-    return [[*self._tokenizer(text)["input_ids"], eos] for text in texts]
+    ids = [[*self._tokenizer(text)["input_ids"], eos] for text in texts]
+    return [Completion(tokens, [0.0] * len(tokens)) for tokens in ids]
 
 
 type(trainer)._roll_out = answers
-scored = []
-calculate = trainer._calculate_rewards
+scored, advantages = [], []
+calculate, generate = trainer._calculate_rewards, trainer._generate_and_score_completions
 trainer._calculate_rewards = lambda *a: scored.append(calculate(*a)) or scored[-1]
+
+
+def keep_advantages(inputs):
+    output = generate(inputs)
+    advantages.append(trainer.accelerator.gather(output["advantages"]))
+    return output
+
+
+trainer._generate_and_score_completions = keep_advantages
 trainer.train()
 weights = sum(p.double().abs().sum().item() for p in policy.parameters())
 if trainer.accelerator.is_main_process:
     log = {k: v for k, v in trainer.state.log_history[0].items() if k.startswith(("rew", "vqa", "kl", "completions"))}
-    result = {"log": log, "rewards": scored[0].tolist(), "weights": weights, "world": trainer.accelerator.num_processes}
+    result = {
+        "log": log, "rewards": scored[0].tolist(), "advantages": advantages[0].tolist(), "weights": weights,
+        "world": trainer.accelerator.num_processes,
+    }
     open(out + "/result.json", "w").write(json.dumps(result))
 '''
 
@@ -61,13 +79,15 @@ def launch(processes, per_device, base, clips, out):
     return json.loads((out / "result.json").read_text())
 
 
-def test_two_processes_give_the_rewards_and_the_step_of_one(base, clip_set, tmp_path):
-    one = launch(1, 8, base, clip_set, tmp_path / "one")
-    two = launch(2, 4, base, clip_set, tmp_path / "two")
-    assert (one["world"], two["world"]) == (1, 2)
-    rows = [[round(value, 5) for value in row] for row in one["rewards"]]
-    assert rows == [[round(value, 5) for value in row] for row in two["rewards"]] and len(rows) == 8
-    assert one["log"].keys() == two["log"].keys()
-    for name, value in one["log"].items():
-        assert abs(value - two["log"][name]) < 1e-5, name
-    assert abs(one["weights"] - two["weights"]) < 1e-4 * one["weights"]
+def test_rewards_advantages_and_metrics_do_not_depend_on_the_process_count(base, clip_set, tmp_path):
+    runs = [launch(n, 8 // n, base, clip_set, tmp_path / str(n)) for n in (1, 2, 4)]
+    assert [run["world"] for run in runs] == [1, 2, 4]
+    one = runs[0]
+    assert len(one["rewards"]) == len(one["advantages"]) == 8 and np.ptp(one["advantages"]) > 0.1
+    for run in runs[1:]:
+        np.testing.assert_allclose(run["rewards"], one["rewards"], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(run["advantages"], one["advantages"], rtol=0, atol=1e-6)
+        assert run["log"].keys() == one["log"].keys()
+        for name, value in one["log"].items():
+            assert run["log"][name] == pytest.approx(value, abs=1e-6), name
+        assert run["weights"] == pytest.approx(one["weights"], rel=1e-6)  # the update too

@@ -4,6 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoProcessor
 
 import rewards
@@ -34,12 +35,11 @@ class Spread:
 
 @pytest.fixture
 def make_trainer(base, train_rows, config):
-    def make(rubric=None, rows=train_rows, **changes):
+    def make(rubric=None, rows=train_rows, eval_rows=None, **changes):
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
         processor = AutoProcessor.from_pretrained(base)
-        return VQAGRPOTrainer(
-            policy, rubric or [Spread()], config(**changes), clip_dataset(rows, "How good?"), processor
-        )
+        train, held_out = (rows and clip_dataset(rows, "How good?") for rows in (rows, eval_rows))
+        return VQAGRPOTrainer(policy, rubric or [Spread()], config(**changes), train, processor, eval_dataset=held_out)
 
     return make
 
@@ -72,7 +72,8 @@ def test_metrics_and_completions_are_logged(make_trainer):
     assert {"reward", "reward_std", "frac_reward_zero_std", "kl", "entropy", "completions/mean_length"} <= entry.keys()
     assert entry["vqa/parse_rate"] == 0 and entry["vqa/skipped_clips"] == 0
     files = list(Path(trainer.args.output_dir, "completions").glob("*.parquet"))
-    assert len(files) == 2 and {"completion", "advantage", "rank"} <= set(pd.read_parquet(files[0]).columns)
+    columns = {"video_id", "mos", "completion", "perturbation", "perturbed", "advantage", "rank"}
+    assert len(files) == 2 and columns <= set(pd.read_parquet(files[0]).columns)
 
 
 def test_each_clip_is_decoded_and_encoded_once_for_all_its_answers(make_trainer):
@@ -183,9 +184,26 @@ def test_a_resumed_run_continues_the_uninterrupted_one(make_trainer, tmp_path):
     assert resumed.state.log_history[-2]["loss"] == pytest.approx(whole.state.log_history[-2]["loss"], abs=1e-6)
 
 
+def test_the_best_checkpoint_is_kept_and_loaded_at_the_end(make_trainer, train_rows, tmp_path):
+    trainer = make_trainer(
+        eval_rows=train_rows[:4], max_steps=3, save_strategy="steps", save_steps=1, save_total_limit=1,
+        eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=4, load_best_model_at_end=True,
+        metric_for_best_model="reward",
+    )  # fmt: skip
+    values = iter([1.0, 3.0, 2.0])
+    evaluate = trainer.evaluate
+    trainer.evaluate = lambda *args, **kwargs: evaluate(*args, **kwargs) | {"eval_reward": next(values)}
+    trainer.train()
+    best = tmp_path / "run" / "checkpoint-2"
+    assert trainer.state.best_model_checkpoint == str(best)
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == [best.name]
+    for name, weight in load_file(best / "model.safetensors").items():
+        torch.testing.assert_close(trainer.model.state_dict()[name], weight)
+    assert f"{best.name}" in (best / "trainer_state.json").read_text()
+
+
 def test_evaluation_runs_in_trls_own_loop(make_trainer, train_rows):
-    trainer = make_trainer("recommended", per_device_eval_batch_size=4)
-    trainer.eval_dataset = clip_dataset(train_rows[:4], "How good?")
+    trainer = make_trainer("recommended", eval_rows=train_rows[:4], per_device_eval_batch_size=4)
     metrics = trainer.evaluate()
     assert metrics["eval_rewards/format/mean"] == 0 and "eval_loss" in metrics and metrics["eval_vqa/parse_rate"] == 0
 
@@ -306,3 +324,31 @@ def test_kl_needs_a_policy_with_a_path(config, train_rows):
 def test_bad_settings_name_value_rule_and_fix(config, changes, message):
     with pytest.raises(ValueError, match=message):
         config(**changes)
+
+
+def test_an_uneven_evaluation_set_is_refused(base, train_rows, config):
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
+    train, uneven = clip_dataset(train_rows, "?"), clip_dataset(train_rows[:3], "?")
+    args = config(eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=4)
+    with pytest.raises(ValueError, match=r"3 clips x 2 answers.*multiple of 2 clips"):
+        VQAGRPOTrainer(policy, [Spread()], args, train, AutoProcessor.from_pretrained(base), eval_dataset=uneven)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"min_p": 0.1},
+        {"repetition_penalty": 1.1},
+        {"generation_kwargs": {"num_beams": 2}},
+        {"vllm_structured_outputs_regex": "<answer>.*"},
+    ],
+)
+def test_sampling_settings_that_rollouts_do_not_have_are_refused(config, changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        config(**changes)
+
+
+def test_a_checkpoint_between_two_draws_is_refused(config):
+    with pytest.raises(ValueError, match=r"save_steps=3.*multiple of 2"):
+        config(save_strategy="steps", save_steps=3, num_iterations=2)
+    config(save_strategy="steps", save_steps=4, num_iterations=2)

@@ -18,7 +18,7 @@ from vqathinker.data import ClipLoader, LabelRow, distortions_of
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.evaluation.metrics import plcc, srcc
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.rollout import Sampling, TransformersEngine
+from vqathinker.rollout import Sampling, TransformersEngine, eos_token_ids
 
 PAPER_SAMPLING = Sampling(max_new_tokens=2048, temperature=0.9, top_p=1.0, top_k=50)
 """VQAThinker, "Implementation Details"."""
@@ -148,7 +148,7 @@ def answer_clips(
     features = policy.encode([clip.frames.to(device) for clip in clips.values()], motion_features=motion)
     prompts = [policy.prompt_embeds(torch.tensor(processor.prompt_ids(f.num_frames)), f) for f in features]
     engine = TransformersEngine(
-        policy, _eos_ids(policy, tokenizer), tokenizer.pad_token_id, [policy.config.image_token_id]
+        policy, eos_token_ids(policy, tokenizer), tokenizer.pad_token_id, [policy.config.image_token_id]
     )
     answers: dict[Any, list[str]] = {name: [] for name in clips}
     for count, how in ((int(greedy), replace(sampling, temperature=0.0)), (samples, sampling)):
@@ -223,9 +223,3 @@ def mean_score(scores: Sequence[float]) -> float:
 def _pairwise(measure, scores: Sequence[float], mos: Sequence[float]) -> float:
     pairs = [(s, g) for s, g in zip(scores, mos, strict=True) if not math.isnan(s)]
     return measure([s for s, _ in pairs], [g for _, g in pairs])
-
-
-def _eos_ids(policy: VQAThinkerForConditionalGeneration, tokenizer) -> list[int]:
-    declared = policy.generation_config.eos_token_id
-    ids = [declared] if isinstance(declared, int) else list(declared or [])
-    return list(dict.fromkeys([tokenizer.eos_token_id, *ids]))

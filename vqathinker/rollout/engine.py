@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -60,3 +60,10 @@ class RolloutEngine(Protocol):
             P lists of n completions.
         """
         ...
+
+
+def eos_token_ids(policy: Any, tokenizer: Any) -> list[int]:
+    """Tokens that end an answer: the tokenizer's and those that the policy's generation config declares."""
+    declared = policy.generation_config.eos_token_id
+    ids = [declared] if isinstance(declared, int) else list(declared or [])
+    return list(dict.fromkeys([tokenizer.eos_token_id, *ids]))

@@ -65,6 +65,7 @@ class TransformersEngine:
             eos_token_id=self.eos_token_ids,
             pad_token_id=self.pad_token_id,
             suppress_tokens=self.suppress_tokens,
+            repetition_penalty=1.0,  # else the checkpoint's own generation config decides
             **(sampled if sampling.temperature else {"do_sample": False}),
         )
         was_training = self.policy.training

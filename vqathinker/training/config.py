@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass, field
 
+import torch
+from transformers.utils import strtobool
 from trl import GRPOConfig
 
 from perturb import MODES
+from vqathinker.rollout.vllm_engine import check_vllm
+
+UNHEARD = ("min_p", "repetition_penalty", "generation_kwargs", "vllm_structured_outputs_regex")
+"""TRL's options that rollouts do not take."""
 
 
 @dataclass
@@ -30,6 +38,13 @@ class VQAGRPOConfig(GRPOConfig):
     top_k: int = field(default=50, metadata={"help": "Sampling candidates, 0 = all (paper: 50)."})
     max_completion_length: int = field(default=2048, metadata={"help": "Longest answer in tokens (paper: 2048)."})
     loss_type: str = field(default="grpo", metadata={"help": "TRL's loss; 'grpo' is the paper's, Eq. 3."})
+    vllm_importance_sampling_mode: str = field(
+        default="token_truncate",
+        metadata={
+            "help": "TRL's modes. The sampler's log-probabilities are those among top_k, the trainer's those of the "
+            "whole vocabulary: over a long answer ('sequence_...') the ratio would fall to nothing."
+        },
+    )
     perturbation_modes: list[str] = field(
         default_factory=lambda: list(MODES), metadata={"help": f"Temporal perturbations: {', '.join(MODES)}."}
     )
@@ -39,6 +54,8 @@ class VQAGRPOConfig(GRPOConfig):
     frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache."})
 
     def __post_init__(self) -> None:
+        if "LOCAL_RANK" in os.environ and not torch.accelerator.is_available():
+            self._join_processes_on_cpu()
         super().__post_init__()
         if self.per_device_train_batch_size % self.num_generations:
             raise ValueError(
@@ -58,10 +75,14 @@ class VQAGRPOConfig(GRPOConfig):
                 "do with gathered weights. Leave it True."
             )
         if self.use_vllm:
+            check_vllm()
+        unheard = {name: getattr(self, name) for name in UNHEARD if getattr(self, name) not in (None, 0, 1.0, {})}
+        if unheard:
             raise ValueError(
-                "use_vllm=True: rollouts take prompt embeddings, for which only the transformers engine exists so far. "
-                "Set use_vllm=False."
+                f"{unheard}: rollouts are drawn with temperature, top_p and top_k only (prompts are embeddings, which "
+                "have no tokens to penalise). Leave the others unset."
             )
+        self._check_save_steps()
         unknown = [mode for mode in self.perturbation_modes if mode not in MODES]
         if unknown or not self.perturbation_modes:
             raise ValueError(f"perturbation_modes={self.perturbation_modes}: give at least one of {list(MODES)}.")
@@ -74,3 +95,26 @@ class VQAGRPOConfig(GRPOConfig):
             )
         if self.decode_threads < 1:
             raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")
+
+    def _join_processes_on_cpu(self) -> None:
+        """Accelerate looks for GPUs only; unless told, it takes each of several CPU processes for the only one.
+
+        It also calls the device "cpu:0", under which torch cannot load a checkpoint's optimizer.
+        """
+        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
+        if strtobool(os.environ.get("ACCELERATE_USE_DEEPSPEED", "false")):
+            self.ddp_backend = self.ddp_backend or "gloo"
+        else:
+            self.use_cpu = True
+
+    def _check_save_steps(self) -> None:
+        """Answers are no part of a checkpoint: it must fall where new ones are drawn, or a resumed run would differ."""
+        period = math.lcm(self.steps_per_generation * self.num_iterations, self.gradient_accumulation_steps)
+        period //= self.gradient_accumulation_steps
+        if self.save_strategy == "steps" and self.save_steps >= 1 and self.save_steps % period:
+            raise ValueError(
+                f"save_steps={self.save_steps}: one draw of answers is trained on for {period} steps "
+                f"(steps_per_generation={self.steps_per_generation} x num_iterations={self.num_iterations} / "
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps}), and a checkpoint between two draws "
+                f"could not be resumed exactly. Use a multiple of {period}."
+            )

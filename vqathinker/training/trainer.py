@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, set_seed
 from transformers import PreTrainedModel
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
@@ -20,7 +26,8 @@ from vqathinker.data import ClipLoader
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.evaluation.metrics import plcc, srcc
 from vqathinker.policy import ClipFeatures, ClipInput, MotionCache, VQAThinkerProcessor
-from vqathinker.rollout import Sampling, TransformersEngine
+from vqathinker.rollout import Completion, RolloutEngine, Sampling, TransformersEngine
+from vqathinker.rollout.vllm_engine import VLLMEngine
 from vqathinker.training.config import VQAGRPOConfig
 from vqathinker.training.groups import ClipBatch, group_slices, pack_groups, split_groups
 
@@ -71,15 +78,21 @@ class VQAGRPOTrainer(GRPOTrainer):
             rubric = preset(rubric)
         self.rubric = rubric if isinstance(rubric, Rubric) else Rubric(list(rubric), args.reward_weights)
         self._check(model, args, train_dataset)
+        self._check_eval(args, kwargs.get("eval_dataset"))
         args.reward_weights = list(self.rubric.weights)
-        super().__init__(
-            model=model,
-            reward_funcs=list(self.rubric.rewards),
-            args=args,
-            train_dataset=train_dataset,
-            processing_class=processing_class,
-            **kwargs,
-        )
+        if args.use_vllm:
+            self._check_model_length(args, len(processing_class.prompt_ids()))
+        with patch("trl.trainer.grpo_trainer.VLLMGeneration", VLLMEngine):  # TRL passes its options on to it
+            super().__init__(
+                model=model,
+                reward_funcs=list(self.rubric.rewards),
+                args=args,
+                train_dataset=train_dataset,
+                processing_class=processing_class,
+                **kwargs,
+            )
+        if args.use_vllm:
+            set_seed(args.seed, device_specific=True)  # vLLM seeds every generator of the process with its own
         self._check_models()
         processing_class.use_cache(args.frame_cache)
         self.loader: ClipLoader[ClipInput] = ClipLoader(
@@ -96,6 +109,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         self._clips: ClipBatch | None = None  # the clips behind the rows that TRL is scoring
         self._readable: list[bool] = []
         self._perturbed: list[str | None] = []
+        self._perturbations: list[perturb.FrameMap | None] = []
 
     def _check(self, model: PreTrainedModel | str, args: VQAGRPOConfig, dataset: Any) -> None:
         clips = args.generation_batch_size // args.num_generations
@@ -116,6 +130,29 @@ class VQAGRPOTrainer(GRPOTrainer):
                 f"beta={args.beta} needs a reference model, which is loaded from the policy's path, but this policy "
                 "was built in memory. Save it and pass from_pretrained(...) or its path, or set beta=0."
             )
+
+    def _check_eval(self, args: VQAGRPOConfig, dataset: Any) -> None:
+        """Training drops an incomplete last batch and shuffles again; evaluation would fill it up with clips it had."""
+        answers = args.num_generations_eval or args.num_generations
+        together = args.per_device_eval_batch_size * args.world_size
+        for rows in dataset.values() if isinstance(dataset, dict) else filter(None, [dataset]):
+            if len(rows) * answers % together:
+                raise ValueError(
+                    f"{len(rows)} clips x {answers} answers leave an uneven last evaluation batch: a batch takes "
+                    f"{together} answers (per_device_eval_batch_size={args.per_device_eval_batch_size} on "
+                    f"{args.world_size} processes). Evaluate a multiple of {together // math.gcd(together, answers)} "
+                    "clips, or change the batch size."
+                )
+
+    def _check_model_length(self, args: VQAGRPOConfig, prompt: int) -> None:
+        """vLLM reserves memory by its model length: by default, what prompt and answer need."""
+        needed = prompt + args.max_completion_length
+        if (args.vllm_max_model_length or needed) < needed:
+            raise ValueError(
+                f"vllm_max_model_length={args.vllm_max_model_length}, but a prompt takes {prompt} tokens and an answer "
+                f"up to max_completion_length={args.max_completion_length}: set at least {needed}, or leave it unset."
+            )
+        args.vllm_max_model_length = args.vllm_max_model_length or needed
 
     def _check_models(self) -> None:
         """TRL loads the reference from the policy's path; what lies there must be the same kind of model."""
@@ -148,17 +185,21 @@ class VQAGRPOTrainer(GRPOTrainer):
         device = self.accelerator.device
         frames = torch.stack([clip.frames for clip in clips]).to(device)
         names = [row["video"] if clip is not None else None for row, clip in zip(rows, loaded, strict=True)]
+        maps = [self._frame_map(row) if name else None for row, name in zip(rows, names, strict=True)]
+        self._perturbations = [frame_map for frame_map in maps for _ in range(num_generations)]
+        if self.use_vllm and (self.state.global_step != self._last_loaded_step or self.vllm_generation.asleep):
+            self.vllm_generation.sync_weights()
+            self._last_loaded_step = self.state.global_step
         with (
             unwrap_model_for_generation(  # no collective in here: processes may do different amounts of work
                 self.model_wrapped,
                 self.accelerator,
-                generation_kwargs=self.generation_kwargs,
                 gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
             ) as policy,
             self.accelerator.autocast(),
         ):
             self._clips = ClipBatch(frames, self._motion.get(names, [clip.motion_frames for clip in clips]))
-            self._rollouts = self._roll_out(policy, rows, clips, names, num_generations)
+            self._rollouts = self._roll_out(policy, names, clips, maps, num_generations)
         output = super()._generate_and_score_completions(inputs)
         output["clips"] = self._clips
         return output
@@ -167,32 +208,36 @@ class VQAGRPOTrainer(GRPOTrainer):
     def _roll_out(
         self,
         policy: Any,
-        rows: list[dict[str, Any]],
-        clips: list[ClipInput],
         names: list[str | None],
+        clips: list[ClipInput],
+        maps: list[perturb.FrameMap | None],
         num_generations: int,
-    ) -> list[list[int]]:
-        """Token ids of K answers per clip; the answers to the perturbed copies are kept as text."""
-        maps = [self._frame_map(row) if name else None for row, name in zip(rows, names, strict=True)]
+    ) -> list[Completion]:
+        """K answers per clip; those to the perturbed copies are kept as text."""
         originals = [i for i, name in enumerate(names) if name]
         perturbed = [i for i in originals if maps[i] is not None]
         features = policy.encode(list(self._clips.frames), motion_features=self._clips.motion_features)
         copies = self._perturb(policy, clips, features, {i: maps[i] for i in perturbed})
-        engine = TransformersEngine(
-            policy, self.eos_token_ids, self._tokenizer.pad_token_id, [policy.config.image_token_id]
-        )
         prompts = [self._prompt(policy, clip) for clip in [*(features[i] for i in originals), *copies]]
-        completions = engine.generate(prompts, num_generations, self.sampling)
-        ids = [[self._tokenizer.eos_token_id] for _ in range(len(rows) * num_generations)]
-        texts: list[str | None] = [None] * len(ids)
+        completions = self._engine(policy).generate(prompts, num_generations, self.sampling)
+        empty = Completion([self._tokenizer.eos_token_id], [0.0])
+        answers = [empty] * (len(names) * num_generations)
+        texts: list[str | None] = [None] * len(answers)
         for place, group in zip(originals, completions, strict=False):
-            ids[place * num_generations : (place + 1) * num_generations] = [c.token_ids for c in group]
+            answers[place * num_generations : (place + 1) * num_generations] = group
         for place, group in zip(perturbed, completions[len(originals) :], strict=True):
             texts[place * num_generations : (place + 1) * num_generations] = self._tokenizer.batch_decode(
                 [c.token_ids for c in group], skip_special_tokens=True
             )
         self._perturbed = texts
-        return ids
+        return answers
+
+    def _engine(self, policy: Any) -> RolloutEngine:
+        if self.use_vllm:
+            return self.vllm_generation
+        return TransformersEngine(
+            policy, self.eos_token_ids, self._tokenizer.pad_token_id, [policy.config.image_token_id]
+        )
 
     def _frame_map(self, row: dict[str, Any]) -> perturb.FrameMap | None:
         """The clip's perturbation in this batch: a function of seed, step and clip, whatever the process count."""
@@ -239,8 +284,9 @@ class VQAGRPOTrainer(GRPOTrainer):
 
     def _generate_single_turn(
         self, prompt_ids: list, images: Any, multimodal_fields: dict, num_generations: int, **kwargs: Any
-    ) -> tuple[list[list[int]], None]:
-        return self._rollouts, None
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        logprobs = [answer.logprobs for answer in self._rollouts] if self.use_vllm else None
+        return [answer.token_ids for answer in self._rollouts], logprobs
 
     def _generate(self, prompts: list) -> tuple:
         """As TRL's, with the tokens of unreadable clips masked out of the loss."""
@@ -290,6 +336,10 @@ class VQAGRPOTrainer(GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         for name, value in table.metrics.items():
             self._metrics[mode][f"vqa/{name}"].append(value)
+        for column in ("video_id", "mos", "perturbed"):  # beside each answer in TRL's table of completions
+            self._log_completion_extra(column, [row[column] for row in local])
+        shown = [" ".join(map(str, (m.mode, *m.source))) if m else None for m in self._perturbations]
+        self._log_completion_extra("perturbation", shown)
         return table.rewards.to(self.accelerator.device)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
@@ -300,6 +350,34 @@ class VQAGRPOTrainer(GRPOTrainer):
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             self._buffered_inputs = split_groups(self._generate_and_score_completions(generation_batch), steps)
         return self._buffered_inputs[self._step % steps]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As TRL's, but beside the others until all processes have written all of it: a `checkpoint-N` is complete.
+
+        The main process renames it, so that several nodes must share `output_dir`.
+        """
+        folder, name = Path(self.args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        staging = folder / "_saving"  # uploads to the hub leave out what starts with _
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        with (
+            patch.object(self, "_get_output_dir", lambda trial: str(staging)),
+            patch.object(self, "_push_from_checkpoint", lambda folder: None),
+        ):
+            super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(folder / name)
+        if self.args.should_save:
+            self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))  # it names the best checkpoint
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (staging / name).rename(folder / name)
+            best = self.state.best_model_checkpoint
+            rotate_checkpoints(str(folder), self.args.save_total_limit, best, use_mtime=True)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder / name))
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._clips = inputs["clips"]

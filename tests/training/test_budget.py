@@ -1,0 +1,127 @@
+import re
+
+import pytest
+import torch
+
+from vqathinker.cli import main
+from vqathinker.training import budget
+from vqathinker.training.groups import pack_groups
+
+SETTINGS = {
+    "num_generations": 4,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 2,
+    "steps_per_generation": None,
+    "num_iterations": 1,
+    "max_completion_length": 40,
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "beta": 0.04,
+    "use_vllm": False,
+}
+
+
+@pytest.fixture
+def shape(policy, processor):
+    return budget.shape_of(SETTINGS, policy.config, prompt=len(processor.prompt_ids()))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_activations_are_what_a_forward_keeps(policy, processor, shape, checkpointing):
+    from trl.trainer.grpo_trainer import add_fused_lm_head
+
+    add_fused_lm_head(policy, temperature=0.9, outputs=("log_probs", "entropy"))
+    policy.train()
+    if checkpointing:
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
+    prompt = torch.tensor(processor.prompt_ids())
+    ids = torch.cat([prompt.expand(8, -1), torch.randint(6, 500, (8, shape.completion))], 1)
+    packed = pack_groups(ids, torch.ones_like(ids), shape.clips, shape.completion)
+    assert packed.inputs["input_ids"].numel() == shape.packed
+    own = {parameter.untyped_storage().data_ptr() for parameter in policy.parameters()}
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor too, so that no address is used twice
+        return tensor
+
+    frames = torch.zeros(shape.clips, 6, 3, 64, 64, dtype=torch.uint8)
+    motion = torch.randn(shape.clips, policy.config.motion_tokens, policy.config.motion_config.feature_size)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        policy(**packed.inputs, frames=frames, motion_features=motion, fused_lm_head=True)
+    measured = sum(size for size, _ in kept.values())
+    estimate = budget.activation_bytes(policy.config, shape, 4, checkpointing)
+    if checkpointing:  # the layer that is recomputed comes on top of what is kept
+        layer = budget.activation_bytes(policy.config, shape, 4, False) / policy.config.text_config.num_hidden_layers
+        assert measured < estimate < measured + layer
+    else:
+        assert estimate == pytest.approx(measured, rel=0.05)
+
+
+def test_weights_gradients_and_optimizer_are_what_a_step_holds(policy, shape):
+    machine = budget.Machine(gpus=1, zero=0)
+    parts = budget.memory(SETTINGS, policy.config, shape, machine)
+    assert parts["weights"] == parts["reference"] == sum(p.numel() * 4 for p in policy.parameters())
+    trained = [p for p in policy.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    for parameter in trained:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert parts["gradients"] == sum(p.grad.numel() * 4 for p in trained)
+    moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert parts["optimizer"] == sum(moment.numel() * 4 for moment in moments)
+
+
+def test_a_token_in_the_cache_takes_what_a_prefill_leaves(policy):
+    cache = policy.model.language_model(inputs_embeds=torch.randn(1, 30, 128), use_cache=True).past_key_values
+    measured = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert 30 * budget.cache_bytes_per_token(policy.config, 4) == measured
+
+
+def test_zero_shares_out_what_it_says(policy, shape):
+    one = budget.memory(SETTINGS, policy.config, shape, budget.Machine(gpus=1, zero=3))
+    for stage, parts in (
+        (1, ["optimizer"]),
+        (2, ["optimizer", "gradients"]),
+        (3, ["optimizer", "gradients", "weights"]),
+    ):
+        four = budget.memory(SETTINGS, policy.config, shape, budget.Machine(gpus=4, zero=stage))
+        for part in ("optimizer", "gradients", "weights"):
+            assert four[part] == one[part] // (4 if part in parts else 1), (stage, part)
+    frozen = budget.memory(SETTINGS | {"freeze": ["vision_tower"]}, policy.config, shape, budget.Machine())
+    assert frozen["gradients"] < budget.memory(SETTINGS, policy.config, shape, budget.Machine())["gradients"]
+
+
+def test_the_command_says_whether_it_fits(repo, base, capsys):
+    config = str(repo / "recipes/configs/lsvq_8gpu.yaml")
+    assert main(["budget", "--config", config, "--model", "8B"]) == 0
+    assert "fits 80 GiB" in capsys.readouterr().out
+    assert main(["budget", "--config", config, "--model", "8B", "--zero", "0"]) == 0
+    assert "does NOT fit 80 GiB" in capsys.readouterr().out
+    assert main(["budget", "--config", config, "--model", str(base), "--use_vllm", "false"]) == 0
+    assert "vLLM" not in capsys.readouterr().out
+    assert main(["budget", "--config", config]) == 2
+    assert "vqathinker init" in capsys.readouterr().err
+
+
+def test_the_readmes_table_is_what_the_command_says(repo):
+    settings = budget.read_settings(repo / "recipes/configs/lsvq_8gpu.yaml")
+    steps = 28_056 * settings["num_train_epochs"] / (8 * 2 * settings["gradient_accumulation_steps"])
+    rows = re.findall(r"^\| (\dB) \| (.+) \|$", (repo / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [size for size, _ in rows] == list(budget.PUBLISHED)
+    for size, cells in rows:
+        config = budget.published_config(size)
+        shape = budget.shape_of(settings, config)
+        two, three = (budget.memory(settings, config, shape, budget.Machine(zero=z))["total"] for z in (2, 3))
+        seconds = sum(budget.seconds_per_step(settings, config, shape, budget.Machine()).values())
+        expected = [f"{two / 2**30:.1f}", f"{three / 2**30:.1f}", f"{seconds:.0f}", f"{seconds * steps / 3600:.0f}"]
+        assert cells.split(" | ") == expected, size
+
+
+def test_published_sizes_have_the_published_parameter_counts():
+    """InternVL3-1B, -2B and -8B have 938 million, 2.09 and 7.94 billion parameters on the hub; SlowFast 34 million."""
+    for size, billions in (("1B", 0.938), ("2B", 2.09), ("8B", 7.94)):
+        count = budget.parameter_counts(budget.published_config(size))["all"]
+        assert count / 1e9 == pytest.approx(billions + 0.034, rel=0.005), size

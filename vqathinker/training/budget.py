@@ -1,0 +1,261 @@
+"""What a run needs of every GPU, in bytes and seconds, from its config and the policy's own sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import AutoConfig
+
+from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration
+from vqathinker.training.config import VQAGRPOConfig
+
+GIB = 2**30
+TEXT_TOKENS = 160
+"""Tokens of the published prompt beside the visual ones, rounded up."""
+PUBLISHED = {
+    "1B": (896, 4864, 24, 14, 2),
+    "2B": (1536, 8960, 28, 12, 2),
+    "8B": (3584, 18944, 28, 28, 4),
+}
+"""InternVL3's language models (Qwen2.5, no tied embeddings): width, MLP width, layers, heads, key-value heads."""
+VOCABULARY = 151_674
+BUCKET = 500_000_000
+"""Numbers in the buffer in which DeepSpeed's ZeRO-1 and -2 collect gradients to exchange them (its default)."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run has.
+
+    Args:
+        gpus: Number of processes, one per GPU.
+        zero: DeepSpeed ZeRO stage, 0 = plain data parallelism.
+        memory: Of each GPU, in GiB.
+        tflops: Dense bf16 peak of each GPU, in TFLOP/s.
+        bandwidth: Memory bandwidth of each GPU, in TB/s.
+        utilization: Share of the peak that training reaches, in (0, 1].
+    """
+
+    gpus: int = 8
+    zero: int = 2
+    memory: float = 80
+    tflops: float = 312
+    bandwidth: float = 2.0
+    utilization: float = 0.35
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one micro-batch on one GPU.
+
+    Attributes:
+        clips: C clips, each with K answers.
+        answers: K.
+        prompt: Tokens of a prompt, visual ones included.
+        completion: Longest answer in tokens.
+        frames: Key frames T of a clip.
+    """
+
+    clips: int
+    answers: int
+    prompt: int
+    completion: int
+    frames: int
+
+    @property
+    def packed(self) -> int:
+        """Tokens of C packed rows, see `vqathinker.training.groups.PackedGroups`."""
+        return self.clips * (self.prompt - 1 + self.answers * (self.completion + 1))
+
+
+def published_config(size: str) -> VQAThinkerConfig:
+    """The policy on InternVL3-1B, -2B or -8B."""
+    width, mlp, layers, heads, kv_heads = PUBLISHED[size]
+    text = {
+        "model_type": "qwen2",
+        "vocab_size": VOCABULARY,
+        "hidden_size": width,
+        "intermediate_size": mlp,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "tie_word_embeddings": False,
+    }
+    return VQAThinkerConfig(text_config=text, tie_word_embeddings=False)
+
+
+def read_settings(file: str | Path) -> dict[str, Any]:
+    """A recipe's config with `VQAGRPOConfig`'s defaults for what it leaves out."""
+    defaults = {field.name: field.default for field in fields(VQAGRPOConfig)}
+    return defaults | yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+
+
+def parameter_counts(config: VQAThinkerConfig, frozen: tuple[str, ...] = ()) -> dict[str, int]:
+    """Parameters: `all`, `trained` (without SlowFast and `frozen` parts), `language` (with its head) and `vision`."""
+    with torch.device("meta"):
+        policy = VQAThinkerForConditionalGeneration(config)
+    policy.tie_weights()
+    policy.freeze(frozen)
+    sizes = {name: (parameter.numel(), parameter.requires_grad) for name, parameter in policy.named_parameters()}
+    language = ("model.language_model.", "lm_head.")
+    return {
+        "all": sum(size for size, _ in sizes.values()),
+        "trained": sum(size for size, trained in sizes.values() if trained),
+        "language": sum(size for name, (size, _) in sizes.items() if name.startswith(language)),
+        "vision": sum(size for name, (size, _) in sizes.items() if name.startswith("model.vision_tower.")),
+    }
+
+
+def shape_of(
+    settings: Mapping[str, Any], config: VQAThinkerConfig, frames: int = 6, prompt: int | None = None
+) -> Shape:
+    """The micro-batch of a recipe's config.
+
+    Args:
+        settings: From `read_settings`.
+        config: The policy's.
+        frames: Key frames per clip (paper: 6).
+        prompt: Prompt tokens, where the processor is known; else visual tokens and `TEXT_TOKENS`.
+    """
+    answers = settings["num_generations"]
+    side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
+    visual = frames * int((side / patch * config.downsample_ratio) ** 2) + config.motion_tokens
+    return Shape(
+        clips=settings["per_device_train_batch_size"] // answers,
+        answers=answers,
+        prompt=prompt or visual + TEXT_TOKENS,
+        completion=settings["max_completion_length"],
+        frames=frames,
+    )
+
+
+def vision_tokens(config: VQAThinkerConfig, shape: Shape) -> int:
+    """Patches, and one class token a frame, of a micro-batch."""
+    vision = config.vision_config
+    return shape.clips * shape.frames * ((vision.image_size[0] // vision.patch_size[0]) ** 2 + 1)
+
+
+def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpointing: bool) -> int:
+    """Tensors that one forward keeps for its backward.
+
+    A layer keeps ten tensors of the model's width and four (language) or two (vision) of the MLP's; the language model
+    also the mask of its packed rows. With gradient checkpointing a layer keeps its input, and one at a time is
+    recomputed.
+
+    Args:
+        config: The policy's.
+        shape: The micro-batch.
+        width: Bytes per number.
+        checkpointing: Whether gradient checkpointing is on.
+    """
+    text, vision = config.get_text_config(), config.vision_config
+    row = shape.packed // shape.clips
+    tokens = vision_tokens(config, shape)
+    language = shape.packed * (10 * text.hidden_size + 4 * text.intermediate_size) + shape.clips * row**2
+    tower = tokens * (10 * vision.hidden_size + 2 * vision.intermediate_size)
+    pixels = shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
+    outside = 2 * shape.packed * text.hidden_size + 2 * tokens * vision.hidden_size + pixels
+    if not checkpointing:
+        layers = text.num_hidden_layers * language + vision.num_hidden_layers * tower
+        return width * (layers + outside)
+    inputs = text.num_hidden_layers * shape.packed * text.hidden_size
+    inputs += vision.num_hidden_layers * tokens * vision.hidden_size
+    return width * (inputs + max(language, tower) + outside)
+
+
+def cache_bytes_per_token(config: VQAThinkerConfig, width: int) -> int:
+    """Keys and values of one token in all layers."""
+    text = config.get_text_config()
+    heads = text.hidden_size // text.num_attention_heads * text.num_key_value_heads
+    return 2 * width * text.num_hidden_layers * heads
+
+
+def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, machine: Machine) -> dict[str, int]:
+    """Bytes on each GPU, by what holds them; `total` is their peak.
+
+    ZeRO-1 shares out the optimizer, ZeRO-2 also the gradients, ZeRO-3 also the weights. Under ZeRO with bf16 weights
+    the optimizer holds fp32 weights and two moments (12 bytes a parameter), otherwise two moments in the weights'
+    precision.
+
+    Args:
+        settings: From `read_settings`.
+        config: The policy's.
+        shape: The micro-batch.
+        machine: What the run has.
+    """
+    dtype = (settings.get("model_init_kwargs") or {}).get("dtype", "float32")
+    width = 2 if "16" in str(dtype) else 4
+    count = parameter_counts(config, tuple(settings.get("freeze") or ()))
+    shared = [machine.gpus if machine.zero >= stage else 1 for stage in (1, 2, 3)]
+    computed = 2 if settings["bf16"] or width == 2 else 4
+    parts = {
+        "weights": width * count["all"] // shared[2],
+        "reference": width * count["all"] // shared[2] if settings["beta"] else 0,
+        "gradients": width * count["trained"] // shared[1],
+        "optimizer": (12 if machine.zero and width == 2 else 2 * width) * count["trained"] // shared[0],
+        "exchange buffer": width * min(BUCKET, count["trained"]) if machine.zero in (1, 2) else 0,
+    }
+    static = sum(parts.values())
+    parts["activations"] = activation_bytes(config, shape, computed, settings["gradient_checkpointing"])
+    training = static + parts["activations"]
+    if machine.zero == 3:  # rollouts encode clips, and without vLLM generate, with all weights on every GPU
+        parts["gathered weights"] = width * count["all"]
+        static += parts["gathered weights"]
+    if not settings["use_vllm"]:
+        parts["rollout cache"] = _cache(settings, config, shape, computed)
+        return parts | {"total": max(training, static + parts["rollout cache"])}
+    parts["vLLM weights"] = computed * count["language"] // settings["vllm_tensor_parallel_size"]
+    reserved = int(settings["vllm_gpu_memory_utilization"] * machine.memory * GIB)
+    parts["vLLM cache"] = max(0, reserved - parts["vLLM weights"])
+    asleep = settings["vllm_enable_sleep_mode"]
+    return parts | {"total": max(training, static + reserved) if asleep else max(training, static) + reserved}
+
+
+def _cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, width: int) -> int:
+    """Keys and values of all answers of a draw on one GPU, each with its own copy of the prompt."""
+    steps = settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
+    answers = min(2 * shape.clips * shape.answers * steps, 256)  # with perturbed copies; the engine's batch
+    return answers * (shape.prompt + shape.completion) * cache_bytes_per_token(config, width)
+
+
+def seconds_per_step(
+    settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, machine: Machine
+) -> dict[str, float]:
+    """Seconds of one optimizer step if every answer has its full length.
+
+    Training: 6 FLOP a parameter and token, 2 more each for gradient checkpointing, the reference and vLLM (whose
+    log-probabilities are compared), at `utilization` of the peak. Rollouts: every new token reads the language model's
+    weights and the answers' keys and values once, at 70 % of the bandwidth.
+    """
+    count = parameter_counts(config, tuple(settings.get("freeze") or ()))
+    micro_steps = settings["gradient_accumulation_steps"]
+    per_token = 6 + 2 * sum(bool(settings[name]) for name in ("gradient_checkpointing", "beta", "use_vllm"))
+    work = count["language"] * shape.packed + count["vision"] * vision_tokens(config, shape)
+    flops = per_token * work * micro_steps
+    answers = 2 * shape.clips * shape.answers * micro_steps
+    context = shape.prompt + shape.completion / 2
+    read = 2 * count["language"] + answers * context * cache_bytes_per_token(config, 2)
+    return {
+        "training": flops / (machine.utilization * machine.tflops * 1e12),
+        "rollouts": shape.completion * read / (0.7 * machine.bandwidth * 1e12) / settings["num_iterations"],
+    }
+
+
+def load_config(model: str) -> VQAThinkerConfig:
+    """The configuration of a policy folder, or of one of the published sizes.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if model in PUBLISHED:
+        return published_config(model)
+    if not Path(model, "config.json").exists():
+        raise ValueError(
+            f"model {model!r} is no policy folder: make it with `vqathinker init`, or choose among {[*PUBLISHED]}."
+        )
+    return AutoConfig.from_pretrained(model)
