@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, patch
 
 import pytest
 import torch
@@ -31,12 +31,15 @@ def engine(loaded):
     from accelerate import Accelerator
 
     policy, processor = loaded
-    before = dict(os.environ)
-    engine = VLLMEngine(
-        policy, Accelerator(cpu=True), processor, gpu_memory_utilization=0.05, max_model_length=LENGTH, max_num_seqs=32
-    )
-    os.environ.clear()  # of ranks and addresses, which are meant for the processes of a launch
-    os.environ.update(before)
+    with patch.dict(os.environ):  # it sets ranks and addresses, which are meant for the processes of a launch
+        engine = VLLMEngine(
+            policy,
+            Accelerator(cpu=True),
+            processor,
+            gpu_memory_utilization=0.2,
+            max_model_length=LENGTH,
+            max_num_seqs=32,
+        )
     engine.sync_weights()
     return engine
 

@@ -316,7 +316,6 @@ def test_kl_needs_a_policy_with_a_path(config, train_rows):
         ({"perturbation_variant": "x"}, "'paper' or 'official'"),
         ({"dataloader_num_workers": 2}, "decode_threads"),
         ({"decode_threads": 0}, "decode_threads=0"),
-        ({"use_vllm": True}, "use_vllm=True"),
         ({"eval_strategy": "steps", "num_generations_eval": 1}, "num_generations_eval=1"),
         ({"ds3_gather_for_generation": False}, "ds3_gather_for_generation=False"),
     ],

@@ -91,9 +91,10 @@ class VLLMEngine(VLLMGeneration):
                 raise ValueError(
                     f"vLLM found too little memory: {error} Rule: vllm_gpu_memory_utilization="
                     f"{self.gpu_memory_utilization} of the device (on a CPU: of the machine) must be free, and hold "
-                    "weights, activations and the KV cache of one prompt and answer of vllm_max_model_length="
-                    f"{self.max_model_length} tokens. If others hold the memory, lower the share or stop them; if the "
-                    "cache is too small, raise the share or lower vllm_max_model_length and max_completion_length."
+                    "weights, activations (on a CPU: all that the process has) and the KV cache of one prompt and "
+                    f"answer of vllm_max_model_length={self.max_model_length} tokens. If others hold the memory, lower "
+                    "the share or stop them; if the cache is too small, raise the share or lower vllm_max_model_length "
+                    "and max_completion_length."
                 ) from error
         self.asleep = self.enable_sleep_mode
         if self.asleep:
