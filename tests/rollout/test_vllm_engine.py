@@ -132,6 +132,15 @@ def test_settings_reach_the_engine(engine, loaded, prompts):
     assert len({completion.token_ids[0] for completion in nucleus[0]}) == 1
 
 
+def test_more_prompts_than_one_pass_reads(engine, loaded):
+    """16 x 300 tokens, where a pass takes 4096: each is still answered as if alone."""
+    engine.sync_weights()
+    prompts = list(0.3 * torch.randn(16, 300, loaded[0].config.text_config.hidden_size))
+    together = tokens(engine.generate(prompts, 1, Sampling(8, temperature=0)))
+    assert together == tokens(reference(*loaded).generate(prompts, 1, Sampling(8, temperature=0)))
+    assert len(engine.generate(prompts, 2, Sampling(8, temperature=0.9))) == 16  # with seeds too
+
+
 def test_it_sleeps_between_draws_and_wakes_part_by_part(loaded):
     """The order that level 2 needs: weights have a place before they come, the cache after. (No CPU build sleeps.)"""
     asleep = object.__new__(VLLMEngine)

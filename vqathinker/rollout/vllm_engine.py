@@ -79,6 +79,7 @@ class VLLMEngine(VLLMGeneration):
                     max_model_len=self.max_model_length,
                     max_num_seqs=2 * self.max_num_seqs,  # TRL counts the answers to clips, not those to their copies
                     max_num_batched_tokens=max(PROMPT_BATCH, self.max_model_length),
+                    enable_chunked_prefill=False,  # half a prompt winds back its seed, which no CPU generator can
                     enable_sleep_mode=self.enable_sleep_mode,
                     model_impl=self.model_impl,
                     distributed_executor_backend="external_launcher",
@@ -190,11 +191,10 @@ class VLLMEngine(VLLMGeneration):
             "logprobs": 0,
             "detokenize": False,
         }
-        outputs = self.llm.generate(
-            [{"prompt_embeds": embeds} for embeds, _ in requests],
-            [SamplingParams(**settings, seed=seed) for _, seed in requests],
-            use_tqdm=False,
-        )
+        prompts = [{"prompt_embeds": embeds} for embeds, _ in requests]
+        draws = [SamplingParams(**settings, seed=seed) for _, seed in requests]
+        with torch.autocast(self.accelerator.device.type, enabled=False):  # the engine chooses its precision itself
+            outputs = self.llm.generate(prompts, draws, use_tqdm=False)
         logprobs = iter(extract_logprobs(outputs)[0])
         return [
             [Completion(list(answer.token_ids), [value for (value,) in next(logprobs)]) for answer in output.outputs]
