@@ -5,9 +5,7 @@ BIN = $(VENV)/bin
 # What the embedded default needs beside the library; on a GPU machine: make install EXTRAS=dev,deepspeed,vllm
 EXTRAS ?= dev
 MODEL ?= runs/demo/grpo
-DATA_ROOT ?= runs/demo/data
-# The tiny policy answers in under 40 tokens.
-MAX_NEW_TOKENS ?= $(if $(filter runs/demo/grpo,$(MODEL)),40,2048)
+DATA_ROOT ?=
 STAMP = $(VENV)/.installed-$(EXTRAS)
 
 .PHONY: install demo controls test lint format train-lsvq eval-ood bench clean
@@ -53,9 +51,9 @@ train-lsvq: install
 runs/demo/grpo/config.json:
 	$(MAKE) demo
 
-# Without MODEL and DATA_ROOT: the embedded default, trained first where it has not been.
+# Without MODEL the demo's policy, trained first where it has not been; without DATA_ROOT synthetic sets.
 eval-ood: install $(if $(filter runs/demo/grpo,$(MODEL)),runs/demo/grpo/config.json)
-	$(BIN)/python recipes/eval_ood.py --model $(MODEL) --data $(DATA_ROOT) --max_new_tokens $(MAX_NEW_TOKENS)
+	$(BIN)/vqathinker eval --benchmarks ood --model $(MODEL) $(if $(DATA_ROOT),--data-root $(DATA_ROOT)) --out runs/eval-ood
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -13,9 +13,8 @@ import numpy as np
 from scipy.stats import spearmanr
 from tabulate import tabulate
 
-from vqathinker.clips import open_clip
+from vqathinker.clips import open_clip, write_video
 from vqathinker.synth import SPATIAL, distort, pseudo_mos, render_scene
-from vqathinker.synth.encode import write_video
 
 FRAMES, SIZE = 24, 96
 KEYS = {"psnr": "lavfi.psnr.psnr_avg", "ssim": "lavfi.ssim.All"}

@@ -34,7 +34,7 @@ FOLDER = Path("runs/controls")
 BARE_BASE = FOLDER / "base_no_motion"
 SFT_CONFIG, GRPO_CONFIG = (Path(__file__).parent / "configs" / name for name in ("demo_sft.yaml", "demo.yaml"))
 ONLY_SCORES = ["--distortion_weight", "0"]
-WARM_STARTS = ("sft", "sft_no_motion")
+WARM_STARTS = {"sft": [], "sft_no_motion": [], "sft_no_reasoning": ["--reasoning", "false"]}
 GRPO = {
     "grpo": [],
     "grpo_no_motion": [],
@@ -43,12 +43,26 @@ GRPO = {
     "no_regression": ["--leave_out", "regression"],
     "no_rank": ["--leave_out", "rank"],
     "no_temporal": ["--leave_out", "temporal"],
+    "rank_only": ["--leave_out", "regression", "temporal"],
+    "regression_only": ["--leave_out", "rank", "temporal"],
+    "no_reasoning": ["--leave_out", "format", *ONLY_SCORES],  # the format reward asks for reasoning
     "paper": ["--preset", "paper", *ONLY_SCORES],
     "official": ["--preset", "official", *ONLY_SCORES],
 }
 COOL = "sft_at_0.5"  # no training: the warm start, sampled at temperature 0.5
 MORE_SFT = "more_sft"
 ARMS = (*WARM_STARTS, COOL, *GRPO, MORE_SFT)
+STARTS = {"grpo_no_motion": "sft_no_motion", "no_reasoning": "sft_no_reasoning"}
+"""Warm start of an arm, where it is not `sft`."""
+ABLATION = {  # name: arm, rank, regression, temporal, motion, reasoning; published SRCC in-domain, OOD (Tables 4 and 7)
+    "rank only": ("rank_only", 1, 0, 0, 1, 1, 0.780, 0.506),
+    "regression only": ("regression_only", 0, 1, 0, 1, 1, 0.823, 0.620),
+    "rank + regression": ("no_temporal", 1, 1, 0, 1, 1, 0.849, 0.638),
+    "without motion": ("grpo_no_motion", 1, 1, 1, 0, 1, 0.840, 0.614),  # published: without temporal, too
+    "without reasoning": ("no_reasoning", 1, 1, 1, 1, 0, 0.844, 0.627),
+    "all": ("grpo", 1, 1, 1, 1, 1, 0.855, 0.662),
+    "SFT instead of GRPO": ("more_sft", 0, 0, 0, 1, 1, 0.837, 0.562),
+}
 QUALITY = ("srcc", "srcc_sample", "srcc_mean4")
 MANNERS = ("parse_rate", "naming", *demo.BEATS, "spread", "common_score")
 
@@ -127,10 +141,10 @@ def train(arm: str, seed: int, own: list[str]) -> None:
     if "no_motion" in arm:  # there is no motion projector to freeze
         own = [*own, "--freeze", "vision_tower", "multi_modal_projector"]
     if arm in WARM_STARTS:
-        base = demo.FOLDER / "base" if arm == "sft" else BARE_BASE
-        sft_lsvq.main(["--config", str(SFT_CONFIG), "--model", str(base), *own])
+        base = BARE_BASE if arm == "sft_no_motion" else demo.FOLDER / "base"
+        sft_lsvq.main(["--config", str(SFT_CONFIG), "--model", str(base), *own, *WARM_STARTS[arm]])
     elif arm in GRPO:
-        start = folder_of("sft_no_motion" if arm == "grpo_no_motion" else "sft", seed)
+        start = folder_of(STARTS.get(arm, "sft"), seed)
         grpo_lsvq.main(["--config", str(GRPO_CONFIG), "--model", str(start), *own, *GRPO[arm]])
     elif arm == MORE_SFT:
         # On the very clips that GRPO saw, their distortions explained, for the wall time that GRPO (with its
@@ -172,13 +186,29 @@ def write_table() -> None:
 
 
 def render(table: dict[str, dict[str, list]]) -> str:
-    """Two Markdown tables: how well scores agree with MOS, and how the arms behave otherwise."""
+    """Markdown tables: how well scores agree with MOS, how the arms behave otherwise, and the paper's ablation."""
     ood = [name for name in next(iter(table.values()), {}) if name.startswith("ood")]
     parts = []
     for columns in ((*QUALITY, *ood), MANNERS):
         rows = [[arm, len(r["seeds"]), *(mean_and_deviation(r[name]) for name in columns)] for arm, r in table.items()]
         parts.append(tabulate(rows, ["arm", "seeds", *columns], tablefmt="github"))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, render_ablation(table, ood)])
+
+
+def render_ablation(table: dict[str, dict[str, list]], ood: list[str]) -> str:
+    """In the form of VQAThinker's Tables 4 and 7, its values beside ours: SRCC on held-out clips, and on unseen kinds
+    (mean of the sets)."""
+    rows = []
+    for name, (arm, *parts, in_domain, out_of_domain) in ABLATION.items():
+        r = table.get(arm)
+        found = ["-", "-", 0]
+        if r:
+            seeds = zip(*(r[kind] for kind in ood), strict=True)
+            unseen = [None if None in values else statistics.mean(values) for values in seeds]
+            found = [mean_and_deviation(r["srcc"]), mean_and_deviation(unseen), len(r["seeds"])]
+        rows.append([name, *("x" if part else "" for part in parts), *found, in_domain, out_of_domain])
+    columns = ["", "rank", "reg.", "temp.", "motion", "reasoning", "held-out", "unseen", "seeds", "published", "OOD"]
+    return tabulate(rows, columns, tablefmt="github", floatfmt=".3f")
 
 
 def mean_and_deviation(values: list[float | None]) -> str:

@@ -22,18 +22,17 @@ from tabulate import tabulate
 from transformers import set_seed
 
 from vqathinker.data import LabelRow, read_labels
-from vqathinker.evaluation import Prediction, predict, summarize, temporal_preference
+from vqathinker.evaluation import summarize, temporal_preference
 from vqathinker.evaluation.plots import plot_rewards, plot_scatter
 from vqathinker.evaluation.report import Report, ShownClip, Table
 from vqathinker.policy import load_policy
 from vqathinker.rollout import Sampling
+from vqathinker.scoring import Prediction, predict
 from vqathinker.synth.default import SPEC, prepare_default
 
 sys.path.insert(0, str(Path(__file__).parent))
-import eval_ood
 import grpo_lsvq
 import sft_lsvq
-from eval_ood import finite
 
 FOLDER = Path("runs/demo")
 DATA = FOLDER / "data"
@@ -127,8 +126,20 @@ def evaluate(
 
 
 def evaluate_ood(checkpoint: Path) -> dict[str, dict[str, float | None]]:
-    arguments = ["--model", str(checkpoint), "--data", str(DATA), "--max_new_tokens", str(SAMPLING.max_new_tokens)]
-    return eval_ood.main(arguments)
+    """SRCC and PLCC of greedy answers on each set of an unseen kind."""
+    policy, processor = load_policy(checkpoint)
+    table = {}
+    for name in sorted(file.stem for file in DATA.glob("ood_*.csv")):
+        rows = labels(name)
+        predictions = predict(policy, processor, [row.video for row in rows], sampling=SAMPLING, progress=True)
+        summary = summarize(predictions, rows)
+        table[name] = {"srcc": finite(summary.srcc), "plcc": finite(summary.plcc)}
+    return table
+
+
+def finite(value: float) -> float | None:
+    """Rounded; `None` where a correlation is undefined."""
+    return None if math.isnan(value) else round(value, 4)
 
 
 def tables(report: dict) -> tuple[Table, Table]:
@@ -152,7 +163,7 @@ def write_page(
         ShownClip(
             f"{test[i].video_id}: MOS {test[i].mos:.2f}, {test[i].extra['kind']} {test[i].extra['severity']}",
             test[i].video,
-            {label: predictions[p][i].answers[0] for p, label in PHASES.items() if predictions[p][i].answers},
+            {said(label, predictions[p][i]): predictions[p][i].answers[0] for p, label in PHASES.items()},
         )
         for i in chosen
     ]
@@ -169,6 +180,12 @@ def write_page(
         {caption: FOLDER / f"{name}.png" for caption, name in figures.items()},
         clips,
     ).write(FOLDER / "report.html")
+
+
+def said(label: str, prediction: Prediction) -> str:
+    """Who answered, and the greedy answer's score."""
+    [score] = prediction.scores[:1]
+    return f"{label}: {'no score' if math.isnan(score) else f'{score:.2f}'}"
 
 
 if __name__ == "__main__":

@@ -29,9 +29,10 @@ import perturb
 from rewards.distortion import degree, parse_distortions
 from vqathinker.clips import open_clip, run_indices, uniform_indices
 from vqathinker.data import LabelRow, read_labels
-from vqathinker.evaluation import predict, srcc
+from vqathinker.evaluation import srcc
 from vqathinker.policy import ClipInput
 from vqathinker.rollout import Sampling
+from vqathinker.scoring import predict
 from vqathinker.synth import SPATIAL, TEMPORAL, SynthSpec, make_set, tiny_policy
 
 SHUFFLE = "shuffle"  # what the temporal reward's perturbations do; no distortion of the data
@@ -236,7 +237,7 @@ def shuffled(processor, clip: np.ndarray, rng: np.random.Generator) -> ClipInput
         return processor.from_array(clip[rng.permutation(len(clip))])
     look = processor.from_array(clip)
     change = perturb.draw(len(look.frames), rng, SHUFFLES, "official").apply
-    return ClipInput(change(look.frames), change(look.motion_frames))
+    return ClipInput(change(look.frames), change(look.motion_frames), change(look.indices))
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ class SFTArguments:
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
+    reasoning: bool = field(default=True, metadata={"help": "False: teach answers without reasoning."})
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
     decode_threads: int = field(default=2, metadata={"help": "Clips decoded at a time."})
     frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache."})
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         policy,
         args,
         data_collator=SFTCollator(processor, loader, policy),
-        train_dataset=sft_dataset(rows, args.seed),
+        train_dataset=sft_dataset(rows, args.seed, data.reasoning),
         processing_class=processor,
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)

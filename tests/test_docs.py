@@ -8,7 +8,14 @@ import sys
 
 import pytest
 
-PAGES = ("README.md", "docs/rewards.md", "docs/data.md", "docs/architecture.md", "docs/results.md")
+PAGES = (
+    "README.md",
+    "docs/rewards.md",
+    "docs/data.md",
+    "docs/evaluation.md",
+    "docs/architecture.md",
+    "docs/results.md",
+)
 
 
 def blocks(text, language):
@@ -75,6 +82,14 @@ def test_the_tables_of_controls_are_those_that_were_measured(repo, monkeypatch):
 
     measured_tables = controls.render(measured(repo, "controls"))
     assert measured_tables in (repo / "docs/results.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_read_outs_is_the_one_measured(repo):
+    rows = table_rows((repo / "docs/results.md").read_text(encoding="utf-8"))
+    for readout, found in measured(repo, "readouts").items():
+        held_out, *unseen = found.values()
+        cells = [round(value[0], 3) for value in (held_out, *unseen)] + [round(held_out[1], 3), held_out[2]]
+        assert [float(cell) for cell in rows[f"`{readout}`"]] == cells
 
 
 def test_the_check_of_the_pseudo_mos_is_the_one_measured(repo):

@@ -8,8 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from vqathinker.clips import ClipError, open_clip, uniform_indices
-from vqathinker.synth.encode import write_video
+from vqathinker.clips import ClipError, open_clip, uniform_indices, write_video
 
 
 @pytest.fixture(scope="module")

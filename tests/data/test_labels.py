@@ -1,9 +1,10 @@
 import json
 import logging
+import unicodedata
 
 import pytest
 
-from vqathinker.data import LabelError, clip_dataset, distortions_of, mos_scale, read_labels
+from vqathinker.data import NATIVE, LabelError, clip_dataset, distortions_of, mos_scale, read_labels
 
 
 def official_row(video, value):
@@ -31,6 +32,131 @@ def test_dover_txt_with_unknown_fields_commas_and_bom(tmp_path):
     assert [(r.video_id, r.mos) for r in rows] == [("a, b.mp4", 3.5), ("ümlaut.mp4", 1.0)]
 
 
+TEST_JSON = """{"annotations": [
+    {"image_id": "x.mp4", "ann_type": "score", "score": "62.400"},
+    {"image_id": "x.mp4", "ann_type": "caption", "caption": "a dog"},
+    {"image_id": "y.mp4", "ann_type": "score", "score": "4"}]}"""
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"], ids=["", "BOM"])
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("train.jsonl", official_row("a/b.mp4", 2.61) + "\n", {"a/b.mp4": 2.61}),
+        ("test.json", TEST_JSON, {"x.mp4": 62.4, "y.mp4": 4.0}),
+        ("dover.txt", "a.mp4, 8.0, 30.0, 67.75\nb.mp4, -1, -1, 0\n", {"a.mp4": 67.75, "b.mp4": 0.0}),
+        ("qalign.json", '[{"img_path": "x.mp4", "gt_score": 4.64}]', {"x.mp4": 4.64}),
+        ("qalign.json", '[{"id": 7, "image": "lsvq/x.mp4", "gt_score": 67.75}]', {"lsvq/x.mp4": 67.75}),
+        ("qalign.json", '[{"image": ["lsvq/x.mp4"], "gt_score": "67.75"}]', {"lsvq/x.mp4": 67.75}),
+        ("vqa2.json", '[{"img_path": "x.mp4",\n"mos": 67.75}]', {"x.mp4": 67.75}),
+        ("vqa2.json", '[{"video_path": "x.mp4", "mos": 1.0, "level": 6}]', {"x.mp4": 1.0}),
+        ("labels.csv", "video,mos\nx.mp4,-3.5\n", {"x.mp4": -3.5}),
+    ],
+)
+def test_every_published_format_in_native_units(tmp_path, file, text, expected, bom, ending):
+    rows = read_labels(write(tmp_path / file, bom + text.replace("\n", ending)), tmp_path, NATIVE)
+    assert {row.video_id: row.mos for row in rows} == expected
+    assert [row.video for row in rows] == [str(tmp_path / name) for name in expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"data": []}', r"a.json: found the keys \['data'\]; .*\"annotations\""),
+        ('{"annotations": {"image_id": "x.mp4"}}', r"a.json: found the keys \['annotations'\]"),
+        ('"x.mp4"', r"a.json: found str 'x.mp4'"),
+        (
+            '[{"img_path": "x.mp4", "mos": 1}, {"name": "y.mp4", "mos": 1}]',
+            r"entry 2 of 2: .*\['name', 'mos'\].*Q-Align",
+        ),
+        ('[{"img_path": "x.mp4", "mos": 1, "gt_score": 2}]', "entry 1 of 1: .*exactly one"),
+        ('[["x.mp4", 3]]', "entry 1 of 1: found list"),
+        (
+            '{"annotations": [{"image_id": "x.mp4", "ann_type": "score"}]}',
+            r"entry 1 of 1: .*\['image_id', 'ann_type'\]",
+        ),
+        ('{"annotations": [{"image_id": "x.mp4", "ann_type": "caption"}]}', "lists no video"),
+        ('[{"image": ["x.mp4", "y.mp4"], "gt_score": 1}]', r"entry 1 of 1: video name \['x.mp4', 'y.mp4'\]"),
+        ('[{"img_path": "x.mp4", "mos": null}]', "entry 1 of 1: label None is not a number"),
+        ('[{"img_path": "x.mp4", "mos": NaN}]', "entry 1 of 1: label nan is not finite"),
+        ('[{"img_path": "x.mp4", "mos": 1}, {"img_path": "x.mp4", "mos": 2}]', "entry 2 of 2: 'x.mp4' is listed twice"),
+        (official_row("x.mp4", 3) + "\n" + official_row("y.mp4", 3), "a.json: no JSON .*jsonl"),
+    ],
+)
+def test_a_bad_json_entry_is_named(tmp_path, text, message):
+    with pytest.raises(LabelError, match=message):
+        read_labels(write(tmp_path / "a.json", text), tmp_path, NATIVE)
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    file = write(tmp_path / "a.txt", "ümlaut.mp4,1,1,3\n", encoding="latin-1")
+    with pytest.raises(LabelError, match=r"a.txt' is not UTF-8"):
+        read_labels(file, tmp_path, NATIVE)
+
+
+def found(tmp_path, *names):
+    """What the names stand for, as paths below the video root."""
+    file = write(tmp_path / "labels.json", json.dumps([{"img_path": name, "mos": 3} for name in names]))
+    rows = read_labels(file, tmp_path / "videos", NATIVE)
+    assert [row.video_id for row in rows] == list(names)
+    return [row.video.removeprefix(f"{tmp_path}/videos/") for row in rows]
+
+
+@pytest.fixture
+def video(tmp_path):
+    def create(name):
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    return create
+
+
+def test_a_name_without_extension_finds_its_video(tmp_path, video):
+    for name in ("a.mp4", "a.json", "b/Mr.Robot.MKV", "c", "c.mp4"):
+        video(name)
+    assert found(tmp_path, "a", "b/Mr.Robot", "c", "gone", "nowhere/d", "e.mp4") == [
+        "a.mp4",
+        "b/Mr.Robot.MKV",
+        "c",  # is there as written
+        "gone",
+        "nowhere/d",
+        "e.mp4",
+    ]
+
+
+def test_a_name_that_fits_several_videos_is_refused(tmp_path, video):
+    video("a.webm")
+    video("a.mp4")
+    with pytest.raises(LabelError, match=r"entry 1 of 1: video 'a' has no extension and fits \['a.mp4', 'a.webm'\]"):
+        found(tmp_path, "a")
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+def test_composed_and_decomposed_accents_are_one_name(tmp_path, video, written, on_disk):
+    names = [unicodedata.normalize(on_disk, f"Öl/{name}.mp4") for name in ("café", "naïve")]
+    for name in names:
+        video(name)
+    asked = [unicodedata.normalize(written, name) for name in ("Öl/café.mp4", "Öl/naïve", "Öl/gône.mp4")]
+    assert found(tmp_path, *asked) == [*names, asked[2]]
+
+
+def test_a_name_as_written_goes_before_other_spellings(tmp_path, video):
+    names = [unicodedata.normalize(form, "é.mp4") for form in ("NFC", "NFD")]
+    for name in names:
+        video(name)
+    assert found(tmp_path, *names) == names
+
+
+def test_two_names_of_one_video_are_kept_once(tmp_path, video, caplog):
+    video("v.mp4")
+    file = write(tmp_path / "a.txt", "v,1,1,3\nv.mp4,1,1,3\n")
+    assert [row.video_id for row in read_labels(file, tmp_path / "videos", NATIVE)] == ["v"]
+    assert "1 rows repeat" in caplog.text
+
+
 def test_csv_with_other_column_names_keeps_the_rest(tmp_path):
     file = write(tmp_path / "x.csv", "name,score,kind\nv.mp4,67.75,blur\n")
     [row] = read_labels(file, tmp_path, "div20", video_column="name", mos_column="score")
@@ -39,7 +165,7 @@ def test_csv_with_other_column_names_keeps_the_rest(tmp_path):
         read_labels(file, tmp_path, "div20")
 
 
-@pytest.mark.parametrize("name", ["../x.mp4", "a/../../x.mp4", "/etc/x.mp4", "C:\\x.mp4", "..\\x.mp4", ""])
+@pytest.mark.parametrize("name", ["../x.mp4", "a/../../x.mp4", "/etc/x.mp4", "C:\\x.mp4", "..\\x.mp4", ".", ""])
 def test_a_name_that_leaves_the_video_root_is_refused(tmp_path, name):
     file = write(tmp_path / "train.jsonl", official_row(name, 3))
     with pytest.raises(LabelError, match=r"train.jsonl:1: video"):
@@ -94,6 +220,12 @@ def test_scales():
             mos_scale(name)
     with pytest.raises(ValueError, match=r"\[0, 100\]"):
         mos_scale("linear:0,100")(101)
+
+
+def test_native_labels_are_for_evaluation_only():
+    assert NATIVE(-3.5) == -3.5 and NATIVE(100) == 100
+    with pytest.raises(ValueError, match="'native' is unknown"):
+        mos_scale("native")
 
 
 def test_dataset_columns(train_rows):

@@ -1,31 +1,23 @@
 import math
+import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
 
+from perturb import MODES
 from vqathinker.data import LabelRow
-from vqathinker.evaluation import Prediction, naming_accuracy, plcc, predict, srcc, summarize, temporal_preference
+from vqathinker.evaluation import (
+    naming_accuracy,
+    sensitivity_table,
+    srcc,
+    summarize,
+    temporal_preference,
+    temporal_sensitivity,
+)
 from vqathinker.evaluation.plots import plot_rewards, plot_scatter
 from vqathinker.evaluation.temporal import COPIES
 from vqathinker.rollout import Sampling
-
-lists = st.lists(st.floats(1, 5), min_size=3, max_size=20, unique=True)
-
-
-@given(lists, st.randoms())
-def test_correlations_are_scipys(values, chance):
-    other = [v + chance.random() for v in values]
-    assert srcc(values, other) == pytest.approx(stats.spearmanr(values, other).statistic)
-    assert plcc(values, other) == pytest.approx(stats.pearsonr(values, other).statistic)
-
-
-def test_undefined_correlations_are_nan():
-    assert math.isnan(srcc([1, 1, 1], [1, 2, 3])) and math.isnan(plcc([1], [2])) and math.isnan(srcc([], []))
-    with pytest.raises(ValueError, match="one score per label"):
-        srcc([1, 2], [1])
+from vqathinker.scoring import Prediction, predict
 
 
 def answer(score):
@@ -125,3 +117,19 @@ def test_plots_are_written(tmp_path):
     for name in ("a.png", "b.png"):
         data = np.frombuffer((tmp_path / name).read_bytes(), np.uint8)
         assert data[:4].tobytes() == b"\x89PNG" and len(data) > 5000
+
+
+def test_temporal_sensitivity_tries_the_six_perturbations_of_training(scorer, score_of, train_rows, tmp_path):
+    videos = [train_rows[0].video, str(tmp_path / "gone.mp4"), train_rows[1].video]
+    found = temporal_sensitivity(scorer, videos)
+    assert list(found) == list(MODES) and all(result.num_clips == 2 for result in found.values())
+    shuffled, original = MODES["reverse"], [score_of(video) for video in videos[::2]]
+    margins = []
+    for video, score in zip(videos[::2], original, strict=True):
+        clip = scorer.processor.load_clip(video)
+        frame_map = shuffled(len(clip.frames), np.random.default_rng(0))
+        copy = 1 + zlib.crc32(frame_map.apply(clip.frames).numpy()) % 400 / 100
+        margins.append(round(score, 2) - round(copy, 2))
+    assert found["reverse"].margin == pytest.approx(np.mean(margins))
+    assert found["reverse"].wins == np.mean(np.array(margins) > 0)
+    assert [row[0] for row in sensitivity_table(found).rows][:2] == ["global shuffle", "local shuffle"]

@@ -19,7 +19,7 @@ def page(tmp_path, train_rows):
         {"command": "python x.py --seed 0"},
         [Table("Scores", ["phase", "srcc"], [["sft", 0.81234], ["grpo", None], ["x", float("nan")]], "a note")],
         {"Scatter": tmp_path / "a.png"},
-        [ShownClip("clip & label", train_rows[0].video, {"before": EVIL, "after": "no answer"})],
+        [ShownClip("clip & label", train_rows[0].video, {"before: 3.20": EVIL, "after: no score": "no answer"})],
     ).write(tmp_path / "report.html")
     return tmp_path / "report.html"
 
@@ -50,10 +50,10 @@ def test_a_real_browser_shows_it(page, tmp_path):
 
 def test_large_and_unplayable_clips_are_shown_by_their_frames(tmp_path, train_rows):
     shutil.copy(train_rows[0].video, tmp_path / "a.mkv")
-    clip = ShownClip("x", str(tmp_path / "a.mkv"), {"a": "<answer>34.2</answer>"})
+    clip = ShownClip("x", str(tmp_path / "a.mkv"), {"a: 4.20": "<answer>4.2</answer>"})
     Report("x", clips=[clip]).write(tmp_path / "r.html")
     html = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "<video" not in html and "data:image/png" in html and "a: no score" in html
+    assert "<video" not in html and "data:image/png" in html and "a: 4.20" in html
 
 
 def test_a_missing_clip_is_named(tmp_path):

@@ -26,7 +26,7 @@ def test_auto_classes_and_identical_score_after_saving(policy, processor, clip_s
         assert torch.equal(tensor, again.state_dict()[name]), name
     video = clip_set / "videos" / "val" / "00000.mp4"
     scores = [QualityScorer(p, q, max_new_tokens=16).score(video) for p, q in ((policy, processor), (again, reloaded))]
-    assert scores[0].answer == scores[1].answer and len(scores[0].answer) > 0
+    assert scores[0].answers == scores[1].answers and len(scores[0].answers[0]) > 0
 
 
 def test_a_checkpoint_without_every_weight_is_refused(policy, tmp_path):

@@ -55,7 +55,7 @@ def test_labels_are_readable_and_scenes_disjoint(tmp_path):
 
 @pytest.mark.parametrize("kind", [k for k in [*DISTORTIONS, *OOD_DISTORTIONS] if k != "frame_drop"])
 def test_more_severe_is_farther_from_the_original(kind, tmp_path):
-    from vqathinker.synth.encode import write_video
+    from vqathinker.clips import write_video
 
     frames = render_scene(np.random.default_rng(5))
     errors = []

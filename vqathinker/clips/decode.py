@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".m4v")
+"""What a file must end on, in lower case, to be taken for a video where a folder is searched."""
+
 
 class ClipError(ValueError):
     """A video file that cannot be read.

@@ -1,18 +1,33 @@
-"""Label files, MOS scales and the dataset of clips."""
+"""Label files, MOS scales, test sets and the dataset of clips."""
 
+from vqathinker.data.benchmarks import (
+    BENCHMARKS,
+    PUBLISHED_OVERALL,
+    Absent,
+    Benchmark,
+    BenchmarkSet,
+    find_benchmarks,
+)
 from vqathinker.data.dataset import clip_dataset
 from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_labels
 from vqathinker.data.loader import ClipLoader
-from vqathinker.data.scales import MosScale, mos_scale
+from vqathinker.data.scales import NATIVE, MosScale, mos_scale
 from vqathinker.data.traces import trace
 
 __all__ = [
+    "BENCHMARKS",
+    "NATIVE",
+    "PUBLISHED_OVERALL",
+    "Absent",
+    "Benchmark",
+    "BenchmarkSet",
     "ClipLoader",
     "LabelError",
     "LabelRow",
     "MosScale",
     "clip_dataset",
     "distortions_of",
+    "find_benchmarks",
     "mos_scale",
     "read_labels",
     "trace",

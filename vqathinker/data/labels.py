@@ -1,24 +1,21 @@
-"""Reading label files: VQAThinker train JSONL, DOVER / FAST-VQA txt, and CSV with a header."""
+"""Reading label files into rows: names checked and found on disk, labels brought to scale."""
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 import math
-from collections.abc import Iterator
+import os
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from rewards.distortion import parse_distortions
+from vqathinker.clips import VIDEO_SUFFIXES
+from vqathinker.data.formats import READERS, LabelError
 from vqathinker.data.scales import MosScale, mos_scale
 
 logger = logging.getLogger(__name__)
-
-
-class LabelError(ValueError):
-    """A label file, or a line of it, that cannot be used. The message names file, line, value, rule and fix."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class LabelRow:
 
     Attributes:
         video: Path of the file, below the video root.
-        video_id: Its path as written in the label file, with "/" separators; names its group in training.
+        video_id: Its name as written in the label file, with "/" separators; names its group in training.
         mos: Label in score units.
         extra: Further CSV columns, as text.
     """
@@ -51,9 +48,6 @@ def distortions_of(row: LabelRow) -> dict[str, float]:
     return parse_distortions(row.extra["kind"], row.extra["severity"])
 
 
-RawRow = tuple[int, str, Any, dict[str, str]]  # line number, video, label, further columns
-
-
 def read_labels(
     path: str | Path,
     video_root: str | Path,
@@ -61,17 +55,21 @@ def read_labels(
     video_column: str = "video",
     mos_column: str = "mos",
 ) -> list[LabelRow]:
-    """Read a label file. The format follows from the suffix: `.jsonl`, `.txt` or `.csv`.
+    """Read a label file. The format follows from the suffix, that of a `.json` file from its keys.
+
+    `.jsonl` (VQAThinker training), `.json` (VQAThinker test, Q-Align, VQA²), `.txt` (DOVER, FAST-VQA) or `.csv`.
 
     Args:
         path: The label file; UTF-8 with or without BOM, LF or CRLF.
-        video_root: Folder the video names are relative to. A name that leaves it is refused.
-        scale: MOS scale or its name, see `mos_scale`.
+        video_root: Folder the video names are relative to. A name that leaves it is refused. One without an extension
+            stands for the one video file that has it, and a composed accent for a decomposed one or the reverse.
+        scale: MOS scale or its name, see `mos_scale`; `NATIVE` for labels as they are.
         video_column: CSV column of the video name.
         mos_column: CSV column of the label.
 
     Returns:
-        One row per video in file order. A video listed twice with one label is kept once, with a warning.
+        One row per video in file order; a video that is not there keeps its name. One listed twice with one label is
+        kept once, with a warning.
 
     Raises:
         LabelError: If the file is missing, empty, of unknown format, or a line does not fit; so with a CSV whose
@@ -82,25 +80,25 @@ def read_labels(
         raise LabelError(f"label file {str(path)!r} does not exist.")
     if not Path(video_root).is_dir():
         raise LabelError(f"video root {str(video_root)!r} is no folder: give the one that the video names start from.")
-    readers = {".jsonl": _read_jsonl, ".txt": _read_txt, ".csv": _read_csv}
-    if path.suffix.lower() not in readers:
-        raise LabelError(f"label file {str(path)!r}: suffix must be one of {list(readers)}; rename or convert it.")
+    if path.suffix.lower() not in READERS:
+        raise LabelError(f"label file {str(path)!r}: suffix must be one of {list(READERS)}; rename or convert it.")
     scale = mos_scale(scale) if isinstance(scale, str) else scale
 
+    files = _VideoFiles(Path(video_root))
     rows: dict[str, LabelRow] = {}
     repeated = 0
-    for line, video, label, extra in readers[path.suffix.lower()](path, video_column, mos_column):
+    for place, video, label, extra in READERS[path.suffix.lower()](path, video_column, mos_column):
         try:
             video_id = _safe_name(video)
-            row = LabelRow(str(Path(video_root) / video_id), video_id, scale(_number(label)), extra)
+            row = LabelRow(str(files.find(video_id)), video_id, scale(_number(label)), extra)
             distortions_of(row)
         except ValueError as error:
-            raise LabelError(f"{path}:{line}: {error}") from None
-        known = rows.setdefault(video_id, row)
+            raise LabelError(f"{place}: {error}") from None
+        known = rows.setdefault(row.video, row)
         if known is not row:
             repeated += 1
             if known.mos != row.mos:
-                raise LabelError(f"{path}:{line}: {video_id!r} is listed twice, with MOS {known.mos} and {row.mos}.")
+                raise LabelError(f"{place}: {video_id!r} is listed twice, with MOS {known.mos} and {row.mos}.")
     if not rows:
         raise LabelError(f"label file {str(path)!r} lists no video.")
     if repeated:
@@ -108,55 +106,49 @@ def read_labels(
     return list(rows.values())
 
 
-def _read_jsonl(path: Path, *columns: str) -> Iterator[RawRow]:
-    """`{"image": ["a/b.mp4"], "conversations": [{"from": "human", ...}, {"from": "gpt", "value": 2.61}]}`"""
-    for line, text in _lines(path):
-        try:
-            record = json.loads(text)
-            image = record["image"]
-            labels = [turn["value"] for turn in record["conversations"] if turn["from"] == "gpt"]
-            video, label = (image if isinstance(image, str) else image[0]), labels[0]
-        except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
-            raise LabelError(
-                f"{path}:{line}: {text[:80]!r} is no VQAThinker training row ({error!r}); it needs "
-                '{"image": [...], "conversations": [..., {"from": "gpt", "value": MOS}]}.'
-            ) from None
-        yield line, video, label, {}
+class _VideoFiles:
+    """Finds the files that labels name; lists each folder at most once."""
 
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._listed: dict[Path, dict[str, list[Path]]] = {}
 
-def _read_txt(path: Path, *columns: str) -> Iterator[RawRow]:
-    """`path.mp4, duration_s, fps, mos`; duration and fps may be -1 and are not used. The path may hold commas."""
-    for line, text in _lines(path):
-        fields = [field.strip() for field in text.rsplit(",", 3)]
-        if len(fields) != 4:
-            raise LabelError(f"{path}:{line}: {text[:80]!r} must read 'path, duration_s, fps, mos' (4 fields).")
-        yield line, fields[0], fields[3], {}
+    def find(self, name: str) -> Path:
+        """The file of that name; `root / name` if there is none.
 
+        Raises:
+            ValueError: If the name has no extension and several video files fit it.
+        """
+        # macOS decomposes names (NFD) where label files mostly hold composed ones (NFC).
+        spellings = dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
+        paths = [self.root / spelling for spelling in spellings]
+        complete = paths[0].suffix.lower() in VIDEO_SUFFIXES
+        if complete and len(paths) == 1:
+            return paths[0]  # the usual case: no question to the disk for each of thousands of rows
+        for path in paths:
+            if os.path.isfile(path):  # unlike Path.is_file, no error for a name that is too long
+                return path
+        if complete:
+            return paths[0]
+        for path in paths:
+            found = self._videos(path.parent).get(path.name, [])
+            if len(found) > 1:
+                raise ValueError(
+                    f"video {name!r} has no extension and fits {[file.name for file in found]}: "
+                    "write the extension into the label file or keep one of them."
+                )
+            if found:
+                return found[0]
+        return paths[0]
 
-def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        header = reader.fieldnames or []
-        if not header:
-            raise LabelError(f"label file {str(path)!r} is empty; the first line must be a header.")
-        missing = [name for name in (video_column, mos_column) if name not in header]
-        if missing:
-            raise LabelError(
-                f"{path}: no column {missing}; the header is {header}. Name the columns with "
-                "video_column and mos_column."
-            )
-        for record in reader:
-            if None in record or None in record.values():
-                raise LabelError(f"{path}:{reader.line_num}: the row must have {len(header)} fields like the header.")
-            extra = {key: value for key, value in record.items() if key not in (video_column, mos_column)}
-            yield reader.line_num, record[video_column], record[mos_column], extra
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for line, text in enumerate(file, start=1):
-            if text.strip():
-                yield line, text.strip()
+    def _videos(self, folder: Path) -> dict[str, list[Path]]:
+        """Video files of a folder by their name without the extension."""
+        if folder not in self._listed:
+            listed = self._listed[folder] = {}
+            for file in sorted(folder.iterdir()) if os.path.isdir(folder) else ():
+                if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file():
+                    listed.setdefault(file.stem, []).append(file)
+        return self._listed[folder]
 
 
 def _number(label: Any) -> float:
@@ -174,6 +166,8 @@ def _safe_name(video: Any) -> str:
     if not isinstance(video, str) or not video.strip():
         raise ValueError(f"video name {video!r} must be a non-empty text.")
     name = PurePosixPath(video.strip().replace("\\", "/"))
+    if not name.parts:
+        raise ValueError(f"video {video!r} is the video root itself: names must be those of files below it.")
     if name.is_absolute() or PureWindowsPath(video).drive or ".." in name.parts:
         raise ValueError(f"video {video!r} leaves the video root: names must be relative and free of '..'.")
     return str(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 NAMES = "'linear:LO,HI' (e.g. 'linear:0,100'), 'div20' or 'identity'"
@@ -40,6 +41,10 @@ class MosScale:
                 f"Name the scale of your labels: {NAMES}."
             )
         return self.offset + self.factor * mos
+
+
+NATIVE = MosScale("native", -math.inf, math.inf, 1.0, 0.0)
+"""Labels as they are, for evaluation: correlations need no scale. Rewards do, so `mos_scale` does not know it."""
 
 
 def mos_scale(name: str) -> MosScale:

@@ -1,17 +1,22 @@
-"""Metrics, predictions, plots and reports."""
+"""Metrics, summaries, plots and reports."""
 
 from vqathinker.evaluation.metrics import plcc, srcc
-from vqathinker.evaluation.predict import Prediction, Summary, naming_accuracy, predict, summarize
-from vqathinker.evaluation.temporal import TemporalPreference, temporal_preference
+from vqathinker.evaluation.summary import Summary, naming_accuracy, summarize
+from vqathinker.evaluation.temporal import (
+    TemporalPreference,
+    sensitivity_table,
+    temporal_preference,
+    temporal_sensitivity,
+)
 
 __all__ = [
-    "Prediction",
     "Summary",
     "TemporalPreference",
     "naming_accuracy",
     "plcc",
-    "predict",
+    "sensitivity_table",
     "srcc",
     "summarize",
     "temporal_preference",
+    "temporal_sensitivity",
 ]

@@ -1,11 +1,19 @@
-"""Correlation between predicted scores and MOS."""
+"""How well predicted scores agree with MOS."""
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
+
+MAX_EVALUATIONS = 20_000
+"""Of the logistic, in its fit."""
+
+Metric = Callable[[Sequence[float], Sequence[float]], float]
 
 
 def srcc(scores: Sequence[float], mos: Sequence[float]) -> float:
@@ -26,10 +34,110 @@ def plcc(scores: Sequence[float], mos: Sequence[float]) -> float:
     return _correlation(stats.pearsonr, scores, mos)
 
 
+def krcc(scores: Sequence[float], mos: Sequence[float]) -> float:
+    """Kendall rank correlation tau-b. Args, result and errors as `srcc`."""
+    return _correlation(stats.kendalltau, scores, mos)
+
+
+@dataclass(frozen=True)
+class LogisticFit:
+    """Scores mapped to MOS by the 4-parameter logistic (VQEG): b2 + (b1 - b2) / (1 + exp(-(s - b3) / |b4|)).
+
+    Attributes:
+        plcc: Pearson correlation of mapped scores and MOS; NaN without a fit.
+        rmse: Root mean squared error of mapped scores, MOS units; NaN without a fit.
+        mapped: The mapped scores, (N,); NaN without a fit.
+        error: Why there is no fit, else "".
+    """
+
+    plcc: float
+    rmse: float
+    mapped: np.ndarray
+    error: str = ""
+
+
+def fit_logistic(scores: Sequence[float], mos: Sequence[float]) -> LogisticFit:
+    """Least-squares fit of the 4-parameter logistic.
+
+    Args:
+        scores: N predicted scores.
+        mos: N labels.
+
+    Raises:
+        ValueError: If the lengths differ.
+    """
+    scores, mos = _checked(scores, mos)
+
+    def failed(error: str) -> LogisticFit:
+        return LogisticFit(math.nan, math.nan, np.full(len(scores), math.nan), error)
+
+    if len(np.unique(scores)) < 4:
+        return failed("fewer than 4 different scores for 4 parameters")
+    start = [mos.max(), mos.min(), scores.mean(), scores.std() / 4]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optimize.OptimizeWarning)  # a step has no covariance, but it fits
+            found, _ = optimize.curve_fit(_logistic, scores, mos, start, maxfev=MAX_EVALUATIONS)
+    except RuntimeError as error:
+        return failed(f"the fit did not converge: {str(error).splitlines()[0].rstrip('.')}")
+    mapped = _logistic(scores, *found)
+    if np.ptp(mapped) < 1e-9:
+        return failed("the fitted curve is flat")
+    return LogisticFit(plcc(mapped, mos), float(np.sqrt(np.mean((mapped - mos) ** 2))), mapped)
+
+
+def _logistic(s: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
+    return b2 + (b1 - b2) / (1 + np.exp(-np.clip((s - b3) / max(abs(b4), 1e-9), -500, 500)))
+
+
+def bootstrap_interval(
+    metric: Metric, scores: Sequence[float], mos: Sequence[float], seed: int = 0, resamples: int = 1000
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a correlation, clips drawn with replacement.
+
+    Args:
+        metric: `srcc`, `plcc` or `krcc`.
+        scores: N predicted scores.
+        mos: N labels.
+        seed: Of the resamples.
+        resamples: How many.
+
+    Returns:
+        Low and high end; NaN where the metric is undefined, or is so in a resample.
+    """
+    if math.isnan(metric(scores, mos)):
+        return math.nan, math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # it shows as NaN
+        result = stats.bootstrap(
+            _checked(scores, mos),
+            metric,
+            paired=True,
+            vectorized=False,
+            n_resamples=resamples,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def weighted_mean(values: Sequence[float], counts: Sequence[int]) -> float:
+    """Mean over test sets, weighted by their numbers of videos (paper's "Overall"); undefined sets are left out."""
+    known = [(value, count) for value, count in zip(values, counts, strict=True) if not math.isnan(value)]
+    if not known:
+        return math.nan
+    return float(np.average([value for value, _ in known], weights=[count for _, count in known]))
+
+
 def _correlation(measure: Callable, scores: Sequence[float], mos: Sequence[float]) -> float:
+    scores, mos = _checked(scores, mos)
+    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(mos) == 0:
+        return math.nan
+    return float(measure(scores, mos).statistic)
+
+
+def _checked(scores: Sequence[float], mos: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     scores, mos = np.asarray(scores, dtype=float), np.asarray(mos, dtype=float)
     if scores.shape != mos.shape or scores.ndim != 1:
         raise ValueError(f"scores has shape {scores.shape}, mos {mos.shape}: need one score per label.")
-    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(mos) == 0:
-        return float("nan")
-    return float(measure(scores, mos).statistic)
+    return scores, mos

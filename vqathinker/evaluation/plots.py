@@ -76,3 +76,26 @@ def plot_scatter(panels: dict[str, tuple[Sequence[float], Sequence[float]]], pat
         axis.set(xlabel="MOS", ylabel="predicted score", title=title, xlim=(0.8, 5.2), ylim=(0.8, 5.2))
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def plot_fit(
+    scores: Sequence[float], mos: Sequence[float], mapped: Sequence[float], title: str, path: str | Path
+) -> None:
+    """MOS against predicted scores, with the fitted curve.
+
+    Args:
+        scores: N predicted scores.
+        mos: N labels, in any units.
+        mapped: N fitted values; NaN draws no curve.
+        title: Of the plot.
+        path: PNG to write.
+    """
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+    axis.scatter(scores, mos, s=12, alpha=0.6)
+    curve = sorted(zip(scores, mapped, strict=True))
+    if curve:
+        axis.plot(*zip(*curve, strict=True), color="tab:red", linewidth=1.5)
+    axis.set(xlabel="predicted score", ylabel="MOS", title=title)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

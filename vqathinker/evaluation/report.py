@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from vqathinker.clips import open_clip, uniform_indices
-from vqathinker.evaluation.predict import Prediction
 
 SHOWN_HEIGHT = 192
 """Pixels; higher frames are shrunk."""
@@ -51,7 +50,7 @@ class ShownClip:
     Attributes:
         title: Heading, with the label.
         video: File.
-        answers: Who answered -> completion.
+        answers: Who answered, and with which score -> text.
         num_frames: Key frames to show.
     """
 
@@ -71,6 +70,7 @@ class Report:
         tables: Tables, in order.
         figures: Caption -> PNG file.
         clips: Clips, in order.
+        clips_title: Heading above them.
     """
 
     title: str
@@ -78,6 +78,7 @@ class Report:
     tables: Sequence[Table] = ()
     figures: Mapping[str, str | Path] = field(default_factory=dict)
     clips: Sequence[ShownClip] = ()
+    clips_title: str = "Clips"
 
     def write(self, path: str | Path) -> None:
         """Write the page; images and clips are inside it.
@@ -99,6 +100,7 @@ class Report:
                 for caption, file in self.figures.items()
             ],
             clips=[_show(clip) for clip in self.clips],
+            clips_title=self.clips_title,
         )
         Path(path).write_text(html, encoding="utf-8")
 
@@ -111,17 +113,13 @@ def _show(clip: ShownClip) -> dict[str, object]:
         strip = strip.resize((round(strip.width * SHOWN_HEIGHT / strip.height), SHOWN_HEIGHT))
     picture = io.BytesIO()
     strip.save(picture, "PNG")
-    answers = []
-    for label, text in clip.answers.items():
-        [score] = Prediction(clip.video, (text,), True).scores
-        answers.append({"label": label, "score": "no score" if math.isnan(score) else f"{score:.2f}", "text": text})
     file = Path(clip.video)
     plays = file.suffix.lower() == ".mp4" and file.stat().st_size <= MAX_VIDEO_BYTES
     return {
         "title": clip.title,
         "frames": _embed(picture.getvalue(), "image/png"),
         "source": _embed(file.read_bytes(), "video/mp4") if plays else None,
-        "answers": answers,
+        "answers": clip.answers,
     }
 
 

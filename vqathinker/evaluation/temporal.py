@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm.auto import tqdm
 
+import perturb
 from perturb import MODES
 from vqathinker.clips import ClipError
-from vqathinker.evaluation.predict import PAPER_SAMPLING, answer_clips, mean_score
-from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.evaluation.report import Table
+from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout import Sampling
+from vqathinker.scoring.predict import PAPER_SAMPLING, answer_clips, mean_score
+from vqathinker.scoring.scorer import QualityScorer
 
 Order = Callable[[int, np.random.Generator], np.ndarray]
 
@@ -110,6 +114,49 @@ def temporal_preference(
             if side == 1:
                 margins[name].append(scores[place, name, 0] - scores[place, name, 1])
     return {name: _preference(np.array(values)) for name, values in margins.items()}
+
+
+def temporal_sensitivity(
+    scorer: QualityScorer, videos: Sequence[str], seed: int = 0, progress: bool = False
+) -> dict[str, TemporalPreference]:
+    """Originals against copies whose key frames the six perturbations of training re-index (VQAThinker Sec. 3.3).
+
+    Args:
+        scorer: Scores both.
+        videos: Paths; unreadable ones are left out.
+        seed: Of the perturbations.
+        progress: Show a progress bar.
+
+    Returns:
+        Name in `perturb.MODES` -> result. A mode that cannot change a clip of so few key frames leaves it out.
+    """
+    margins: dict[str, list[float]] = {mode: [] for mode in MODES}
+    for place, video in enumerate(tqdm(videos, desc="temporal sensitivity", unit="clip", disable=not progress)):
+        try:
+            clip = scorer.processor.load_clip(video)
+        except ClipError:
+            continue
+        rng = np.random.default_rng([seed, place])
+        maps = {mode: perturb.draw(len(clip.frames), rng, [mode]) for mode in MODES}
+        maps = {mode: frame_map for mode, frame_map in maps.items() if not frame_map.is_identity}
+        scores = [result.score for result in scorer.score_clips([clip, *(_moved(clip, m) for m in maps.values())])]
+        for mode, score in zip(maps, scores[1:], strict=True):
+            margins[mode].append(scores[0] - score)
+    return {name: _preference(np.array(values)) for name, values in margins.items()}
+
+
+def sensitivity_table(results: Mapping[str, TemporalPreference]) -> Table:
+    """For people: share of originals that outscore their copies, ties, mean margin."""
+    rows = [[name.replace("_", " "), r.num_clips, r.wins, r.ties, r.margin] for name, r in results.items()]
+    columns = ["perturbation", "clips", "original outscores", "ties", "mean margin"]
+    return Table("Temporal sensitivity", columns, rows, "margin: score of the original minus that of its copy")
+
+
+def _moved(clip: ClipInput, frame_map: perturb.FrameMap) -> ClipInput:
+    """Key frames re-indexed, each with its run; blank ones are black."""
+    return ClipInput(
+        frame_map.apply(clip.frames), frame_map.apply(clip.motion_frames), frame_map.apply(clip.indices, perturb.BLANK)
+    )
 
 
 def _preference(margins: np.ndarray) -> TemporalPreference:

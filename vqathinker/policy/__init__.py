@@ -3,6 +3,7 @@
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
+from vqathinker.policy.conversion import convert_internvlchat
 from vqathinker.policy.features import ClipFeatures, MotionCache
 from vqathinker.policy.loading import load_policy
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
@@ -22,5 +23,6 @@ __all__ = [
     "VQAThinkerConfig",
     "VQAThinkerForConditionalGeneration",
     "VQAThinkerProcessor",
+    "convert_internvlchat",
     "load_policy",
 ]

@@ -21,7 +21,12 @@ class MotionConfig(PreTrainedConfig):
         image_size: Side of the square frames the encoder takes, in pixels.
         slow_sampling: Which frames the slow path sees: `"chunk"`, the first frame of each chunk (paper), or
             `"linspace"`, evenly from first to last (published code). There are ceil(T/4) of them, as the lateral
-            connections' stride of 4 demands: 2 of 6 frames, 3 of 12.
+            connections' stride of 4 demands: 2 of 6 frames, 3 of 12. The published code takes T//3 in training and T//4
+            in its test: the same at its 6 and its 12 frames, and where it is not, its lateral connections do not fit.
+        normalization: Pixel mean and std: `"kinetics"`, SlowFast's own, or `"imagenet"` (published code, which shows
+            the encoder the key frames of the vision tower).
+        pooling: How a pathway becomes one vector: `"mean"`, or `"windows"` (published code): repeated in time, averaged
+            by the sliding windows of pytorchvideo's head, and their mean taken, which weighs the middle more.
     """
 
     model_type = "vqathinker_motion"
@@ -32,12 +37,20 @@ class MotionConfig(PreTrainedConfig):
     channel_reduction_ratio: int = 8
     image_size: int = 224
     slow_sampling: str = "chunk"
+    normalization: str = "kinetics"
+    pooling: str = "mean"
 
     def __post_init__(self, **kwargs):
         if self.model_depth not in (18, 50, 101):
             raise ValueError(f"model_depth={self.model_depth}: pytorchvideo's SlowFast has depths 18, 50 and 101.")
         if self.slow_sampling not in ("chunk", "linspace"):
             raise ValueError(f"slow_sampling={self.slow_sampling!r}: must be 'chunk' or 'linspace'.")
+        if self.normalization not in ("kinetics", "imagenet"):
+            raise ValueError(f"normalization={self.normalization!r}: must be 'kinetics' or 'imagenet'.")
+        if self.pooling not in ("mean", "windows"):
+            raise ValueError(f"pooling={self.pooling!r}: must be 'mean' or 'windows'.")
+        if self.pooling == "windows" and self.image_size <= 192:  # 32 pixels a cell, 7 x 7 cells a window
+            raise ValueError(f"image_size={self.image_size}: pooling='windows' needs frames of at least 193 pixels.")
         super().__post_init__(**kwargs)
 
     @property

@@ -12,13 +12,15 @@ from vqathinker.policy.processing import VQAThinkerProcessor
 
 
 def load_policy(
-    path: str | Path, device: str | None = None
+    path: str | Path, device: str | None = None, num_frames: int | None = None, image_size: int | None = None
 ) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
     """Policy in eval mode and its processor.
 
     Args:
         path: Checkpoint folder or hub id; weights keep their dtype.
         device: Default CUDA where there is one, else CPU.
+        num_frames: Key frames per clip; default the checkpoint's.
+        image_size: Side of the key frames in pixels; default the checkpoint's.
 
     Raises:
         FileNotFoundError: If the path is a local one (not `namespace/name`) and does not exist.
@@ -27,4 +29,5 @@ def load_policy(
         raise FileNotFoundError(f"no checkpoint folder at {str(path)!r}: train one (`make demo`), or give a hub id.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     policy = VQAThinkerForConditionalGeneration.from_pretrained(path, dtype="auto").to(device).eval()
-    return policy, AutoProcessor.from_pretrained(path)
+    sizes = {"num_frames": num_frames, "image_size": image_size}
+    return policy, AutoProcessor.from_pretrained(path, **{k: v for k, v in sizes.items() if v is not None})

@@ -12,11 +12,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vqathinker.policy.configuration import MotionConfig
+from vqathinker.policy.configuration import IMAGENET_MEAN, IMAGENET_STD, MotionConfig
 
 KINETICS_MEAN, KINETICS_STD = 0.45, 0.225
 NUM_STAGES = 5
 """pytorchvideo blocks 0-4: stem and four residual stages. Block 5 onwards is the classifier's head."""
+POOL_WINDOWS = ((8, 7, 7), (32, 7, 7))
+"""Frames, rows and columns of the windows that pytorchvideo's head averages with stride 1, slow path first."""
 
 
 def _create_slowfast() -> Callable[..., nn.Module]:
@@ -86,15 +88,34 @@ class MotionEncoder(nn.Module):
         Returns:
             (C, m, F), slow channels first.
         """
-        dtype = next(self.parameters()).dtype
-        video = (frames.to(dtype) / 255 - KINETICS_MEAN) / KINETICS_STD
-        video = video.transpose(1, 2)  # (C, 3, N, s, s)
+        video = self._normalize(frames).transpose(1, 2)  # (C, 3, N, s, s)
         slow = video[:, :, slow_indices(video.shape[2], self.config.slow_sampling).to(video.device)]
         pathways = [slow, video]
         for block in self.blocks:
             pathways = block(pathways)
+        if self.config.pooling == "windows":
+            pathways = self._windows(pathways)
         pooled = [F.adaptive_avg_pool3d(pathway, (tokens, 1, 1)).flatten(2) for pathway in pathways]
         return torch.cat(pooled, dim=1).transpose(1, 2)
+
+    def _normalize(self, frames: torch.Tensor) -> torch.Tensor:
+        """(..., 3, s, s) uint8 to the encoder's dtype."""
+        dtype = next(self.parameters()).dtype
+        if self.config.normalization == "kinetics":
+            return (frames.to(dtype) / 255 - KINETICS_MEAN) / KINETICS_STD
+        mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
+        std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
+        return ((frames.float() / 255 - mean) / std).to(dtype)
+
+    def _windows(self, pathways: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Window averages (C, c, t', h', w') of both pathways (C, c, t, h, w)."""
+        # The fewest repeats, but at least 4, that fill the windows: 6 at 6 frames and 4 at 12, as published. Repeating
+        # comes after the blocks, so the lateral connections see the frames once.
+        repeats = max(4, -(-POOL_WINDOWS[1][0] // pathways[1].shape[2]))
+        return [  # in float32, as GPUs do inside: CPUs cannot in bfloat16
+            F.avg_pool3d(pathway.float().repeat_interleave(repeats, dim=2), window, stride=1).to(pathway.dtype)
+            for pathway, window in zip(pathways, POOL_WINDOWS, strict=True)
+        ]
 
     def load_pytorchvideo(self, path: str | Path) -> None:
         """Load a pytorchvideo SlowFast checkpoint (`SLOWFAST_8x8_R50.pyth`), without its head.

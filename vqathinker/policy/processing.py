@@ -23,10 +23,12 @@ class ClipInput:
     Attributes:
         frames: (T, 3, S, S) uint8 key frames.
         motion_frames: (T, r, 3, s, s) uint8 frames for the motion encoder: the run around each key frame.
+        indices: (T,) which frames of the source the key frames are; -1 for none.
     """
 
     frames: torch.Tensor
     motion_frames: torch.Tensor
+    indices: torch.Tensor
 
 
 class VQAThinkerProcessor(ProcessorMixin):
@@ -138,9 +140,10 @@ class VQAThinkerProcessor(ProcessorMixin):
             shown = np.arange(clip.num_frames) if order is None else order(clip.num_frames)
             return self._arrays(len(shown), lambda index: clip.frames(shown[index]))
 
-        settings = f"{self.num_frames}|{self.image_size}|{self.motion_image_size}|{self.motion_run_length}|{self.fit}"
+        sizes = (self.num_frames, self.image_size, self.motion_image_size, self.motion_run_length, self.fit)
+        settings = "|".join(map(str, ["indices", *sizes]))
         arrays = make() if self._cache is None or order else self._cache.get(video, settings, make)
-        return ClipInput(torch.from_numpy(arrays["frames"]), torch.from_numpy(arrays["motion_frames"]))
+        return ClipInput(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
     def from_array(self, frames: np.ndarray | torch.Tensor) -> ClipInput:
         """A clip already in memory: (N, H, W, 3) uint8, all its frames in order.
@@ -155,7 +158,7 @@ class VQAThinkerProcessor(ProcessorMixin):
                 "uint8, or a path."
             )
         arrays = self._arrays(len(frames), lambda index: frames[np.asarray(index)])
-        return ClipInput(torch.from_numpy(arrays["frames"]), torch.from_numpy(arrays["motion_frames"]))
+        return ClipInput(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
     def blank_clip(self) -> ClipInput:
         """A black clip of the right shape, to hold the place of one that cannot be read."""
@@ -163,6 +166,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         return ClipInput(
             torch.zeros(self.num_frames, 3, size, size, dtype=torch.uint8),
             torch.zeros(self.num_frames, self.motion_run_length, 3, motion, motion, dtype=torch.uint8),
+            torch.full((self.num_frames,), -1),
         )
 
     def _arrays(self, num_frames: int, fetch: Any) -> dict[str, np.ndarray]:
@@ -172,7 +176,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         raw = fetch(needed)  # one pass over the file for both branches
         frames = fit_frames(raw[inverse[: len(keys)]], self.image_size, self.fit)
         motion = fit_frames(raw, self.motion_image_size, self.fit)[inverse[len(keys) :]]
-        return {"frames": frames, "motion_frames": motion.reshape(*runs.shape, *motion.shape[1:])}
+        return {"frames": frames, "motion_frames": motion.reshape(*runs.shape, *motion.shape[1:]), "indices": keys}
 
     def prompt_ids(self, num_frames: int | None = None) -> tuple[int, ...]:
         """Token ids of the whole prompt for a clip of `num_frames` key frames (default: the processor's)."""

@@ -48,13 +48,17 @@ class Completion:
 class RolloutEngine(Protocol):
     """Samples answers to embedded prompts, so that sampler and trainer see the same visual input."""
 
-    def generate(self, prompts: Sequence[torch.Tensor], n: int, sampling: Sampling) -> list[list[Completion]]:
+    def generate(
+        self, prompts: Sequence[torch.Tensor], n: int, sampling: Sampling, seeds: Sequence[int] | None = None
+    ) -> list[list[Completion]]:
         """`n` completions for each prompt.
 
         Args:
             prompts: P prompt embeddings (L_i, D), any lengths.
             n: Completions per prompt.
             sampling: How.
+            seeds: P seeds: then what is drawn for a prompt does not depend on the other prompts. Default: drawn from
+                torch's global generator.
 
         Returns:
             P lists of n completions.

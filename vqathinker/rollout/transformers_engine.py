@@ -5,12 +5,21 @@ The n answers to a prompt share its prefill: the prompt passes the language mode
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache, GenerationConfig
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 from transformers.cache_utils import DynamicLayer
 
 from vqathinker.policy import VQAThinkerForConditionalGeneration
@@ -41,15 +50,36 @@ class TransformersEngine:
         self.suppress_tokens = list(suppress_tokens) or None
 
     @torch.no_grad()
-    def generate(self, prompts: Sequence[torch.Tensor], n: int, sampling: Sampling) -> list[list[Completion]]:
-        """See `RolloutEngine.generate`. Draws from torch's global generator."""
+    def generate(
+        self, prompts: Sequence[torch.Tensor], n: int, sampling: Sampling, seeds: Sequence[int] | None = None
+    ) -> list[list[Completion]]:
+        """See `RolloutEngine.generate`.
+
+        With `seeds` the answers to a prompt depend on the prompt, its seed and `batch_size` alone, to the last bit: it
+        is prefilled by itself and decoded in a batch that is always full, as kernels round differently for other
+        shapes.
+        """
         if not prompts:
             return []
         step = max(1, self.batch_size // n)
-        chunks = [prompts[start : start + step] for start in range(0, len(prompts), step)]
-        return [completions for chunk in chunks for completions in self._generate(chunk, n, sampling)]
+        if seeds is None:
+            chunks = [prompts[start : start + step] for start in range(0, len(prompts), step)]
+            return [completions for chunk in chunks for completions in self._generate(chunk, n, sampling)]
+        lengths: dict[int, list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            lengths.setdefault(len(prompt), []).append(place)
+        found: dict[int, list[Completion]] = {}
+        for places in lengths.values():
+            for start in range(0, len(places), step):
+                chosen = places[start : start + step]
+                full = chosen + chosen[-1:] * (step - len(chosen))
+                drawn = self._generate([prompts[i] for i in full], n, sampling, [seeds[i] for i in full])
+                found.update(zip(full, drawn, strict=True))
+        return [found[place] for place in range(len(prompts))]
 
-    def _generate(self, prompts: Sequence[torch.Tensor], n: int, sampling: Sampling) -> list[list[Completion]]:
+    def _generate(
+        self, prompts: Sequence[torch.Tensor], n: int, sampling: Sampling, seeds: Sequence[int] | None = None
+    ) -> list[list[Completion]]:
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         embeds = pad_sequence(list(prompts), batch_first=True, padding_side="left")
         positions = torch.arange(embeds.shape[1])
@@ -66,16 +96,20 @@ class TransformersEngine:
             pad_token_id=self.pad_token_id,
             suppress_tokens=self.suppress_tokens,
             repetition_penalty=1.0,  # else the checkpoint's own generation config decides
-            **(sampled if sampling.temperature else {"do_sample": False}),
+            **(sampled if sampling.temperature and seeds is None else {"do_sample": False}),
         )
+        alone = 1 if seeds is not None else len(prompts)  # prompts in one pass
+        starts = range(0, len(prompts), alone)
+        parts = [self._prefill(embeds[i : i + alone, :-1], mask[i : i + alone, :-1], n) for i in starts]
         was_training = self.policy.training
         self.policy.eval()
         try:
             tokens = self.policy.generate(
                 inputs_embeds=embeds.repeat_interleave(n, dim=0),
                 attention_mask=mask.repeat_interleave(n, dim=0),
-                past_key_values=self._prefill(embeds[:, :-1], mask[:, :-1], n),
+                past_key_values=_joined(parts),
                 generation_config=config,
+                logits_processor=None if seeds is None else seeded_draw(sampling, seeds, n, embeds.device),
                 synced_gpus=False,  # processes may have different numbers of prompts
             )
         finally:
@@ -97,13 +131,54 @@ class TransformersEngine:
             inputs_embeds=embeds, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         )
         cache.batch_repeat_interleave(n)
-        cache.layers = [layer if layer.is_sliding else BufferedLayer(layer) for layer in cache.layers]
         return cache
 
     def _cut(self, tokens: list[int]) -> list[int]:
         """Tokens up to and including the first end-of-sequence token."""
         end = next((i for i, token in enumerate(tokens) if token in self.eos_token_ids), len(tokens) - 1)
         return tokens[: end + 1]
+
+
+def _joined(parts: Sequence[DynamicCache]) -> DynamicCache:
+    """One cache for the rows of all."""
+    whole = parts[0]
+    for layer, *others in zip(*(part.layers for part in parts), strict=True):
+        if others:
+            layer.keys = torch.cat([layer.keys, *(other.keys for other in others)])
+            layer.values = torch.cat([layer.values, *(other.values for other in others)])
+    whole.layers = [layer if layer.is_sliding else BufferedLayer(layer) for layer in whole.layers]
+    return whole
+
+
+class SeededDraw(LogitsProcessor):
+    """Gumbel noise from a generator of each row's own: the greedy choice among the noisy logits is a sample.
+
+    Args:
+        seeds: One per row.
+        device: Of the logits.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """(R, V) log-probabilities up to a constant per row to noisy ones."""
+        rows = zip(scores, self.generators, strict=True)
+        noise = torch.stack([torch.empty_like(row).exponential_(generator=generator) for row, generator in rows])
+        return scores - noise.log()
+
+
+def seeded_draw(sampling: Sampling, seeds: Sequence[int], n: int, device: torch.device) -> LogitsProcessorList | None:
+    """What makes greedy decoding draw `n` answers a prompt from seeds of their own; `None` for greedy answers."""
+    if not sampling.temperature:
+        return None
+    steps: list[LogitsProcessor] = [TemperatureLogitsWarper(sampling.temperature)]
+    if sampling.top_k:
+        steps.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        steps.append(TopPLogitsWarper(sampling.top_p))
+    own = [random.Random(f"{seed}/{answer}").getrandbits(63) for seed in seeds for answer in range(n)]
+    return LogitsProcessorList([*steps, SeededDraw(own, device)])
 
 
 class BufferedLayer(DynamicLayer):

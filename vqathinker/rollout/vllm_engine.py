@@ -148,7 +148,9 @@ class VLLMEngine(VLLMGeneration):
     # ------------------------------------------------------------------ rollouts
 
     @torch.no_grad()
-    def generate(self, prompts: Sequence[torch.Tensor], n: int, sampling: Sampling) -> list[list[Completion]]:
+    def generate(
+        self, prompts: Sequence[torch.Tensor], n: int, sampling: Sampling, seeds: Sequence[int] | None = None
+    ) -> list[list[Completion]]:
         """See `RolloutEngine.generate`. `sync_weights` comes first; under tensor parallelism it is collective.
 
         Raises:
@@ -161,7 +163,7 @@ class VLLMEngine(VLLMGeneration):
                 f"vllm_max_model_length={self.max_model_length}: raise it, or lower max_completion_length or the "
                 "number of frames."
             )
-        seeds = torch.randint(2**31, (len(prompts),)).tolist()
+        seeds = torch.randint(2**31, (len(prompts),)).tolist() if seeds is None else seeds
         requests = [(prompt.cpu(), seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         shares = [requests]
         if self.tp_group:  # the processes of one engine answer all their prompts together

@@ -2,6 +2,7 @@
 
 from vqathinker.synth.build import SynthSpec, make_set
 from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, SPATIAL, TEMPORAL, distort, pseudo_mos
+from vqathinker.synth.ood import OodSpec, make_ood_sets
 from vqathinker.synth.scenes import render_scene
 from vqathinker.synth.sources import source_scenes
 from vqathinker.synth.tiny import tiny_policy, tiny_tokenizer
@@ -11,8 +12,10 @@ __all__ = [
     "OOD_DISTORTIONS",
     "SPATIAL",
     "TEMPORAL",
+    "OodSpec",
     "SynthSpec",
     "distort",
+    "make_ood_sets",
     "make_set",
     "pseudo_mos",
     "render_scene",

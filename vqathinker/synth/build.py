@@ -6,13 +6,16 @@ import csv
 import json
 import shutil
 import zlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from vqathinker.clips import write_video
 from vqathinker.synth.distortions import (
     DISTORTIONS,
     OOD_DISTORTIONS,
@@ -22,13 +25,11 @@ from vqathinker.synth.distortions import (
     source_length,
     split_severity,
 )
-from vqathinker.synth.encode import write_video
 from vqathinker.synth.scenes import render_scene
 from vqathinker.synth.sources import cut_scene, source_scenes
 
 GENERATOR = 3
 """Raised whenever the same spec begins to give other clips, so that old sets are not taken for new ones."""
-COLUMNS = ("video", "mos", "kind", "severity", "when", "scene")
 
 
 @dataclass(frozen=True)
@@ -112,26 +113,41 @@ def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bo
         for index in range(count)
     ]
     rows: dict[str, list[dict]] = {name: [] for name in spec.sets}
-    # Threads: drawing is short and the encoder, where the time goes, releases the interpreter lock.
-    with ThreadPoolExecutor(workers) as pool:
-        results = pool.map(_make_clip, jobs)
-        for (_, _, name, *_), row in tqdm(
-            zip(jobs, results, strict=True), total=len(jobs), desc="synth", unit="clip", disable=not progress
-        ):
-            rows[name].append(row)
+    for (_, _, name, *_), row in zip(jobs, run_jobs(_make_clip, jobs, workers, progress), strict=True):
+        rows[name].append(row)
     for name, lines in rows.items():
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(lines)
+        write_labels(folder / f"{name}.csv", lines)
     (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
     return {name: folder / f"{name}.csv" for name in rows}
 
 
-def is_made(folder: str | Path, spec: SynthSpec) -> bool:
+class Spec(Protocol):
+    """What a set is made from."""
+
+    def to_json(self) -> str:
+        """The spec as text."""
+        ...
+
+
+def is_made(folder: str | Path, spec: Spec) -> bool:
     """Whether `folder` already holds exactly the set that `spec` describes, finished."""
     file = Path(folder) / "spec.json"
     return file.exists() and file.read_text(encoding="utf-8") == spec.to_json()
+
+
+def run_jobs(make: Callable[[tuple], dict], jobs: Sequence[tuple], workers: int, progress: bool) -> Iterator[dict]:
+    """The label rows that `make` returns for `jobs`, in their order, `workers` at a time."""
+    # Threads: drawing is short and the encoder, where the time goes, releases the interpreter lock.
+    with ThreadPoolExecutor(workers) as pool:
+        yield from tqdm(pool.map(make, jobs), total=len(jobs), desc="synth", unit="clip", disable=not progress)
+
+
+def write_labels(path: Path, rows: Sequence[dict]) -> None:
+    """Write label rows, at least one, as CSV; their keys are the columns."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _make_clip(job: tuple) -> dict:

@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vqathinker.clips import ClipError, open_clip
-
-SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".m4v")
+from vqathinker.clips import VIDEO_SUFFIXES, ClipError, open_clip
 
 
 def source_scenes(folder: str | Path, splits: Sequence[str]) -> dict[str, list[Path]]:
@@ -34,7 +32,7 @@ def source_scenes(folder: str | Path, splits: Sequence[str]) -> dict[str, list[P
         raise ClipError(folder, "no such folder; give one that holds your clips")
     scenes: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in VIDEO_SUFFIXES:
             open_clip(path)  # raises now rather than half-way
             scenes.setdefault(_scene(path.relative_to(folder)), []).append(path)
     if len(scenes) < len(splits):

@@ -12,7 +12,8 @@ from trl.models import unwrap_model_for_generation
 
 from vqathinker.clips import ClipError
 from vqathinker.data import LabelRow
-from vqathinker.evaluation.predict import predict, summarize
+from vqathinker.evaluation.summary import summarize
+from vqathinker.scoring.predict import predict
 
 
 class ValidationCallback(TrainerCallback):

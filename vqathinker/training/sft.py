@@ -16,18 +16,21 @@ from vqathinker.data.traces import trace
 from vqathinker.policy import ClipInput, MotionCache, VQAThinkerProcessor
 
 
-def sft_dataset(rows: Sequence[LabelRow], seed: int) -> Dataset:
+def sft_dataset(rows: Sequence[LabelRow], seed: int, reasoning: bool = True) -> Dataset:
     """Clips with the trace to learn. Distortions that a CSV's `kind`, `severity` and `when` columns tell are named.
 
     Args:
         rows: Label rows.
         seed: Of the choice among templates.
+        reasoning: False: answers without it (VQAThinker, Table 4).
 
     Returns:
         Columns `video` and `completion`.
     """
     rng = np.random.default_rng(seed)
     traces = [trace(row.mos, rng, distortions_of(row), row.extra.get("when", "")) for row in rows]
+    if not reasoning:
+        traces = [text[text.index("<answer>") :] for text in traces]
     return Dataset.from_dict({"video": [row.video for row in rows], "completion": traces})
 
 

@@ -105,7 +105,9 @@ class VQAGRPOTrainer(GRPOTrainer):
         self.data_collator = self.loader
         self.needs_perturbed = any(getattr(reward, "needs_perturbed", False) for reward in self.rubric.rewards)
         self.sampling = Sampling(args.max_completion_length, args.temperature, args.top_p, args.top_k)
-        self._motion = MotionCache(self.accelerator.unwrap_model(self.model))
+        policy = self.accelerator.unwrap_model(self.model)
+        policy.generation_config.max_new_tokens = args.max_completion_length  # for whoever loads the checkpoint
+        self._motion = MotionCache(policy)
         self._clips: ClipBatch | None = None  # the clips behind the rows that TRL is scoring
         self._readable: list[bool] = []
         self._perturbed: list[str | None] = []

@@ -1,4 +1,4 @@
-"""The `vqathinker` command."""
+"""`train`, `init`, `convert`, `synth`, `budget`, `inspect-rewards`: all that comes before a trained policy."""
 
 from __future__ import annotations
 
@@ -10,32 +10,10 @@ from importlib import resources
 from pathlib import Path
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a subcommand.
-
-    Args:
-        argv: Arguments, default `sys.argv[1:]`.
-
-    Returns:
-        Exit code: 0, or 2 when the input is wrong, with one line that says what.
-    """
-    parser = argparse.ArgumentParser(prog="vqathinker", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    _add_train(commands)
-    _add_init(commands)
-    _add_synth(commands)
-    _add_inspect(commands)
-    _add_budget(commands)
-    options, rest = parser.parse_known_args(argv)
-    if rest and options.command != "train":
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    options.rest = rest
-    try:
-        options.run(options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"vqathinker {options.command}: {error}", file=sys.stderr)
-        return 2
-    return 0
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register the commands of this module."""
+    for add in (_add_train, _add_init, _add_convert, _add_synth, _add_inspect, _add_budget):
+        add(commands)
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
@@ -76,6 +54,39 @@ def _init(options: argparse.Namespace) -> None:
     )
     VQAThinkerProcessor.from_internvl(options.internvl, policy.config).save_pretrained(options.out)
     policy.save_pretrained(options.out)
+    print(f"wrote {options.out}")
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "convert", help="make a policy from published weights (InternVLChat remote-code layout)"
+    )
+    parser.add_argument(
+        "checkpoint", type=Path, help="folder with config.json, weights and tokenizer; no code of it runs"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder of the new policy")
+    parser.add_argument("--slowfast", help="for a checkpoint without motion weights: pytorchvideo file, or 'random'")
+    parser.add_argument("--motion-tokens", type=int, default=1, help="per clip; 0 leaves the motion branch out")
+    parser.add_argument(
+        "--frames", type=int, default=12, help="key frames per clip (published: 6 in training, 12 in test)"
+    )
+    parser.add_argument("--image-size", type=int, default=560, help="side of the key frames (published: 448 and 560)")
+    parser.add_argument("--prompt-style", default="test", choices=["train", "test"])
+    parser.set_defaults(run=_convert)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from vqathinker.policy import convert_internvlchat
+
+    convert_internvlchat(
+        options.checkpoint,
+        options.out,
+        slowfast=options.slowfast,
+        motion_tokens=options.motion_tokens,
+        num_frames=options.frames,
+        image_size=options.image_size,
+        prompt_style=options.prompt_style,
+    )
     print(f"wrote {options.out}")
 
 
@@ -224,7 +235,3 @@ def _read_answers(file: Path) -> list[dict]:
     if not rows:
         raise ValueError(f"{file} holds no answers.")
     return rows
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,100 @@
+import csv
+import json
+import math
+import shutil
+import subprocess
+
+import pytest
+from scipy import stats
+
+from vqathinker.data import Absent, BenchmarkSet
+from vqathinker.evaluation.benchmark import judge, markdown, overall, run_benchmarks, tables
+
+PROVENANCE = ("command", "checkpoint_hash", "num_frames", "image_size", "prompt_hash", "decoder", "versions", "readout")
+
+
+@pytest.fixture
+def sets(clip_set, tmp_path):
+    """Two sets over the same clips; one lists a file that is missing and one that is broken."""
+    shutil.copytree(clip_set / "videos", tmp_path / "data" / "videos")
+    (tmp_path / "data/videos/torn.mp4").write_bytes(b"torn")
+    clips = [f"train/{i:05d}.mp4" for i in range(12)]
+    table = tmp_path / "data/a.csv"
+    table.write_text("video,mos\n" + "".join(f"{clip},{20 + 5 * i}\n" for i, clip in enumerate(clips)))
+    broken = tmp_path / "data/b.csv"
+    broken.write_text("video,mos\ngone.mp4,50\ntorn.mp4,60\n" + "".join(f"{c},{i}\n" for i, c in enumerate(clips[:4])))
+    videos = tmp_path / "data" / "videos"
+    return [
+        BenchmarkSet("cgvds", "CGVDS", "ood", table, videos, 357, (0.856, 0.845)),
+        BenchmarkSet("mine", "Mine <b>", "in-domain", broken, videos, synthetic=True),
+    ]
+
+
+def run(scorer, sets, out, absent=()):
+    return run_benchmarks(scorer, sets, absent, out, "vqathinker eval --benchmarks all")
+
+
+def test_a_run_counts_everything_and_writes_everything(scorer, score_of, sets, tmp_path, caplog):
+    absent = [Absent("vdpve", "VDPVE", "ood", "no data root was given")]
+    first, second = run(scorer, sets, tmp_path / "out", absent)
+    assert "lists 12 videos, not 357" in caplog.text
+    mos = [20 + 5 * i for i in range(12)]
+    scores = [round(score_of(row.video), 2) for row in sets[0].rows()]
+    assert first.srcc == pytest.approx(stats.spearmanr(scores, mos).statistic)
+    assert first.plcc == pytest.approx(stats.pearsonr(scores, mos).statistic)
+    assert first.krcc == pytest.approx(stats.kendalltau(scores, mos).statistic)
+    low, high = first.intervals["srcc"]
+    assert low < first.srcc < high
+    assert (second.num_videos, second.num_scored, second.num_missing, second.num_unreadable) == (6, 4, 1, 1)
+    report = json.loads((tmp_path / "out/results.json").read_text())
+    assert all(report["provenance"][key] for key in PROVENANCE)
+    assert [entry["name"] for entry in report["sets"]] == ["cgvds", "mine"] and report["absent"][0]["name"] == "vdpve"
+    assert report["overall"]["ood"]["srcc"] == first.srcc
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Mine &lt;b&gt;" in page and "Mine <b>" not in page and "Largest errors" in page and "VDPVE" in page
+    assert page.count("<figure>") == 2 and "policy: " in page
+    with (tmp_path / "out/mine.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["video"] for line in lines[:3]] == ["gone.mp4", "torn.mp4", "train/00000.mp4"]
+    assert lines[0]["status"] == "unreadable" and "no such file" in lines[0]["error"] and float(lines[2]["mos"]) == 0
+    text = (tmp_path / "out/results.md").read_text()
+    assert "0.856 / 0.845" in text and "0.661 / 0.698" in text and "Absent sets" in text and "formula" in text
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
+def test_a_real_browser_shows_the_page(scorer, sets, tmp_path):
+    run(scorer, sets, tmp_path / "out", [Absent("vdpve", "VDPVE", "ood", "<script>document.title='owned'</script>")])
+    page, shot = (tmp_path / "out/report.html").as_uri(), tmp_path / "shot.png"
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    subprocess.run([*browser, "--window-size=1200,1600", f"--screenshot={shot}", page], check=True, timeout=120)
+    assert shot.stat().st_size > 30_000
+    dom = subprocess.run([*browser, "--dump-dom", page], check=True, capture_output=True, text=True, timeout=120).stdout
+    assert "<title>Video quality: a policy against MOS</title>" in dom and dom.count("<article>") == 8
+
+
+def test_a_second_run_scores_nothing_again(scorer, sets, tmp_path, monkeypatch):
+    once = run(scorer, sets[:1], tmp_path / "out")
+    monkeypatch.setattr(scorer, "score_many", lambda videos: iter(()) if not videos else pytest.fail(str(videos)))
+    assert run(scorer, sets[:1], tmp_path / "out") == once
+
+
+def test_unparsable_answers_are_counted_and_never_scored(scorer, sets, tmp_path):
+    scorer.engine.say = lambda seed: "I cannot say." if seed % 2 else "<answer>3.00</answer>"
+    result = run(scorer, sets[:1], tmp_path / "out")[0]
+    assert 0 < result.num_unparsable < 12 and result.num_scored == 12 - result.num_unparsable
+    assert math.isnan(result.srcc) and "fewer than 4" in result.fit_error
+    page = (tmp_path / "out/results.md").read_text()
+    assert f"| {result.num_unparsable} " in page and "fewer than 4 different scores" in page and "nan" not in page
+    scorer.engine.say = lambda seed: "?"
+    nothing = run(scorer, sets[:1], tmp_path / "none")[0]
+    assert nothing.num_scored == 0 and nothing.num_unparsable == 12 and (tmp_path / "none/report.html").exists()
+
+
+def test_overall_weighs_sets_by_their_scored_videos(sets):
+    def result(one, n, flip):
+        rows = one.rows()[:n]
+        return judge(one, rows, [{"score": flip * row.mos, "status": "ok", "video": row.video} for row in rows])
+
+    good, bad = result(sets[0], 9, 1), result(sets[0], 3, -1)
+    assert overall([good, bad])["ood"]["srcc"] == pytest.approx((9 - 3) / 12)
+    assert "overall, ood" in markdown(tables([good, bad], []))

@@ -1,0 +1,77 @@
+import math
+from pathlib import Path
+
+import av
+import pytest
+
+from vqathinker.clips import ClipError, open_clip
+from vqathinker.evaluation.flip_rate import LADDER, Encode, encode_ladder, flip_rates, read_manifest, table
+
+
+def test_pairs_are_counted_by_their_difference_and_ties_are_halves():
+    encodes = [Encode(f"{s}{crf}", s, crf) for s in "ab" for crf in (15, 17, 19, 25)]
+    scores = {"a15": 5, "a17": 4, "a19": 4, "a25": 1, "b15": 3, "b17": 4, "b19": 2, "b25": math.nan}
+    by = {rate.difference: rate for rate in flip_rates(encodes, scores)}
+    # difference 2: a 5>4 right, 4=4 tie; b 3<4 wrong, 4>2 right
+    assert (by[2].pairs, by[2].wrong, by[2].ties, by[2].rate) == (4, 1, 1, 0.375)
+    assert (by[4].pairs, by[4].wrong, by[4].unscored) == (2, 0, 0)
+    assert (by[6].pairs, by[6].unscored) == (1, 1) and by[10].unscored == 1 and by[20].pairs == 0
+    assert math.isnan(by[20].rate) and by[None].pairs == 9 and by[None].unscored == 3
+    assert table(list(by.values())).rows[0] == ["2", 4, 1, 1, 0, 0.375]
+
+
+def test_encodes_of_equal_crf_are_no_pair_and_sources_are_never_mixed():
+    encodes = [Encode("x", "a", 20), Encode("y", "a", 20), Encode("z", "b", 22)]
+    assert flip_rates(encodes, {"x": 1, "y": 2, "z": 3})[-1].pairs == 0
+
+
+@pytest.fixture
+def sources(clip_set, tmp_path):
+    folder = tmp_path / "sources"
+    for name in ("one", "sub/two"):
+        target = folder / f"{name}.mp4"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((clip_set / "videos/val/00000.mp4").read_bytes())
+    return folder
+
+
+def test_the_ladder_is_real_h264_and_is_made_once(sources, tmp_path):
+    encodes = encode_ladder(sources, tmp_path / "ladder", (15, 33, 51), progress=False)
+    assert [(e.source, e.crf) for e in encodes] == [(s, c) for s in ("one", "sub_two") for c in (15, 33, 51)]
+    sizes = [Path(encode.video).stat().st_size for encode in encodes[:3]]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] > 2 * sizes[2]
+    with av.open(encodes[0].video) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+    source, copy = open_clip(sources / "one.mp4"), open_clip(encodes[0].video)
+    assert (copy.num_frames, copy.fps) == (source.num_frames, source.fps)
+    assert abs(copy.frames([5]).astype(int) - source.frames([5])).mean() < 5
+    stamps = [Path(encode.video).stat().st_mtime_ns for encode in encodes]
+    assert encode_ladder(sources, tmp_path / "ladder", (15, 33, 51), progress=False) == encodes
+    assert [Path(encode.video).stat().st_mtime_ns for encode in encodes] == stamps
+    assert read_manifest(tmp_path / "ladder/manifest.csv") == encodes
+
+
+def test_what_cannot_be_a_ladder_is_refused(sources, tmp_path):
+    assert LADDER[0] == 15 and LADDER[-1] == 51
+    for crfs in ((), (15, 53), (15, 15)):
+        with pytest.raises(ValueError, match="from 0 to 51"):
+            encode_ladder(sources, tmp_path / "x", crfs)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds 0 videos"):
+        encode_ladder(tmp_path / "empty", tmp_path / "x")
+    (sources / "torn.mp4").write_bytes(b"torn")
+    with pytest.raises(ClipError, match=r"torn\.mp4"):
+        encode_ladder(sources, tmp_path / "x", (20,), progress=False)
+    assert not list((tmp_path / "x").rglob(".*")) and not (tmp_path / "x/torn/crf20.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [("video,crf\na,1\n", "no columns"), ("video,source,crf\na,b,x\n", ":2: "), ("video,source,crf\n", "lists no")],
+)
+def test_a_wrong_manifest_is_named(tmp_path, text, said):
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_manifest(tmp_path / "m.csv")
+    with pytest.raises(ValueError, match="does not exist"):
+        read_manifest(tmp_path / "n.csv")

@@ -1,0 +1,73 @@
+import math
+
+import pytest
+import torch
+
+from vqathinker.scoring import expected_score, level_score
+from vqathinker.scoring.readouts import LEVEL_PREFIX, LEVEL_WORDS, before_number
+
+TEXT = "<think>soft</think><answer>3.42</answer>"
+
+
+@pytest.fixture
+def tokenizer(processor):
+    return processor.tokenizer
+
+
+@pytest.fixture
+def prompt(policy):
+    torch.manual_seed(0)
+    return 0.3 * torch.randn(20, policy.config.text_config.hidden_size)
+
+
+def ids(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@torch.no_grad()
+def next_probabilities(policy, prompt, tokens, choices):
+    """Plainly: one causal pass, softmax over the choices."""
+    embeds = torch.cat([prompt, policy.get_input_embeddings()(torch.tensor(tokens))])
+    logits = policy(inputs_embeds=embeds[None]).logits[0, -1]
+    return logits[choices].softmax(-1).tolist()
+
+
+def test_the_expectation_is_that_of_all_numbers_written_out(policy, tokenizer, prompt):
+    digits, start = [ids(tokenizer, str(d))[0] for d in range(10)], ids(tokenizer, "<think>soft</think><answer>")
+    mean = square = total = 0.0
+    first = next_probabilities(policy, prompt, start, digits[1:6])
+    for a, p in zip(range(1, 6), first, strict=True):
+        allowed = digits if a < 5 else digits[:1]
+        head = [*start, digits[a], ids(tokenizer, ".")[0]]
+        for b, q in enumerate(next_probabilities(policy, prompt, head, allowed)):
+            for c, r in enumerate(next_probabilities(policy, prompt, [*head, digits[b]], allowed)):
+                value, chance = a + b / 10 + c / 100, p * q * r
+                mean, square, total = mean + chance * value, square + chance * value**2, total + chance
+    assert total == pytest.approx(1)
+    found, spread = expected_score(policy, tokenizer, prompt, ids(tokenizer, TEXT))
+    assert found == pytest.approx(mean, abs=1e-5) and spread == pytest.approx(math.sqrt(square - mean**2), abs=1e-4)
+
+
+def test_levels_are_weighed_by_the_probability_of_the_whole_word(policy, tokenizer, prompt):
+    def probability(word):
+        tokens, chance = ids(tokenizer, LEVEL_PREFIX), 1.0
+        for token in ids(tokenizer, f" {word}"):
+            chance *= next_probabilities(policy, prompt, tokens, slice(None))[token]
+            tokens = [*tokens, token]
+        return chance
+
+    chances = [probability(word) for word in LEVEL_WORDS]
+    mean = sum(c * w for c, w in zip(chances, (5, 4, 3, 2, 1), strict=True)) / sum(chances)
+    assert level_score(policy, tokenizer, prompt)[0] == pytest.approx(mean, abs=1e-4)
+
+
+def test_the_number_starts_behind_the_first_answer_tag(tokenizer):
+    tokens = ids(tokenizer, TEXT + "<answer>1.00</answer>")
+    assert tokenizer.decode(before_number(tokenizer, tokens)) == "<think>soft</think><answer>"
+    assert tokenizer.decode(before_number(tokenizer, ids(tokenizer, "<answer> 3</answer>"))).strip() == "<answer>"
+    for text in ("", "3.42", "<answer>", "<answer>good</answer>", "<think>3</think>"):
+        assert before_number(tokenizer, ids(tokenizer, text)) is None, text
+
+
+def test_without_a_number_there_is_no_expectation(policy, tokenizer, prompt):
+    assert all(math.isnan(value) for value in expected_score(policy, tokenizer, prompt, ids(tokenizer, "good")))

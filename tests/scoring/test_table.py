@@ -1,0 +1,86 @@
+import json
+import math
+
+import pytest
+
+from vqathinker.scoring import QualityScore, ScoreTable
+from vqathinker.scoring.table import record, score_files
+
+RESULT = QualityScore("a, b.mp4", 3.4212345678901234, 0.5, "ok", ('<think>fine\nand\n"sharp"</think>',) * 2, 2, (1, 5))
+LOST = QualityScore("lost.mp4", math.nan, math.nan, "unreadable", error="torn,\nat once")
+MUTE = QualityScore("mute.mp4", math.nan, math.nan, "no_answer", ("?",), 0, (1, 5))
+
+
+def rows(*results):
+    return [record(result, "s1") for result in results]
+
+
+class Scorer:
+    """Counts what it is asked to score."""
+
+    batch_size = 2
+
+    def __init__(self):
+        self.asked = []
+
+    def score_many(self, videos):
+        for start in range(0, len(videos), self.batch_size):
+            batch = videos[start : start + self.batch_size]
+            self.asked += batch
+            yield [QualityScore(v, 3.0, math.nan, "ok") if v != "lost.mp4" else LOST for v in batch]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json", "x.jsonl"])
+def test_what_was_written_is_read_again_to_the_last_digit(tmp_path, name):
+    ScoreTable(tmp_path / "new" / name, "s1").append(rows(RESULT, MUTE, LOST))
+    again = ScoreTable(tmp_path / "new" / name, "s1")
+    assert again.rows["a, b.mp4"] == rows(RESULT)[0] and list(again.rows) == ["a, b.mp4", "mute.mp4"]
+    assert math.isnan(again.rows["mute.mp4"]["score"]) and again.rows["a, b.mp4"]["reasoning"] == 'fine and "sharp"'
+    if name != "x.csv":
+        assert [json.loads(line)["video"] for line in (tmp_path / "new" / name).read_text().splitlines()] == list(
+            again.rows
+        )
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json"])
+def test_a_torn_last_line_is_repaired_wherever_it_tore(tmp_path, name):
+    file = tmp_path / name
+    ScoreTable(file, "s1").append(rows(MUTE, RESULT))
+    whole = file.read_bytes()
+    start = whole.rstrip().rfind(b"\n") + 1
+    for end in range(start, len(whole) - 1, 7):
+        file.write_bytes(whole[:end])
+        table = ScoreTable(file, "s1")
+        assert list(table.rows) == ["mute.mp4"] and file.read_bytes() == whole[:start]
+        table.append(rows(RESULT))
+        assert file.read_bytes() == whole
+
+
+def test_a_second_run_scores_only_what_is_new_or_was_unreadable(tmp_path):
+    tables = [tmp_path / "a.csv", tmp_path / "b.json"]
+    shown = []
+    first = score_files(scorer := Scorer(), ["a", "lost.mp4", "b", "a"], "s1", tables, shown.append, progress=False)
+    assert scorer.asked == ["a", "lost.mp4", "b"] and [row["video"] for row in first] == ["a", "lost.mp4", "b", "a"]
+    assert [row["video"] for row in shown] == scorer.asked
+    second = score_files(scorer := Scorer(), ["b", "c", "lost.mp4", "a"], "s1", tables, progress=False)
+    assert scorer.asked == ["c", "lost.mp4"] and [row["video"] for row in second] == ["b", "c", "lost.mp4", "a"]
+    tables[1].unlink()
+    score_files(scorer := Scorer(), ["a", "b", "c"], "s1", tables, progress=False)
+    assert scorer.asked == ["a", "b", "c"]  # the other file lacks them
+    assert list(ScoreTable(tables[0], "s1").rows) == ["a", "b", "c"] == list(ScoreTable(tables[1], "s1").rows)
+
+
+def test_scores_made_otherwise_are_never_mixed_in(tmp_path):
+    ScoreTable(tmp_path / "x.csv", "s1").append(rows(RESULT))
+    with pytest.raises(ValueError, match=r"made with other settings .*s1, now s2.*give another file"):
+        ScoreTable(tmp_path / "x.csv", "s2")
+
+
+def test_other_files_are_left_alone(tmp_path):
+    other = tmp_path / "mos.csv"
+    other.write_text("video,mos\na.mp4,3\n")
+    with pytest.raises(ValueError, match="is no table of scores"):
+        ScoreTable(other, "s1")
+    assert other.read_text() == "video,mos\na.mp4,3\n"
+    with pytest.raises(ValueError, match=r"\.csv file"):
+        ScoreTable(tmp_path / "x.xlsx", "s1")

@@ -1,0 +1,153 @@
+"""`vqathinker score`, `eval`, `flip-rate` and `temporal-sensitivity`, from the command line to the files they write."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vqathinker.cli import main
+from vqathinker.cli.scoring import find_videos
+from vqathinker.rollout import Completion
+from vqathinker.scoring import QualityScorer
+from vqathinker.synth import OodSpec
+
+
+@pytest.fixture
+def judge(monkeypatch, processor):
+    """A stand-in for the engine, whose scores follow from the frames."""
+
+    class Judge:
+        def generate(self, prompts, n, sampling, seeds=None):
+            texts = [f"<think>soft\nedges</think><answer>{1 + seed % 400 / 100:.2f}</answer>" for seed in seeds]
+            return [[Completion(processor.tokenizer(text)["input_ids"])] * n for text in texts]
+
+    monkeypatch.setattr(QualityScorer, "_make_engine", lambda self, memory: Judge())
+
+
+@pytest.fixture
+def folder(clip_set):
+    return clip_set / "videos" / "val"
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def score(base, *arguments):
+    return main(["score", "--model", str(base), "--device", "cpu", *map(str, arguments)])
+
+
+def test_score_prints_a_line_per_clip_and_writes_tables(judge, base, folder, tmp_path, capsys):
+    assert score(base, folder, "--csv", tmp_path / "s.csv", "--json", tmp_path / "s.json", "--explain") == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert len(lines) == 8 and lines[0].startswith(f"{folder}/00000.mp4\t") and lines[0].endswith("\tok")
+    assert lines[1] == "    soft edges" and "4 clips: 4 scored" in err
+    table = read(tmp_path / "s.csv")
+    assert [f"{row['video']}\t{float(row['score']):.2f}\tok" for row in table] == lines[::2]
+    assert [json.loads(line)["score"] for line in (tmp_path / "s.json").read_text().splitlines()] == [
+        float(row["score"]) for row in table
+    ]
+    assert score(base, folder, "--csv", tmp_path / "s.csv") == 0
+    assert capsys.readouterr().out == ""  # nothing is left to do
+
+
+def test_score_tells_of_what_failed_by_its_exit_code(judge, base, folder, tmp_path, capsys):
+    (tmp_path / "torn.mp4").write_bytes(b"torn")
+    assert score(base, tmp_path / "torn.mp4", folder / "00000.mp4", tmp_path / "gone.mp4") == 1
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].split("\t")[1] == "nan" and "no readable video" in lines[0] and "no such file" in lines[2]
+    assert lines[1].endswith("ok") and "3 clips: 1 scored, 2 unreadable, 0 without a number" in err
+
+
+def test_an_unparsable_answer_is_nan_never_a_number(base, folder, tmp_path, capsys):
+    """The real engine on random weights, which say nothing sensible."""
+    arguments = (folder, "--max-new-tokens", 6, "--samples", 2, "--csv", tmp_path / "s.csv")
+    assert score(base, *arguments) == 1
+    out, err = capsys.readouterr()
+    assert out.count("\tnan\t") == 4 and "(0 of 2 answers)" in out and "4 without a number in the answer" in err
+    assert {row["score"] for row in read(tmp_path / "s.csv")} == {"nan"}
+
+
+def test_paths_are_files_folders_and_globs(folder, tmp_path):
+    files = [str(folder / f"{i:05d}.mp4") for i in range(4)]
+    assert find_videos([str(folder)]) == files == find_videos([str(folder / "*.mp4"), files[2]])
+    assert find_videos([str(folder.parent.parent / "**" / "00000.mp4")])[-1] == files[0]
+    assert find_videos(["gone.mp4"]) == ["gone.mp4"]
+    for path in (str(tmp_path), str(tmp_path / "*.mp4")):
+        with pytest.raises(ValueError, match="gives no video"):
+            find_videos([path])
+
+
+def test_wrong_input_is_one_line(base, folder, tmp_path, capsys):
+    for arguments in (
+        ["score", str(tmp_path), "--model", str(base)],
+        ["score", str(folder), "--model", str(tmp_path / "none")],
+        ["eval", "--benchmarks", "cgvd", "--data-root", str(tmp_path), "--model", str(base)],
+        ["eval", "--benchmarks", "cgvds", "--data-root", str(tmp_path), "--model", str(base)],
+        ["flip-rate", "--sources", str(folder), "--crf", "a", "--model", str(base)],
+    ):
+        assert main(arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and err.startswith(f"vqathinker {arguments[0]}: ")
+
+
+def test_eval_on_own_sets(judge, base, clip_set, tmp_path, capsys):
+    (tmp_path / "sets.yaml").write_text(f"- {{name: mine, labels: {clip_set}/val.csv, videos: {clip_set}}}\n")
+    arguments = ["--model", str(base), "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(["eval", "--sets", str(tmp_path / "sets.yaml"), *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "| mine " in out and "overall, ood" in out and "LIVE-YT-Gaming" in out  # absent, and said so
+    assert (tmp_path / "out/report.html").exists() and len(read(tmp_path / "out/mine.csv")) == 4
+
+
+def test_eval_without_data_runs_on_synthetic_sets(judge, base, tmp_path, capsys, monkeypatch):
+    from vqathinker import synth
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(synth, "make_ood_sets", lambda folder, make=synth.make_ood_sets: make(folder, OodSpec(6)))
+    assert main(["eval", "--model", str(base), "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert "running on the synthetic sets" in err and out.count("| Synthetic ") == 5 and "formula" in out
+    results = json.loads((tmp_path / "runs/eval/results.json").read_text())
+    assert [entry["num_scored"] for entry in results["sets"]] == [6] * 5 and len(results["absent"]) == 5
+
+
+def test_flip_rate_and_temporal_sensitivity(judge, base, folder, tmp_path, capsys):
+    arguments = ["--model", str(base), "--device", "cpu"]
+    out = str(tmp_path / "flips")
+    assert main(["flip-rate", "--sources", str(folder), "--crf", "15,17,51", "--out", out, *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "| 2 " in printed and "| all " in printed and (tmp_path / "flips/flip_rate.md").read_text() in printed
+    manifest = str(tmp_path / "flips/ladder/manifest.csv")
+    assert main(["flip-rate", "--manifest", manifest, "--out", out, *arguments]) == 0
+    assert capsys.readouterr().out == printed
+    assert main(["temporal-sensitivity", str(folder), *arguments]) == 0
+    assert "| global shuffle " in capsys.readouterr().out
+
+
+def test_two_processes_share_the_clips_and_give_the_same_table(base, folder, tmp_path):
+    def table(name, launcher):
+        file = tmp_path / name
+        command = [*launcher, "score", str(folder), "--model", str(base), "--readout", "levels", "--csv", str(file)]
+        done = subprocess.run([*command, "--batch-size", "1"], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0 and "4 clips: 4 scored" in done.stderr, done.stderr[-3000:]
+        assert len(done.stdout.splitlines()) == 4  # one process speaks
+        return sorted(file.read_text().splitlines())
+
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "vqathinker.cli"]
+    assert table("two.csv", launch) == table("one.csv", [sys.executable, "-m", "vqathinker.cli"])

@@ -1,0 +1,32 @@
+"""The `vqathinker` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from vqathinker.cli import scoring, training
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        argv: Arguments, default `sys.argv[1:]`.
+
+    Returns:
+        Exit code: 0; 1 where something could not be scored; or 2 when the input is wrong, with one line that says what.
+    """
+    parser = argparse.ArgumentParser(prog="vqathinker", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    scoring.add_commands(commands)
+    training.add_commands(commands)
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.command != "train":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    try:
+        return options.run(options) or 0
+    except (ValueError, OSError, ImportError) as error:
+        print(f"vqathinker {options.command}: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,241 @@
+"""`score`, `eval`, `flip-rate`, `temporal-sensitivity`: what a trained policy is for, and what it is worth."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import math
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqathinker.clips.decode import VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from vqathinker.scoring import QualityScorer
+
+DEMO = "runs/demo/grpo"
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register the commands of this module."""
+    for add in (_add_score, _add_eval, _add_flip_rate, _add_temporal):
+        add(commands)
+
+
+def _add_policy(parser: argparse.ArgumentParser) -> None:
+    """Options of everything that scores."""
+    parser.add_argument("--model", default=DEMO, help=f"checkpoint folder or hub id; default {DEMO}, from `make demo`")
+    parser.add_argument("--device", help="default the accelerator, where there is one, else cpu")
+    parser.add_argument(
+        "--readout",
+        default="answer",
+        choices=["answer", "expected", "levels"],
+        help="answer: the number in the text; expected: its expectation over the model's probabilities; "
+        "levels: from the probabilities of level words",
+    )
+    parser.add_argument("--samples", type=int, default=0, help="answers to sample, whose mean counts; 0 = one greedy")
+    parser.add_argument("--batch-size", type=int, default=8, help="clips at a time")
+    parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"])
+    parser.add_argument("--vllm-memory", type=float, default=0.5, help="share of the device's memory for vLLM")
+    parser.add_argument("--frames", type=int, help="key frames per clip (paper: 12); default the checkpoint's")
+    parser.add_argument("--image-size", type=int, help="side of the key frames (paper: 560); default the checkpoint's")
+    parser.add_argument("--max-new-tokens", type=int, help="longest answer; default the checkpoint's")
+    parser.add_argument("--seed", type=int, default=0, help="of samples and resamples")
+
+
+def _scorer(options: argparse.Namespace) -> QualityScorer:
+    from vqathinker.scoring import QualityScorer
+
+    return QualityScorer.from_pretrained(
+        options.model,
+        options.device,
+        options.frames,
+        options.image_size,
+        readout=options.readout,
+        samples=options.samples,
+        max_new_tokens=options.max_new_tokens,
+        batch_size=options.batch_size,
+        engine=options.engine,
+        vllm_memory=options.vllm_memory,
+        seed=options.seed,
+    )
+
+
+def _is_main() -> bool:
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
+
+
+def _command() -> str:
+    return shlex.join(["vqathinker", *sys.argv[1:]])
+
+
+def find_videos(paths: Sequence[str]) -> list[str]:
+    """Files as they are, the videos of folders and their sub-folders, and those that globs match; each once.
+
+    Raises:
+        ValueError: If a folder or a glob gives none.
+    """
+    found: list[str] = []
+    for path in paths:
+        if Path(path).is_dir():
+            matches = [str(file) for file in sorted(Path(path).rglob("*")) if file.suffix.lower() in VIDEO_SUFFIXES]
+        elif Path(path).exists() or not glob.has_magic(path):
+            matches = [path]  # a file that is missing is reported with the others
+        else:
+            matches = sorted(glob.glob(path, recursive=True))
+        if not matches:
+            raise ValueError(f"{path!r} gives no video: a folder must hold files that end in one of {VIDEO_SUFFIXES}.")
+        found += matches
+    return list(dict.fromkeys(found))
+
+
+# ---------------------------------------------------------------- score
+
+
+def _add_score(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("score", help="how good are these videos?")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, globs")
+    _add_policy(parser)
+    parser.add_argument("--csv", type=Path, help="also write a table; a second run goes on with it")
+    parser.add_argument("--json", type=Path, help="the same as JSON lines")
+    parser.add_argument("--explain", action="store_true", help="show the reasoning")
+    parser.set_defaults(run=_score)
+
+
+def _score(options: argparse.Namespace) -> int:
+    videos = find_videos(options.paths)
+    from vqathinker.scoring import fingerprint, score_files, settings_of
+
+    scorer = _scorer(options)
+    tables = [path for path in (options.csv, options.json) if path]
+
+    def show(row: Mapping[str, Any]) -> None:
+        print(line_of(row), flush=True)
+        if options.explain and row["reasoning"]:
+            print(f"    {row['reasoning']}", flush=True)
+
+    rows = score_files(scorer, videos, fingerprint(settings_of(scorer)), tables, show, progress=sys.stderr.isatty())
+    failed = [row for row in rows if math.isnan(row["score"])]
+    if _is_main():
+        unreadable = sum(row["status"] == "unreadable" for row in failed)
+        print(
+            f"{len(rows)} clips: {len(rows) - len(failed)} scored, {unreadable} unreadable, "
+            f"{len(failed) - unreadable} without a number in the answer",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def line_of(row: Mapping[str, Any]) -> str:
+    """`clip.mp4  3.42 ± 0.11  ok`."""
+    spread = "" if math.isnan(row["std"]) else f" ± {row['std']:.2f}"
+    score = "nan" if math.isnan(row["score"]) else f"{row['score']:.2f}"
+    status = row["error"] or row["status"]
+    if row["num_answers"] > 1:
+        status += f" ({row['num_parsed']} of {row['num_answers']} answers)"
+    return f"{row['video']}\t{score}{spread}\t{status}"
+
+
+# ---------------------------------------------------------------- eval
+
+
+def _add_eval(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("eval", help="SRCC, PLCC ... on labelled test sets")
+    parser.add_argument("--benchmarks", default="ood", help="in-domain, ood, all, or names separated by commas")
+    parser.add_argument("--data-root", type=Path, help="folder with NAME/labels.* and NAME/videos/ of public sets")
+    parser.add_argument("--sets", type=Path, help="YAML list of your own sets")
+    parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder for tables, plots and report.html")
+    _add_policy(parser)
+    parser.set_defaults(run=_eval)
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from accelerate import PartialState
+
+    from vqathinker.data import find_benchmarks
+    from vqathinker.evaluation.benchmark import markdown, run_benchmarks, tables
+
+    sets = options.sets
+    if options.data_root is None and sets is None:
+        from vqathinker.synth import make_ood_sets
+
+        print("no --data-root and no --sets: running on the synthetic sets in runs/ood", file=sys.stderr)
+        with PartialState().main_process_first():
+            sets = make_ood_sets("runs/ood")
+    found, absent = find_benchmarks(options.benchmarks, options.data_root, sets)
+    if not found:
+        reasons = "; ".join(f"{missing.title}: {missing.reason}" for missing in absent)
+        raise ValueError(f"--benchmarks {options.benchmarks}: none of these sets is there. {reasons}")
+    scorer = _scorer(options)
+    main = _is_main()
+    results = run_benchmarks(scorer, found, absent, options.out, _command(), options.seed, write=main)
+    if main:
+        print(markdown(tables(results, absent)))
+        print(f"{options.out}/report.html, {options.out}/results.json")
+    return 0
+
+
+# ---------------------------------------------------------------- flip-rate
+
+
+def _add_flip_rate(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("flip-rate", help="how often harder compression gets the higher score (CP-LLM)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--sources", type=Path, help="folder of sources to encode with H.264 at CRF 15, 17, ..., 51")
+    what.add_argument("--manifest", type=Path, help="CSV of an existing ladder: video,source,crf")
+    parser.add_argument("--out", type=Path, default=Path("runs/flip_rate"), help="folder for encodes and results")
+    parser.add_argument("--crf", help="rungs of the ladder, e.g. 15,25,35,45")
+    _add_policy(parser)
+    parser.set_defaults(run=_flip_rate)
+
+
+def _flip_rate(options: argparse.Namespace) -> int:
+    from accelerate import PartialState
+
+    from vqathinker.evaluation import flip_rate
+    from vqathinker.evaluation.benchmark import markdown
+    from vqathinker.scoring import fingerprint, score_files, settings_of
+
+    if options.manifest:
+        encodes = flip_rate.read_manifest(options.manifest)
+    else:
+        try:
+            crfs = [int(crf) for crf in options.crf.split(",")] if options.crf else flip_rate.LADDER
+        except ValueError:
+            raise ValueError(f"--crf {options.crf!r}: write whole numbers, e.g. 15,25,35.") from None
+        with PartialState().main_process_first():
+            encodes = flip_rate.encode_ladder(options.sources, options.out / "ladder", crfs)
+    scorer = _scorer(options)
+    table = options.out / "scores.csv"
+    rows = score_files(scorer, [e.video for e in encodes], fingerprint(settings_of(scorer)), [table])
+    if _is_main():
+        rates = flip_rate.flip_rates(encodes, {row["video"]: row["score"] for row in rows})
+        text = markdown([flip_rate.table(rates)])
+        (options.out / "flip_rate.md").write_text(text, encoding="utf-8")
+        print(text)
+    return 0
+
+
+# ---------------------------------------------------------------- temporal-sensitivity
+
+
+def _add_temporal(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("temporal-sensitivity", help="do originals outscore copies with frames out of order?")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, globs")
+    _add_policy(parser)
+    parser.set_defaults(run=_temporal)
+
+
+def _temporal(options: argparse.Namespace) -> int:
+    from vqathinker.evaluation import sensitivity_table, temporal_sensitivity
+    from vqathinker.evaluation.benchmark import markdown
+
+    videos = find_videos(options.paths)
+    results = temporal_sensitivity(_scorer(options), videos, options.seed, progress=True)
+    print(markdown([sensitivity_table(results)]))
+    return 0

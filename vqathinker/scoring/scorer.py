@@ -1,0 +1,231 @@
+"""`QualityScorer`: what is the quality of my video?"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, PartialState
+
+from vqathinker.data import ClipLoader
+from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor, load_policy
+from vqathinker.rollout import RolloutEngine, Sampling, TransformersEngine, eos_token_ids
+from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, embed_prompts, mean_score
+from vqathinker.scoring.readouts import READOUTS, expected_score, level_score
+
+ENGINES = ("transformers", "vllm")
+
+
+@dataclass(frozen=True)
+class QualityScore:
+    """The policy's judgement of one clip.
+
+    Attributes:
+        video: Path; "" for frames in memory.
+        score: In score units, 1-5, higher is better (down to 0 for a policy trained on MOS / 20). NaN if no answer
+            gives a number in 0-5, or the clip cannot be read. Never a guess.
+        std: Standard deviation, same units: over the sampled answers, or, of read-outs from probabilities, under these;
+            NaN for one answer's text.
+        status: `"ok"`, or why the (first) answer is none: `"out_of_range"`, `"no_answer"`, `"no_number"`, see
+            `rewards.ParsedAnswer`; `"unreadable"`.
+        answers: Whole texts; none for the read-out `levels`.
+        num_parsed: How many of them give a number.
+        frames: Key frames that the policy saw, as indices into the clip.
+        error: Why the clip cannot be read, else "".
+    """
+
+    video: str
+    score: float
+    std: float
+    status: str
+    answers: tuple[str, ...] = ()
+    num_parsed: int = 0
+    frames: tuple[int, ...] = ()
+    error: str = ""
+
+    @property
+    def parsed(self) -> bool:
+        """Whether there is a score."""
+        return not math.isnan(self.score)
+
+    @property
+    def reasoning(self) -> str:
+        """Text of the first answer's `<think>` block, "" without one."""
+        return self.answers[0].partition("<think>")[2].partition("</think>")[0].strip() if self.answers else ""
+
+
+class QualityScorer:
+    """Scores clips with a trained policy. A clip's score does not depend on what else is scored, nor on the order:
+    clips are encoded one by one, batches always have one shape, and samples are seeded by the clip's frames.
+
+    (With vLLM the samples are seeded so too, but its arithmetic follows its schedule, in the last bits.)
+
+    Args:
+        policy: The policy.
+        processor: Its processor.
+        readout: `"answer"`, `"expected"` or `"levels"`, see `vqathinker.scoring.readouts`.
+        samples: Answers K to sample, whose mean counts; 0 = one greedy answer.
+        max_new_tokens: Longest answer; default what the policy was trained for, else 2048.
+        sampling: How samples are drawn.
+        batch_size: Clips at a time.
+        engine: `"transformers"` or `"vllm"`.
+        seed: Of the samples.
+        vllm_memory: Share of the device's memory (on a CPU: of the machine's) that vLLM may take.
+
+    Raises:
+        ValueError: On an unknown name or a number out of range.
+
+    Example:
+        >>> scorer = QualityScorer.from_pretrained("runs/demo/grpo")  # doctest: +SKIP
+        >>> scorer.score("clip.mp4").score  # doctest: +SKIP
+        3.42
+    """
+
+    def __init__(
+        self,
+        policy: VQAThinkerForConditionalGeneration,
+        processor: VQAThinkerProcessor,
+        readout: str = "answer",
+        samples: int = 0,
+        max_new_tokens: int | None = None,
+        sampling: Sampling = PAPER_SAMPLING,
+        batch_size: int = 8,
+        engine: str = "transformers",
+        seed: int = 0,
+        vllm_memory: float = 0.5,
+    ) -> None:
+        if readout not in READOUTS or engine not in ENGINES:
+            raise ValueError(f"{readout=}, {engine=}: readout must be one of {READOUTS}, engine one of {ENGINES}.")
+        if samples < 0 or batch_size < 1:
+            raise ValueError(f"{samples=}, {batch_size=}: samples must be 0 (greedy) or more, batch_size at least 1.")
+        if readout == "levels" and samples:
+            raise ValueError(f"{samples=} with readout='levels', which reads no answers: leave samples at 0.")
+        self.policy, self.processor = policy.eval(), processor
+        self.readout, self.samples, self.batch_size, self.seed = readout, samples, batch_size, seed
+        longest = max_new_tokens or policy.generation_config.max_new_tokens or sampling.max_new_tokens
+        temperature = sampling.temperature if samples else 0.0
+        self.sampling = replace(sampling, max_new_tokens=longest, temperature=temperature)
+        self.engine_name = engine
+        self.engine = self._make_engine(vllm_memory) if readout != "levels" else None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        device: str | torch.device | None = None,
+        num_frames: int | None = None,
+        image_size: int | None = None,
+        **settings: Any,
+    ) -> QualityScorer:
+        """Load a checkpoint folder or hub id.
+
+        Args:
+            path: With policy and processor.
+            device: Default this process's accelerator where there is one, else CPU.
+            num_frames: Key frames per clip; default the checkpoint's (paper: 6 in training, 12 in inference).
+            image_size: Side of the key frames in pixels; default the checkpoint's (paper: 448 and 560).
+            settings: Further arguments of the class.
+        """
+        device = device or PartialState(cpu=not torch.accelerator.is_available()).device
+        policy, processor = load_policy(path, str(device), num_frames, image_size)
+        return cls(policy, processor, **settings)
+
+    def score(self, video: str | Path | np.ndarray | torch.Tensor) -> QualityScore:
+        """Judge one clip.
+
+        Args:
+            video: A path, or frames (N, H, W, 3) uint8 RGB as array or tensor.
+
+        Raises:
+            ClipError: If a file cannot be read.
+            ValueError: If an array is anything else.
+        """
+        if isinstance(video, str | Path):
+            return replace(self.score_clips([self.processor.load_clip(video)])[0], video=str(video))
+        return self.score_clips([self.processor.from_array(video)])[0]
+
+    def score_many(self, videos: Sequence[str | Path]) -> Iterator[list[QualityScore]]:
+        """Judge files, batch by batch and in order; the next batch is decoded meanwhile.
+
+        Args:
+            videos: Paths. An unreadable one gets status `"unreadable"` and `error`.
+        """
+        names = [str(video) for video in videos]
+        loader: ClipLoader[ClipInput] = ClipLoader(self.processor.load_clip)
+        chunks = [names[i : i + self.batch_size] for i in range(0, len(names), self.batch_size)]
+        for number, chunk in enumerate(chunks):
+            for ahead in chunks[number : number + 2]:
+                loader.prefetch(ahead)
+            clips = {name: clip for name in chunk if (clip := loader.get(name)) is not None}
+            known = dict(zip(clips, self.score_clips(list(clips.values())), strict=True))
+            yield [
+                replace(known[name], video=name) if name in known else unreadable(name, loader.skipped[name])
+                for name in chunk
+            ]
+
+    @torch.no_grad()
+    def score_clips(self, clips: Sequence[ClipInput]) -> list[QualityScore]:
+        """Judge decoded clips, in order; their `video` is "". Any number of them: the engine makes batches."""
+        prompts = [embed_prompts(self.policy, self.processor, [clip])[0] for clip in clips]
+        if self.engine is None:
+            moments = [level_score(self.policy, self.processor.tokenizer, prompt) for prompt in prompts]
+            return [
+                QualityScore("", score, std, "ok", frames=tuple(clip.indices.tolist()))
+                for clip, (score, std) in zip(clips, moments, strict=True)
+            ]
+        seeds = [zlib.crc32(clip.frames.numpy(), self.seed) for clip in clips]
+        drawn = self.engine.generate(prompts, max(1, self.samples), self.sampling, seeds)
+        return [
+            self._result(clip, prompt, [completion.token_ids for completion in group])
+            for clip, prompt, group in zip(clips, prompts, drawn, strict=True)
+        ]
+
+    def _result(self, clip: ClipInput, prompt: torch.Tensor, answers: Sequence[list[int]]) -> QualityScore:
+        texts = tuple(self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True))
+        prediction = Prediction("", texts, greedy=not self.samples)
+        values, spread = prediction.scores, math.nan
+        if self.readout == "expected":  # of answers that say something: a failure stays one
+            moments = [
+                (value, math.nan)
+                if math.isnan(value)
+                else expected_score(self.policy, self.processor.tokenizer, prompt, ids)
+                for value, ids in zip(values, answers, strict=True)
+            ]
+            values, spread = [mean for mean, _ in moments], moments[0][1]
+        known = [value for value in values if not math.isnan(value)]
+        if len(values) > 1:
+            spread = float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
+        status = prediction.parsed[0].status if len(values) == 1 or not known else "ok"
+        frames = tuple(clip.indices.tolist())
+        return QualityScore("", mean_score(values), spread, status, texts, len(known), frames)
+
+    def _make_engine(self, vllm_memory: float) -> RolloutEngine:
+        tokenizer = self.processor.tokenizer
+        sequences = self.batch_size * max(1, self.samples)
+        if self.engine_name == "transformers":
+            stops, placeholder = eos_token_ids(self.policy, tokenizer), [self.policy.config.image_token_id]
+            return TransformersEngine(self.policy, stops, tokenizer.pad_token_id, placeholder, sequences)
+        from vqathinker.rollout.vllm_engine import VLLMEngine, check_vllm
+
+        check_vllm()
+        engine = VLLMEngine(
+            self.policy,
+            Accelerator(cpu=self.policy.device.type == "cpu"),
+            self.processor,
+            gpu_memory_utilization=vllm_memory,
+            max_model_length=len(self.processor.prompt_ids()) + self.sampling.max_new_tokens,
+            max_num_seqs=sequences,
+        )
+        engine.sync_weights()
+        return engine
+
+
+def unreadable(video: str, reason: str) -> QualityScore:
+    """The result for a clip that cannot be read."""
+    return QualityScore(video, math.nan, math.nan, "unreadable", error=reason)

@@ -1,0 +1,165 @@
+"""Scoring many files: resumable tables, several processes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from tqdm.auto import tqdm
+
+from vqathinker.scoring.scorer import QualityScore, QualityScorer
+
+COLUMNS = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "reasoning", "error", "made_with")
+NUMBERS: dict[str, Callable[[str], Any]] = {"score": float, "std": float, "num_parsed": int, "num_answers": int}
+
+
+def record(result: QualityScore, made_with: str) -> dict[str, Any]:
+    """A result as a row of a table.
+
+    Args:
+        result: The result.
+        made_with: Names the settings, see `ScoreTable`.
+    """
+    return {
+        "video": result.video,
+        "score": result.score,
+        "std": result.std,
+        "status": result.status,
+        "num_parsed": result.num_parsed,
+        "num_answers": len(result.answers),
+        "frames": " ".join(map(str, result.frames)),
+        "reasoning": " ".join(result.reasoning.split()),
+        "error": " ".join(result.error.split()),
+        "made_with": made_with,
+    }
+
+
+class ScoreTable:
+    """Results in a file, one line each, written as they come; what the file holds already is not scored again.
+
+    A last line that a killed run left torn is dropped, and so are rows of unreadable clips, which are tried again.
+
+    Args:
+        path: `.csv`, or `.json` / `.jsonl` for JSON lines.
+        made_with: Names the settings that scores depend on. Rows made with others are never mixed in.
+        write: Whether this process is the one that repairs and writes the file.
+
+    Attributes:
+        rows: Video -> row.
+
+    Raises:
+        ValueError: On another suffix, a file that is no such table, or one made with other settings.
+    """
+
+    def __init__(self, path: str | Path, made_with: str, write: bool = True) -> None:
+        self.path, self.made_with = Path(path), made_with
+        if self.path.suffix.lower() not in (".csv", ".json", ".jsonl"):
+            raise ValueError(f"{str(path)!r}: scores go to a .csv file, or to .json / .jsonl as JSON lines.")
+        self.is_csv = self.path.suffix.lower() == ".csv"
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        rows = self._parse(whole)
+        other = sorted({row["made_with"] for row in rows} - {made_with})
+        if other:
+            raise ValueError(
+                f"{str(path)!r} holds scores made with other settings (checkpoint, frames, read-out ...: {other[0]}, "
+                f"now {made_with}): give another file, or delete it."
+            )
+        self.rows = {row["video"]: row for row in rows if row["status"] != "unreadable"}
+        if write:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._repair(text)
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows, those that are in already left out, and see them to the disk."""
+        new = [dict(row) for row in rows if row["video"] not in self.rows]
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            file.write("".join(map(self._line, new)))
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows |= {row["video"]: row for row in new}
+
+    def _repair(self, text: str) -> None:
+        clean = (",".join(COLUMNS) + "\n" if self.is_csv else "") + "".join(map(self._line, self.rows.values()))
+        if clean != text:
+            partial = self.path.with_name(f".{self.path.name}.partial")
+            partial.write_text(clean, encoding="utf-8", newline="")
+            os.replace(partial, self.path)
+
+    def _line(self, row: Mapping[str, Any]) -> str:
+        if not self.is_csv:  # NaN is no JSON
+            return json.dumps({k: None if v != v else v for k, v in row.items()}, ensure_ascii=False) + "\n"
+        line = io.StringIO()
+        csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(row)
+        return line.getvalue()
+
+    def _parse(self, text: str) -> list[dict[str, Any]]:
+        try:
+            if not self.is_csv:
+                rows = [json.loads(line) for line in text.splitlines()]
+                return [{name: _known(name, row[name]) for name in COLUMNS} for row in rows]
+            reader = csv.DictReader(io.StringIO(text))
+            rows = [{name: NUMBERS.get(name, str)(row[name]) for name in COLUMNS} for row in reader]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{str(self.path)!r} is no table of scores with the columns {list(COLUMNS)} ({error!r}): give another "
+                "file, or delete it."
+            ) from None
+        return rows
+
+
+def _known(name: str, value: Any) -> Any:
+    return math.nan if value is None and NUMBERS.get(name) is float else value
+
+
+def score_files(
+    scorer: QualityScorer,
+    videos: Sequence[str | Path],
+    made_with: str,
+    tables: Sequence[str | Path] = (),
+    show: Callable[[Mapping[str, Any]], None] | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Score files and keep the results; under `accelerate launch` the processes share the work.
+
+    Args:
+        scorer: Scores.
+        videos: Paths.
+        made_with: Names the settings, see `ScoreTable`.
+        tables: Files that are gone on with, see `ScoreTable`.
+        show: Called on the main process with each new row.
+        progress: Show a progress bar.
+
+    Returns:
+        A row per video, in order, on every process.
+    """
+    state = PartialState()
+    with state.main_process_first():
+        kept = [ScoreTable(path, made_with, write=state.is_main_process) for path in tables]
+    names = [str(video) for video in videos]
+    known = {video: row for table in kept for video, row in table.rows.items()}
+    todo = [name for name in dict.fromkeys(names) if not kept or any(name not in table.rows for table in kept)]
+    state.wait_for_everyone()  # nobody writes before everybody has read
+    own = todo[state.process_index :: state.num_processes]
+    rounds = math.ceil(len(todo) / (scorer.batch_size * state.num_processes))
+    batches = scorer.score_many(own)
+    with tqdm(total=len(todo), desc="scoring", unit="clip", disable=not progress or not state.is_main_process) as bar:
+        for _ in range(rounds):
+            rows = gather_object([record(result, made_with) for result in next(batches, [])])
+            known |= {row["video"]: row for row in rows}
+            if state.is_main_process:
+                for table in kept:
+                    table.append(rows)
+                for row in rows if show else ():
+                    bar.clear()
+                    show(row)
+            bar.update(len(rows))
+    return [known[name] for name in names]
