@@ -92,6 +92,14 @@ def test_the_table_of_read_outs_is_the_one_measured(repo):
         assert [float(cell) for cell in rows[f"`{readout}`"]] == cells
 
 
+def test_the_table_of_synthetic_ood_sets_is_the_one_measured(repo):
+    from vqathinker.evaluation.benchmark import SetResult, markdown, tables
+
+    results = [SetResult(**entry) for entry in measured(repo, "eval_ood")["sets"]]
+    grid = [line for line in markdown(tables(results, [])).splitlines() if line.startswith("|")]
+    assert "\n".join(grid) in (repo / "docs/results.md").read_text(encoding="utf-8")
+
+
 def test_the_check_of_the_pseudo_mos_is_the_one_measured(repo):
     rows = table_rows((repo / "docs/data.md").read_text(encoding="utf-8"))
     found = measured(repo, "pseudo_mos")
