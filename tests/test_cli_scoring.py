@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -52,7 +53,7 @@ def test_score_prints_a_line_per_clip_and_writes_tables(judge, base, folder, tmp
         float(row["score"]) for row in table
     ]
     assert score(base, folder, "--csv", tmp_path / "s.csv") == 0
-    assert capsys.readouterr().out == ""  # nothing is left to do
+    assert capsys.readouterr().out.splitlines() == lines[::2]  # what the file has
 
 
 def test_score_tells_of_what_failed_by_its_exit_code(judge, base, folder, tmp_path, capsys):
@@ -62,6 +63,18 @@ def test_score_tells_of_what_failed_by_its_exit_code(judge, base, folder, tmp_pa
     lines = out.splitlines()
     assert lines[0].split("\t")[1] == "nan" and "no readable video" in lines[0] and "no such file" in lines[2]
     assert lines[1].endswith("ok") and "3 clips: 1 scored, 2 unreadable, 0 without a number" in err
+
+
+def test_names_that_are_no_utf8_or_too_long_stop_nothing(judge, base, folder, tmp_path, capsys):
+    odd = os.fsencode(tmp_path) + b"/b\xff\xc3\xb6.mp4"
+    with open(odd, "wb") as file:
+        file.write((folder / "00000.mp4").read_bytes())
+    arguments = (tmp_path / "*.mp4", "x" * 300, "--csv", tmp_path / "s.csv", "--json", tmp_path / "s.json")
+    for _ in range(2):
+        assert score(base, *arguments) == 1
+        out, err = capsys.readouterr()
+        assert "\\udcff" in out and "too long" in out and "2 clips: 1 scored, 1 unreadable" in err
+    assert odd in (tmp_path / "s.csv").read_bytes()
 
 
 def test_an_unparsable_answer_is_nan_never_a_number(base, folder, tmp_path, capsys):
@@ -78,7 +91,10 @@ def test_paths_are_files_folders_and_globs(folder, tmp_path):
     assert find_videos([str(folder)]) == files == find_videos([str(folder / "*.mp4"), files[2]])
     assert find_videos([str(folder.parent.parent / "**" / "00000.mp4")])[-1] == files[0]
     assert find_videos(["gone.mp4"]) == ["gone.mp4"]
-    for path in (str(tmp_path), str(tmp_path / "*.mp4")):
+    (tmp_path / "sub.mp4").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    assert find_videos([str(folder), str(folder / "0000[12]*"), "x" * 300]) == [*files, "x" * 300]
+    for path in (str(tmp_path), str(tmp_path / "*.mp4"), str(tmp_path / "*")):
         with pytest.raises(ValueError, match="gives no video"):
             find_videos([path])
 
@@ -89,6 +105,7 @@ def test_wrong_input_is_one_line(base, folder, tmp_path, capsys):
         ["score", str(folder), "--model", str(tmp_path / "none")],
         ["eval", "--benchmarks", "cgvd", "--data-root", str(tmp_path), "--model", str(base)],
         ["eval", "--benchmarks", "cgvds", "--data-root", str(tmp_path), "--model", str(base)],
+        ["eval", "--benchmarks", "in-domain", "--model", str(base)],
         ["flip-rate", "--sources", str(folder), "--crf", "a", "--model", str(base)],
     ):
         assert main(arguments) == 2
@@ -127,7 +144,11 @@ def test_flip_rate_and_temporal_sensitivity(judge, base, folder, tmp_path, capsy
     assert main(["flip-rate", "--manifest", manifest, "--out", out, *arguments]) == 0
     assert capsys.readouterr().out == printed
     assert main(["temporal-sensitivity", str(folder), *arguments]) == 0
-    assert "| global shuffle " in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "| global shuffle " in out and "4 clips: 4 compared, 0 without a score" in err
+    (tmp_path / "torn.mp4").write_bytes(b"torn")
+    assert main(["temporal-sensitivity", str(folder), str(tmp_path / "torn.mp4"), *arguments]) == 1
+    assert "5 clips: 4 compared, 1 without a score" in capsys.readouterr().err
 
 
 def test_two_processes_share_the_clips_and_give_the_same_table(base, folder, tmp_path):

@@ -3,11 +3,12 @@ import json
 import math
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 
-from vqathinker.data import Absent, BenchmarkSet
+from vqathinker.data import Absent, BenchmarkSet, LabelError
 from vqathinker.evaluation.benchmark import judge, markdown, overall, run_benchmarks, tables
 
 PROVENANCE = ("command", "checkpoint_hash", "num_frames", "image_size", "prompt_hash", "decoder", "versions", "readout")
@@ -58,7 +59,8 @@ def test_a_run_counts_everything_and_writes_everything(scorer, score_of, sets, t
     assert [line["video"] for line in lines[:3]] == ["gone.mp4", "torn.mp4", "train/00000.mp4"]
     assert lines[0]["status"] == "unreadable" and "no such file" in lines[0]["error"] and float(lines[2]["mos"]) == 0
     text = (tmp_path / "out/results.md").read_text()
-    assert "0.856 / 0.845" in text and "0.661 / 0.698" in text and "Absent sets" in text and "formula" in text
+    assert text.count("0.856 / 0.845") == 2  # of the set, and of the mean of the sets that are there
+    assert "| overall, in-domain, own sets " in text and "Absent sets" in text and "formula" in text
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
@@ -88,6 +90,28 @@ def test_unparsable_answers_are_counted_and_never_scored(scorer, sets, tmp_path)
     scorer.engine.say = lambda seed: "?"
     nothing = run(scorer, sets[:1], tmp_path / "none")[0]
     assert nothing.num_scored == 0 and nothing.num_unparsable == 12 and (tmp_path / "none/report.html").exists()
+
+
+def test_a_folder_takes_the_results_of_another_checkpoint(scorer, sets, tmp_path):
+    first = run(scorer, sets[:1], tmp_path / "out")
+    scorer.sampling = replace(scorer.sampling, max_new_tokens=13)
+    assert run(scorer, sets[:1], tmp_path / "out") == first and len(list((tmp_path / "out/scores").iterdir())) == 2
+
+
+def test_a_bad_label_file_is_told_before_anything_is_scored(scorer, sets, tmp_path, monkeypatch):
+    monkeypatch.setattr(scorer, "score_many", lambda videos: pytest.fail("scored"))
+    sets[1].labels.write_text("video,mos\na.mp4,x\n")
+    with pytest.raises(LabelError, match="'x' is not a number"):
+        run(scorer, sets, tmp_path / "out")
+
+
+def test_without_a_correlation_a_set_is_named_and_not_averaged(sets):
+    def result(scores):
+        rows = sets[0].rows()[:4]
+        return judge(sets[0], rows, [{"score": s, "status": "ok", "video": "x"} for s in scores])
+
+    shown = markdown(tables([result([1, 2, 3, 4]), result([3, 3, 3, 3])], []))
+    assert "Without a correlation, and so not in the overall mean: CGVDS." in shown and "nan" not in shown
 
 
 def test_overall_weighs_sets_by_their_scored_videos(sets):

@@ -35,7 +35,7 @@ def sources(clip_set, tmp_path):
     return folder
 
 
-def test_the_ladder_is_real_h264_and_is_made_once(sources, tmp_path):
+def test_the_ladder_is_real_h264_and_is_made_once(sources, clip_set, tmp_path):
     encodes = encode_ladder(sources, tmp_path / "ladder", (15, 33, 51), progress=False)
     assert [(e.source, e.crf) for e in encodes] == [(s, c) for s in ("one", "sub_two") for c in (15, 33, 51)]
     sizes = [Path(encode.video).stat().st_size for encode in encodes[:3]]
@@ -49,6 +49,11 @@ def test_the_ladder_is_real_h264_and_is_made_once(sources, tmp_path):
     assert encode_ladder(sources, tmp_path / "ladder", (15, 33, 51), progress=False) == encodes
     assert [Path(encode.video).stat().st_mtime_ns for encode in encodes] == stamps
     assert read_manifest(tmp_path / "ladder/manifest.csv") == encodes
+    other = (clip_set / "videos/val/00001.mp4").read_bytes()
+    (sources / "one.mp4").write_bytes(other)  # another source of the same name
+    first, kept = Path(encodes[0].video).read_bytes(), Path(encodes[3].video).stat().st_mtime_ns
+    encode_ladder(sources, tmp_path / "ladder", (15, 33, 51), progress=False)
+    assert Path(encodes[0].video).read_bytes() != first and Path(encodes[3].video).stat().st_mtime_ns == kept
 
 
 def test_what_cannot_be_a_ladder_is_refused(sources, tmp_path):
@@ -62,7 +67,7 @@ def test_what_cannot_be_a_ladder_is_refused(sources, tmp_path):
     (sources / "torn.mp4").write_bytes(b"torn")
     with pytest.raises(ClipError, match=r"torn\.mp4"):
         encode_ladder(sources, tmp_path / "x", (20,), progress=False)
-    assert not list((tmp_path / "x").rglob(".*")) and not (tmp_path / "x/torn/crf20.mp4").exists()
+    assert not list((tmp_path / "x").rglob(".*.mp4")) and not (tmp_path / "x/torn/crf20.mp4").exists()
 
 
 @pytest.mark.parametrize(

@@ -76,3 +76,6 @@ def test_the_bootstrap_interval_covers_the_truth_as_often_as_it_says():
     pair = (x, x + rng.normal(size=50))
     assert bootstrap_interval(krcc, *pair, seed=3) == bootstrap_interval(krcc, *pair, seed=3)
     assert all(math.isnan(end) for end in bootstrap_interval(srcc, [1, 1], [1, 2]))
+    nearly_flat = [3.0] * 58 + [2.0, 4.0]  # a resample may hold 3.0 only
+    low, high = bootstrap_interval(srcc, nearly_flat, range(60))
+    assert -1 <= low < high <= 1

@@ -35,8 +35,8 @@ def next_probabilities(policy, prompt, tokens, choices):
 def test_the_expectation_is_that_of_all_numbers_written_out(policy, tokenizer, prompt):
     digits, start = [ids(tokenizer, str(d))[0] for d in range(10)], ids(tokenizer, "<think>soft</think><answer>")
     mean = square = total = 0.0
-    first = next_probabilities(policy, prompt, start, digits[1:6])
-    for a, p in zip(range(1, 6), first, strict=True):
+    first = next_probabilities(policy, prompt, start, digits[:6])
+    for a, p in enumerate(first):
         allowed = digits if a < 5 else digits[:1]
         head = [*start, digits[a], ids(tokenizer, ".")[0]]
         for b, q in enumerate(next_probabilities(policy, prompt, head, allowed)):
@@ -65,7 +65,11 @@ def test_the_number_starts_behind_the_first_answer_tag(tokenizer):
     tokens = ids(tokenizer, TEXT + "<answer>1.00</answer>")
     assert tokenizer.decode(before_number(tokenizer, tokens)) == "<think>soft</think><answer>"
     assert tokenizer.decode(before_number(tokenizer, ids(tokenizer, "<answer> 3</answer>"))).strip() == "<answer>"
-    for text in ("", "3.42", "<answer>", "<answer>good</answer>", "<think>3</think>"):
+    assert (
+        tokenizer.decode(before_number(tokenizer, ids(tokenizer, "<answer>about 3</answer>"))).strip()
+        == "<answer>about"
+    )
+    for text in ("", "3.42", "<answer>", "<answer>good</answer>3", "<think>3</think>", "<answer>.5</answer>"):
         assert before_number(tokenizer, ids(tokenizer, text)) is None, text
 
 

@@ -83,6 +83,23 @@ def test_samples_give_mean_and_standard_deviation_of_those_that_parse(scorer, pr
 
 
 @pytest.mark.parametrize(
+    "answer, score",
+    [("0.75", 0.75), ("about 3.42", 3.42), ("5", 5.0), ("Frame 3 of 4", 3.0), (".5", None), ("-1", None)],
+)
+def test_read_outs_agree_on_what_is_a_number(policy, processor, videos, answer, score):
+    results = {}
+    for readout in ("answer", "expected"):
+        scorer = QualityScorer(policy, processor, readout=readout)
+        scorer.engine = Canned(processor.tokenizer, text(answer))
+        results[readout] = scorer.score(videos[0])
+        assert results[readout].parsed == (results[readout].status == "ok")
+    if score is None:  # no number from 0.00 to 5.00 as it could stand there
+        assert not results["expected"].parsed
+    else:
+        assert results["answer"].score == score and results["expected"].parsed and 0 < results["expected"].score < 5
+
+
+@pytest.mark.parametrize(
     "answer, status", [("", "no_answer"), (text("x"), "no_number"), (text("34.2"), "out_of_range")]
 )
 @pytest.mark.parametrize("readout", ["answer", "expected"])

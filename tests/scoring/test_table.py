@@ -6,7 +6,9 @@ import pytest
 from vqathinker.scoring import QualityScore, ScoreTable
 from vqathinker.scoring.table import record, score_files
 
-RESULT = QualityScore("a, b.mp4", 3.4212345678901234, 0.5, "ok", ('<think>fine\nand\n"sharp"</think>',) * 2, 2, (1, 5))
+RESULT = QualityScore(
+    "a, ö\u2028b.mp4", 3.4212345678901234, 0.5, "ok", ('<think>fine\nand\n"sharp"</think>',) * 2, 2, (1, 5)
+)
 LOST = QualityScore("lost.mp4", math.nan, math.nan, "unreadable", error="torn,\nat once")
 MUTE = QualityScore("mute.mp4", math.nan, math.nan, "no_answer", ("?",), 0, (1, 5))
 
@@ -34,10 +36,10 @@ class Scorer:
 def test_what_was_written_is_read_again_to_the_last_digit(tmp_path, name):
     ScoreTable(tmp_path / "new" / name, "s1").append(rows(RESULT, MUTE, LOST))
     again = ScoreTable(tmp_path / "new" / name, "s1")
-    assert again.rows["a, b.mp4"] == rows(RESULT)[0] and list(again.rows) == ["a, b.mp4", "mute.mp4"]
-    assert math.isnan(again.rows["mute.mp4"]["score"]) and again.rows["a, b.mp4"]["reasoning"] == 'fine and "sharp"'
+    assert again.rows[RESULT.video] == rows(RESULT)[0] and list(again.rows) == [RESULT.video, "mute.mp4"]
+    assert math.isnan(again.rows["mute.mp4"]["score"]) and again.rows[RESULT.video]["reasoning"] == 'fine and "sharp"'
     if name != "x.csv":
-        assert [json.loads(line)["video"] for line in (tmp_path / "new" / name).read_text().splitlines()] == list(
+        assert [json.loads(line)["video"] for line in (tmp_path / "new" / name).read_text().split("\n")[:-1]] == list(
             again.rows
         )
 
@@ -47,8 +49,9 @@ def test_a_torn_last_line_is_repaired_wherever_it_tore(tmp_path, name):
     file = tmp_path / name
     ScoreTable(file, "s1").append(rows(MUTE, RESULT))
     whole = file.read_bytes()
+    assert "ö".encode() in whole and "\u2028".encode() in whole
     start = whole.rstrip().rfind(b"\n") + 1
-    for end in range(start, len(whole) - 1, 7):
+    for end in range(start, len(whole) - 1):
         file.write_bytes(whole[:end])
         table = ScoreTable(file, "s1")
         assert list(table.rows) == ["mute.mp4"] and file.read_bytes() == whole[:start]
@@ -68,6 +71,18 @@ def test_a_second_run_scores_only_what_is_new_or_was_unreadable(tmp_path):
     score_files(scorer := Scorer(), ["a", "b", "c"], "s1", tables, progress=False)
     assert scorer.asked == ["a", "b", "c"]  # the other file lacks them
     assert list(ScoreTable(tables[0], "s1").rows) == ["a", "b", "c"] == list(ScoreTable(tables[1], "s1").rows)
+
+
+def test_a_clip_that_was_replaced_is_scored_anew(tmp_path):
+    clip = tmp_path / "a.mp4"
+    clip.write_bytes(b"one")
+    table = [tmp_path / "t.csv"]
+    score_files(Scorer(), [str(clip)], "s1", table, progress=False)
+    score_files(scorer := Scorer(), [str(clip)], "s1", table, progress=False)
+    assert scorer.asked == []
+    clip.write_bytes(b"other")
+    score_files(scorer := Scorer(), [str(clip)], "s1", table, progress=False)
+    assert scorer.asked == [str(clip)] and len(table[0].read_text().splitlines()) == 2
 
 
 def test_scores_made_otherwise_are_never_mixed_in(tmp_path):

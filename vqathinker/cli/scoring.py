@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import glob
 import math
+import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,8 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
         "levels: from the probabilities of level words",
     )
     parser.add_argument("--samples", type=int, default=0, help="answers to sample, whose mean counts; 0 = one greedy")
-    parser.add_argument("--batch-size", type=int, default=8, help="clips at a time")
+    parser.add_argument("--batch-size", type=int, help="clips at a time; default 8, with vLLM 64")
+    parser.add_argument("--decode-threads", type=int, default=2, help="clips decoded at a time")
     parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"])
     parser.add_argument("--vllm-memory", type=float, default=0.5, help="share of the device's memory for vLLM")
     parser.add_argument("--frames", type=int, help="key frames per clip (paper: 12); default the checkpoint's")
@@ -61,6 +63,7 @@ def _scorer(options: argparse.Namespace) -> QualityScorer:
         engine=options.engine,
         vllm_memory=options.vllm_memory,
         seed=options.seed,
+        decode_threads=options.decode_threads,
     )
 
 
@@ -82,16 +85,25 @@ def find_videos(paths: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for path in paths:
-        if Path(path).is_dir():
-            matches = [str(file) for file in sorted(Path(path).rglob("*")) if file.suffix.lower() in VIDEO_SUFFIXES]
-        elif Path(path).exists() or not glob.has_magic(path):
+        if os.path.isdir(path):
+            matches = _videos(map(str, sorted(Path(path).rglob("*"))))
+        elif os.path.exists(path) or not glob.has_magic(path):
             matches = [path]  # a file that is missing is reported with the others
         else:
-            matches = sorted(glob.glob(path, recursive=True))
+            matches = _videos(sorted(glob.glob(path, recursive=True)))
         if not matches:
             raise ValueError(f"{path!r} gives no video: a folder must hold files that end in one of {VIDEO_SUFFIXES}.")
         found += matches
     return list(dict.fromkeys(found))
+
+
+def _videos(paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if Path(path).suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)]
+
+
+def _say(text: str) -> None:
+    """Print; a file name that is no UTF-8 is escaped."""
+    print(text.encode("utf-8", "backslashreplace").decode(), flush=True)
 
 
 # ---------------------------------------------------------------- score
@@ -115,9 +127,9 @@ def _score(options: argparse.Namespace) -> int:
     tables = [path for path in (options.csv, options.json) if path]
 
     def show(row: Mapping[str, Any]) -> None:
-        print(line_of(row), flush=True)
+        _say(line_of(row))
         if options.explain and row["reasoning"]:
-            print(f"    {row['reasoning']}", flush=True)
+            _say(f"    {row['reasoning']}")
 
     rows = score_files(scorer, videos, fingerprint(settings_of(scorer)), tables, show, progress=sys.stderr.isatty())
     failed = [row for row in rows if math.isnan(row["score"])]
@@ -161,7 +173,8 @@ def _eval(options: argparse.Namespace) -> int:
     from vqathinker.evaluation.benchmark import markdown, run_benchmarks, tables
 
     sets = options.sets
-    if options.data_root is None and sets is None:
+    synthetic = options.benchmarks in ("ood", "all") or "synthetic_" in options.benchmarks
+    if options.data_root is None and sets is None and synthetic:
         from vqathinker.synth import make_ood_sets
 
         print("no --data-root and no --sets: running on the synthetic sets in runs/ood", file=sys.stderr)
@@ -195,8 +208,6 @@ def _add_flip_rate(commands: argparse._SubParsersAction) -> None:
 
 
 def _flip_rate(options: argparse.Namespace) -> int:
-    from accelerate import PartialState
-
     from vqathinker.evaluation import flip_rate
     from vqathinker.evaluation.benchmark import markdown
     from vqathinker.scoring import fingerprint, score_files, settings_of
@@ -208,17 +219,17 @@ def _flip_rate(options: argparse.Namespace) -> int:
             crfs = [int(crf) for crf in options.crf.split(",")] if options.crf else flip_rate.LADDER
         except ValueError:
             raise ValueError(f"--crf {options.crf!r}: write whole numbers, e.g. 15,25,35.") from None
-        with PartialState().main_process_first():
-            encodes = flip_rate.encode_ladder(options.sources, options.out / "ladder", crfs)
+        encodes = flip_rate.encode_ladder(options.sources, options.out / "ladder", crfs)
     scorer = _scorer(options)
-    table = options.out / "scores.csv"
-    rows = score_files(scorer, [e.video for e in encodes], fingerprint(settings_of(scorer)), [table])
+    made_with = fingerprint(settings_of(scorer))
+    table = options.out / "scores" / f"{made_with}.csv"
+    rows = score_files(scorer, [encode.video for encode in encodes], made_with, [table])
     if _is_main():
         rates = flip_rate.flip_rates(encodes, {row["video"]: row["score"] for row in rows})
         text = markdown([flip_rate.table(rates)])
         (options.out / "flip_rate.md").write_text(text, encoding="utf-8")
         print(text)
-    return 0
+    return 1 if any(math.isnan(row["score"]) for row in rows) else 0
 
 
 # ---------------------------------------------------------------- temporal-sensitivity
@@ -237,5 +248,8 @@ def _temporal(options: argparse.Namespace) -> int:
 
     videos = find_videos(options.paths)
     results = temporal_sensitivity(_scorer(options), videos, options.seed, progress=True)
-    print(markdown([sensitivity_table(results)]))
-    return 0
+    compared = max(result.num_clips for result in results.values())
+    if _is_main():
+        print(markdown([sensitivity_table(results)]))
+        print(f"{len(videos)} clips: {compared} compared, {len(videos) - compared} without a score", file=sys.stderr)
+    return 1 if compared < len(videos) else 0

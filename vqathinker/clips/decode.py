@@ -71,12 +71,15 @@ def open_clip(path: str | Path, decoder: str | None = None) -> Clip:
         ClipError: If the file is missing, empty, no video, or damaged beyond opening.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ClipError(path, "it is a folder")
-    if not path.is_file():
-        raise ClipError(path, "no such file")
-    if path.stat().st_size == 0:
-        raise ClipError(path, "the file is empty (0 bytes)")
+    try:
+        if path.is_dir():
+            raise ClipError(path, "it is a folder")
+        if not path.is_file():
+            raise ClipError(path, "no such file")
+        if path.stat().st_size == 0:
+            raise ClipError(path, "the file is empty (0 bytes)")
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ClipError(path, str(error.strerror)) from error
     if decoder == "pyav":
         return _open_pyav(path)
     if decoder == "decord":
@@ -91,7 +94,7 @@ def _open_decord(path: Path, fallback: Callable[[], Clip] | None) -> Clip:
     import decord
 
     # DECORDError derives from Exception, not from RuntimeError.
-    failures = (decord.DECORDError, RuntimeError, IndexError)
+    failures = (decord.DECORDError, RuntimeError, IndexError, UnicodeError)
     try:
         reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
         num_frames, fps = len(reader), float(reader.get_avg_fps())
@@ -121,7 +124,7 @@ def _open_pyav(path: Path) -> Clip:
             stream = container.streams.best("video")
             num_frames = stream.frames or sum(1 for _ in container.decode(stream))
             fps = float(stream.average_rate) if stream.average_rate else float("nan")
-    except (av.FFmpegError, UnicodeDecodeError) as error:
+    except (av.FFmpegError, UnicodeError) as error:
         raise ClipError(path, f"no readable video ({_first_line(error)})") from error
     if num_frames < 1:
         raise ClipError(path, "it has no frames")

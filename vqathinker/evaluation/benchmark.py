@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 from tabulate import tabulate
 
-from vqathinker.data import PUBLISHED_OVERALL, Absent, BenchmarkSet, LabelRow
+from vqathinker.data import Absent, BenchmarkSet, LabelRow
 from vqathinker.evaluation.metrics import bootstrap_interval, fit_logistic, krcc, plcc, srcc, weighted_mean
-from vqathinker.evaluation.plots import plot_fit
+from vqathinker.evaluation.plots import plot_fit, pyplot
 from vqathinker.evaluation.report import Report, ShownClip, Table
 from vqathinker.scoring import QualityScorer, decoder, fingerprint, score_files, settings_of, versions
 
@@ -25,9 +26,12 @@ WORST = 8
 NOTE = (
     "SRCC, PLCC (raw) and KRCC with 95 % bootstrap intervals over clips; PLCC fit and RMSE fit after the 4-parameter "
     "logistic, RMSE in the set's own MOS units; missing: no such file; unparsable: no number in the answer. Clips "
-    "without a score count in no correlation. Overall: mean weighted by the numbers of scored videos."
+    "without a score count in no correlation. Overall: mean weighted by the numbers of scored videos; own sets apart."
 )
-PUBLISHED_NOTE = "Published: VQAThinker-8B (Cao et al., 2025, Table 1), a model of another size on the whole sets."
+PUBLISHED_NOTE = (
+    "Published: VQAThinker-8B (Cao et al., 2025, Table 1) on the whole sets; overall, the mean of the sets above, "
+    "weighted by their published numbers of videos."
+)
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ def run_benchmarks(
 ) -> list[SetResult]:
     """Score test sets and write `results.json`, `results.md`, `report.html`, and `NAME.csv` and `NAME.png` of each set.
 
-    A second call goes on where the first stopped: the scores stand in `scores/NAME.csv`. Under `accelerate launch` the
-    processes share the clips of every set.
+    A second call goes on where the first stopped: the scores stand in `scores/SETTINGS/NAME.csv`, where SETTINGS is
+    their `fingerprint`. Under `accelerate launch` the processes share the clips of every set.
 
     Args:
         scorer: Scores.
@@ -91,20 +95,25 @@ def run_benchmarks(
         out: Folder to write to.
         command: For the report.
         seed: Of the bootstrap.
-        write: Whether this process writes results.
+        write: Whether this process judges and writes.
 
     Returns:
-        One result per found set.
+        One result per found set; none on a process that does not write.
+
+    Raises:
+        LabelError: If a label file cannot be used; before anything is scored.
+        ImportError: If matplotlib is missing; so, too.
     """
+    pyplot()
     out = Path(out)
     settings = settings_of(scorer)
+    made_with = fingerprint(settings)
     results, worst = [], []
-    for one in found:
-        rows = one.rows()
-        videos = [row.video for row in rows]
-        scored = score_files(scorer, videos, fingerprint(settings), [out / "scores" / f"{one.name}.csv"])
-        results.append(judge(one, rows, scored, seed))
+    for one, rows in [(one, one.rows()) for one in found]:
+        table = out / "scores" / made_with / f"{one.name}.csv"
+        scored = score_files(scorer, [row.video for row in rows], made_with, [table])
         if write:
+            results.append(judge(one, rows, scored, seed))
             _write_clips(out / f"{one.name}.csv", rows, scored)
             worst += _plot(one, rows, scored, out / f"{one.name}.png")
     if write:
@@ -148,14 +157,21 @@ def judge(one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[
     )
 
 
+def groups(results: Sequence[SetResult]) -> dict[str, list[SetResult]]:
+    """What is averaged: "ood" and "in-domain", the public sets of a domain, and "ood, own sets" and the like."""
+    found: dict[str, list[SetResult]] = {}
+    for result in results:
+        found.setdefault(result.domain + ("" if result.published else ", own sets"), []).append(result)
+    return found
+
+
 def overall(results: Sequence[SetResult]) -> dict[str, dict[str, float]]:
-    """Domain -> SRCC, PLCC and KRCC, means over its sets weighted by their numbers of scored videos."""
+    """Name in `groups` -> SRCC, PLCC and KRCC, means over its sets weighted by their numbers of scored videos."""
     means: dict[str, dict[str, float]] = {}
-    for domain in dict.fromkeys(result.domain for result in results):
-        own = [result for result in results if result.domain == domain]
+    for name, own in groups(results).items():
         counts = [result.num_scored for result in own]
-        means[domain] = {
-            name: weighted_mean([getattr(result, name) for result in own], counts) for name in CORRELATIONS
+        means[name] = {
+            metric: weighted_mean([getattr(result, metric) for result in own], counts) for metric in CORRELATIONS
         }
     return means
 
@@ -166,17 +182,18 @@ def tables(results: Sequence[SetResult], absent: Sequence[Absent]) -> list[Table
     columns = ["set", "videos", "scored", "SRCC", "PLCC", "KRCC", "PLCC fit", "RMSE fit"]
     columns += ["missing", "unreadable", "unparsable"] + (["published SRCC / PLCC"] if published else [])
     lines = [_line(result, published) for result in results]
-    for domain, means in overall(results).items():
-        own = [result for result in results if result.domain == domain]
-        line = [f"overall, {domain}", sum(r.num_videos for r in own), sum(r.num_scored for r in own)]
-        line += [means[name] for name in CORRELATIONS] + [None] * 5
-        line += [_slash(PUBLISHED_OVERALL[domain] if any(r.published for r in own) else None)] if published else []
-        lines.append(line)
+    for name, means in overall(results).items():
+        own = groups(results)[name]
+        line = [f"overall, {name}", sum(r.num_videos for r in own), sum(r.num_scored for r in own)]
+        line += [means[metric] for metric in CORRELATIONS] + [None] * 5
+        lines.append(line + ([_slash(_published_overall(own))] if published else []))
     notes = [NOTE] + ([PUBLISHED_NOTE] if published else [])
     notes += [f"{result.title}: {result.fit_error}." for result in results if result.fit_error]
-    notes += (
-        ["Synthetic: the labels follow from a formula, not from people."] if any(r.synthetic for r in results) else []
-    )
+    undefined = [result.title for result in results if math.isnan(result.srcc)]
+    if undefined:
+        notes.append(f"Without a correlation, and so not in the overall mean: {', '.join(undefined)}.")
+    if any(result.synthetic for result in results):
+        notes.append("Synthetic: the labels follow from a formula, not from people.")
     shown = [Table("Agreement with MOS", columns, lines, " ".join(notes))]
     if absent:
         rows = [[missing.title, missing.domain, missing.reason] for missing in absent]
@@ -189,9 +206,15 @@ def _line(result: SetResult, published: bool) -> list[Any]:
     for name in CORRELATIONS:
         low, high = result.intervals[name]
         value = getattr(result, name)
-        line.append(None if math.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]")
+        line.append(value if math.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]")
     line += [result.plcc_fit, result.rmse_fit, result.num_missing, result.num_unreadable, result.num_unparsable]
     return line + ([_slash(result.published)] if published else [])
+
+
+def _published_overall(own: Sequence[SetResult]) -> tuple[float, float] | None:
+    known = [result for result in own if result.published]
+    counts = [result.expected_videos for result in known]
+    return tuple(weighted_mean([result.published[i] for result in known], counts) for i in (0, 1)) if known else None
 
 
 def _slash(pair: tuple[float, float] | None) -> str | None:
@@ -258,14 +281,19 @@ def _plot(
     scores, mos = np.array([(s["score"], row.mos) for s, row in known]).reshape(-1, 2).T
     fit = fit_logistic(scores, mos)
     plot_fit(scores, mos, fit.mapped, one.title, path)
-    errors = np.abs(fit.mapped - mos) / max(mos.std(), 1e-9) if len(mos) else np.zeros(0)
+    if fit.error:  # then by how far apart the ranks are
+        errors = np.abs(stats.rankdata(scores) - stats.rankdata(mos)) / max(len(mos), 1)
+    else:
+        errors = np.abs(fit.mapped - mos) / max(mos.std(), 1e-9)
     worst = []
-    for place in np.argsort(-np.nan_to_num(errors))[:WORST]:
+    for place in np.argsort(-errors)[:WORST]:
         result, row = known[place]
-        title = f"{one.title}, {row.video_id}: MOS {row.mos:.2f}, after the fit {fit.mapped[place]:.2f}"
-        clip = ShownClip(title, row.video, {f"policy: {result['score']:.2f}": result["reasoning"]})
-        worst.append((float(errors[place]), clip))
-    return [pair for pair in worst if not math.isnan(pair[0])]
+        fitted = "" if fit.error else f", after the fit {fit.mapped[place]:.2f}"
+        title = f"{one.title}, {row.video_id}: MOS {row.mos:.2f}{fitted}"
+        worst.append(
+            (float(errors[place]), ShownClip(title, row.video, {f"policy: {result['score']:.2f}": result["reasoning"]}))
+        )
+    return worst
 
 
 def _finite(value: Any) -> Any:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from vqathinker.clips import ENCODER_OPTIONS, VIDEO_SUFFIXES, ClipError
 from vqathinker.evaluation.report import Table
+from vqathinker.scoring.table import stamp
 
 MAX_CRF = 51
 """End of H.264's scale at 8 bits: x264 takes a larger CRF for 51, so CP-LLM's rung at 53 would be a copy of that."""
@@ -70,6 +72,8 @@ def encode_ladder(
 ) -> list[Encode]:
     """Encode every video of a folder with H.264 at each CRF, without its sound; what is there already is kept.
 
+    Under `accelerate launch` the processes share the sources.
+
     Args:
         sources: Folder with the sources, at best uncompressed or nearly so.
         out: Gets `NAME/crfNN.mp4` per source and `manifest.csv`, see `read_manifest`.
@@ -89,18 +93,36 @@ def encode_ladder(
     names = ["_".join(file.relative_to(sources).with_suffix("").parts) for file in files]
     if not files or len(set(names)) < len(names):
         raise ValueError(f"{str(sources)!r} holds {len(files)} videos, {names[:5]}: need one or more, no name twice.")
-    encodes = []
-    for file, name in zip(tqdm(files, desc="encoding", unit="source", disable=not progress), names, strict=True):
-        rungs = {crf: out / name / f"crf{crf:02d}.mp4" for crf in crfs}
-        missing = {crf: path for crf, path in rungs.items() if not path.exists()}
-        if missing:
-            _encode(file, missing)
-        encodes += [Encode(str(path), name, crf) for crf, path in rungs.items()]
-    with (out / "manifest.csv").open("w", encoding="utf-8", newline="") as table:
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(("video", "source", "crf"))
-        writer.writerows((Path(e.video).relative_to(out).as_posix(), e.source, e.crf) for e in encodes)
+    state = PartialState()
+    own = list(zip(files, names, strict=True))[state.process_index :: state.num_processes]
+    for file, name in tqdm(own, desc="encoding", unit="source", disable=not (progress and state.is_main_process)):
+        _encode_source(file, {crf: _rung(out, name, crf) for crf in crfs})
+    state.wait_for_everyone()
+    encodes = [Encode(str(_rung(out, name, crf)), name, crf) for name in names for crf in crfs]
+    if state.is_main_process:
+        with (out / "manifest.csv").open("w", encoding="utf-8", newline="") as table:
+            writer = csv.writer(table, lineterminator="\n")
+            writer.writerow(("video", "source", "crf"))
+            writer.writerows((Path(e.video).relative_to(out).as_posix(), e.source, e.crf) for e in encodes)
     return encodes
+
+
+def _rung(out: Path, name: str, crf: int) -> Path:
+    return out / name / f"crf{crf:02d}.mp4"
+
+
+def _encode_source(source: Path, rungs: Mapping[int, Path]) -> None:
+    """Make the rungs that are missing; all of them where those that are there come from another source."""
+    folder = next(iter(rungs.values())).parent
+    made_from, marker = f"{stamp(source)} {ENCODER_OPTIONS['libx264']}", folder / "made_from.txt"
+    if not marker.exists() or marker.read_text(encoding="utf-8") != made_from:
+        for old in folder.glob("crf*.mp4"):
+            old.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.write_text(made_from, encoding="utf-8")
+    missing = {crf: path for crf, path in rungs.items() if not path.exists()}
+    if missing:
+        _encode(source, missing)
 
 
 def _encode(source: Path, rungs: Mapping[int, Path]) -> None:
@@ -108,7 +130,6 @@ def _encode(source: Path, rungs: Mapping[int, Path]) -> None:
     import av
 
     partial = {crf: path.with_name(f".{os.getpid()}-{path.name}") for crf, path in rungs.items()}
-    next(iter(rungs.values())).parent.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:
             container = stack.enter_context(av.open(str(source)))

@@ -73,7 +73,8 @@ def fit_logistic(scores: Sequence[float], mos: Sequence[float]) -> LogisticFit:
 
     if len(np.unique(scores)) < 4:
         return failed("fewer than 4 different scores for 4 parameters")
-    start = [mos.max(), mos.min(), scores.mean(), scores.std() / 4]
+    ends = [mos.max(), mos.min()]
+    start = [*(ends if plcc(scores, mos) >= 0 else ends[::-1]), scores.mean(), scores.std() / 4]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optimize.OptimizeWarning)  # a step has no covariance, but it fits
@@ -103,12 +104,12 @@ def bootstrap_interval(
         resamples: How many.
 
     Returns:
-        Low and high end; NaN where the metric is undefined, or is so in a resample.
+        Low and high end, of the resamples in which the metric is defined; NaN if that is not even half of them.
     """
     if math.isnan(metric(scores, mos)):
         return math.nan, math.nan
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # it shows as NaN
+        warnings.simplefilter("ignore")  # of resamples in which the metric is undefined
         result = stats.bootstrap(
             _checked(scores, mos),
             metric,
@@ -118,7 +119,11 @@ def bootstrap_interval(
             method="percentile",
             rng=np.random.default_rng(seed),
         )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    values = result.bootstrap_distribution[~np.isnan(result.bootstrap_distribution)]
+    if len(values) < resamples / 2:
+        return math.nan, math.nan
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def weighted_mean(values: Sequence[float], counts: Sequence[int]) -> float:

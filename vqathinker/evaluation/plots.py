@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib's, which draws to files.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+    """
     try:
         import matplotlib
     except ImportError as error:
@@ -36,7 +41,7 @@ def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> Non
         log_history: `trainer.state.log_history`.
         path: PNG to write.
     """
-    plt = _pyplot()
+    plt = pyplot()
     names = sorted({k for entry in log_history for k in entry if k.startswith("rewards/") and k.endswith("/mean")})
     figure, axes = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
 
@@ -68,7 +73,7 @@ def plot_scatter(panels: dict[str, tuple[Sequence[float], Sequence[float]]], pat
         panels: Title -> (MOS, predicted scores); NaN predictions are left out.
         path: PNG to write.
     """
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 4), layout="constrained", squeeze=False)
     for axis, (title, (mos, scores)) in zip(axes[0], panels.items(), strict=True):
         axis.plot([1, 5], [1, 5], color="lightgrey", zorder=0)
@@ -90,7 +95,7 @@ def plot_fit(
         title: Of the plot.
         path: PNG to write.
     """
-    plt = _pyplot()
+    plt = pyplot()
     figure, axis = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
     axis.scatter(scores, mos, s=12, alpha=0.6)
     curve = sorted(zip(scores, mapped, strict=True))

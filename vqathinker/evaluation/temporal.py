@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 import perturb
@@ -17,6 +20,7 @@ from vqathinker.rollout import Sampling
 from vqathinker.scoring.predict import PAPER_SAMPLING, answer_clips, mean_score
 from vqathinker.scoring.scorer import QualityScorer
 
+logger = logging.getLogger(__name__)
 Order = Callable[[int, np.random.Generator], np.ndarray]
 
 
@@ -121,28 +125,34 @@ def temporal_sensitivity(
 ) -> dict[str, TemporalPreference]:
     """Originals against copies whose key frames the six perturbations of training re-index (VQAThinker Sec. 3.3).
 
+    Under `accelerate launch` the processes share the clips.
+
     Args:
         scorer: Scores both.
-        videos: Paths; unreadable ones are left out.
+        videos: Paths. Those that are unreadable, or have no score, are left out, as `num_clips` tells.
         seed: Of the perturbations.
         progress: Show a progress bar.
 
     Returns:
         Name in `perturb.MODES` -> result. A mode that cannot change a clip of so few key frames leaves it out.
     """
-    margins: dict[str, list[float]] = {mode: [] for mode in MODES}
-    for place, video in enumerate(tqdm(videos, desc="temporal sensitivity", unit="clip", disable=not progress)):
+    state = PartialState()
+    own = list(enumerate(videos))[state.process_index :: state.num_processes]
+    shown = progress and state.is_main_process
+    margins = []
+    for place, video in tqdm(own, desc="temporal sensitivity", unit="clip", disable=not shown):
         try:
             clip = scorer.processor.load_clip(video)
-        except ClipError:
+        except ClipError as error:
+            logger.warning("left out: %s", error)
             continue
         rng = np.random.default_rng([seed, place])
         maps = {mode: perturb.draw(len(clip.frames), rng, [mode]) for mode in MODES}
         maps = {mode: frame_map for mode, frame_map in maps.items() if not frame_map.is_identity}
-        scores = [result.score for result in scorer.score_clips([clip, *(_moved(clip, m) for m in maps.values())])]
-        for mode, score in zip(maps, scores[1:], strict=True):
-            margins[mode].append(scores[0] - score)
-    return {name: _preference(np.array(values)) for name, values in margins.items()}
+        original, *copies = scorer.score_clips([clip, *(_moved(clip, frame_map) for frame_map in maps.values())])
+        margins += [(mode, original.score - copy.score) for mode, copy in zip(maps, copies, strict=True)]
+    margins = gather_object(margins)
+    return {mode: _preference(np.array([value for name, value in margins if name == mode])) for mode in MODES}
 
 
 def sensitivity_table(results: Mapping[str, TemporalPreference]) -> Table:

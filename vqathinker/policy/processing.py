@@ -151,7 +151,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         Raises:
             ValueError: If it is anything else.
         """
-        frames = np.asarray(frames)
+        frames = np.asarray(frames.cpu() if isinstance(frames, torch.Tensor) else frames)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
             raise ValueError(
                 f"the clip has shape {frames.shape} and dtype {frames.dtype}: give N >= 1 RGB frames (N, H, W, 3) "

@@ -98,16 +98,20 @@ class TransformersEngine:
             repetition_penalty=1.0,  # else the checkpoint's own generation config decides
             **(sampled if sampling.temperature and seeds is None else {"do_sample": False}),
         )
-        alone = 1 if seeds is not None else len(prompts)  # prompts in one pass
-        starts = range(0, len(prompts), alone)
-        parts = [self._prefill(embeds[i : i + alone, :-1], mask[i : i + alone, :-1], n) for i in starts]
+        if seeds is None:
+            cache = self._prefill(embeds[:, :-1], mask[:, :-1], n)
+        else:
+            own = {id(prompt): i for i, prompt in enumerate(prompts)}  # those that only fill the batch come once
+            parts = {key: self._prefill(embeds[i : i + 1, :-1], mask[i : i + 1, :-1], n) for key, i in own.items()}
+            cache = _joined([parts[id(prompt)] for prompt in prompts])
+        cache.layers = [layer if layer.is_sliding else BufferedLayer(layer) for layer in cache.layers]
         was_training = self.policy.training
         self.policy.eval()
         try:
             tokens = self.policy.generate(
                 inputs_embeds=embeds.repeat_interleave(n, dim=0),
                 attention_mask=mask.repeat_interleave(n, dim=0),
-                past_key_values=_joined(parts),
+                past_key_values=cache,
                 generation_config=config,
                 logits_processor=None if seeds is None else seeded_draw(sampling, seeds, n, embeds.device),
                 synced_gpus=False,  # processes may have different numbers of prompts
@@ -140,13 +144,14 @@ class TransformersEngine:
 
 
 def _joined(parts: Sequence[DynamicCache]) -> DynamicCache:
-    """One cache for the rows of all."""
-    whole = parts[0]
-    for layer, *others in zip(*(part.layers for part in parts), strict=True):
-        if others:
-            layer.keys = torch.cat([layer.keys, *(other.keys for other in others)])
-            layer.values = torch.cat([layer.values, *(other.values for other in others)])
-    whole.layers = [layer if layer.is_sliding else BufferedLayer(layer) for layer in whole.layers]
+    """One cache for the rows of all; theirs are let go, layer by layer."""
+    whole = DynamicCache()
+    for number, layer in enumerate(list(parts[0].layers)):
+        layers = [part.layers[number] for part in parts]
+        layer.keys, layer.values = (torch.cat([getattr(each, name) for each in layers]) for name in ("keys", "values"))
+        whole.layers.append(layer)
+        for part in parts:
+            part.layers[number] = None
     return whole
 
 

@@ -50,8 +50,14 @@ class VideoQualityMetric:
         Raises:
             ClipError: If a file cannot be read.
         """
-        clips = videos if isinstance(videos, list | tuple) else [videos]
-        return torch.tensor([self.scorer.score(clip).score for clip in clips], dtype=torch.float32)
+        clips = list(videos) if isinstance(videos, list | tuple) else [videos]
+        processor, step = self.scorer.processor, self.scorer.batch_size
+        scores = []
+        for start in range(0, len(clips), step):
+            batch = clips[start : start + step]
+            read = [processor.load_clip(v) if isinstance(v, str | Path) else processor.from_array(v) for v in batch]
+            scores += [result.score for result in self.scorer.score_clips(read)]
+        return torch.tensor(scores, dtype=torch.float32)
 
 
 def list_models() -> list[str]:

@@ -32,6 +32,9 @@ def settings_of(scorer: QualityScorer) -> dict[str, Any]:
         "dtype": str(policy.dtype).removeprefix("torch."),
         "num_frames": processor.num_frames,
         "image_size": processor.image_size,
+        "fit": processor.fit,
+        "motion_image_size": processor.motion_image_size,
+        "motion_run_length": processor.motion_run_length,
         "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest()[:16],
         "readout": scorer.readout,
         "samples": scorer.samples,
@@ -69,7 +72,7 @@ def checkpoint_hash(policy: Any) -> str:
     if not folder.is_dir():
         return str(policy.config._commit_hash)
     digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
         with file.open("rb") as weights:
             digest.update(hashlib.file_digest(weights, "sha256").digest())
     return digest.hexdigest()[:16]

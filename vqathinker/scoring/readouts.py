@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rewards.parsing import SCORE_RANGE
+from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 
 READOUTS = ("answer", "expected", "levels")
@@ -27,7 +28,7 @@ def expected_score(
     prompt: torch.Tensor,
     answer: Sequence[int],
 ) -> tuple[float, float]:
-    """Expectation over the numbers 1.00, 1.01, ..., 5.00 that could stand in the answer, behind the reasoning given.
+    """Expectation over the numbers 0.00, 0.01, ..., 5.00 that could stand in the answer, behind the reasoning given.
 
     The probability of a number is that of its digits, each given those before it, among the digits that could stand
     there. One pass of the language model over the prompt, the answer and every "d.d".
@@ -39,7 +40,7 @@ def expected_score(
         answer: Token ids of an answer; only its part up to the number counts.
 
     Returns:
-        Mean and standard deviation in [1, 5]; NaN if the answer has no `<answer>` with a number behind it.
+        Mean and standard deviation, mean in [0, 5]; NaN if the answer has no `<answer>` with a number behind it.
 
     Raises:
         ValueError: If a digit is not one token.
@@ -49,7 +50,7 @@ def expected_score(
         return math.nan, math.nan
     digits = [_token(tokenizer, str(digit)) for digit in range(10)]
     point = _token(tokenizer, ".")
-    low, high = (round(limit) for limit in SCORE_RANGE)
+    low, high = (round(limit) for limit in LABEL_RANGE)
     starts = [(first, second) for first in range(low, high + 1) for second in range(10 if first < high else 1)]
     logits = _branch_logits(policy, prompt, prefix, [[digits[a], point, digits[b]] for a, b in starts])
     among_digits = logits[..., digits].float()  # (branches, 4, 10): before each token of a branch, and behind the last
@@ -94,18 +95,18 @@ def level_score(
 
 
 def before_number(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]) -> list[int] | None:
-    """Tokens of an answer up to the number in its first `<answer>` block; `None` if no digit follows one."""
+    """Tokens of an answer up to the first number in its first `<answer>` block; `None` if it has none."""
 
     def opened(count: int) -> bool:
         return "<answer>" in tokenizer.decode(answer[:count])
 
     # The first prefix that holds the tag; whether it does only ever changes once.
     count = bisect_left(range(len(answer) + 1), True, key=opened)
-    while count < len(answer) and not tokenizer.decode(answer[count]).strip():
+    while count < len(answer) and not tokenizer.decode(answer[count])[:1].isdigit():
         count += 1
-    if count >= len(answer) or not tokenizer.decode(answer[count]).strip().isdigit():
-        return None
-    return list(answer[:count])
+    text = tokenizer.decode(answer[:count]).rpartition("<answer>")[2]
+    inside = count < len(answer) and "<" not in text and text[-1:] not in (".", "-")  # .5 and -3 begin otherwise
+    return list(answer[:count]) if inside else None
 
 
 def _token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:

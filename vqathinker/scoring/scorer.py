@@ -32,8 +32,8 @@ class QualityScore:
             gives a number in 0-5, or the clip cannot be read. Never a guess.
         std: Standard deviation, same units: over the sampled answers, or, of read-outs from probabilities, under these;
             NaN for one answer's text.
-        status: `"ok"`, or why the (first) answer is none: `"out_of_range"`, `"no_answer"`, `"no_number"`, see
-            `rewards.ParsedAnswer`; `"unreadable"`.
+        status: `"ok"`, or why there is no score: `"out_of_range"`, `"no_answer"`, `"no_number"` (of the first answer,
+            see `rewards.ParsedAnswer`), `"unreadable"`.
         answers: Whole texts; none for the read-out `levels`.
         num_parsed: How many of them give a number.
         frames: Key frames that the policy saw, as indices into the clip.
@@ -73,9 +73,10 @@ class QualityScorer:
         samples: Answers K to sample, whose mean counts; 0 = one greedy answer.
         max_new_tokens: Longest answer; default what the policy was trained for, else 2048.
         sampling: How samples are drawn.
-        batch_size: Clips at a time.
+        batch_size: Clips at a time; default 8, with vLLM 64.
         engine: `"transformers"` or `"vllm"`.
         seed: Of the samples.
+        decode_threads: Clips decoded at a time.
         vllm_memory: Share of the device's memory (on a CPU: of the machine's) that vLLM may take.
 
     Raises:
@@ -95,19 +96,26 @@ class QualityScorer:
         samples: int = 0,
         max_new_tokens: int | None = None,
         sampling: Sampling = PAPER_SAMPLING,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         engine: str = "transformers",
         seed: int = 0,
+        decode_threads: int = 2,
         vllm_memory: float = 0.5,
     ) -> None:
         if readout not in READOUTS or engine not in ENGINES:
             raise ValueError(f"{readout=}, {engine=}: readout must be one of {READOUTS}, engine one of {ENGINES}.")
-        if samples < 0 or batch_size < 1:
-            raise ValueError(f"{samples=}, {batch_size=}: samples must be 0 (greedy) or more, batch_size at least 1.")
-        if readout == "levels" and samples:
-            raise ValueError(f"{samples=} with readout='levels', which reads no answers: leave samples at 0.")
+        batch_size = {"transformers": 8, "vllm": 64}[engine] if batch_size is None else batch_size
+        if samples < 0 or batch_size < 1 or decode_threads < 1:
+            raise ValueError(
+                f"{samples=}, {batch_size=}, {decode_threads=}: samples must be at least 0 (greedy), the others 1."
+            )
+        if readout == "levels" and (samples or engine != "transformers"):
+            raise ValueError(
+                f"{samples=}, {engine=} with readout='levels', which generates nothing: leave both as they are."
+            )
         self.policy, self.processor = policy.eval(), processor
         self.readout, self.samples, self.batch_size, self.seed = readout, samples, batch_size, seed
+        self.decode_threads = decode_threads
         longest = max_new_tokens or policy.generation_config.max_new_tokens or sampling.max_new_tokens
         temperature = sampling.temperature if samples else 0.0
         self.sampling = replace(sampling, max_new_tokens=longest, temperature=temperature)
@@ -157,7 +165,7 @@ class QualityScorer:
             videos: Paths. An unreadable one gets status `"unreadable"` and `error`.
         """
         names = [str(video) for video in videos]
-        loader: ClipLoader[ClipInput] = ClipLoader(self.processor.load_clip)
+        loader: ClipLoader[ClipInput] = ClipLoader(self.processor.load_clip, self.decode_threads)
         chunks = [names[i : i + self.batch_size] for i in range(0, len(names), self.batch_size)]
         for number, chunk in enumerate(chunks):
             for ahead in chunks[number : number + 2]:
@@ -201,7 +209,8 @@ class QualityScorer:
         known = [value for value in values if not math.isnan(value)]
         if len(values) > 1:
             spread = float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
-        status = prediction.parsed[0].status if len(values) == 1 or not known else "ok"
+        first = prediction.parsed[0].status
+        status = "ok" if known else "no_number" if first == "ok" else first
         frames = tuple(clip.indices.tolist())
         return QualityScore("", mean_score(values), spread, status, texts, len(known), frames)
 
@@ -213,15 +222,19 @@ class QualityScorer:
             return TransformersEngine(self.policy, stops, tokenizer.pad_token_id, placeholder, sequences)
         from vqathinker.rollout.vllm_engine import VLLMEngine, check_vllm
 
-        check_vllm()
-        engine = VLLMEngine(
-            self.policy,
-            Accelerator(cpu=self.policy.device.type == "cpu"),
-            self.processor,
-            gpu_memory_utilization=vllm_memory,
-            max_model_length=len(self.processor.prompt_ids()) + self.sampling.max_new_tokens,
-            max_num_seqs=sequences,
-        )
+        try:
+            check_vllm()
+            engine = VLLMEngine(
+                self.policy,
+                Accelerator(cpu=self.policy.device.type == "cpu"),
+                self.processor,
+                gpu_memory_utilization=vllm_memory,
+                max_model_length=len(self.processor.prompt_ids()) + self.sampling.max_new_tokens,
+                max_num_seqs=sequences,
+            )
+        except (ImportError, ValueError) as error:  # speaks of the trainer's settings
+            own = "engine='transformers' instead of use_vllm=False, vllm_memory, max_new_tokens"
+            raise type(error)(f"{error} (When scoring, the settings are {own}.)") from error
         engine.sync_weights()
         return engine
 

@@ -17,7 +17,10 @@ from tqdm.auto import tqdm
 
 from vqathinker.scoring.scorer import QualityScore, QualityScorer
 
-COLUMNS = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "reasoning", "error", "made_with")
+COLUMNS = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "reasoning", "error")
+COLUMNS += ("file", "made_with")
+ENCODING = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+"""Of tables: file names may hold bytes that are no UTF-8."""
 NUMBERS: dict[str, Callable[[str], Any]] = {"score": float, "std": float, "num_parsed": int, "num_answers": int}
 
 
@@ -38,14 +41,25 @@ def record(result: QualityScore, made_with: str) -> dict[str, Any]:
         "frames": " ".join(map(str, result.frames)),
         "reasoning": " ".join(result.reasoning.split()),
         "error": " ".join(result.error.split()),
+        "file": stamp(result.video),
         "made_with": made_with,
     }
+
+
+def stamp(video: str | Path) -> str:
+    """Size and modification time of a file, "" if there is none: a clip that was replaced is another one."""
+    try:
+        found = os.stat(video)
+    except (OSError, ValueError):
+        return ""
+    return f"{found.st_size}-{found.st_mtime_ns}"
 
 
 class ScoreTable:
     """Results in a file, one line each, written as they come; what the file holds already is not scored again.
 
-    A last line that a killed run left torn is dropped, and so are rows of unreadable clips, which are tried again.
+    A last line that a killed run left torn is dropped, and so are rows of clips that were unreadable or have changed
+    since: these are scored anew.
 
     Args:
         path: `.csv`, or `.json` / `.jsonl` for JSON lines.
@@ -64,34 +78,35 @@ class ScoreTable:
         if self.path.suffix.lower() not in (".csv", ".json", ".jsonl"):
             raise ValueError(f"{str(path)!r}: scores go to a .csv file, or to .json / .jsonl as JSON lines.")
         self.is_csv = self.path.suffix.lower() == ".csv"
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        rows = self._parse(whole)
+        data = self.path.read_bytes() if self.path.exists() else b""
+        rows = self._parse(data[: data.rfind(b"\n") + 1].decode("utf-8", "surrogateescape"))
         other = sorted({row["made_with"] for row in rows} - {made_with})
         if other:
             raise ValueError(
                 f"{str(path)!r} holds scores made with other settings (checkpoint, frames, read-out ...: {other[0]}, "
                 f"now {made_with}): give another file, or delete it."
             )
-        self.rows = {row["video"]: row for row in rows if row["status"] != "unreadable"}
+        self.rows = {
+            row["video"]: row for row in rows if row["status"] != "unreadable" and row["file"] == stamp(row["video"])
+        }
         if write:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._repair(text)
+            self._repair(data)
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows, those that are in already left out, and see them to the disk."""
         new = [dict(row) for row in rows if row["video"] not in self.rows]
-        with self.path.open("a", encoding="utf-8", newline="") as file:
+        with self.path.open("a", **ENCODING) as file:
             file.write("".join(map(self._line, new)))
             file.flush()
             os.fsync(file.fileno())
         self.rows |= {row["video"]: row for row in new}
 
-    def _repair(self, text: str) -> None:
+    def _repair(self, data: bytes) -> None:
         clean = (",".join(COLUMNS) + "\n" if self.is_csv else "") + "".join(map(self._line, self.rows.values()))
-        if clean != text:
+        if clean.encode("utf-8", "surrogateescape") != data:
             partial = self.path.with_name(f".{self.path.name}.partial")
-            partial.write_text(clean, encoding="utf-8", newline="")
+            partial.write_text(clean, **ENCODING)
             os.replace(partial, self.path)
 
     def _line(self, row: Mapping[str, Any]) -> str:
@@ -104,9 +119,9 @@ class ScoreTable:
     def _parse(self, text: str) -> list[dict[str, Any]]:
         try:
             if not self.is_csv:
-                rows = [json.loads(line) for line in text.splitlines()]
+                rows = [json.loads(line) for line in text.split("\n")[:-1]]  # names may hold other line ends
                 return [{name: _known(name, row[name]) for name in COLUMNS} for row in rows]
-            reader = csv.DictReader(io.StringIO(text))
+            reader = csv.DictReader(io.StringIO(text, newline=""))
             rows = [{name: NUMBERS.get(name, str)(row[name]) for name in COLUMNS} for row in reader]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
@@ -135,7 +150,7 @@ def score_files(
         videos: Paths.
         made_with: Names the settings, see `ScoreTable`.
         tables: Files that are gone on with, see `ScoreTable`.
-        show: Called on the main process with each new row.
+        show: Called on the main process with each row: at once with those that the tables have, then with the new ones.
         progress: Show a progress bar.
 
     Returns:
@@ -147,6 +162,10 @@ def score_files(
     names = [str(video) for video in videos]
     known = {video: row for table in kept for video, row in table.rows.items()}
     todo = [name for name in dict.fromkeys(names) if not kept or any(name not in table.rows for table in kept)]
+    if show and state.is_main_process:
+        for name in dict.fromkeys(names):
+            if name not in todo:
+                show(known[name])
     state.wait_for_everyone()  # nobody writes before everybody has read
     own = todo[state.process_index :: state.num_processes]
     rounds = math.ceil(len(todo) / (scorer.batch_size * state.num_processes))
