@@ -155,7 +155,9 @@ def test_two_processes_share_the_clips_and_give_the_same_table(base, folder, tmp
     def table(name, launcher):
         file = tmp_path / name
         command = [*launcher, "score", str(folder), "--model", str(base), "--readout", "levels", "--csv", str(file)]
-        done = subprocess.run([*command, "--batch-size", "1"], capture_output=True, text=True, timeout=300)
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the launcher has it: more threads round otherwise
+        command += ["--batch-size", "1"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=one_thread)
         assert done.returncode == 0 and "4 clips: 4 scored" in done.stderr, done.stderr[-3000:]
         assert len(done.stdout.splitlines()) == 4  # one process speaks
         return sorted(file.read_text().splitlines())
