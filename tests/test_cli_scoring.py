@@ -61,8 +61,12 @@ def test_score_tells_of_what_failed_by_its_exit_code(judge, base, folder, tmp_pa
     assert score(base, tmp_path / "torn.mp4", folder / "00000.mp4", tmp_path / "gone.mp4") == 1
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0].split("\t")[1] == "nan" and "no readable video" in lines[0] and "no such file" in lines[2]
-    assert lines[1].endswith("ok") and "3 clips: 1 scored, 2 unreadable, 0 without a number" in err
+    assert (
+        lines[0].split("\t")[1:3] == ["nan", "unreadable"]
+        and "no readable video" in lines[0]
+        and "no such file" in lines[2]
+    )
+    assert lines[1].endswith("ok") and "3 clips: 1 scored, 2 unreadable, 0 without a usable" in err
 
 
 def test_names_that_are_no_utf8_or_too_long_stop_nothing(judge, base, folder, tmp_path, capsys):
@@ -82,7 +86,7 @@ def test_an_unparsable_answer_is_nan_never_a_number(base, folder, tmp_path, caps
     arguments = (folder, "--max-new-tokens", 6, "--samples", 2, "--csv", tmp_path / "s.csv")
     assert score(base, *arguments) == 1
     out, err = capsys.readouterr()
-    assert out.count("\tnan\t") == 4 and "(0 of 2 answers)" in out and "4 without a number in the answer" in err
+    assert out.count("\tnan\t") == 4 and "\t0 of 2 answers" in out and "4 without a usable number in the answer" in err
     assert {row["score"] for row in read(tmp_path / "s.csv")} == {"nan"}
 
 
@@ -107,10 +111,17 @@ def test_wrong_input_is_one_line(base, folder, tmp_path, capsys):
         ["eval", "--benchmarks", "cgvds", "--data-root", str(tmp_path), "--model", str(base)],
         ["eval", "--benchmarks", "in-domain", "--model", str(base)],
         ["flip-rate", "--sources", str(folder), "--crf", "a", "--model", str(base)],
+        ["flip-rate", "--sources", str(tmp_path / "none"), "--model", str(base)],
+        ["score", str(folder), "--model", str(base), "--device", "warp"],
+        ["score", str(folder), "--model", str(base), "--frames", "0"],
+        ["score", str(folder), "--model", str(base), "--image-size", "0"],
+        ["score", str(folder), "--model", str(base), "--seed", "-1"],
+        ["score", str(folder), "--model", str(base), "--max-new-tokens", "0"],
     ):
         assert main(arguments) == 2
         out, err = capsys.readouterr()
-        assert out == "" and err.count("\n") == 1 and err.startswith(f"vqathinker {arguments[0]}: ")
+        last = err.splitlines()[-1]  # behind what loading shows
+        assert out == "" and last.startswith(f"vqathinker {arguments[0]}: ") and "Traceback" not in err
 
 
 def test_eval_on_own_sets(judge, base, clip_set, tmp_path, capsys):
@@ -118,7 +129,9 @@ def test_eval_on_own_sets(judge, base, clip_set, tmp_path, capsys):
     arguments = ["--model", str(base), "--device", "cpu", "--out", str(tmp_path / "out")]
     assert main(["eval", "--sets", str(tmp_path / "sets.yaml"), *arguments]) == 0
     out = capsys.readouterr().out
-    assert "| mine " in out and "overall, ood" in out and "LIVE-YT-Gaming" in out  # absent, and said so
+    assert "| mine " in out and "overall, ood, own sets" in out and "Absent" not in out
+    assert main(["eval", "--benchmarks", "ood", "--sets", str(tmp_path / "sets.yaml"), *arguments]) == 0
+    assert "LIVE-YT-Gaming" in capsys.readouterr().out  # absent, and said so
     assert (tmp_path / "out/report.html").exists() and len(read(tmp_path / "out/mine.csv")) == 4
 
 
@@ -151,26 +164,35 @@ def test_flip_rate_and_temporal_sensitivity(judge, base, folder, tmp_path, capsy
     assert "5 clips: 4 compared, 1 without a score" in capsys.readouterr().err
 
 
+SCRIPT = """
+import sys
+from vqathinker.cli import main
+from vqathinker.scoring.scorer import process_state
+code = main(sys.argv[1:])
+print("processes:", process_state().num_processes, file=sys.stderr)
+sys.exit(code)
+"""
+
+
 def test_two_processes_share_the_clips_and_give_the_same_table(base, folder, tmp_path):
-    def table(name, launcher):
+    (tmp_path / "script.py").write_text(SCRIPT)
+
+    def table(name, count):
         file = tmp_path / name
-        command = [*launcher, "score", str(folder), "--model", str(base), "--readout", "levels", "--csv", str(file)]
-        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the launcher has it: more threads round otherwise
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
+        command = ["score", str(folder), "--model", str(base), "--readout", "levels", "--csv", str(file)]
         command += ["--batch-size", "1"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=one_thread)
-        assert done.returncode == 0 and "4 clips: 4 scored" in done.stderr, done.stderr[-3000:]
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the launcher has it: more threads round otherwise
+        done = subprocess.run(
+            [*launcher, str(tmp_path / "script.py"), *command],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=one_thread,
+        )
+        assert done.returncode == 0 and done.stderr.count("4 clips: 4 scored") == 1, done.stderr[-3000:]
+        assert done.stderr.count(f"processes: {count}") == count
         assert len(done.stdout.splitlines()) == 4  # one process speaks
         return sorted(file.read_text().splitlines())
 
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "vqathinker.cli"]
-    assert table("two.csv", launch) == table("one.csv", [sys.executable, "-m", "vqathinker.cli"])
+    assert table("two.csv", 2) == table("one.csv", 1)

@@ -11,7 +11,9 @@ from vqathinker.evaluation.flip_rate import LADDER, Encode, encode_ladder, flip_
 def test_pairs_are_counted_by_their_difference_and_ties_are_halves():
     encodes = [Encode(f"{s}{crf}", s, crf) for s in "ab" for crf in (15, 17, 19, 25)]
     scores = {"a15": 5, "a17": 4, "a19": 4, "a25": 1, "b15": 3, "b17": 4, "b19": 2, "b25": math.nan}
-    by = {rate.difference: rate for rate in flip_rates(encodes, scores)}
+    by = {rate.difference: rate for rate in flip_rates(encodes, scores, (2, 4, 6, 10, 20))}
+    assert [rate.difference for rate in flip_rates(encodes, scores)] == [2, 4, 6, 8, 10, None]
+    assert [rate.difference for rate in flip_rates(encodes[::3], {**scores, "b15": 1, "b17": 1})][-1] is None
     # difference 2: a 5>4 right, 4=4 tie; b 3<4 wrong, 4>2 right
     assert (by[2].pairs, by[2].wrong, by[2].ties, by[2].rate) == (4, 1, 1, 0.375)
     assert (by[4].pairs, by[4].wrong, by[4].unscored) == (2, 0, 0)

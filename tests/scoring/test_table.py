@@ -97,5 +97,10 @@ def test_other_files_are_left_alone(tmp_path):
     with pytest.raises(ValueError, match="is no table of scores"):
         ScoreTable(other, "s1")
     assert other.read_text() == "video,mos\na.mp4,3\n"
+    for name, content in (("a.json", '{"results": 1}'), ("b.csv", "a note without an end"), ("c.csv", "a,b,c\n")):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(ValueError, match="begins otherwise"):
+            ScoreTable(tmp_path / name, "s1")
+        assert (tmp_path / name).read_text() == content
     with pytest.raises(ValueError, match=r"\.csv file"):
         ScoreTable(tmp_path / "x.xlsx", "s1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from vqathinker import __version__
 from vqathinker.cli import scoring, training
 
 
@@ -18,6 +19,7 @@ def main(argv: list[str] | None = None) -> int:
         Exit code: 0; 1 where something could not be scored; or 2 when the input is wrong, with one line that says what.
     """
     parser = argparse.ArgumentParser(prog="vqathinker", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"vqathinker {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     scoring.add_commands(commands)
     training.add_commands(commands)
@@ -30,3 +32,6 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"vqathinker {options.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"vqathinker {options.command}: stopped", file=sys.stderr)
+        return 130

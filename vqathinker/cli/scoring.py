@@ -68,9 +68,9 @@ def _scorer(options: argparse.Namespace) -> QualityScorer:
 
 
 def _is_main() -> bool:
-    from accelerate import PartialState
+    from vqathinker.scoring.scorer import process_state
 
-    return PartialState().is_main_process
+    return process_state().is_main_process
 
 
 def _command() -> str:
@@ -124,6 +124,8 @@ def _score(options: argparse.Namespace) -> int:
     from vqathinker.scoring import fingerprint, score_files, settings_of
 
     scorer = _scorer(options)
+    if options.model == DEMO and _is_main():
+        print(f"{DEMO} knows the demo's synthetic distortions only: it is no judge of real clips", file=sys.stderr)
     tables = [path for path in (options.csv, options.json) if path]
 
     def show(row: Mapping[str, Any]) -> None:
@@ -131,26 +133,26 @@ def _score(options: argparse.Namespace) -> int:
         if options.explain and row["reasoning"]:
             _say(f"    {row['reasoning']}")
 
-    rows = score_files(scorer, videos, fingerprint(settings_of(scorer)), tables, show, progress=sys.stderr.isatty())
+    rows = score_files(scorer, videos, fingerprint(settings_of(scorer)), tables, show)
     failed = [row for row in rows if math.isnan(row["score"])]
     if _is_main():
         unreadable = sum(row["status"] == "unreadable" for row in failed)
         print(
             f"{len(rows)} clips: {len(rows) - len(failed)} scored, {unreadable} unreadable, "
-            f"{len(failed) - unreadable} without a number in the answer",
+            f"{len(failed) - unreadable} without a usable number in the answer",
             file=sys.stderr,
         )
-    return 1 if failed else 0
+    return 1 if failed and _is_main() else 0
 
 
 def line_of(row: Mapping[str, Any]) -> str:
-    """`clip.mp4  3.42 ± 0.11  ok`."""
+    """`clip.mp4  3.42 ± 0.11  ok`, and what went wrong if something did, tabs between."""
     spread = "" if math.isnan(row["std"]) else f" ± {row['std']:.2f}"
-    score = "nan" if math.isnan(row["score"]) else f"{row['score']:.2f}"
-    status = row["error"] or row["status"]
+    decimals = 2 if math.isclose(row["score"], round(row["score"], 2), abs_tol=1e-9) else 3  # finer than text
+    cells = [row["video"], f"{row['score']:.{decimals}f}{spread}", row["status"]]
     if row["num_answers"] > 1:
-        status += f" ({row['num_parsed']} of {row['num_answers']} answers)"
-    return f"{row['video']}\t{score}{spread}\t{status}"
+        cells.append(f"{row['num_parsed']} of {row['num_answers']} answers")
+    return "\t".join(cells + ([row["error"]] if row["error"] else []))
 
 
 # ---------------------------------------------------------------- eval
@@ -158,7 +160,9 @@ def line_of(row: Mapping[str, Any]) -> str:
 
 def _add_eval(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("eval", help="SRCC, PLCC ... on labelled test sets")
-    parser.add_argument("--benchmarks", default="ood", help="in-domain, ood, all, or names separated by commas")
+    parser.add_argument(
+        "--benchmarks", help="in-domain, ood, all, own, or names separated by commas; default ood, with --sets own"
+    )
     parser.add_argument("--data-root", type=Path, help="folder with NAME/labels.* and NAME/videos/ of public sets")
     parser.add_argument("--sets", type=Path, help="YAML list of your own sets")
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder for tables, plots and report.html")
@@ -167,30 +171,30 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
 
 
 def _eval(options: argparse.Namespace) -> int:
-    from accelerate import PartialState
-
     from vqathinker.data import find_benchmarks
     from vqathinker.evaluation.benchmark import markdown, run_benchmarks, tables
 
     sets = options.sets
-    synthetic = options.benchmarks in ("ood", "all") or "synthetic_" in options.benchmarks
+    choice = options.benchmarks or ("own" if sets else "ood")
+    synthetic = choice in ("ood", "all") or "synthetic_" in choice
     if options.data_root is None and sets is None and synthetic:
+        from vqathinker.scoring.scorer import process_state
         from vqathinker.synth import make_ood_sets
 
         print("no --data-root and no --sets: running on the synthetic sets in runs/ood", file=sys.stderr)
-        with PartialState().main_process_first():
+        with process_state().main_process_first():
             sets = make_ood_sets("runs/ood")
-    found, absent = find_benchmarks(options.benchmarks, options.data_root, sets)
+    found, absent = find_benchmarks(choice, options.data_root, sets)
     if not found:
         reasons = "; ".join(f"{missing.title}: {missing.reason}" for missing in absent)
-        raise ValueError(f"--benchmarks {options.benchmarks}: none of these sets is there. {reasons}")
+        raise ValueError(f"--benchmarks {choice}: none of these sets is there. {reasons}")
     scorer = _scorer(options)
     main = _is_main()
     results = run_benchmarks(scorer, found, absent, options.out, _command(), options.seed, write=main)
     if main:
         print(markdown(tables(results, absent)))
         print(f"{options.out}/report.html, {options.out}/results.json")
-    return 0
+    return 1 if any(result.num_scored == 0 for result in results) else 0
 
 
 # ---------------------------------------------------------------- flip-rate
@@ -212,6 +216,7 @@ def _flip_rate(options: argparse.Namespace) -> int:
     from vqathinker.evaluation.benchmark import markdown
     from vqathinker.scoring import fingerprint, score_files, settings_of
 
+    scorer = _scorer(options)
     if options.manifest:
         encodes = flip_rate.read_manifest(options.manifest)
     else:
@@ -220,7 +225,6 @@ def _flip_rate(options: argparse.Namespace) -> int:
         except ValueError:
             raise ValueError(f"--crf {options.crf!r}: write whole numbers, e.g. 15,25,35.") from None
         encodes = flip_rate.encode_ladder(options.sources, options.out / "ladder", crfs)
-    scorer = _scorer(options)
     made_with = fingerprint(settings_of(scorer))
     table = options.out / "scores" / f"{made_with}.csv"
     rows = score_files(scorer, [encode.video for encode in encodes], made_with, [table])
@@ -229,7 +233,7 @@ def _flip_rate(options: argparse.Namespace) -> int:
         text = markdown([flip_rate.table(rates)])
         (options.out / "flip_rate.md").write_text(text, encoding="utf-8")
         print(text)
-    return 1 if any(math.isnan(row["score"]) for row in rows) else 0
+    return 1 if _is_main() and any(math.isnan(row["score"]) for row in rows) else 0
 
 
 # ---------------------------------------------------------------- temporal-sensitivity
@@ -252,4 +256,4 @@ def _temporal(options: argparse.Namespace) -> int:
     if _is_main():
         print(markdown([sensitivity_table(results)]))
         print(f"{len(videos)} clips: {compared} compared, {len(videos) - compared} without a score", file=sys.stderr)
-    return 1 if compared < len(videos) else 0
+    return 1 if _is_main() and compared < len(videos) else 0

@@ -18,7 +18,7 @@ from vqathinker.data.scales import NATIVE
 logger = logging.getLogger(__name__)
 
 DOMAINS = ("in-domain", "ood")
-CHOICES = (*DOMAINS, "all")
+CHOICES = (*DOMAINS, "all", "own")
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def find_benchmarks(
     """Find test sets on disk: public ones below `data_root`, and the user's own.
 
     Args:
-        choice: "in-domain", "ood", "all", or names separated by commas.
+        choice: "in-domain", "ood", "all", "own" (the sets of `own`), or names separated by commas.
         data_root: Holds `NAME/labels.json` (or `.jsonl`, `.txt`, `.csv`) and `NAME/videos/` of public sets.
         own: YAML list of own sets, paths relative to it: `name`, `labels`, `videos` and, if wanted, `domain` (default
             "ood"), `title`, `num_videos`, `video_column`, `mos_column`, `synthetic`.
@@ -273,6 +273,8 @@ def find_benchmarks(
 
 def _chosen(choice: str, domains: dict[str, str]) -> list[str]:
     """The names that a choice stands for, each once, out of name -> domain."""
+    if choice == "own":
+        return [name for name in domains if name not in BENCHMARKS]
     if choice in CHOICES:
         return [name for name, domain in domains.items() if choice in (domain, "all")]
     names = list(dict.fromkeys(name.strip() for name in choice.split(",")))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +120,9 @@ def run_benchmarks(
             worst += _plot(one, rows, scored, out / f"{one.name}.png")
     if write:
         provenance = {"command": command, **settings, "decoder": decoder(), "versions": versions()}
-        write_results(out, results, absent, provenance | {"bootstrap_seed": seed})
+        provenance |= {"device": str(scorer.policy.device), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+        labels = {one.name: hashlib.sha256(one.labels.read_bytes()).hexdigest()[:16] for one in found}
+        write_results(out, results, absent, provenance | {"bootstrap_seed": seed, "label_hashes": labels})
         write_page(out, results, absent, provenance, sorted(worst, key=lambda clip: -clip[0])[:WORST])
     return results
 

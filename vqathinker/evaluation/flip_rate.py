@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from vqathinker.clips import ENCODER_OPTIONS, VIDEO_SUFFIXES, ClipError
 from vqathinker.evaluation.report import Table
+from vqathinker.scoring.scorer import process_state
 from vqathinker.scoring.table import stamp
 
 MAX_CRF = 51
@@ -85,6 +85,8 @@ def encode_ladder(
         ClipError: If a source cannot be decoded.
     """
     sources, out = Path(sources), Path(out)
+    if not sources.is_dir():
+        raise ValueError(f"sources {str(sources)!r} is no folder: give the one that holds the videos to encode.")
     if not crfs or not all(0 <= crf <= MAX_CRF for crf in crfs) or len(set(crfs)) != len(crfs):
         raise ValueError(
             f"crfs={list(crfs)}: give different whole numbers from 0 to {MAX_CRF}, the end of 8-bit H.264."
@@ -93,9 +95,11 @@ def encode_ladder(
     names = ["_".join(file.relative_to(sources).with_suffix("").parts) for file in files]
     if not files or len(set(names)) < len(names):
         raise ValueError(f"{str(sources)!r} holds {len(files)} videos, {names[:5]}: need one or more, no name twice.")
-    state = PartialState()
+    state = process_state()
     own = list(zip(files, names, strict=True))[state.process_index :: state.num_processes]
-    for file, name in tqdm(own, desc="encoding", unit="source", disable=not (progress and state.is_main_process)):
+    for file, name in tqdm(
+        own, desc="encoding", unit="source", disable=None if progress and state.is_main_process else True
+    ):
         _encode_source(file, {crf: _rung(out, name, crf) for crf in crfs})
     state.wait_for_everyone()
     encodes = [Encode(str(_rung(out, name, crf)), name, crf) for name in names for crf in crfs]
@@ -189,14 +193,14 @@ def read_manifest(path: str | Path) -> list[Encode]:
 
 
 def flip_rates(
-    encodes: Sequence[Encode], scores: Mapping[str, float], differences: Sequence[float] = DIFFERENCES
+    encodes: Sequence[Encode], scores: Mapping[str, float], differences: Sequence[float] | None = None
 ) -> list[FlipRate]:
     """Count wrongly ordered pairs.
 
     Args:
         encodes: The ladders.
         scores: Video -> score; NaN where there is none.
-        differences: CRF differences to report.
+        differences: CRF differences to report; default those of `DIFFERENCES` that occur, or else all that do.
 
     Returns:
         One entry per difference, then one for all pairs of one source with different CRF.
@@ -210,6 +214,9 @@ def flip_rates(
             if hard.crf > mild.crf:
                 pairs.append((hard.crf - mild.crf, scores[mild.video] - scores[hard.video]))
     gaps, margins = np.array(pairs, dtype=float).reshape(-1, 2).T
+    if differences is None:
+        occurring = sorted(set(gaps.tolist()))
+        differences = [gap for gap in occurring if gap in DIFFERENCES] or occurring
     chosen = {difference: gaps == difference for difference in differences} | {None: np.ones(len(gaps), dtype=bool)}
     return [_count(difference, margins[mask]) for difference, mask in chosen.items()]
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
@@ -18,7 +17,7 @@ from vqathinker.evaluation.report import Table
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout import Sampling
 from vqathinker.scoring.predict import PAPER_SAMPLING, answer_clips, mean_score
-from vqathinker.scoring.scorer import QualityScorer
+from vqathinker.scoring.scorer import QualityScorer, process_state
 
 logger = logging.getLogger(__name__)
 Order = Callable[[int, np.random.Generator], np.ndarray]
@@ -136,11 +135,11 @@ def temporal_sensitivity(
     Returns:
         Name in `perturb.MODES` -> result. A mode that cannot change a clip of so few key frames leaves it out.
     """
-    state = PartialState()
+    state = process_state()
     own = list(enumerate(videos))[state.process_index :: state.num_processes]
     shown = progress and state.is_main_process
     margins = []
-    for place, video in tqdm(own, desc="temporal sensitivity", unit="clip", disable=not shown):
+    for place, video in tqdm(own, desc="temporal sensitivity", unit="clip", disable=None if shown else True):
         try:
             clip = scorer.processor.load_clip(video)
         except ClipError as error:

@@ -69,7 +69,9 @@ class VQAThinkerProcessor(ProcessorMixin):
         chat_template: str | None = None,
     ) -> None:
         super().__init__(tokenizer, chat_template=chat_template)
-        if image_size % round(patch_size / downsample_ratio):
+        if num_frames < 1:
+            raise ValueError(f"num_frames={num_frames}: a clip needs at least 1 key frame.")
+        if image_size < 1 or image_size % round(patch_size / downsample_ratio):
             raise ValueError(
                 f"image_size={image_size}: must be a multiple of patch_size / downsample_ratio = "
                 f"{round(patch_size / downsample_ratio)}."

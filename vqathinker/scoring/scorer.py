@@ -105,10 +105,8 @@ class QualityScorer:
         if readout not in READOUTS or engine not in ENGINES:
             raise ValueError(f"{readout=}, {engine=}: readout must be one of {READOUTS}, engine one of {ENGINES}.")
         batch_size = {"transformers": 8, "vllm": 64}[engine] if batch_size is None else batch_size
-        if samples < 0 or batch_size < 1 or decode_threads < 1:
-            raise ValueError(
-                f"{samples=}, {batch_size=}, {decode_threads=}: samples must be at least 0 (greedy), the others 1."
-            )
+        if min(samples, seed) < 0 or batch_size < 1 or decode_threads < 1:
+            raise ValueError(f"{samples=}, {seed=}, {batch_size=}, {decode_threads=}: must be at least 0, 0, 1 and 1.")
         if readout == "levels" and (samples or engine != "transformers"):
             raise ValueError(
                 f"{samples=}, {engine=} with readout='levels', which generates nothing: leave both as they are."
@@ -116,7 +114,8 @@ class QualityScorer:
         self.policy, self.processor = policy.eval(), processor
         self.readout, self.samples, self.batch_size, self.seed = readout, samples, batch_size, seed
         self.decode_threads = decode_threads
-        longest = max_new_tokens or policy.generation_config.max_new_tokens or sampling.max_new_tokens
+        longest = policy.generation_config.max_new_tokens or sampling.max_new_tokens
+        longest = longest if max_new_tokens is None else max_new_tokens
         temperature = sampling.temperature if samples else 0.0
         self.sampling = replace(sampling, max_new_tokens=longest, temperature=temperature)
         self.engine_name = engine
@@ -140,7 +139,7 @@ class QualityScorer:
             image_size: Side of the key frames in pixels; default the checkpoint's (paper: 448 and 560).
             settings: Further arguments of the class.
         """
-        device = device or PartialState(cpu=not torch.accelerator.is_available()).device
+        device = torch_device(device or process_state().device)
         policy, processor = load_policy(path, str(device), num_frames, image_size)
         return cls(policy, processor, **settings)
 
@@ -237,6 +236,24 @@ class QualityScorer:
             raise type(error)(f"{error} (When scoring, the settings are {own}.)") from error
         engine.sync_weights()
         return engine
+
+
+def torch_device(name: str | torch.device) -> torch.device:
+    """A device that is there.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    try:
+        return torch.empty(0, device=name).clone().device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {str(name)!r} cannot be used ({reason}): give 'cpu', 'cuda', 'cuda:1' ...") from None
+
+
+def process_state() -> PartialState:
+    """This process among those of the launch; on machines without an accelerator they talk by gloo."""
+    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 def unreadable(video: str, reason: str) -> QualityScore:

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
-from vqathinker.scoring.scorer import QualityScore, QualityScorer
+from vqathinker.scoring.scorer import QualityScore, QualityScorer, process_state
 
 COLUMNS = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "reasoning", "error")
 COLUMNS += ("file", "made_with")
@@ -40,7 +39,7 @@ def record(result: QualityScore, made_with: str) -> dict[str, Any]:
         "num_answers": len(result.answers),
         "frames": " ".join(map(str, result.frames)),
         "reasoning": " ".join(result.reasoning.split()),
-        "error": " ".join(result.error.split()),
+        "error": " ".join((result.error or ("" if result.parsed else "".join(result.answers[:1]))).split()),
         "file": stamp(result.video),
         "made_with": made_with,
     }
@@ -79,6 +78,9 @@ class ScoreTable:
             raise ValueError(f"{str(path)!r}: scores go to a .csv file, or to .json / .jsonl as JSON lines.")
         self.is_csv = self.path.suffix.lower() == ".csv"
         data = self.path.read_bytes() if self.path.exists() else b""
+        start = (",".join(COLUMNS) + "\n" if self.is_csv else '{"video": ').encode()
+        if not data.startswith(start[: len(data)]):
+            raise self._foreign("it begins otherwise")
         rows = self._parse(data[: data.rfind(b"\n") + 1].decode("utf-8", "surrogateescape"))
         other = sorted({row["made_with"] for row in rows} - {made_with})
         if other:
@@ -124,11 +126,14 @@ class ScoreTable:
             reader = csv.DictReader(io.StringIO(text, newline=""))
             rows = [{name: NUMBERS.get(name, str)(row[name]) for name in COLUMNS} for row in reader]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{str(self.path)!r} is no table of scores with the columns {list(COLUMNS)} ({error!r}): give another "
-                "file, or delete it."
-            ) from None
+            raise self._foreign(repr(error)) from None
         return rows
+
+    def _foreign(self, why: str) -> ValueError:
+        return ValueError(
+            f"{str(self.path)!r} is no table of scores with the columns {list(COLUMNS)} ({why}): give another file, or "
+            "delete it."
+        )
 
 
 def _known(name: str, value: Any) -> Any:
@@ -156,7 +161,7 @@ def score_files(
     Returns:
         A row per video, in order, on every process.
     """
-    state = PartialState()
+    state = process_state()
     with state.main_process_first():
         kept = [ScoreTable(path, made_with, write=state.is_main_process) for path in tables]
     names = [str(video) for video in videos]
@@ -170,7 +175,9 @@ def score_files(
     own = todo[state.process_index :: state.num_processes]
     rounds = math.ceil(len(todo) / (scorer.batch_size * state.num_processes))
     batches = scorer.score_many(own)
-    with tqdm(total=len(todo), desc="scoring", unit="clip", disable=not progress or not state.is_main_process) as bar:
+    with tqdm(
+        total=len(todo), desc="scoring", unit="clip", disable=None if progress and state.is_main_process else True
+    ) as bar:
         for _ in range(rounds):
             rows = gather_object([record(result, made_with) for result in next(batches, [])])
             known |= {row["video"]: row for row in rows}
@@ -181,4 +188,5 @@ def score_files(
                     bar.clear()
                     show(row)
             bar.update(len(rows))
+    state.wait_for_everyone()  # what was scored is written
     return [known[name] for name in names]
