@@ -45,6 +45,7 @@ def test_the_logistic_fit_finds_the_curve_and_its_error():
     truth = 20 + 60 / (1 + np.exp(-(scores - 3) / 0.4))
     fit = fit_logistic(scores, truth + noise)
     assert fit.error == "" and np.abs(fit.mapped - truth).max() < 2
+    assert np.allclose(fit.curve(scores), fit.mapped)
     assert fit.rmse == pytest.approx(np.sqrt(np.mean((fit.mapped - truth - noise) ** 2))) and fit.rmse < 2.2
     assert fit.plcc == pytest.approx(stats.pearsonr(fit.mapped, truth + noise).statistic)
     assert fit.plcc > plcc(scores, truth + noise)

@@ -284,7 +284,7 @@ def _plot(
     known = [(s, row) for s, row in zip(scored, rows, strict=True) if not math.isnan(s["score"])]
     scores, mos = np.array([(s["score"], row.mos) for s, row in known]).reshape(-1, 2).T
     fit = fit_logistic(scores, mos)
-    plot_fit(scores, mos, fit.mapped, one.title, path)
+    plot_fit(scores, mos, fit, one.title, path)
     if fit.error:  # then by how far apart the ranks are
         errors = np.abs(stats.rankdata(scores) - stats.rankdata(mos)) / max(len(mos), 1)
     else:

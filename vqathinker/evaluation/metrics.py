@@ -47,13 +47,19 @@ class LogisticFit:
         plcc: Pearson correlation of mapped scores and MOS; NaN without a fit.
         rmse: Root mean squared error of mapped scores, MOS units; NaN without a fit.
         mapped: The mapped scores, (N,); NaN without a fit.
+        parameters: b1, b2, b3, b4; none without a fit.
         error: Why there is no fit, else "".
     """
 
     plcc: float
     rmse: float
     mapped: np.ndarray
+    parameters: tuple[float, ...] = ()
     error: str = ""
+
+    def curve(self, scores: np.ndarray) -> np.ndarray:
+        """The logistic at other scores, (M,) -> (M,)."""
+        return _logistic(scores, *self.parameters)
 
 
 def fit_logistic(scores: Sequence[float], mos: Sequence[float]) -> LogisticFit:
@@ -69,7 +75,7 @@ def fit_logistic(scores: Sequence[float], mos: Sequence[float]) -> LogisticFit:
     scores, mos = _checked(scores, mos)
 
     def failed(error: str) -> LogisticFit:
-        return LogisticFit(math.nan, math.nan, np.full(len(scores), math.nan), error)
+        return LogisticFit(math.nan, math.nan, np.full(len(scores), math.nan), error=error)
 
     if len(np.unique(scores)) < 4:
         return failed("fewer than 4 different scores for 4 parameters")
@@ -84,7 +90,7 @@ def fit_logistic(scores: Sequence[float], mos: Sequence[float]) -> LogisticFit:
     mapped = _logistic(scores, *found)
     if np.ptp(mapped) < 1e-9:
         return failed("the fitted curve is flat")
-    return LogisticFit(plcc(mapped, mos), float(np.sqrt(np.mean((mapped - mos) ** 2))), mapped)
+    return LogisticFit(plcc(mapped, mos), float(np.sqrt(np.mean((mapped - mos) ** 2))), mapped, tuple(found))
 
 
 def _logistic(s: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:

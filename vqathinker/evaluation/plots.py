@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from vqathinker.evaluation.metrics import LogisticFit
+
 
 def pyplot() -> Any:
     """matplotlib's, which draws to files.
@@ -83,24 +87,22 @@ def plot_scatter(panels: dict[str, tuple[Sequence[float], Sequence[float]]], pat
     plt.close(figure)
 
 
-def plot_fit(
-    scores: Sequence[float], mos: Sequence[float], mapped: Sequence[float], title: str, path: str | Path
-) -> None:
+def plot_fit(scores: np.ndarray, mos: np.ndarray, fit: LogisticFit, title: str, path: str | Path) -> None:
     """MOS against predicted scores, with the fitted curve.
 
     Args:
-        scores: N predicted scores.
-        mos: N labels, in any units.
-        mapped: N fitted values; NaN draws no curve.
+        scores: (N,) predicted scores.
+        mos: (N,) labels, in any units.
+        fit: Its curve is drawn, if there is one.
         title: Of the plot.
         path: PNG to write.
     """
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
     axis.scatter(scores, mos, s=12, alpha=0.6)
-    curve = sorted(zip(scores, mapped, strict=True))
-    if curve:
-        axis.plot(*zip(*curve, strict=True), color="tab:red", linewidth=1.5)
+    if not fit.error:
+        dense = np.linspace(min(scores), max(scores), 200)
+        axis.plot(dense, fit.curve(dense), color="tab:red", linewidth=1.5)
     axis.set(xlabel="predicted score", ylabel="MOS", title=title)
     figure.savefig(path, dpi=110)
     plt.close(figure)
