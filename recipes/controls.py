@@ -66,6 +66,7 @@ ABLATION = {
     "SFT instead of GRPO": ("more_sft", 0, 0, 0, 0, 0, 1, 1, 0.837, 0.562),
 }
 """VQAThinker's Tables 4 and 7."""
+COMPARED_SEEDS = 3
 QUALITY = ("srcc", "srcc_sample", "srcc_mean4")
 MANNERS = ("parse_rate", "naming", *demo.BEATS, "spread", "common_score")
 
@@ -189,13 +190,15 @@ def write_table() -> None:
 
 
 def render(table: dict[str, dict[str, list]]) -> str:
-    """Markdown tables: how well scores agree with MOS, how the arms behave otherwise, and the paper's ablation."""
+    """Markdown tables: how well scores agree with MOS, how the arms behave otherwise, the paper's ablation (all these
+    over the first seeds, so that arms compare), and whether training is stable over all seeds."""
     ood = [name for name in next(iter(table.values()), {}) if name.startswith("ood")]
+    compared = {arm: {name: values[:COMPARED_SEEDS] for name, values in r.items()} for arm, r in table.items()}
     parts = []
     for columns in ((*QUALITY, *ood), MANNERS):
-        rows = [[arm, len(r["seeds"]), *(mean_and_deviation(r[name]) for name in columns)] for arm, r in table.items()]
+        rows = [[a, len(r["seeds"]), *(mean_and_deviation(r[name]) for name in columns)] for a, r in compared.items()]
         parts.append(tabulate(rows, ["arm", "seeds", *columns], tablefmt="github"))
-    return "\n\n".join([*parts, render_ablation(table, ood)])
+    return "\n\n".join([*parts, render_ablation(compared, ood), *render_stability(table)])
 
 
 def render_ablation(table: dict[str, dict[str, list]], ood: list[str]) -> str:
@@ -212,6 +215,23 @@ def render_ablation(table: dict[str, dict[str, list]], ood: list[str]) -> str:
         rows.append([name, *("x" if part else "" for part in parts), *found, in_domain, out_of_domain])
     columns = ["", "rank", "reg.", "temp.", "dist.", "format", "motion", "reasoning", "held-out", "unseen", "seeds"]
     return tabulate(rows, [*columns, "published", "OOD"], tablefmt="github", floatfmt=".3f", missingval="-")
+
+
+def render_stability(table: dict[str, dict[str, list]]) -> list[str]:
+    """The warm start and GRPO over all seeds that have both: mean and deviation, range, and the gain of each seed."""
+    if not {"sft", "grpo"} <= table.keys():
+        return []
+    seeds = sorted({*table["sft"]["seeds"]} & {*table["grpo"]["seeds"]})
+    columns = {}
+    for name in (*QUALITY, *MANNERS):
+        both = [dict(zip(table[arm]["seeds"], table[arm][name], strict=True)) for arm in ("sft", "grpo")]
+        before, after = ([values[seed] for seed in seeds] for values in both)
+        columns[name] = [mean_and_deviation(before), mean_and_deviation(after), "-", "-"]
+        if None not in before + after:
+            gains = [b - a for a, b in zip(before, after, strict=True)]
+            columns[name][2:] = [f"{min(after):.3f} - {max(after):.3f}", mean_and_deviation(gains)]
+    rows = zip(("sft", "grpo", "grpo, range", "gain"), *columns.values(), strict=True)
+    return [tabulate(rows, [f"{len(seeds)} seeds", *columns], tablefmt="github")] if seeds else []
 
 
 def mean_and_deviation(values: list[float | None]) -> str:
