@@ -73,7 +73,7 @@ MANNERS = ("parse_rate", "naming", *demo.BEATS, "spread", "common_score")
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", default="0,1,2", help="training seeds, separated by commas")
+    parser.add_argument("--seeds", type=integers, default="0,1,2", help="training seeds, separated by commas")
     parser.add_argument("--arms", default=",".join(ARMS), help=f"among {', '.join(ARMS)}")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, which share the cores")
     parser.add_argument("--run", help=argparse.SUPPRESS)
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.run:
         arm, seed = options.run.split(":")
         return run_arm(arm, int(seed))
-    seeds, arms = [int(seed) for seed in options.seeds.split(",")], options.arms.split(",")
+    arms = options.arms.split(",")
     unknown = sorted(set(arms) - set(ARMS))
     if unknown or options.jobs < 1:
         parser.error(f"--arms {unknown}: choose among {ARMS}; --jobs {options.jobs}: at least 1.")
@@ -91,12 +91,17 @@ def main(argv: list[str] | None = None) -> None:
         make_bare_base()
     # Arms build on one another: warm starts, then GRPO, then supervised training for as long as GRPO took.
     for stage in (WARM_STARTS, (COOL, *GRPO), (MORE_SFT,)):
-        todo = [(arm, seed) for seed in seeds for arm in stage if arm in arms and read_result(arm, seed) is None]
+        wanted = [(arm, seed) for seed in options.seeds for arm in stage if arm in arms]
+        todo = [job for job in wanted if read_result(*job) is None]
         with ThreadPoolExecutor(options.jobs) as pool:
             logs = list(pool.map(lambda job: launch(*job, options.jobs), todo))
         if any(logs):
             sys.exit(f"failed, see {', '.join(str(log) for log in logs if log)}")
     write_table()
+
+
+def integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def folder_of(arm: str, seed: int) -> Path:
