@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -108,13 +108,14 @@ def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bo
     for name in spec.sets:
         shutil.rmtree(folder / "videos" / name, ignore_errors=True)
     jobs = [
-        (folder, spec, name, index, kinds, sources.get(name, held_out))
+        (folder, spec, name, range(first, min(first + spec.clips_per_scene, count)), kinds, sources.get(name, held_out))
         for name, (count, kinds) in spec.sets.items()
-        for index in range(count)
+        for first in range(0, count, spec.clips_per_scene)
     ]
     rows: dict[str, list[dict]] = {name: [] for name in spec.sets}
-    for (_, _, name, *_), row in zip(jobs, run_jobs(_make_clip, jobs, workers, progress), strict=True):
-        rows[name].append(row)
+    made = run_jobs(_make_scene, jobs, workers, progress, "scene")
+    for (_, _, name, *_), lines in zip(jobs, made, strict=True):
+        rows[name] += lines
     for name, lines in rows.items():
         write_labels(folder / f"{name}.csv", lines)
     (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
@@ -135,11 +136,13 @@ def is_made(folder: str | Path, spec: Spec) -> bool:
     return file.exists() and file.read_text(encoding="utf-8") == spec.to_json()
 
 
-def run_jobs(make: Callable[[tuple], dict], jobs: Sequence[tuple], workers: int, progress: bool) -> Iterator[dict]:
-    """The label rows that `make` returns for `jobs`, in their order, `workers` at a time."""
+def run_jobs(
+    make: Callable[[tuple], Any], jobs: Sequence[tuple], workers: int, progress: bool, unit: str = "clip"
+) -> Iterator[Any]:
+    """What `make` returns for `jobs` (label rows), in their order, `workers` at a time."""
     # Threads: drawing is short and the encoder, where the time goes, releases the interpreter lock.
     with ThreadPoolExecutor(workers) as pool:
-        yield from tqdm(pool.map(make, jobs), total=len(jobs), desc="synth", unit="clip", disable=not progress)
+        yield from tqdm(pool.map(make, jobs), total=len(jobs), desc="synth", unit=unit, disable=not progress)
 
 
 def write_labels(path: Path, rows: Sequence[dict]) -> None:
@@ -150,9 +153,15 @@ def write_labels(path: Path, rows: Sequence[dict]) -> None:
         writer.writerows(rows)
 
 
-def _make_clip(job: tuple) -> dict:
+def _make_scene(job: tuple) -> list[dict]:
+    """The clips of one scene, which is rendered once for each number of frames."""
+    rendered: dict[int, np.ndarray] = {}
+    return [_make_clip(job, index, rendered) for index in job[3]]
+
+
+def _make_clip(job: tuple, index: int, rendered: dict[int, np.ndarray]) -> dict:
     """One clip: its scene from (seed, set, scene), its distortion from (seed, set, clip), whatever the process."""
-    folder, spec, name, index, kinds, files = job
+    folder, spec, name, _, kinds, files = job
     scene, version = divmod(index, spec.clips_per_scene)
     identity = zlib.crc32(name.encode())
     # Keys of one length that differ in the third place: numpy pads with zeros, so [a, b] and [a, b, 0] are one stream.
@@ -165,14 +174,10 @@ def _make_clip(job: tuple) -> dict:
     else:
         degrees = {str(rng.choice(kinds)): severity}
     length = source_length(degrees, spec.num_frames)
-    if files:
-        source = files[scene % len(files)]
-        frames = cut_scene(source, length, spec.size)(scene_rng)
-        label = f"{source.stem}_{scene:05d}"
-    else:
-        frames = render_scene(scene_rng, length, spec.size)
-        label = f"{name}_{scene:05d}"
-    distorted = distort(frames, degrees, rng)
+    source = files[scene % len(files)] if files else None
+    if length not in rendered:
+        rendered[length] = _render(source, length, spec.size, scene_rng)
+    distorted = distort(rendered[length], degrees, rng)
     video = f"videos/{name}/{index:05d}.mp4"
     write_video(folder / video, distorted.frames, spec.fps, distorted.crf)
     return {
@@ -181,5 +186,9 @@ def _make_clip(job: tuple) -> dict:
         "kind": "+".join(degrees),
         "severity": "+".join(f"{degree:.4f}" for degree in degrees.values()),
         "when": distorted.when,
-        "scene": label,
+        "scene": f"{source.stem if source else name}_{scene:05d}",
     }
+
+
+def _render(source: Path | None, length: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    return cut_scene(source, length, size)(rng) if source else render_scene(rng, length, size)
