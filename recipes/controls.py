@@ -196,14 +196,21 @@ def write_table() -> None:
 
 def render(table: dict[str, dict[str, list]]) -> str:
     """Markdown tables: how well scores agree with MOS, how the arms behave otherwise, the paper's ablation (all these
-    over the first seeds, so that arms compare), and whether training is stable over all seeds."""
+    over the same first seeds, so that arms compare), and whether training is stable over all seeds."""
     ood = [name for name in next(iter(table.values()), {}) if name.startswith("ood")]
-    compared = {arm: {name: values[:COMPARED_SEEDS] for name, values in r.items()} for arm, r in table.items()}
+    first = sorted({seed for r in table.values() for seed in r["seeds"]})[:COMPARED_SEEDS]
+    compared = {arm: kept for arm, r in table.items() if (kept := only_seeds(r, first))["seeds"]}
     parts = []
     for columns in ((*QUALITY, *ood), MANNERS):
         rows = [[a, len(r["seeds"]), *(mean_and_deviation(r[name]) for name in columns)] for a, r in compared.items()]
         parts.append(tabulate(rows, ["arm", "seeds", *columns], tablefmt="github"))
     return "\n\n".join([*parts, render_ablation(compared, ood), *render_stability(table)])
+
+
+def only_seeds(results: dict[str, list], seeds: list[int]) -> dict[str, list]:
+    """The values of one arm that belong to certain seeds."""
+    kept = [place for place, seed in enumerate(results["seeds"]) if seed in seeds]
+    return {name: [values[place] for place in kept] for name, values in results.items()}
 
 
 def render_ablation(table: dict[str, dict[str, list]], ood: list[str]) -> str:

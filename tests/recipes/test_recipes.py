@@ -121,6 +121,20 @@ def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
     assert list(json.loads((tmp_path / "runs/controls/controls.json").read_text())) == list(table)
 
 
+def test_controls_compare_arms_over_the_same_seeds(monkeypatch):
+    monkeypatch.syspath_prepend(RECIPES)
+    import controls
+
+    names = (*controls.QUALITY, *controls.MANNERS, "ood_banding")
+    arms = {"sft": [0, 1, 2, 3], "grpo": [0, 2, 3], "paper": [3]}
+    table = {
+        arm: {"seeds": seeds} | {name: [seed / 10 for seed in seeds] for name in names} for arm, seeds in arms.items()
+    }
+    quality = controls.render(table).split("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")][:3] for line in quality]
+    assert rows == [["sft", "3", "0.100 ± 0.100"], ["grpo", "2", "0.100 ± 0.141"]]
+
+
 def test_grpo_recipe_under_accelerate_without_a_config_says_so(demo):
     folder, _ = demo
     launch = [Path(sys.executable).parent / "accelerate", "launch", "--config_file", RECIPES / "accelerate/cpu.yaml"]
