@@ -35,7 +35,7 @@ def main() -> None:
     pairs = {
         "perturbed copies: re-index features / encode again": perturbed(policy, processor, clips, features, maps),
         "K answers in the loss: clip and prompt once / K times": grouped(policy, processor, frames, features),
-        "K answers sampled: prefill once / K times": sampled(policy, processor, features),
+        "K answers sampled: prompt read and kept once / K times": sampled(policy, processor, features),
     }
     table = [[name, *compare(*ways)] for name, ways in pairs.items()]
     print(tabulate(table, ["what", "first (ms)", "second (ms)", "ratio"], floatfmt=".2f"))

@@ -1,13 +1,12 @@
 """Rollouts with transformers' own `generate`: no extra dependency, exact, slow for large models.
 
-The n answers to a prompt share its prefill: the prompt passes the language model once and its cache is repeated.
+The n answers to a prompt share its prefill: the prompt passes the language model once, and one cache serves them all.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -20,10 +19,10 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from transformers.cache_utils import DynamicLayer
 
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout.engine import Completion, Sampling
+from vqathinker.rollout.shared_prompt import SharedPromptLayer, attention_to_shared_prompts
 
 
 class TransformersEngine:
@@ -99,42 +98,45 @@ class TransformersEngine:
             **(sampled if sampling.temperature and seeds is None else {"do_sample": False}),
         )
         if seeds is None:
-            cache = self._prefill(embeds[:, :-1], mask[:, :-1], n)
+            cache = self._prefill(embeds[:, :-1], mask[:, :-1])
         else:
             own = {id(prompt): i for i, prompt in enumerate(prompts)}  # those that only fill the batch come once
-            parts = {key: self._prefill(embeds[i : i + 1, :-1], mask[i : i + 1, :-1], n) for key, i in own.items()}
+            parts = {key: self._prefill(embeds[i : i + 1, :-1], mask[i : i + 1, :-1]) for key, i in own.items()}
             cache = _joined([parts[id(prompt)] for prompt in prompts])
-        cache.layers = [layer if layer.is_sliding else BufferedLayer(layer) for layer in cache.layers]
+        for place, layer in enumerate(cache.layers):
+            if layer.is_sliding:
+                layer.batch_repeat_interleave(n)
+            else:
+                cache.layers[place] = SharedPromptLayer(layer, n)
         was_training = self.policy.training
         self.policy.eval()
         try:
-            tokens = self.policy.generate(
-                inputs_embeds=embeds.repeat_interleave(n, dim=0),
-                attention_mask=mask.repeat_interleave(n, dim=0),
-                past_key_values=cache,
-                generation_config=config,
-                logits_processor=None if seeds is None else seeded_draw(sampling, seeds, n, embeds.device),
-                synced_gpus=False,  # processes may have different numbers of prompts
-            )
+            with attention_to_shared_prompts(self.policy.model.language_model):
+                tokens = self.policy.generate(
+                    inputs_embeds=embeds.repeat_interleave(n, dim=0),
+                    attention_mask=mask.repeat_interleave(n, dim=0),
+                    past_key_values=cache,
+                    generation_config=config,
+                    logits_processor=None if seeds is None else seeded_draw(sampling, seeds, n, embeds.device),
+                    synced_gpus=False,  # processes may have different numbers of prompts
+                )
         finally:
             self.policy.train(was_training)
         rows = [Completion(self._cut(row)) for row in tokens.tolist()]
         return [rows[i : i + n] for i in range(0, len(rows), n)]
 
-    def _prefill(self, embeds: torch.Tensor, mask: torch.Tensor, n: int) -> DynamicCache:
-        """The cache of all prompt positions but the last, which `generate` runs itself, repeated n times.
+    def _prefill(self, embeds: torch.Tensor, mask: torch.Tensor) -> DynamicCache:
+        """The cache of all prompt positions but the last, which `generate` runs itself.
 
         Args:
             embeds: (P, L - 1, D).
             mask: (P, L - 1), 0 = padding.
-            n: Answers per prompt.
         """
         cache = DynamicCache(config=self.policy.config.get_text_config())
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         self.policy.model.language_model(
             inputs_embeds=embeds, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         )
-        cache.batch_repeat_interleave(n)
         return cache
 
     def _cut(self, tokens: list[int]) -> list[int]:
@@ -184,37 +186,3 @@ def seeded_draw(sampling: Sampling, seeds: Sequence[int], n: int, device: torch.
         steps.append(TopPLogitsWarper(sampling.top_p))
     own = [random.Random(f"{seed}/{answer}").getrandbits(63) for seed in seeds for answer in range(n)]
     return LogitsProcessorList([*steps, SeededDraw(own, device)])
-
-
-class BufferedLayer(DynamicLayer):
-    """A cache layer that grows inside a buffer. transformers' copies all keys and values for each new token, which on
-    a CPU was four fifths of the time of generating.
-
-    Args:
-        filled: Layer to go on from.
-    """
-
-    def __init__(self, filled: DynamicLayer) -> None:
-        super().__init__()
-        self.lazy_initialization(filled.keys, filled.values)
-        self.keys, self.values = self._buffers = [filled.keys, filled.values]
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See transformers' `DynamicLayer.update`."""
-        self.keys = self._append(0, self.keys, key_states)
-        self.values = self._append(1, self.values, value_states)
-        return self.keys, self.values
-
-    def _append(self, place: int, shown: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        start = shown.shape[-2]
-        end = start + states.shape[-2]
-        buffer = self._buffers[place]
-        # Another storage: somebody selected or repeated rows since.
-        if shown.data_ptr() != buffer.data_ptr() or end > buffer.shape[-2]:
-            buffer = shown.new_empty(*shown.shape[:2], end + max(64, end // 2), shown.shape[-1])
-            buffer[:, :, :start] = shown
-            self._buffers[place] = buffer
-        buffer[:, :, start:end] = states
-        return buffer[:, :, :end]
