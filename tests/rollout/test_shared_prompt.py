@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
-from vqathinker.rollout.shared_prompt import SharedPromptLayer, attention_to_shared_prompts
+from vqathinker.rollout.shared_prompt import attention_to_shared_prompts, share_prompts
 
 LENGTHS = (7, 4)
 ANSWERS, STEPS = 3, 70  # more steps than the buffer's first growth holds
@@ -34,11 +34,7 @@ def test_answers_that_share_their_prompts_are_as_on_their_own(model):
 
     cache = DynamicCache(config=model.config)
     model(prompts, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), past_key_values=cache)
-    for place, layer in enumerate(cache.layers):
-        if layer.is_sliding:
-            layer.batch_repeat_interleave(ANSWERS)
-        else:
-            cache.layers[place] = SharedPromptLayer(layer, ANSWERS)
+    share_prompts(cache, ANSWERS)
     logits = []
     with attention_to_shared_prompts(model):
         rows = mask.repeat_interleave(ANSWERS, dim=0)

@@ -3,6 +3,7 @@
 transformers' cache holds a prompt once per answer, copies all of it for each new token, and attention reads every copy.
 Here a layer's cache has one row per prompt, `[prompt | first tokens of its n answers | second tokens | ...]`, in a
 buffer that grows, and attention takes the n answers as n queries of that row: each sees the prompt and its own tokens.
+At t tokens an answer, L + n t keys are read instead of n (L + t).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -57,6 +58,15 @@ class SharedPromptLayer(DynamicLayer):
             self._buffers[place] = buffer
         buffer[:, :, start:end] = states
         return buffer[:, :, :end]
+
+
+def share_prompts(cache: DynamicCache, n: int) -> None:
+    """Make the cache of P prompts one of their P n answers, in place; a sliding layer repeats its short window."""
+    for place, layer in enumerate(cache.layers):
+        if layer.is_sliding:
+            layer.batch_repeat_interleave(n)
+        else:
+            cache.layers[place] = SharedPromptLayer(layer, n)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from transformers import (
 
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout.engine import Completion, Sampling
-from vqathinker.rollout.shared_prompt import SharedPromptLayer, attention_to_shared_prompts
+from vqathinker.rollout.shared_prompt import attention_to_shared_prompts, share_prompts
 
 
 class TransformersEngine:
@@ -103,11 +103,7 @@ class TransformersEngine:
             own = {id(prompt): i for i, prompt in enumerate(prompts)}  # those that only fill the batch come once
             parts = {key: self._prefill(embeds[i : i + 1, :-1], mask[i : i + 1, :-1]) for key, i in own.items()}
             cache = _joined([parts[id(prompt)] for prompt in prompts])
-        for place, layer in enumerate(cache.layers):
-            if layer.is_sliding:
-                layer.batch_repeat_interleave(n)
-            else:
-                cache.layers[place] = SharedPromptLayer(layer, n)
+        share_prompts(cache, n)
         was_training = self.policy.training
         self.policy.eval()
         try:
