@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import AutoProcessor
 from trl import TrlParser
 
-from rewards import Distortion, preset
+from rewards import Contrast, Distortion, preset
 from rewards.distortion import KINDS
 from vqathinker.data import clip_dataset, distortions_of, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration
@@ -39,6 +39,13 @@ class GRPOArguments:
     distortion_weight: float = field(
         default=1.0,
         metadata={"help": "Weight of the distortion reward where labels have kind and severity; 0 leaves it out."},
+    )
+    contrast_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the contrast reward, with which the answers to perturbed copies are trained on too, for "
+            "about half as much time again; 0 leaves it out."
+        },
     )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
@@ -72,6 +79,8 @@ def main(argv: list[str] | None = None) -> None:
     kinds = {kind for row in rows for kind in distortions_of(row)}
     if kinds and data.distortion_weight:
         rubric = rubric.plus(Distortion(sorted(kinds | set(KINDS))), data.distortion_weight)
+    if data.contrast_weight:
+        rubric = rubric.plus(Contrast(), data.contrast_weight)
     rubric = rubric.without(data.leave_out)
 
     # Trainer: K answers per clip, rewards over the global batch

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -84,6 +85,15 @@ def test_demo_writes_its_summary_plots_and_page(demo):
     assert "srcc_mean4" in out and "ood_ghosting" in out
     history = json.loads((folder / "runs/demo/grpo/trainer_state.json").read_text())["log_history"]
     assert any("rewards/distortion/mean" in entry for entry in history)
+
+
+def test_the_recipe_trains_on_copies_if_told_to(demo, tmp_path):
+    folder, _ = demo
+    recipe = [sys.executable, str(RECIPES / "grpo_lsvq.py"), "--config", str(RECIPES / "configs" / "demo.yaml")]
+    run([*recipe, "--max_steps", "1", "--contrast_weight", "0.5", "--output_dir", str(tmp_path / "run")], folder)
+    [file] = (tmp_path / "run" / "completions").glob("*.parquet")
+    answers = pd.read_parquet(file)  # so untrained that few have a score
+    assert "contrast" in answers and answers["video_id"].str.endswith(" (copy)").mean() == 0.5
 
 
 def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):

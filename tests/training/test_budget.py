@@ -94,6 +94,16 @@ def test_zero_shares_out_what_it_says(policy, shape):
     assert frozen["gradients"] < budget.memory(SETTINGS, policy.config, shape, budget.Machine())["gradients"]
 
 
+def test_copies_that_are_trained_on_double_the_training_not_the_rollouts(repo):
+    settings = budget.read_settings(repo / "recipes/configs/lsvq_8gpu.yaml")
+    config, machine = budget.published_config("1B"), budget.Machine()
+    plain, both = (
+        budget.seconds_per_step(chosen, config, budget.shape_of(chosen, config), machine)
+        for chosen in (settings, settings | {"contrast_weight": 1.0})
+    )
+    assert both["training"] == 2 * plain["training"] and both["rollouts"] == plain["rollouts"]
+
+
 def test_the_command_says_whether_it_fits(repo, base, capsys):
     config = str(repo / "recipes/configs/lsvq_8gpu.yaml")
     assert main(["budget", "--config", config, "--model", "8B"]) == 0

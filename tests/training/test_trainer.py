@@ -13,7 +13,7 @@ from vqathinker.data import LabelRow, clip_dataset
 from vqathinker.policy import MotionConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.synth import tiny_policy
 from vqathinker.training import ValidationCallback, VQAGRPOTrainer
-from vqathinker.training.trainer import score_global_batch
+from vqathinker.training.scores import score_global_batch
 
 SMALL_MOTION = MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=64)
 GOOD = "<think>a</think><answer>{:.2f}</answer>"

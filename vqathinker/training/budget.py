@@ -54,7 +54,7 @@ class Shape:
     """Sizes of one micro-batch on one GPU.
 
     Attributes:
-        clips: C clips, each with K answers.
+        clips: C clips, each with K answers; perturbed copies count where they are trained on.
         answers: K.
         prompt: Tokens of a prompt, visual ones included.
         completion: Longest answer in tokens.
@@ -126,7 +126,7 @@ def shape_of(
     side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
     visual = frames * int((side / patch * config.downsample_ratio) ** 2) + config.motion_tokens
     return Shape(
-        clips=settings["per_device_train_batch_size"] // answers,
+        clips=settings["per_device_train_batch_size"] // answers * (2 if settings.get("contrast_weight") else 1),
         answers=answers,
         prompt=prompt or visual + TEXT_TOKENS,
         completion=settings["max_completion_length"],
@@ -217,10 +217,15 @@ def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, 
 
 
 def _cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, width: int) -> int:
-    """Keys and values of all answers of a draw on one GPU, each with its own copy of the prompt."""
+    """Keys and values of all answers of a draw on one GPU, and of their prompts."""
     steps = settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
-    answers = min(2 * shape.clips * shape.answers * steps, 256)  # with perturbed copies; the engine's batch
-    return answers * (shape.prompt + shape.completion) * cache_bytes_per_token(config, width)
+    prompts = min(_sampled(settings, shape) * steps, max(1, 256 // shape.answers))  # of the engine's batch of 256
+    return prompts * (shape.prompt + shape.answers * shape.completion) * cache_bytes_per_token(config, width)
+
+
+def _sampled(settings: Mapping[str, Any], shape: Shape) -> int:
+    """Clips of a micro-batch that are answered, with their perturbed copies."""
+    return shape.clips if settings.get("contrast_weight") else 2 * shape.clips
 
 
 def seconds_per_step(
@@ -237,7 +242,7 @@ def seconds_per_step(
     per_token = 6 + 2 * sum(bool(settings[name]) for name in ("gradient_checkpointing", "beta", "use_vllm"))
     work = count["language"] * shape.packed + count["vision"] * vision_tokens(config, shape)
     flops = per_token * work * micro_steps
-    answers = 2 * shape.clips * shape.answers * micro_steps
+    answers = _sampled(settings, shape) * shape.answers * micro_steps
     context = shape.prompt + shape.completion / 2
     read = 2 * count["language"] + answers * context * cache_bytes_per_token(config, 2)
     return {

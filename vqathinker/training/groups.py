@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 from trl.trainer.utils import split_tensor_dict
+
+from vqathinker.rollout import Completion
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,33 @@ class ClipBatch:
         size = len(self) // num_chunks
         pairs = zip(self.frames.split(size), self.motion_features.split(size), strict=True)
         return [ClipBatch(*pair) for pair in pairs]
+
+
+@dataclass(frozen=True)
+class AnsweredCopy:
+    """A perturbed copy whose answers are trained on.
+
+    Attributes:
+        frames: (T, 3, S, S) uint8.
+        motion_features: (m, F).
+        answers: K completions.
+    """
+
+    frames: torch.Tensor
+    motion_features: torch.Tensor
+    answers: list[Completion]
+
+
+def copy_row(row: dict[str, Any]) -> dict[str, Any]:
+    """The data set row of a clip's copy: a video of its own without any label, which names its original."""
+    kept = {"prompt": row["prompt"], "video_id": f"{row['video_id']} (copy)", "copy_of": row["video_id"]}
+    return dict.fromkeys(row) | kept
+
+
+def alternate(first: Sequence[Any], second: Sequence[Any], size: int) -> list[Any]:
+    """Groups of `size` entries, one of each list in turn."""
+    starts = range(0, len(first), size)
+    return [entry for start in starts for part in (first, second) for entry in part[start : start + size]]
 
 
 def split_groups(batch: dict[str, Any], num_chunks: int) -> list[dict[str, Any]]:

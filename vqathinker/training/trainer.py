@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,13 +22,20 @@ from trl.models import unwrap_model_for_generation
 import perturb
 from rewards import Rubric, preset
 from vqathinker.data import ClipLoader
-from vqathinker.data.scales import LABEL_RANGE
-from vqathinker.evaluation.metrics import plcc, srcc
 from vqathinker.policy import ClipFeatures, ClipInput, MotionCache, VQAThinkerProcessor
 from vqathinker.rollout import Completion, RolloutEngine, Sampling, TransformersEngine
 from vqathinker.rollout.vllm_engine import VLLMEngine
 from vqathinker.training.config import VQAGRPOConfig
-from vqathinker.training.groups import ClipBatch, group_slices, pack_groups, split_groups
+from vqathinker.training.groups import (
+    AnsweredCopy,
+    ClipBatch,
+    alternate,
+    copy_row,
+    group_slices,
+    pack_groups,
+    split_groups,
+)
+from vqathinker.training.scores import score_global_batch
 
 GIVE_UP_AFTER = 16
 """Unreadable clips, without a readable one, after which a run stops: the whole set is missing."""
@@ -41,7 +47,8 @@ class VQAGRPOTrainer(GRPOTrainer):
     TRL keeps the loop, the loss, the metrics, the checkpoints and the multi-process set-up. This class adds: clips are
     decoded and encoded once per batch; each clip gets one perturbed counterpart, whose answers are sampled in the same
     call; rewards see the whole global batch; the K answers to a clip stay together, so the clip is encoded once for
-    them in the loss too.
+    them in the loss too. If a reward has `trains_copies`, the answers to the perturbed copies are trained on as those
+    to clips of their own, and what a step holds is twice what the configuration says.
 
     Args:
         model: The policy, or the path of one.
@@ -104,6 +111,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         )
         self.data_collator = self.loader
         self.needs_perturbed = any(getattr(reward, "needs_perturbed", False) for reward in self.rubric.rewards)
+        self.trains_copies = any(getattr(reward, "trains_copies", False) for reward in self.rubric.rewards)
         self.sampling = Sampling(args.max_completion_length, args.temperature, args.top_p, args.top_k)
         policy = self.accelerator.unwrap_model(self.model)
         policy.generation_config.max_new_tokens = args.max_completion_length  # for whoever loads the checkpoint
@@ -111,6 +119,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         self._clips: ClipBatch | None = None  # the clips behind the rows that TRL is scoring
         self._readable: list[bool] = []
         self._perturbed: list[str | None] = []
+        self._copies: dict[int, AnsweredCopy] = {}
         self._perturbations: list[perturb.FrameMap | None] = []
 
     def _check(self, model: PreTrainedModel | str, args: VQAGRPOConfig, dataset: Any) -> None:
@@ -202,6 +211,8 @@ class VQAGRPOTrainer(GRPOTrainer):
         ):
             self._clips = ClipBatch(frames, self._motion.get(names, [clip.motion_frames for clip in clips]))
             self._rollouts = self._roll_out(policy, names, clips, maps, num_generations)
+        if self.trains_copies and self.model.training:
+            inputs = self._add_copies(inputs)
         output = super()._generate_and_score_completions(inputs)
         output["clips"] = self._clips
         return output
@@ -219,7 +230,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         originals = [i for i, name in enumerate(names) if name]
         perturbed = [i for i in originals if maps[i] is not None]
         features = policy.encode(list(self._clips.frames), motion_features=self._clips.motion_features)
-        copies = self._perturb(policy, clips, features, {i: maps[i] for i in perturbed})
+        copies, motions = self._perturb(policy, clips, features, {i: maps[i] for i in perturbed})
         prompts = [self._prompt(policy, clip) for clip in [*(features[i] for i in originals), *copies]]
         completions = self._engine(policy).generate(prompts, num_generations, self.sampling)
         empty = Completion([self._tokenizer.eos_token_id], [0.0])
@@ -232,7 +243,31 @@ class VQAGRPOTrainer(GRPOTrainer):
                 [c.token_ids for c in group], skip_special_tokens=True
             )
         self._perturbed = texts
+        if self.trains_copies:
+            self._copies = {
+                place: AnsweredCopy(maps[place].apply(clips[place].frames), motion, group)
+                for place, motion, group in zip(perturbed, motions, completions[len(originals) :], strict=True)
+                if len(maps[place].source) == len(clips[place].frames)  # rows of one batch have equal lengths
+            }
         return answers
+
+    def _add_copies(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Behind each clip's answers those to its copy, as of a clip of its own. A missing one keeps its place."""
+        copies, frames, motion = self._copies, self._clips.frames.clone(), self._clips.motion_features.clone()
+        size = self.num_generations
+        answers = [Completion([self._tokenizer.eos_token_id], [0.0])] * len(inputs)
+        for place, copy in copies.items():
+            frames[place], motion[place] = copy.frames, copy.motion_features
+            answers[place * size : (place + 1) * size] = copy.answers
+        pixels = torch.stack([self._clips.frames, frames], dim=1).flatten(0, 1)
+        self._clips = ClipBatch(pixels, torch.stack([self._clips.motion_features, motion], dim=1).flatten(0, 1))
+        self._rollouts = alternate(self._rollouts, answers, size)
+        there = [row // size in copies for row in range(len(inputs))]
+        self._readable = alternate(self._readable, there, size)
+        self._perturbed = alternate(self._perturbed, [None] * len(inputs), size)
+        self._perturbations = alternate(self._perturbations, self._perturbations, size)
+        originals = [{**row, "copy_of": None} for row in inputs]
+        return alternate(originals, [copy_row(row) for row in inputs], size)
 
     def _engine(self, policy: Any) -> RolloutEngine:
         if self.use_vllm:
@@ -261,20 +296,20 @@ class VQAGRPOTrainer(GRPOTrainer):
         clips: list[ClipInput],
         features: list[ClipFeatures],
         maps: dict[int, perturb.FrameMap],
-    ) -> list[ClipFeatures]:
-        """Features of the perturbed copies: spatial ones re-indexed, only motion recomputed."""
+    ) -> tuple[list[ClipFeatures], Sequence[torch.Tensor]]:
+        """Features of the perturbed copies: spatial ones re-indexed, only motion recomputed; and the latter before
+        its projection."""
         if not maps:
-            return []
+            return [], []
         device = self.accelerator.device
         blank = None
         if any(frame_map.blanks for frame_map in maps.values()):
             blank = policy.blank_features(self.processing_class.image_size)
         runs = [frame_map.apply(clips[i].motion_frames).to(device) for i, frame_map in maps.items()]
-        motion = policy.model.project_motion(policy.motion_features_of(runs))
-        return [
-            features[i].perturbed(frame_map, blank, tokens)
-            for (i, frame_map), tokens in zip(maps.items(), motion, strict=True)
-        ]
+        motion = policy.motion_features_of(runs)
+        tokens = policy.model.project_motion(motion)
+        copies = [features[i].perturbed(maps[i], blank, own) for i, own in zip(maps, tokens, strict=True)]
+        return copies, motion
 
     def _prompt(self, policy: Any, clip: ClipFeatures) -> torch.Tensor:
         return policy.prompt_embeds(torch.tensor(self.processing_class.prompt_ids(clip.num_frames)), clip)
@@ -384,92 +419,3 @@ class VQAGRPOTrainer(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._clips = inputs["clips"]
         return super()._compute_loss(model, inputs)
-
-
-class GlobalScores:
-    """Rewards and metrics of one global batch.
-
-    Attributes:
-        rewards: (rows, rewards) float32, NaN = not scorable.
-        metrics: Name -> value; NaN where undefined.
-    """
-
-    def __init__(self, rewards: torch.Tensor, metrics: dict[str, float]) -> None:
-        self.rewards, self.metrics = rewards, metrics
-
-
-def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]]) -> GlobalScores:
-    """Score the answers of all processes in one call, so that the process count cannot matter.
-
-    Args:
-        rubric: The rewards.
-        rows: One dict per answer: `completion`, `perturbed` (text or `None`), `mos`, `video_id`, `readable`, and the
-            data set's further columns.
-
-    Returns:
-        `GlobalScores`. Rows of unreadable clips are all NaN; so are the rewards that compare clips when fewer than two
-        readable ones are left.
-    """
-    values = torch.full((len(rows), len(rubric.names)), float("nan"))
-    keep = [i for i, row in enumerate(rows) if row["readable"]]
-    ids = [rows[i]["video_id"] for i in keep]
-    skipped = len({row["video_id"] for row in rows if not row["readable"]})
-    metrics = {"skipped_clips": float(skipped)}
-    names = list(rubric.names)
-    if len(set(ids)) < 2:
-        pointwise = [reward for reward in rubric.rewards if not getattr(reward, "compares_videos", False)]
-        if not ids or not pointwise:
-            return GlobalScores(values, metrics)
-        rubric = Rubric(pointwise)
-    own = {"completion", "perturbed", "readable", "mos", "video_id", "prompt"}
-    columns = {key: [rows[i][key] for i in keep] for key in rows[0] if key not in own}
-    perturbed = [rows[i]["perturbed"] for i in keep]
-    mos = [rows[i]["mos"] for i in keep]
-    table = rubric.score(
-        [rows[i]["completion"] for i in keep],
-        mos=mos,
-        video_id=ids,
-        perturbed_completions=perturbed if any(text is not None for text in perturbed) else None,
-        **columns,
-    )
-    for name, rewards in table.rewards.items():
-        known = [float("nan") if value is None else value for value in rewards]
-        values[keep, names.index(name)] = torch.tensor(known, dtype=values.dtype)
-    low, high = LABEL_RANGE
-    scores = [score if score is not None and low <= score <= high else None for score in table.scores]
-    means, labels = _mean_per_video(ids, scores, mos)
-    total = table.counters["completions"]
-    metrics |= table.metrics | {
-        "parse_rate": 1 - table.counters["unparsable"] / total,
-        "out_of_range_rate": table.counters["out_of_range"] / total,
-        "srcc": srcc(means, labels),
-        "plcc": plcc(means, labels),
-        "score_spread": float(np.std(means) / np.std(labels)) if np.ptp(labels or [0]) else float("nan"),
-    }
-    metrics |= _sameness(ids, scores)
-    return GlobalScores(values, metrics)
-
-
-def _sameness(ids: Sequence[str], scores: Sequence[float | None]) -> dict[str, float]:
-    """How alike the answers are, within groups and over the whole batch."""
-    pairs = [(name, score) for name, score in zip(ids, scores, strict=True) if score is not None]
-    if not pairs:
-        return {"identical_answers": float("nan"), "common_score": float("nan")}
-    counts, overall = Counter(pairs), Counter(score for _, score in pairs)
-    return {
-        "identical_answers": sum(count for count in counts.values() if count > 1) / len(pairs),
-        "common_score": max(overall.values()) / len(pairs),
-    }
-
-
-def _mean_per_video(
-    ids: Sequence[str], scores: Sequence[float | None], mos: Sequence[float]
-) -> tuple[list[float], list[float]]:
-    means, labels = [], []
-    for name in dict.fromkeys(ids):
-        index = [i for i, other in enumerate(ids) if other == name]
-        known = [scores[i] for i in index if scores[i] is not None]
-        if known:
-            means.append(float(np.mean(known)))
-            labels.append(mos[index[0]])
-    return means, labels

@@ -1,0 +1,121 @@
+"""Answers to perturbed copies that are trained on, see `rewards.Contrast`."""
+
+import math
+
+import pytest
+import torch
+from transformers import AutoProcessor
+
+import rewards
+from vqathinker.data import clip_dataset
+from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.training import VQAGRPOTrainer
+from vqathinker.training.groups import alternate, copy_row
+from vqathinker.training.scores import score_global_batch
+
+ANSWER = "<think>a</think><answer>{:.2f}</answer>"
+
+
+class Noted:
+    """Pays by the text, so that there is a gradient at random weights, and notes what it was given."""
+
+    __name__ = "noted"
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, completions, **columns):
+        self.calls.append(columns)
+        return [len(set(text)) / 20 for text in completions]
+
+
+@pytest.fixture
+def make_trainer(base, train_rows, config):
+    def make(rubric, **changes):
+        policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
+        processor = AutoProcessor.from_pretrained(base)
+        return VQAGRPOTrainer(policy, rubric, config(**changes), clip_dataset(train_rows, "How good?"), processor)
+
+    return make
+
+
+def draw(trainer):
+    """One draw's micro-batches, and the prompts that answers were sampled from."""
+    prompts = []
+    engine = trainer._engine
+
+    def watched(policy):
+        real = engine(policy)
+        generate = real.generate
+        real.generate = lambda given, *args: prompts.extend(given) or generate(given, *args)
+        return real
+
+    trainer._engine = watched
+    trainer.model.train()
+    trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    return trainer._buffered_inputs, prompts
+
+
+def test_the_loss_looks_at_the_copies_that_were_answered(make_trainer):
+    trainer = make_trainer([Noted(), rewards.Contrast()], perturbation_variant="official")  # blanks some frames
+    chunks, prompts = draw(trainer)
+    assert len(prompts) == 8 and [len(chunk["clips"]) for chunk in chunks] == [4, 4]
+    assert [len(chunk["completion_ids"]) for chunk in chunks] == [8, 8]  # 2 clips and 2 copies, 2 answers each
+    policy, seen = trainer.model, []
+    with torch.no_grad():
+        for chunk in chunks:
+            clips = chunk["clips"]
+            features = policy.encode(list(clips.frames), motion_features=clips.motion_features)
+            seen += [trainer._prompt(policy, clip) for clip in features]
+    for original, copy, expected, expected_copy in zip(seen[::2], seen[1::2], prompts[:4], prompts[4:], strict=True):
+        torch.testing.assert_close(original, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(copy, expected_copy, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(original, copy, atol=1e-3)
+
+
+def test_a_copy_is_a_clip_without_labels_that_names_its_original(make_trainer):
+    noted = Noted()
+    trainer = make_trainer([noted, rewards.Contrast()], perturbation_variant="official", max_steps=1)
+    trainer.train()
+    columns = noted.calls[0]
+    originals = columns["video_id"][0::4]
+    assert len(set(originals)) == 4 and columns["video_id"][2::4] == [f"{name} (copy)" for name in originals]
+    assert columns["copy_of"] == [value for name in originals for value in (None, None, name, name)]
+    for name in ("mos", "kind", "severity", "perturbed_completions"):
+        labels = columns[name]
+        assert None not in labels[0::4] + labels[1::4] and set(labels[2::4] + labels[3::4]) == {None}, name
+    entry = trainer.state.log_history[0]
+    assert entry["vqa/skipped_clips"] == 0 and math.isfinite(entry["loss"]) and entry["grad_norm"] > 0
+
+
+def test_a_copy_that_lost_frames_is_not_trained_on(make_trainer):
+    noted = Noted()
+    trainer = make_trainer([noted, rewards.Contrast()], perturbation_modes=["drop"], max_steps=1)  # clips get shorter
+    trainer.train()
+    assert len(noted.calls[0]["video_id"]) == 8 and set(noted.calls[0]["copy_of"]) == {None}
+    for chunk in trainer._buffered_inputs:
+        taught = (chunk["completion_mask"] * chunk["tool_mask"]).any(1)
+        assert taught.tolist() == [True, True, False, False] * 2
+        assert not chunk["advantages"][~taught].any()
+    entry = trainer.state.log_history[0]
+    assert entry["vqa/skipped_clips"] == 0 and math.isfinite(entry["loss"])
+
+
+def test_copies_do_not_touch_rewards_and_metrics_of_originals():
+    rows = [
+        {"completion": ANSWER.format(score), "perturbed": ANSWER.format(2), "mos": mos, "video_id": name,
+         "prompt": "?", "readable": True, "copy_of": None, "kind": "blur", "severity": "0.3"}
+        for name, mos, scores in (("a", 4.0, (4.1, 3.6)), ("b", 2.0, (2.4, 1.9)))
+        for score in scores
+    ]  # fmt: skip
+    copies = [copy_row(row) | {"completion": ANSWER.format(1.5), "readable": True, "perturbed": None} for row in rows]
+    rubric = rewards.preset("recommended").plus(rewards.Distortion()).plus(rewards.Contrast())
+    plain, both = score_global_batch(rubric, rows), score_global_batch(rubric, alternate(rows, copies, 2))
+    own = [0, 1, 4, 5]
+    torch.testing.assert_close(both.rewards[own], plain.rewards, equal_nan=True)
+    paid = both.rewards[[2, 3, 6, 7]]
+    names = rubric.names
+    assert (paid[:, names.index("format")] == 1).all() and (paid[:, names.index("contrast")] > 0.5).all()
+    assert paid[:, [i for i, name in enumerate(names) if name not in ("format", "contrast")]].isnan().all()
+    for name in ("srcc", "plcc", "score_spread", "temporal_win_rate", "parse_rate", "skipped_clips"):
+        assert both.metrics[name] == pytest.approx(plain.metrics[name]), name

@@ -1,0 +1,103 @@
+"""Rewards and metrics of the answers of all processes at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from rewards import Rubric
+from vqathinker.data.scales import LABEL_RANGE
+from vqathinker.evaluation.metrics import plcc, srcc
+
+
+class GlobalScores:
+    """Rewards and metrics of one global batch.
+
+    Attributes:
+        rewards: (rows, rewards) float32, NaN = not scorable.
+        metrics: Name -> value; NaN where undefined.
+    """
+
+    def __init__(self, rewards: torch.Tensor, metrics: dict[str, float]) -> None:
+        self.rewards, self.metrics = rewards, metrics
+
+
+def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]]) -> GlobalScores:
+    """Score the answers of all processes in one call, so that the process count cannot matter.
+
+    Args:
+        rubric: The rewards.
+        rows: One dict per answer: `completion`, `perturbed` (text or `None`), `mos`, `video_id`, `readable`, and the
+            data set's further columns.
+
+    Returns:
+        `GlobalScores`. Rows of unreadable clips are all NaN; so are the rewards that compare clips when fewer than two
+        readable ones are left.
+    """
+    values = torch.full((len(rows), len(rubric.names)), float("nan"))
+    keep = [i for i, row in enumerate(rows) if row["readable"]]
+    ids = [rows[i]["video_id"] for i in keep]
+    skipped = len({row["video_id"] for row in rows if not row["readable"] and row.get("copy_of") is None})
+    metrics = {"skipped_clips": float(skipped)}
+    names = list(rubric.names)
+    if len(set(ids)) < 2:
+        pointwise = [reward for reward in rubric.rewards if not getattr(reward, "compares_videos", False)]
+        if not ids or not pointwise:
+            return GlobalScores(values, metrics)
+        rubric = Rubric(pointwise)
+    own = {"completion", "perturbed", "readable", "mos", "video_id", "prompt"}
+    columns = {key: [rows[i][key] for i in keep] for key in rows[0] if key not in own}
+    perturbed = [rows[i]["perturbed"] for i in keep]
+    mos = [rows[i]["mos"] for i in keep]
+    table = rubric.score(
+        [rows[i]["completion"] for i in keep],
+        mos=mos,
+        video_id=ids,
+        perturbed_completions=perturbed if any(text is not None for text in perturbed) else None,
+        **columns,
+    )
+    for name, rewards in table.rewards.items():
+        known = [float("nan") if value is None else value for value in rewards]
+        values[keep, names.index(name)] = torch.tensor(known, dtype=values.dtype)
+    low, high = LABEL_RANGE
+    scores = [score if score is not None and low <= score <= high else None for score in table.scores]
+    means, labels = _mean_per_video(ids, scores, mos)
+    total = table.counters["completions"]
+    metrics |= table.metrics | {
+        "parse_rate": 1 - table.counters["unparsable"] / total,
+        "out_of_range_rate": table.counters["out_of_range"] / total,
+        "srcc": srcc(means, labels),
+        "plcc": plcc(means, labels),
+        "score_spread": float(np.std(means) / np.std(labels)) if np.ptp(labels or [0]) else float("nan"),
+    }
+    metrics |= _sameness(ids, scores)
+    return GlobalScores(values, metrics)
+
+
+def _sameness(ids: Sequence[str], scores: Sequence[float | None]) -> dict[str, float]:
+    """How alike the answers are, within groups and over the whole batch."""
+    pairs = [(name, score) for name, score in zip(ids, scores, strict=True) if score is not None]
+    if not pairs:
+        return {"identical_answers": float("nan"), "common_score": float("nan")}
+    counts, overall = Counter(pairs), Counter(score for _, score in pairs)
+    return {
+        "identical_answers": sum(count for count in counts.values() if count > 1) / len(pairs),
+        "common_score": max(overall.values()) / len(pairs),
+    }
+
+
+def _mean_per_video(
+    ids: Sequence[str], scores: Sequence[float | None], mos: Sequence[float | None]
+) -> tuple[list[float], list[float]]:
+    means, labels = [], []
+    for name in dict.fromkeys(ids):
+        index = [i for i, other in enumerate(ids) if other == name]
+        known = [scores[i] for i in index if scores[i] is not None]
+        if known and mos[index[0]] is not None:
+            means.append(float(np.mean(known)))
+            labels.append(mos[index[0]])
+    return means, labels
