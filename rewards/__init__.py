@@ -16,7 +16,7 @@ Needs numpy and scipy only.
 
 from rewards.advantages import advantages, zero_gradient_groups
 from rewards.comparisons import Length, Linear, Threshold, linear_reward, threshold_reward
-from rewards.contrast import Contrast, contrast
+from rewards.contrast import Contrast, contrast_fidelity
 from rewards.distortion import Distortion, distortion_reward
 from rewards.format import Format, format_reward
 from rewards.parsing import ParsedAnswer, parse_answer, text_of
@@ -41,7 +41,7 @@ __all__ = [
     "Temporal",
     "Threshold",
     "advantages",
-    "contrast",
+    "contrast_fidelity",
     "distortion_reward",
     "fidelity_ranking",
     "format_reward",

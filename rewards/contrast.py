@@ -13,7 +13,7 @@ EPS = 0.01
 """Square of a tenth of a score: smaller leads over the copy pay in proportion."""
 
 
-def contrast(original: Sequence[float], perturbed: Sequence[float], eps: float = EPS) -> list[float]:
+def contrast_fidelity(original: Sequence[float], perturbed: Sequence[float], eps: float = EPS) -> list[float]:
     """Fidelity of "the original is better" for each answer to the copy (Thurstone, as VQAThinker Eq. 6 ranks videos).
 
     With the scores q of the original and q' of the copy, an answer s' of the copy earns
@@ -41,7 +41,7 @@ class Contrast:
     thing is known: it should rank below its original. The rewards that need no label (format) pay its answers as well.
 
     Args:
-        eps: See `contrast`.
+        eps: See `contrast_fidelity`.
         name: Metric key.
 
     Raises:
@@ -90,9 +90,8 @@ class Contrast:
         for members in groups.values():
             original = groups.get(copy_of[members[0]], ())
             known = [score for i in original if (score := scores[i]) is not None]
-            scored = [i for i in members if scores[i] is not None]
-            if len(known) >= 2 and len(scored) >= 2:
-                values = contrast(known, [float(scores[i]) for i in scored], self.eps)  # type: ignore[arg-type]
-                for i, value in zip(scored, values, strict=True):
+            own = {i: score for i in members if (score := scores[i]) is not None}
+            if len(known) >= 2 and len(own) >= 2:
+                for i, value in zip(own, contrast_fidelity(known, list(own.values()), self.eps), strict=True):
                     rewards[i] = value
         return rewards

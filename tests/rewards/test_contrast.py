@@ -13,10 +13,13 @@ def test_a_copy_is_paid_for_ranking_below_its_original():
     original, copy = [4.0, 3.6], [3.0, 4.5]
     spread = math.sqrt(np.var(original, ddof=1) + np.var(copy, ddof=1) + 0.01)
     expected = [math.sqrt(norm.cdf((3.8 - score) / spread)) for score in copy]
-    assert rewards.contrast(original, copy) == pytest.approx(expected)
-    assert rewards.contrast([3.0, 3.0], [3.0, 3.0]) == pytest.approx([math.sqrt(0.5)] * 2)
-    assert rewards.contrast([5.0, 5.0], [1.0, 1.0]) == pytest.approx([1.0] * 2)
-    assert rewards.contrast([3.1, 3.1], [3.0, 3.0])[0] < rewards.contrast([3.1, 3.1], [3.0, 3.0], eps=1e-4)[0]
+    assert rewards.contrast_fidelity(original, copy) == pytest.approx(expected)
+    assert rewards.contrast_fidelity([3.0, 3.0], [3.0, 3.0]) == pytest.approx([math.sqrt(0.5)] * 2)
+    assert rewards.contrast_fidelity([5.0, 5.0], [1.0, 1.0]) == pytest.approx([1.0] * 2)
+    assert (
+        rewards.contrast_fidelity([3.1, 3.1], [3.0, 3.0])[0]
+        < rewards.contrast_fidelity([3.1, 3.1], [3.0, 3.0], eps=1e-4)[0]
+    )
 
 
 def test_only_answers_to_copies_are_paid_in_any_order():
@@ -31,7 +34,7 @@ def test_only_answers_to_copies_are_paid_in_any_order():
         copy_of=[name.removesuffix(" (copy)") if "copy" in name else None for name in names],
     )
     for name in ("a", "b"):
-        expected = rewards.contrast(scores[name], scores[f"{name} (copy)"])
+        expected = rewards.contrast_fidelity(scores[name], scores[f"{name} (copy)"])
         assert [v for v, other in zip(values, names, strict=True) if other == f"{name} (copy)"] == pytest.approx(
             expected
         )

@@ -32,7 +32,7 @@ def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]]) -> GlobalScor
     Args:
         rubric: The rewards.
         rows: One dict per answer: `completion`, `perturbed` (text or `None`), `mos`, `video_id`, `readable`, and the
-            data set's further columns.
+            data set's further columns; for a perturbed copy that is trained on `copy_of`, its original's `video_id`.
 
     Returns:
         `GlobalScores`. Rows of unreadable clips are all NaN; so are the rewards that compare clips when fewer than two
