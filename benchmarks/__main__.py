@@ -32,9 +32,15 @@ def main() -> None:
     with torch.no_grad():
         features = policy.encode(list(frames), motion_frames=[clip.motion_frames for clip in clips])
     maps = [perturb.draw(6, rng, variant="official") for _ in clips]
+    prompt = torch.tensor(processor.prompt_ids()).expand(CLIPS * ANSWERS, -1)
+    ids = torch.cat([prompt, torch.randint(10, 200, (CLIPS * ANSWERS, TOKENS))], dim=1)
+    motion = torch.randn(CLIPS, policy.config.motion_tokens, policy.config.motion_config.feature_size)
+    visual = {"frames": frames, "motion_features": motion}
     pairs = {
         "perturbed copies: re-index features / encode again": perturbed(policy, processor, clips, features, maps),
-        "K answers in the loss: clip and prompt once / K times": grouped(policy, processor, frames, features),
+        "K answers in the loss: clip and prompt once / K times": grouped(policy, ids, visual),
+        "answers of 8 to 32 tokens in the loss: one after another / all as the longest": ragged(policy, ids, visual),
+        "frozen vision in the loss: tokens kept from the rollouts / encoded again": kept(policy, ids, visual, features),
         "K answers sampled: prompt read and kept once / K times": sampled(policy, processor, features),
     }
     table = [[name, *compare(*ways)] for name, ways in pairs.items()]
@@ -75,21 +81,24 @@ def perturbed(policy, processor, clips, features, maps):
     return reindex, again
 
 
-def grouped(policy, processor, frames, features):
-    prompt = torch.tensor(processor.prompt_ids()).expand(CLIPS * ANSWERS, -1)
-    ids = torch.cat([prompt, torch.randint(10, 200, (CLIPS * ANSWERS, TOKENS))], dim=1)
+def grouped(policy, ids, visual):
     mask = torch.ones_like(ids)
-    motion = torch.randn(CLIPS, policy.config.motion_tokens, policy.config.motion_config.feature_size)
-    index = torch.arange(CLIPS).repeat_interleave(ANSWERS)
+    repeated = {name: values.repeat_interleave(ANSWERS, 0) for name, values in visual.items()}
+    packed = pack_groups(ids, mask, CLIPS, TOKENS)
+    return lambda: policy(**packed.inputs, **visual), lambda: policy(ids, mask, **repeated)
 
-    def once() -> object:
-        packed = pack_groups(ids, mask, CLIPS, TOKENS)
-        return policy(**packed.inputs, frames=frames, motion_features=motion)
 
-    def repeated() -> object:
-        return policy(ids, mask, frames=frames[index], motion_features=motion[index])
+def ragged(policy, ids, visual):
+    short, full = torch.ones_like(ids), torch.ones_like(ids)
+    short[:, -TOKENS:] = torch.arange(TOKENS) < torch.randint(8, TOKENS + 1, (len(ids), 1))
+    rows = [pack_groups(ids, mask, CLIPS, TOKENS).inputs for mask in (short, full)]
+    return lambda: policy(**rows[0], **visual), lambda: policy(**rows[1], **visual)
 
-    return once, repeated
+
+def kept(policy, ids, visual, features):
+    rows = pack_groups(ids, torch.ones_like(ids), CLIPS, TOKENS).inputs
+    encoded = visual | {"frames": None, "spatial_features": torch.stack([clip.spatial for clip in features])}
+    return lambda: policy(**rows, **encoded), lambda: policy(**rows, **visual)
 
 
 def sampled(policy, processor, features):

@@ -5,7 +5,7 @@ import torch
 
 from vqathinker.cli import main
 from vqathinker.training import budget
-from vqathinker.training.groups import pack_groups
+from vqathinker.training.groups import ClipBatch, pack_groups
 
 SETTINGS = {
     "num_generations": 4,
@@ -26,9 +26,14 @@ def shape(policy, processor):
     return budget.shape_of(SETTINGS, policy.config, prompt=len(processor.prompt_ids()))
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_activations_are_what_a_forward_keeps(policy, processor, shape, checkpointing):
+def test_activations_are_what_a_forward_keeps(policy, processor, checkpointing, frozen):
     from trl.trainer.grpo_trainer import add_fused_lm_head
+
+    settings = SETTINGS | {"freeze": ["vision_tower", "multi_modal_projector"] if frozen else []}
+    shape = budget.shape_of(settings, policy.config, prompt=len(processor.prompt_ids()))
+    policy.freeze(settings["freeze"])
 
     add_fused_lm_head(policy, temperature=0.9, outputs=("log_probs", "entropy"))
     policy.train()
@@ -49,8 +54,11 @@ def test_activations_are_what_a_forward_keeps(policy, processor, shape, checkpoi
 
     frames = torch.zeros(shape.clips, 6, 3, 64, 64, dtype=torch.uint8)
     motion = torch.randn(shape.clips, policy.config.motion_tokens, policy.config.motion_config.feature_size)
+    if frozen:
+        frames = torch.stack([clip.spatial.detach() for clip in policy.encode(list(frames), motion_features=motion)])
+    clips = ClipBatch(frames, motion)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        policy(**packed.inputs, frames=frames, motion_features=motion, fused_lm_head=True)
+        policy(**packed.inputs, **clips.inputs(), fused_lm_head=True)
     measured = sum(size for size, _ in kept.values())
     estimate = budget.activation_bytes(policy.config, shape, 4, checkpointing)
     if checkpointing:  # the layer that is recomputed comes on top of what is kept

@@ -13,6 +13,7 @@ from vqathinker.training import VQAGRPOTrainer
 from vqathinker.training.groups import alternate, copy_row
 from vqathinker.training.scores import score_global_batch
 
+FROZEN_VISION = ("vision_tower", "multi_modal_projector")
 ANSWER = "<think>a</think><answer>{:.2f}</answer>"
 
 
@@ -31,8 +32,9 @@ class Noted:
 
 @pytest.fixture
 def make_trainer(base, train_rows, config):
-    def make(rubric, **changes):
+    def make(rubric, freeze=(), **changes):
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
+        policy.freeze(freeze)
         processor = AutoProcessor.from_pretrained(base)
         return VQAGRPOTrainer(policy, rubric, config(**changes), clip_dataset(train_rows, "How good?"), processor)
 
@@ -56,17 +58,19 @@ def draw(trainer):
     return trainer._buffered_inputs, prompts
 
 
-def test_the_loss_looks_at_the_copies_that_were_answered(make_trainer):
-    trainer = make_trainer([Noted(), rewards.Contrast()], perturbation_variant="official")  # blanks some frames
+@pytest.mark.parametrize("freeze", [(), FROZEN_VISION])
+def test_the_loss_looks_at_the_copies_that_were_answered(make_trainer, freeze):
+    trainer = make_trainer([Noted(), rewards.Contrast()], freeze, perturbation_variant="official")  # blanks some frames
     chunks, prompts = draw(trainer)
     assert len(prompts) == 8 and [len(chunk["clips"]) for chunk in chunks] == [4, 4]
     assert [len(chunk["completion_ids"]) for chunk in chunks] == [8, 8]  # 2 clips and 2 copies, 2 answers each
     policy, seen = trainer.model, []
+    ids = torch.tensor(trainer.processing_class.prompt_ids())
+    text = policy.get_input_embeddings()(ids)
     with torch.no_grad():
         for chunk in chunks:
-            clips = chunk["clips"]
-            features = policy.encode(list(clips.frames), motion_features=clips.motion_features)
-            seen += [trainer._prompt(policy, clip) for clip in features]
+            tokens = policy.model.visual_embeds(**{"frames": None, "motion_frames": None} | chunk["clips"].inputs())
+            seen += [policy.model.insert(text, ids, clip) for clip in tokens]
     for original, copy, expected, expected_copy in zip(seen[::2], seen[1::2], prompts[:4], prompts[4:], strict=True):
         torch.testing.assert_close(original, expected, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(copy, expected_copy, atol=1e-4, rtol=1e-4)

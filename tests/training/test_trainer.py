@@ -16,6 +16,7 @@ from vqathinker.training import ValidationCallback, VQAGRPOTrainer
 from vqathinker.training.scores import score_global_batch
 
 SMALL_MOTION = MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=64)
+FROZEN_VISION = ("vision_tower", "multi_modal_projector")
 GOOD = "<think>a</think><answer>{:.2f}</answer>"
 
 
@@ -35,8 +36,9 @@ class Spread:
 
 @pytest.fixture
 def make_trainer(base, train_rows, config):
-    def make(rubric=None, rows=train_rows, eval_rows=None, **changes):
+    def make(rubric=None, rows=train_rows, eval_rows=None, freeze=(), **changes):
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
+        policy.freeze(freeze)
         processor = AutoProcessor.from_pretrained(base)
         train, held_out = (rows and clip_dataset(rows, "How good?") for rows in (rows, eval_rows))
         return VQAGRPOTrainer(policy, rubric or [Spread()], config(**changes), train, processor, eval_dataset=held_out)
@@ -76,8 +78,9 @@ def test_metrics_and_completions_are_logged(make_trainer):
     assert len(files) == 2 and columns <= set(pd.read_parquet(files[0]).columns)
 
 
-def test_each_clip_is_decoded_and_encoded_once_for_all_its_answers(make_trainer):
-    trainer = make_trainer(max_steps=1)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_each_clip_is_decoded_and_encoded_once_for_all_its_answers(make_trainer, frozen):
+    trainer = make_trainer(max_steps=1, freeze=FROZEN_VISION if frozen else ())
     reads, towers, motions = [], [], []
     load = trainer.loader.read
     trainer.loader.read = lambda video: reads.append(video) or load(video)
@@ -86,7 +89,7 @@ def test_each_clip_is_decoded_and_encoded_once_for_all_its_answers(make_trainer)
     model.motion_encoder.register_forward_hook(lambda m, a, o: motions.append(len(a[0])))
     trainer.train()
     # 4 clips x 6 frames for the rollouts (and one blank frame where a map has blanks), 2 x 2 clips in the loss.
-    assert [n for n in towers if n > 1] == [24, 12, 12]
+    assert [n for n in towers if n > 1] == ([24] if frozen else [24, 12, 12])
     assert len(set(reads)) == len(reads) and 4 <= len(reads) <= 8  # 4 in use, up to 4 read ahead
     assert sum(motions) == 8  # 4 originals, 4 perturbed copies
 
@@ -112,9 +115,10 @@ def test_no_copy_is_made_when_no_reward_asks_for_one(make_trainer):
     assert trainer._perturbed == [None] * 8
 
 
-def test_loss_equals_trls_on_repeated_clips(make_trainer):
+@pytest.mark.parametrize("freeze", [(), FROZEN_VISION])
+def test_loss_equals_trls_on_repeated_clips(make_trainer, freeze):
     """The grouped forward gives the log-probabilities of encoding the clip again for each answer."""
-    trainer = make_trainer(max_steps=1)
+    trainer = make_trainer(max_steps=1, freeze=freeze)
     batch = next(iter(trainer.get_train_dataloader()))
     trainer.model.train()
     inputs = trainer._prepare_inputs(batch)
@@ -128,7 +132,7 @@ def test_loss_equals_trls_on_repeated_clips(make_trainer):
         logits = trainer.model(
             input_ids=ids,
             attention_mask=mask,
-            frames=clips.frames.repeat_interleave(2, 0),
+            frames=torch.stack([trainer.loader.get(row["video"]).frames for row in batch[: len(ids)]]),
             motion_features=clips.motion_features.repeat_interleave(2, 0),
         ).logits[:, -keep - 1 : -1]
     expected = (logits / trainer.temperature).log_softmax(-1).gather(-1, ids[:, -keep:, None])[..., 0]

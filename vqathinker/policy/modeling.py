@@ -76,17 +76,21 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         ).pooler_output
 
     def visual_embeds(
-        self, frames: torch.Tensor, motion_frames: torch.Tensor | None, motion_features: torch.Tensor | None
+        self,
+        frames: torch.Tensor | None,
+        motion_frames: torch.Tensor | None,
+        motion_features: torch.Tensor | None,
+        spatial_features: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(C, T n + m, D) tokens of C clips of equal length, in placeholder order."""
-        clips, steps = frames.shape[:2]
-        spatial = self.frame_features(frames.flatten(0, 1))
+        if spatial_features is None:
+            spatial_features = self.frame_features(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         if motion_features is None:
             if motion_frames is None:
                 raise ValueError("frames came without motion_frames or motion_features: pass one of them.")
             motion_features = self.motion_features(motion_frames)
         motion = self.project_motion(motion_features)
-        return torch.cat([spatial.unflatten(0, (clips, steps)).flatten(1, 2), motion], dim=1)
+        return torch.cat([spatial_features.flatten(1, 2), motion], dim=1)
 
     def insert(self, inputs_embeds: torch.Tensor, input_ids: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Put visual tokens at the placeholders.
@@ -117,6 +121,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         frames: torch.Tensor | None = None,
         motion_frames: torch.Tensor | None = None,
         motion_features: torch.Tensor | None = None,
+        spatial_features: torch.Tensor | None = None,
         visual_embeds: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> InternVLModelOutputWithPast:
@@ -125,8 +130,8 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             raise ValueError("give exactly one of input_ids and inputs_embeds.")
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-        if frames is not None:
-            visual_embeds = self.visual_embeds(frames, motion_frames, motion_features)
+        if frames is not None or spatial_features is not None:
+            visual_embeds = self.visual_embeds(frames, motion_frames, motion_features, spatial_features)
         if visual_embeds is not None:
             inputs_embeds = self.insert(inputs_embeds, input_ids, visual_embeds.flatten(0, 1))
         outputs = self.language_model(
@@ -171,6 +176,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         frames: torch.Tensor | None = None,
         motion_frames: torch.Tensor | None = None,
         motion_features: torch.Tensor | None = None,
+        spatial_features: torch.Tensor | None = None,
         visual_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
@@ -185,6 +191,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             frames: (B, T, 3, S, S) uint8 key frames; encoded here, with gradients.
             motion_frames: (B, T, r, 3, s, s) uint8 frames for the motion encoder.
             motion_features: (B, m, F) its output, if known, instead of `motion_frames`.
+            spatial_features: (B, T, n, D) the frames' tokens, if known, instead of `frames`.
             visual_embeds: (B, T n + m, D) tokens, if known, instead of all of the above.
             labels: (B, L) ids to predict, -100 = not scored.
             logits_to_keep: How many last positions get logits; 0 = all.
@@ -204,6 +211,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             frames=frames,
             motion_frames=motion_frames,
             motion_features=motion_features,
+            spatial_features=spatial_features,
             visual_embeds=visual_embeds,
             **kwargs,
         )
@@ -285,6 +293,12 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             raise ValueError("freeze=['motion_projector']: this policy has no motion branch (motion_tokens=0).")
         for part in parts:
             getattr(self.model, part).requires_grad_(False)
+
+    @property
+    def vision_is_frozen(self) -> bool:
+        """Whether nothing that encodes frames is trained: then a frame's tokens stay what they are."""
+        parts = (self.model.vision_tower, self.model.multi_modal_projector)
+        return not any(parameter.requires_grad for part in parts for parameter in part.parameters())
 
     def blank_features(self, image_size: int) -> torch.Tensor:
         """(n, D) features of a black frame of side `image_size`."""

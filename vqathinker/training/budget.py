@@ -59,6 +59,7 @@ class Shape:
         prompt: Tokens of a prompt, visual ones included.
         completion: Longest answer in tokens.
         frames: Key frames T of a clip.
+        frozen_vision: Whether clips are encoded for the rollouts only, as vision tower and projector are frozen.
     """
 
     clips: int
@@ -66,10 +67,11 @@ class Shape:
     prompt: int
     completion: int
     frames: int
+    frozen_vision: bool = False
 
     @property
     def packed(self) -> int:
-        """Tokens of C packed rows, see `vqathinker.training.groups.PackedGroups`."""
+        """Tokens of C packed rows of longest answers, see `vqathinker.training.groups.PackedGroups`."""
         return self.clips * (self.prompt - 1 + self.answers * (self.completion + 1))
 
 
@@ -131,11 +133,14 @@ def shape_of(
         prompt=prompt or visual + TEXT_TOKENS,
         completion=settings["max_completion_length"],
         frames=frames,
+        frozen_vision={"vision_tower", "multi_modal_projector"} <= set(settings.get("freeze") or ()),
     )
 
 
 def vision_tokens(config: VQAThinkerConfig, shape: Shape) -> int:
-    """Patches, and one class token a frame, of a micro-batch."""
+    """Patches, and one class token a frame, of a micro-batch in the loss."""
+    if shape.frozen_vision:
+        return 0
     vision = config.vision_config
     return shape.clips * shape.frames * ((vision.image_size[0] // vision.patch_size[0]) ** 2 + 1)
 
@@ -158,7 +163,7 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
     tokens = vision_tokens(config, shape)
     language = shape.packed * (10 * text.hidden_size + 4 * text.intermediate_size) + shape.clips * row**2
     tower = tokens * (10 * vision.hidden_size + 2 * vision.intermediate_size)
-    pixels = shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
+    pixels = 0 if shape.frozen_vision else shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
     outside = 2 * shape.packed * text.hidden_size + 2 * tokens * vision.hidden_size + pixels
     if not checkpointing:
         layers = text.num_hidden_layers * language + vision.num_hidden_layers * tower

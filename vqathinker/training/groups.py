@@ -15,10 +15,10 @@ from vqathinker.rollout import Completion
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Pixels of C clips.
+    """What the policy sees of C clips.
 
     Attributes:
-        frames: (C, T, 3, S, S) uint8.
+        frames: (C, T, 3, S, S) uint8; or, of a policy whose vision is frozen, their tokens (C, T, n, D).
         motion_features: (C, m, F) from the frozen motion encoder.
     """
 
@@ -27,6 +27,11 @@ class ClipBatch:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def inputs(self, part: slice = slice(None)) -> dict[str, torch.Tensor]:
+        """The policy's arguments for some of the clips."""
+        frames = "spatial_features" if self.frames.is_floating_point() else "frames"
+        return {frames: self.frames[part], "motion_features": self.motion_features[part]}
 
     def split(self, num_chunks: int) -> list[ClipBatch]:
         """Equal parts, in order."""
@@ -40,7 +45,7 @@ class AnsweredCopy:
     """A perturbed copy whose answers are trained on.
 
     Attributes:
-        frames: (T, 3, S, S) uint8.
+        frames: (T, 3, S, S) uint8, or their tokens (T, n, D), as in `ClipBatch`.
         motion_features: (m, F).
         answers: K completions.
     """
@@ -91,22 +96,27 @@ class PackedGroups:
     """One row per clip, `[prompt | p c1 | p c2 | ... | p cK]`, so that the prompt is computed once for the K answers.
 
     `p` is the prompt's last token: each answer has its own copy, from which its first token is predicted. An answer
-    sees the prompt and itself only, and its positions go on from the prompt's.
+    sees the prompt and itself only, and its positions go on from the prompt's. Answers follow one another without
+    padding: short ones do not cost what the longest does.
 
     Attributes:
         inputs: `input_ids` (C, S), `attention_mask` (C, 1, S, S) bool, `position_ids` (C, S), `labels` (C, S) with -100
             where nothing is scored.
+        places: (C, W) where the last W of the S tokens lie among K x (1 + longest answer).
         shape: (K, longest answer).
     """
 
     inputs: dict[str, torch.Tensor]
+    places: torch.Tensor
     shape: tuple[int, int]
 
     def unpack(self, values: torch.Tensor) -> torch.Tensor:
-        """(C, S - 1) values of next-token predictions to (C K, longest answer)."""
-        answers, length = self.shape
-        scored = F.pad(values[:, -(answers * (length + 1) - 1) :], (0, 1))
-        return scored.unflatten(1, (answers, length + 1))[..., :length].flatten(0, 1)
+        """(C, S - 1) values of next-token predictions to (C K, longest answer), 0 where there is no token."""
+        (answers, length), width = self.shape, self.places.shape[1]
+        known = self.inputs["labels"][:, -width:] != -100
+        scored = F.pad(values, (1, 0))[:, -width:].where(known, 0)
+        slots = values.new_zeros(len(values), answers * (length + 1)).scatter(1, self.places, scored)
+        return slots.unflatten(1, (answers, length + 1))[..., 1:].flatten(0, 1)
 
 
 def pack_groups(
@@ -120,19 +130,24 @@ def pack_groups(
         num_clips: C.
         completion_length: Last columns that belong to the completions.
     """
-    answers, device = len(input_ids) // num_clips, input_ids.device
+    answers = len(input_ids) // num_clips
     shared = input_ids.shape[1] - completion_length - 1  # all of the prompt but its last token
     segment = completion_length + 1
     known = attention_mask.bool()
 
-    def pack(rows: torch.Tensor) -> torch.Tensor:
-        tails = rows[:, shared:].reshape(num_clips, answers * segment)
-        return torch.cat([rows[::answers, :shared], tails], dim=1)
+    def tails(rows: torch.Tensor) -> torch.Tensor:
+        return rows[:, shared:].reshape(num_clips, answers * segment)
 
-    owner = torch.arange(1, answers + 1, device=device).repeat_interleave(segment)
-    owner = torch.cat([owner.new_zeros(shared), owner])
-    visible = ((owner[None, :] == 0) | (owner[None, :] == owner[:, None])).tril()
-    itself = torch.eye(len(owner), dtype=torch.bool, device=device)  # padding must see something
+    # What is known first, in its order; then as much padding as the row with most tokens leaves the others.
+    places = tails(known).int().sort(dim=1, descending=True, stable=True).indices
+    places = places[:, : int(tails(known).sum(1).max())]
+
+    def pack(rows: torch.Tensor) -> torch.Tensor:
+        return torch.cat([rows[::answers, :shared], tails(rows).gather(1, places)], dim=1)
+
+    owner = F.pad(places // segment + 1, (shared, 0))  # 0: the prompt
+    visible = ((owner[:, None] == 0) | (owner[:, None] == owner[:, :, None])).tril()
+    itself = torch.eye(owner.shape[1], dtype=torch.bool, device=owner.device)  # padding must see something
     labels = input_ids.masked_fill(~known, -100)
     labels[:, : shared + 1] = -100
     inputs = {
@@ -141,4 +156,4 @@ def pack_groups(
         "position_ids": pack((known.cumsum(1) - 1).clamp(min=0)),
         "labels": pack(labels),
     }
-    return PackedGroups(inputs, (answers, completion_length))
+    return PackedGroups(inputs, places, (answers, completion_length))

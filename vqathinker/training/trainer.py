@@ -230,6 +230,8 @@ class VQAGRPOTrainer(GRPOTrainer):
         originals = [i for i, name in enumerate(names) if name]
         perturbed = [i for i in originals if maps[i] is not None]
         features = policy.encode(list(self._clips.frames), motion_features=self._clips.motion_features)
+        if policy.vision_is_frozen:  # the loss, too, can do without encoding them again
+            self._clips = ClipBatch(torch.stack([clip.spatial for clip in features]), self._clips.motion_features)
         copies, motions = self._perturb(policy, clips, features, {i: maps[i] for i in perturbed})
         prompts = [self._prompt(policy, clip) for clip in [*(features[i] for i in originals), *copies]]
         completions = self._engine(policy).generate(prompts, num_generations, self.sampling)
@@ -244,10 +246,12 @@ class VQAGRPOTrainer(GRPOTrainer):
             )
         self._perturbed = texts
         if self.trains_copies:
+            frozen = policy.vision_is_frozen
+            shown = [c.spatial for c in copies] if frozen else [maps[i].apply(clips[i].frames) for i in perturbed]
             self._copies = {
-                place: AnsweredCopy(maps[place].apply(clips[place].frames), motion, group)
-                for place, motion, group in zip(perturbed, motions, completions[len(originals) :], strict=True)
-                if len(maps[place].source) == len(clips[place].frames)  # rows of one batch have equal lengths
+                place: AnsweredCopy(*copy)
+                for place, *copy in zip(perturbed, shown, motions, completions[len(originals) :], strict=True)
+                if len(copy[0]) == len(clips[place].frames)  # rows of one batch have equal lengths
             }
         return answers
 
@@ -348,12 +352,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         for rows, part in group_slices(len(input_ids), len(clips), batch_size or len(input_ids)):
             packed = pack_groups(input_ids[rows], attention_mask[rows], part.stop - part.start, logits_to_keep)
             with self.accelerator.autocast():
-                outputs = model(
-                    **packed.inputs,
-                    frames=clips.frames[part],
-                    motion_features=clips.motion_features[part],
-                    fused_lm_head=True,
-                )
+                outputs = model(**packed.inputs, **clips.inputs(part), fused_lm_head=True)
             logps.append(packed.unpack(outputs.log_probs))
             if compute_entropy:
                 entropies.append(packed.unpack(outputs.entropy))
