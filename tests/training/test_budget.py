@@ -105,11 +105,13 @@ def test_zero_shares_out_what_it_says(policy, shape):
 def test_copies_that_are_trained_on_double_the_training_not_the_rollouts(repo):
     settings = budget.read_settings(repo / "recipes/configs/lsvq_8gpu.yaml")
     config, machine = budget.published_config("1B"), budget.Machine()
-    plain, both = (
-        budget.seconds_per_step(chosen, config, budget.shape_of(chosen, config), machine)
-        for chosen in (settings, settings | {"contrast_weight": 1.0})
+    copies = {"contrast_weight": 1.0}
+    plain, both, fourth = (
+        budget.seconds_per_step(settings | chosen, config, budget.shape_of(settings | chosen, config), machine)
+        for chosen in ({}, copies, copies | {"train_copies_every": 4})
     )
-    assert both["training"] == 2 * plain["training"] and both["rollouts"] == plain["rollouts"]
+    assert both["training"] == 2 * plain["training"] and fourth["training"] == 1.25 * plain["training"]
+    assert both["rollouts"] == fourth["rollouts"] == plain["rollouts"]
 
 
 def test_the_command_says_whether_it_fits(repo, base, capsys):

@@ -211,7 +211,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         ):
             self._clips = ClipBatch(frames, self._motion.get(names, [clip.motion_frames for clip in clips]))
             self._rollouts = self._roll_out(policy, names, clips, maps, num_generations)
-        if self.trains_copies and self.model.training:
+        if self._trains_copies_now():
             inputs = self._add_copies(inputs)
         output = super()._generate_and_score_completions(inputs)
         output["clips"] = self._clips
@@ -245,7 +245,7 @@ class VQAGRPOTrainer(GRPOTrainer):
                 [c.token_ids for c in group], skip_special_tokens=True
             )
         self._perturbed = texts
-        if self.trains_copies:
+        if self._trains_copies_now():
             frozen = policy.vision_is_frozen
             shown = [c.spatial for c in copies] if frozen else [maps[i].apply(clips[i].frames) for i in perturbed]
             self._copies = {
@@ -254,6 +254,15 @@ class VQAGRPOTrainer(GRPOTrainer):
                 if len(copy[0]) == len(clips[place].frames)  # rows of one batch have equal lengths
             }
         return answers
+
+    def _trains_copies_now(self) -> bool:
+        """In each n-th draw of answers, counted in micro-steps, so that a resumed run goes on as it would have."""
+        accumulated, period = (
+            self.args.gradient_accumulation_steps,
+            self.args.steps_per_generation * self.num_iterations,
+        )
+        draw = (self.state.global_step * accumulated + self._step % accumulated) // period
+        return self.trains_copies and self.model.training and draw % self.args.train_copies_every == 0
 
     def _add_copies(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Behind each clip's answers those to its copy, as of a clip of its own. A missing one keeps its place."""
