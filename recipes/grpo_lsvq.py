@@ -113,3 +113,4 @@ def warm_start() -> None:
 
 if __name__ == "__main__":
     main()
+    PartialState().destroy_process_group()  # else gloo's threads may abort the exit of a run that is done

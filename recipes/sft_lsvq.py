@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from accelerate import PartialState
 from transformers import AutoProcessor, Trainer, TrainingArguments
 from trl import TrlParser
 
@@ -77,3 +78,4 @@ def main(argv: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
+    PartialState().destroy_process_group()  # else gloo's threads may abort the exit of a run that is done
