@@ -48,7 +48,7 @@ class VQAGRPOTrainer(GRPOTrainer):
     decoded and encoded once per batch; each clip gets one perturbed counterpart, whose answers are sampled in the same
     call; rewards see the whole global batch; the K answers to a clip stay together, so the clip is encoded once for
     them in the loss too. If a reward has `trains_copies`, the answers to the perturbed copies are trained on as those
-    to clips of their own, and what a step holds is twice what the configuration says.
+    to clips of their own, and what a step holds is then twice what the configuration says.
 
     Args:
         model: The policy, or the path of one.
@@ -230,7 +230,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         originals = [i for i, name in enumerate(names) if name]
         perturbed = [i for i in originals if maps[i] is not None]
         features = policy.encode(list(self._clips.frames), motion_features=self._clips.motion_features)
-        if policy.vision_is_frozen:  # the loss, too, can do without encoding them again
+        if policy.vision_is_frozen:  # for loss and reference too, which is loaded from the policy's own path
             self._clips = ClipBatch(torch.stack([clip.spatial for clip in features]), self._clips.motion_features)
         copies, motions = self._perturb(policy, clips, features, {i: maps[i] for i in perturbed})
         prompts = [self._prompt(policy, clip) for clip in [*(features[i] for i in originals), *copies]]
@@ -256,13 +256,14 @@ class VQAGRPOTrainer(GRPOTrainer):
         return answers
 
     def _trains_copies_now(self) -> bool:
-        """In each n-th draw of answers, counted in micro-steps, so that a resumed run goes on as it would have."""
-        accumulated, period = (
-            self.args.gradient_accumulation_steps,
-            self.args.steps_per_generation * self.num_iterations,
-        )
-        draw = (self.state.global_step * accumulated + self._step % accumulated) // period
-        return self.trains_copies and self.model.training and draw % self.args.train_copies_every == 0
+        """In each n-th draw of answers. Draws are counted from the step, which a resumed run knows; where an epoch ends
+        in a shorter accumulation, the count shifts by what was missing."""
+        if not (self.trains_copies and self.model.training):
+            return False
+        accumulated = self.args.gradient_accumulation_steps
+        micro_steps = self.state.global_step * accumulated + self._step % accumulated
+        draw = micro_steps // (self.args.steps_per_generation * self.num_iterations)
+        return draw % self.args.train_copies_every == 0
 
     def _add_copies(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Behind each clip's answers those to its copy, as of a clip of its own. A missing one keeps its place."""
@@ -272,8 +273,8 @@ class VQAGRPOTrainer(GRPOTrainer):
         for place, copy in copies.items():
             frames[place], motion[place] = copy.frames, copy.motion_features
             answers[place * size : (place + 1) * size] = copy.answers
-        pixels = torch.stack([self._clips.frames, frames], dim=1).flatten(0, 1)
-        self._clips = ClipBatch(pixels, torch.stack([self._clips.motion_features, motion], dim=1).flatten(0, 1))
+        pairs = ((self._clips.frames, frames), (self._clips.motion_features, motion))
+        self._clips = ClipBatch(*(torch.stack(pair, dim=1).flatten(0, 1) for pair in pairs))
         self._rollouts = alternate(self._rollouts, answers, size)
         there = [row // size in copies for row in range(len(inputs))]
         self._readable = alternate(self._readable, there, size)
