@@ -1,11 +1,13 @@
 """Controls that keep the demo honest: what the gain of GRPO is made of, on the embedded default.
 
     python recipes/controls.py                                              # every arm, 3 seeds; takes hours
-    python recipes/controls.py --arms sft,grpo --seeds 0,1,2,3,4,5,6,7,8,9  # is training stable?
+    python recipes/controls.py --arms sft,demo --seeds 0,1,2,3,4,5,6,7,8,9  # is training stable?
 
-One set of clips; the seeds are those of the training. Every arm starts from the warm start of its seed. A result stands
-in runs/controls/ARM/SEED/result.json and is kept, so that a second call goes on where the first stopped, until clips,
-base or configs change. The table of all results is printed and written to runs/controls/controls.json.
+One set of clips; the seeds are those of the training. Every arm starts from the warm start of its seed. `demo` trains
+as the demo does; most other arms have half its steps and no copies, which compares them for less. A result stands in
+runs/controls/ARM/SEED/result.json and is kept, so that a second call goes on where the first stopped, until clips,
+base, configs, sampling or arguments change. The table of all results is printed and written to
+runs/controls/controls.json.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from tabulate import tabulate
 from transformers import AutoProcessor
 
 from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.rollout import Sampling
 from vqathinker.synth.default import prepare_default
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -33,9 +36,11 @@ import sft_lsvq
 FOLDER = Path("runs/controls")
 BARE_BASE = FOLDER / "base_no_motion"
 SFT_CONFIG, GRPO_CONFIG = (Path(__file__).parent / "configs" / name for name in ("demo_sft.yaml", "demo.yaml"))
+NO_CONTRAST = ["--contrast_weight", "0"]
+CHEAPER = [*NO_CONTRAST, "--max_steps", "320"]
 ONLY_SCORES = ["--distortion_weight", "0"]
 WARM_STARTS = {"sft": [], "sft_no_motion": [], "sft_no_reasoning": ["--reasoning", "false"]}
-GRPO = {
+COMPARED = {
     "grpo": [],
     "grpo_no_motion": [],
     "only_scores": ONLY_SCORES,
@@ -49,23 +54,26 @@ GRPO = {
     "paper": ["--preset", "paper", *ONLY_SCORES],
     "official": ["--preset", "official", *ONLY_SCORES],
 }
+GRPO = {"demo": [], "demo_no_contrast": NO_CONTRAST} | {arm: [*CHEAPER, *own] for arm, own in COMPARED.items()}
 COOL = "sft_at_0.5"  # no training: the warm start, sampled at temperature 0.5
 MORE_SFT = "more_sft"
 ARMS = (*WARM_STARTS, COOL, *GRPO, MORE_SFT)
 STARTS = {"grpo_no_motion": "sft_no_motion", "no_reasoning": "sft_no_reasoning"}
 """Warm start of an arm, where it is not `sft`."""
 ABLATION = {
-    # arm; rank, regression, temporal, distortion, format, motion, reasoning; published SRCC in-domain and OOD
-    "rank only": ("rank_only", 1, 0, 0, 1, 1, 1, 1, 0.780, 0.506),
-    "regression only": ("regression_only", 0, 1, 0, 1, 1, 1, 1, 0.823, 0.620),
-    "rank + regression": ("no_temporal", 1, 1, 0, 1, 1, 1, 1, 0.849, 0.638),
-    "without motion": ("grpo_no_motion", 1, 1, 1, 1, 1, 0, 1, 0.840, 0.614),
-    "without reasoning": ("no_reasoning", 1, 1, 1, 0, 0, 1, 0, 0.844, 0.627),
-    "all but distortion": ("only_scores", 1, 1, 1, 0, 1, 1, 1, 0.855, 0.662),
-    "all": ("grpo", 1, 1, 1, 1, 1, 1, 1, None, None),
-    "SFT instead of GRPO": ("more_sft", 0, 0, 0, 0, 0, 1, 1, 0.837, 0.562),
+    # arm; rank, regression, temporal, distortion, format, contrast, motion, reasoning; published SRCC in-domain and OOD
+    "rank only": ("rank_only", 1, 0, 0, 1, 1, 0, 1, 1, 0.780, 0.506),
+    "regression only": ("regression_only", 0, 1, 0, 1, 1, 0, 1, 1, 0.823, 0.620),
+    "rank + regression": ("no_temporal", 1, 1, 0, 1, 1, 0, 1, 1, 0.849, 0.638),
+    "without motion": ("grpo_no_motion", 1, 1, 1, 1, 1, 0, 0, 1, 0.840, 0.614),
+    "without reasoning": ("no_reasoning", 1, 1, 1, 0, 0, 0, 1, 0, 0.844, 0.627),
+    "all but distortion": ("only_scores", 1, 1, 1, 0, 1, 0, 1, 1, 0.855, 0.662),
+    "all": ("grpo", 1, 1, 1, 1, 1, 0, 1, 1, None, None),
+    "all, twice the steps": ("demo_no_contrast", 1, 1, 1, 1, 1, 0, 1, 1, None, None),
+    "the demo: and contrast": ("demo", 1, 1, 1, 1, 1, 1, 1, 1, None, None),
+    "SFT instead of GRPO": ("more_sft", 0, 0, 0, 0, 0, 0, 1, 1, 0.837, 0.562),
 }
-"""VQAThinker's Tables 4 and 7."""
+"""VQAThinker's Tables 4 and 7, and what the demo adds."""
 COMPARED_SEEDS = 3
 QUALITY = ("srcc", "srcc_sample", "srcc_mean4")
 MANNERS = ("parse_rate", "naming", *demo.BEATS, "spread", "common_score")
@@ -108,16 +116,24 @@ def folder_of(arm: str, seed: int) -> Path:
     return FOLDER / arm / str(seed)
 
 
-def fingerprint() -> str:
-    """Changes with the clips, the base and the configs."""
-    files = (demo.DATA / "spec.json", demo.FOLDER / "base" / "model.safetensors", SFT_CONFIG, GRPO_CONFIG)
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+def fingerprint(arm: str) -> str:
+    """Changes with clips, base, configs, sampling and the arguments of the arm and of what it is built on."""
+    sets = (demo.DATA / "spec.json", demo.LONGER / "spec.json")
+    configs = [SFT_CONFIG] if arm in (*WARM_STARTS, COOL) else [SFT_CONFIG, GRPO_CONFIG]
+    files = (*sets, demo.FOLDER / "base" / "model.safetensors", *configs)
+    built_on = [arm, STARTS.get(arm, "sft"), *(["grpo"] if arm == MORE_SFT else [])]
+    own = repr([(WARM_STARTS | GRPO).get(name) for name in built_on]) + repr(sampling_of(arm))
+    return hashlib.sha256(b"".join([*(file.read_bytes() for file in files), own.encode()])).hexdigest()[:12]
+
+
+def sampling_of(arm: str) -> Sampling:
+    return replace(demo.SAMPLING, temperature=0.5) if arm == COOL else demo.SAMPLING
 
 
 def read_result(arm: str, seed: int) -> dict | None:
     file = folder_of(arm, seed) / "result.json"
     result = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return result if result.get("made_with") == fingerprint() else None
+    return result if result.get("made_with") == fingerprint(arm) else None
 
 
 def launch(arm: str, seed: int, jobs: int) -> Path | None:
@@ -137,11 +153,10 @@ def run_arm(arm: str, seed: int) -> None:
     """Train and judge one arm."""
     folder = folder_of(arm, seed)
     train(arm, seed, ["--seed", str(seed), "--output_dir", str(folder)])
-    checkpoint, temperature = (folder_of("sft", seed), 0.5) if arm == COOL else (folder, demo.SAMPLING.temperature)
-    sampling = replace(demo.SAMPLING, temperature=temperature)
-    result, _ = demo.evaluate(checkpoint, demo.labels("test"), seed, sampling)
+    checkpoint = folder_of("sft", seed) if arm == COOL else folder
+    result, _ = demo.evaluate(checkpoint, demo.labels("test"), seed, sampling_of(arm))
     result["ood"] = {name: row["srcc"] for name, row in demo.evaluate_ood(checkpoint).items()}
-    result["made_with"] = fingerprint()
+    result["made_with"] = fingerprint(arm)
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
@@ -204,7 +219,7 @@ def render(table: dict[str, dict[str, list]]) -> str:
     for columns in ((*QUALITY, *ood), MANNERS):
         rows = [[a, len(r["seeds"]), *(mean_and_deviation(r[name]) for name in columns)] for a, r in compared.items()]
         parts.append(tabulate(rows, ["arm", "seeds", *columns], tablefmt="github"))
-    return "\n\n".join([*parts, render_ablation(compared, ood), *render_stability(table)])
+    return "\n\n".join([*parts, *render_ablation(compared, ood), *render_stability(table)])
 
 
 def only_seeds(results: dict[str, list], seeds: list[int]) -> dict[str, list]:
@@ -213,36 +228,37 @@ def only_seeds(results: dict[str, list], seeds: list[int]) -> dict[str, list]:
     return {name: [values[place] for place in kept] for name, values in results.items()}
 
 
-def render_ablation(table: dict[str, dict[str, list]], ood: list[str]) -> str:
+def render_ablation(table: dict[str, dict[str, list]], ood: list[str]) -> list[str]:
     """In the form of VQAThinker's Tables 4 and 7, its values beside ours: SRCC on held-out clips, and on unseen kinds
     (mean of the sets)."""
     rows = []
     for name, (arm, *parts, in_domain, out_of_domain) in ABLATION.items():
-        r = table.get(arm)
-        found = ["-", "-", 0]
-        if r:
+        if arm in table:
+            r = table[arm]
             seeds = zip(*(r[kind] for kind in ood), strict=True)
             unseen = [None if None in values else statistics.mean(values) for values in seeds]
             found = [mean_and_deviation(r["srcc"]), mean_and_deviation(unseen), len(r["seeds"])]
-        rows.append([name, *("x" if part else "" for part in parts), *found, in_domain, out_of_domain])
-    columns = ["", "rank", "reg.", "temp.", "dist.", "format", "motion", "reasoning", "held-out", "unseen", "seeds"]
-    return tabulate(rows, [*columns, "published", "OOD"], tablefmt="github", floatfmt=".3f", missingval="-")
+            rows.append([name, *("x" if part else "" for part in parts), *found, in_domain, out_of_domain])
+    parts = ["rank", "reg.", "temp.", "dist.", "format", "contr.", "motion", "reasoning"]
+    columns = [*parts, "held-out", "unseen", "seeds", "published", "OOD"]
+    return [tabulate(rows, ["", *columns], tablefmt="github", floatfmt=".3f", missingval="-")] if len(rows) > 1 else []
 
 
 def render_stability(table: dict[str, dict[str, list]]) -> list[str]:
-    """The warm start and GRPO over all seeds that have both: mean and deviation, range, and the gain of each seed."""
-    if not {"sft", "grpo"} <= table.keys():
+    """Warm start and demo (or else `grpo`) over all seeds that have both: mean and deviation, range, gain."""
+    end = "demo" if "demo" in table else "grpo"
+    if not {"sft", end} <= table.keys():
         return []
-    seeds = sorted({*table["sft"]["seeds"]} & {*table["grpo"]["seeds"]})
+    seeds = sorted({*table["sft"]["seeds"]} & {*table[end]["seeds"]})
     columns = {}
     for name in (*QUALITY, *MANNERS):
-        both = [dict(zip(table[arm]["seeds"], table[arm][name], strict=True)) for arm in ("sft", "grpo")]
+        both = [dict(zip(table[arm]["seeds"], table[arm][name], strict=True)) for arm in ("sft", end)]
         before, after = ([values[seed] for seed in seeds] for values in both)
         columns[name] = [mean_and_deviation(before), mean_and_deviation(after), "-", "-"]
         if None not in before + after:
             gains = [b - a for a, b in zip(before, after, strict=True)]
             columns[name][2:] = [f"{min(after):.3f} - {max(after):.3f}", mean_and_deviation(gains)]
-    rows = zip(("sft", "grpo", "grpo, range", "gain"), *columns.values(), strict=True)
+    rows = zip(("sft", end, f"{end}, range", "gain"), *columns.values(), strict=True)
     return [tabulate(rows, [f"{len(seeds)} seeds", *columns], tablefmt="github")] if seeds else []
 
 

@@ -73,7 +73,7 @@ def test_temporal_preference_compares_each_clip_with_its_own_copies(
     def answers(policy, processor, clips, samples, greedy, sampling):
         shown.update(clips)
         scores = {"shuffle": 2.0, "stutter": 3.0, "drop": 4.0}
-        texts = {key: answer(scores[key[1]] if key[2] else 3.0) for key in clips}
+        texts = {key: answer(scores.get(key[1], 3.0)) for key in clips}
         return {key: Prediction(str(key), (text,) * samples, greedy) for key, text in texts.items()}
 
     monkeypatch.setattr("vqathinker.evaluation.temporal.answer_clips", answers)
@@ -82,16 +82,32 @@ def test_temporal_preference_compares_each_clip_with_its_own_copies(
     assert [(p.wins, p.ties, p.margin, p.num_clips) for p in found.values()] == [
         (1.0, 0.0, 1.0, 2), (0.0, 1.0, 0.0, 2), (0.0, 0.0, -1.0, 2)
     ]  # fmt: skip
-    assert not shown[0, "shuffle", 0].frames.equal(shown[0, "shuffle", 1].frames)
+    assert sorted(name for place, name in shown if place == 0) == ["drop", "original", "shuffle", "stutter"]
+    assert not shown[0, "shuffle"].frames.equal(shown[0, "original"].frames)
     assert math.isnan(temporal_preference(policy, processor, videos[1:2])["drop"].wins)
 
 
 def test_temporal_copies_are_as_long_as_their_originals():
-    for name, pair in COPIES.items():
-        original, copy = (order(24, np.random.default_rng(0)) for order in pair)
-        assert len(original) == len(copy) and (np.diff(original) == 1).all()
+    for name, order in COPIES.items():
+        copy = order(36, np.random.default_rng(0))
         repeats, skips = (np.diff(copy) == 0).sum(), (np.diff(copy) > 1).sum()
-        assert {"shuffle": sorted(copy) == list(range(24)), "stutter": repeats == 8, "drop": skips == 2}[name], name
+        told = {
+            "shuffle": sorted(copy) == list(range(24)),
+            "stutter": repeats == 8,
+            "drop": skips == 2 and copy[-1] == 35,
+        }
+        assert len(copy) == 24 and told[name], name
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 5, 6, 24])
+def test_temporal_copies_differ_from_the_original_or_the_clip_is_left_out(num_frames):
+    for name, order in COPIES.items():
+        if num_frames < 3:
+            with pytest.raises(ValueError, match=f"{num_frames} frames is too short"):
+                order(num_frames, np.random.default_rng(0))
+            continue
+        copy = order(num_frames, np.random.default_rng(0)).tolist()
+        assert copy != list(range(num_frames - num_frames // 3)) and max(copy) < num_frames, name
 
 
 def test_the_first_answer_block_counts_in_evaluation():

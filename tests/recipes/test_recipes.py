@@ -87,10 +87,10 @@ def test_demo_writes_its_summary_plots_and_page(demo):
     assert any("rewards/distortion/mean" in entry for entry in history)
 
 
-def test_the_recipe_trains_on_copies_if_told_to(demo, tmp_path):
+def test_the_recipe_trains_on_copies(demo, tmp_path):
     folder, _ = demo
     recipe = [sys.executable, str(RECIPES / "grpo_lsvq.py"), "--config", str(RECIPES / "configs" / "demo.yaml")]
-    run([*recipe, "--max_steps", "1", "--contrast_weight", "0.5", "--output_dir", str(tmp_path / "run")], folder)
+    run([*recipe, "--max_steps", "1", "--output_dir", str(tmp_path / "run")], folder)
     [file] = (tmp_path / "run" / "completions").glob("*.parquet")
     answers = pd.read_parquet(file)  # so untrained that few have a score
     assert "contrast" in answers and answers["video_id"].str.endswith(" (copy)").mean() == 0.5
@@ -105,6 +105,8 @@ def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
     for name in ("demo.yaml", "demo_sft.yaml"):
         file = configs / "configs" / name
         file.write_text(re.sub(r"max_steps: \d+", "max_steps: 2", file.read_text()))
+    file = configs / "controls.py"
+    file.write_text(re.sub(r'"--max_steps", "\d+"', '"--max_steps", "2"', file.read_text()))
     default = (
         "from vqathinker.synth import default\n"
         "default.is_made = lambda *a: True\n"  # keep the small set
@@ -117,6 +119,7 @@ def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
         "sft_no_motion",
         "sft_no_reasoning",
         "sft_at_0.5",
+        "demo",
         "grpo",
         "grpo_no_motion",
         "no_reasoning",

@@ -20,44 +20,41 @@ from vqathinker.scoring.predict import PAPER_SAMPLING, answer_clips, mean_score
 from vqathinker.scoring.scorer import QualityScorer, process_state
 
 logger = logging.getLogger(__name__)
+ORIGINAL = "original"
 Order = Callable[[int, np.random.Generator], np.ndarray]
 
 
 def _original(num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    return np.arange(num_frames)
+    """The first two thirds of the frames, so that a copy that loses a third is as long."""
+    if num_frames < 3:
+        raise ValueError(f"a clip of {num_frames} frames is too short: frames can be lost from at least 3.")
+    return np.arange(num_frames - num_frames // 3)
 
 
 def _shuffled(num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    return np.array(MODES["global_shuffle"](num_frames, rng).source)
+    order = _original(num_frames, rng)
+    return order[list(MODES["global_shuffle"](len(order), rng).source)]
 
 
 def _frozen(num_frames: int, rng: np.random.Generator) -> np.ndarray:
     """A third of the frames, at random places, repeat the one before."""
-    order = np.arange(num_frames)
-    for t in sorted(1 + rng.choice(num_frames - 1, max(1, num_frames // 3), replace=False)):
+    order = _original(num_frames, rng)
+    for t in sorted(1 + rng.choice(len(order) - 1, max(1, len(order) // 3), replace=False)):
         order[t] = order[t - 1]
     return order
 
 
 def _thinned(num_frames: int, rng: np.random.Generator) -> np.ndarray:
     """A third of the frames is missing, in two gaps at random places (one gap in a clip of under six)."""
-    lost = max(1, num_frames // 3)
+    kept = _original(num_frames, rng)
+    lost = num_frames - len(kept)
     gaps = [lost - lost // 2, lost // 2]
-    kept = np.arange(num_frames - lost)
     starts = rng.choice(kept[1:], min(2, len(kept) - 1), replace=False)
     return kept + sum(gap * (kept >= start) for gap, start in zip(gaps, starts, strict=False))
 
 
-def _as_long_as_thinned(num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    return np.arange(num_frames - max(1, num_frames // 3))
-
-
-COPIES: dict[str, tuple[Order, Order]] = {
-    "shuffle": (_original, _shuffled),
-    "stutter": (_original, _frozen),
-    "drop": (_as_long_as_thinned, _thinned),
-}
-"""Name -> frames of the original and of the copy, always equally many."""
+COPIES: dict[str, Order] = {"shuffle": _shuffled, "stutter": _frozen, "drop": _thinned}
+"""Name -> frames of the copy, as many as of the original."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +85,11 @@ def temporal_preference(
 ) -> dict[str, TemporalPreference]:
     """Score originals and copies, made on all frames before the policy's own sampling of frames.
 
+    The first two thirds of a clip's frames are the original and as many are in every copy, so that none is told by its
+    length. They should be at least as many as the policy looks at (the processor's `num_frames` x `motion_run_length`):
+    of a shorter clip it gets some frames twice, which looks like a fault. Only the copy that loses frames shows some of
+    the last third.
+
     Args:
         policy: The policy. Samples are drawn from torch's global generator.
         processor: Its processor.
@@ -104,18 +106,17 @@ def temporal_preference(
     for start in range(0, len(videos), batch_size):
         clips = {}
         for place, video in enumerate(videos[start : start + batch_size], start):
-            for name, pair in COPIES.items():
-                for side, order in enumerate(pair):
-                    rng = np.random.default_rng([seed, place])
-                    try:
-                        clips[place, name, side] = processor.load_clip(video, lambda n, o=order, r=rng: o(n, r))
-                    except (ClipError, ValueError):  # unreadable, or too short to be touched
-                        continue
+            for name, order in {ORIGINAL: _original, **COPIES}.items():
+                rng = np.random.default_rng([seed, place])
+                try:
+                    clips[place, name] = processor.load_clip(video, lambda n, o=order, r=rng: o(n, r))
+                except (ClipError, ValueError):  # unreadable, or too short to be touched
+                    continue
         answers = answer_clips(policy, processor, clips, samples, False, sampling)
         scores = {key: mean_score(prediction.scores) for key, prediction in answers.items()}
-        for place, name, side in scores:
-            if side == 1:
-                margins[name].append(scores[place, name, 0] - scores[place, name, 1])
+        for place, name in scores:
+            if name != ORIGINAL and (place, ORIGINAL) in scores:
+                margins[name].append(scores[place, ORIGINAL] - scores[place, name])
     return {name: _preference(np.array(values)) for name, values in margins.items()}
 
 

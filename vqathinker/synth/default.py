@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import shutil
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -13,23 +14,34 @@ from vqathinker.synth.build import SynthSpec, is_made, make_set
 
 SPEC = SynthSpec(splits={"sft": 240, "train": 1600, "val": 96, "test": 400}, ood=64)
 """`sft`: the few clips whose distortions are explained to the warm start. `train`: those that GRPO learns from."""
+LONGER_CLIPS = 120
 BASE = resources.files("vqathinker.synth") / "base"
 """Tiny policy whose vision tower and motion encoder are pretrained; made by `recipes/pretrain_tiny.py`."""
 
 
 def prepare_default(folder: str | Path, spec: SynthSpec = SPEC) -> None:
-    """Put the set (`folder/data`, see `make_set`) and the shipped base policy (`folder/base`) in place.
+    """Put everything in place: the set (`folder/data`, see `make_set`), clips of its held-out scenes that are half as
+    long again (`folder/longer`: a third of the frames can be lost and as many are left) and the shipped base policy
+    (`folder/base`).
 
     What is there already, and is just so, is kept.
 
     Args:
         folder: Of the embedded default, e.g. `runs/demo`.
-        spec: The synthetic set.
+        spec: The synthetic set; has a split `test`, and no `source`.
+
+    Raises:
+        ValueError: If `spec` has a source, from whose training scenes the longer clips would be cut too.
     """
+    if spec.source:
+        raise ValueError(f"source={spec.source!r}: the embedded default has drawn scenes; use `vqathinker synth`.")
     folder = Path(folder)
+    held_out = {"test": min(LONGER_CLIPS, spec.splits["test"])}
+    longer = replace(spec, splits=held_out, ood=0, num_frames=spec.num_frames * 3 // 2)
     with PartialState().main_process_first():
-        if not is_made(folder / "data", spec):
-            make_set(folder / "data", spec)
+        for name, wanted in {"data": spec, "longer": longer}.items():
+            if not is_made(folder / name, wanted):
+                make_set(folder / name, wanted)
         with resources.as_file(BASE) as base:
             shipped = [file.name for file in base.iterdir()]
             if filecmp.cmpfiles(base, folder / "base", shipped, shallow=False)[0] != shipped:
