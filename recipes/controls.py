@@ -37,7 +37,7 @@ FOLDER = Path("runs/controls")
 BARE_BASE = FOLDER / "base_no_motion"
 SFT_CONFIG, GRPO_CONFIG = (Path(__file__).parent / "configs" / name for name in ("demo_sft.yaml", "demo.yaml"))
 NO_CONTRAST = ["--contrast_weight", "0"]
-CHEAPER = [*NO_CONTRAST, "--max_steps", "320"]
+CHEAPER = [*NO_CONTRAST, "--max_steps", "320"]  # half of the demo's
 ONLY_SCORES = ["--distortion_weight", "0"]
 WARM_STARTS = {"sft": [], "sft_no_motion": [], "sft_no_reasoning": ["--reasoning", "false"]}
 COMPARED = {
@@ -241,7 +241,9 @@ def render_ablation(table: dict[str, dict[str, list]], ood: list[str]) -> list[s
             rows.append([name, *("x" if part else "" for part in parts), *found, in_domain, out_of_domain])
     parts = ["rank", "reg.", "temp.", "dist.", "format", "contr.", "motion", "reasoning"]
     columns = [*parts, "held-out", "unseen", "seeds", "published", "OOD"]
-    return [tabulate(rows, ["", *columns], tablefmt="github", floatfmt=".3f", missingval="-")] if len(rows) > 1 else []
+    if len(rows) < 2:  # one arm is compared with nothing
+        return []
+    return [tabulate(rows, ["", *columns], tablefmt="github", floatfmt=".3f", missingval="-")]
 
 
 def render_stability(table: dict[str, dict[str, list]]) -> list[str]:
