@@ -6,7 +6,7 @@
 One set of clips; the seeds are those of the training. Every arm starts from the warm start of its seed. `demo` trains
 as the demo does; most other arms have half its steps and no copies, which compares them for less. A result stands in
 runs/controls/ARM/SEED/result.json and is kept, so that a second call goes on where the first stopped, until clips,
-base, configs, sampling or arguments change. The table of all results is printed and written to
+traces, base, configs, sampling or arguments change. The table of all results is printed and written to
 runs/controls/controls.json.
 """
 
@@ -27,6 +27,7 @@ from transformers import AutoProcessor
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout import Sampling
 from vqathinker.synth.default import prepare_default
+from vqathinker.training import sft_dataset
 
 sys.path.insert(0, str(Path(__file__).parent))
 import demo
@@ -117,12 +118,13 @@ def folder_of(arm: str, seed: int) -> Path:
 
 
 def fingerprint(arm: str) -> str:
-    """Changes with clips, base, configs, sampling and the arguments of the arm and of what it is built on."""
+    """Changes with clips, traces, base, configs, sampling and the arguments of the arm and of what it is built on."""
     sets = (demo.DATA / "spec.json", demo.LONGER / "spec.json")
     configs = [SFT_CONFIG] if arm in (*WARM_STARTS, COOL) else [SFT_CONFIG, GRPO_CONFIG]
     files = (*sets, demo.FOLDER / "base" / "model.safetensors", *configs)
     built_on = [arm, STARTS.get(arm, "sft"), *(["grpo"] if arm == MORE_SFT else [])]
-    own = repr([(WARM_STARTS | GRPO).get(name) for name in built_on]) + repr(sampling_of(arm))
+    traces = sft_dataset(demo.labels("sft"), seed=0)["completion"]
+    own = repr([(WARM_STARTS | GRPO).get(name) for name in built_on]) + repr(sampling_of(arm)) + repr(list(traces))
     return hashlib.sha256(b"".join([*(file.read_bytes() for file in files), own.encode()])).hexdigest()[:12]
 
 

@@ -6,6 +6,7 @@ from rewards import distortion_reward, format_reward, parse_answer
 from rewards.distortion import parse_distortions
 from vqathinker.clips import ClipError
 from vqathinker.data import ClipLoader, trace
+from vqathinker.data.traces import LEVELS
 from vqathinker.training import SFTCollator, sft_dataset
 
 
@@ -17,6 +18,7 @@ def test_traces_earn_the_rewards_and_say_the_label(mos, truth):
         assert format_reward(text, strict=True) == 1
         assert parse_answer(text).score == mos
         assert not truth or distortion_reward(text, truth) == 1
+        assert any(f" {word}." in text for word in LEVELS) == (not truth)
     if len(truth) == 2:
         assert "strong noise and slight stutter late." in text
 

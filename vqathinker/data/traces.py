@@ -27,22 +27,25 @@ def level(mos: float) -> str:
 def trace(mos: float, rng: np.random.Generator, distortions: Mapping[str, float] | None = None, when: str = "") -> str:
     """A reasoning trace and the answer, in the format the format reward asks for.
 
+    What is known to be wrong is all the reasoning says: no reward ties a quality word to the score, so that a policy
+    which was taught both comes to contradict itself.
+
     Args:
         mos: Label in score units; the answer says it with two decimals.
         rng: Chooses among the templates.
-        distortions: Kind -> severity in [0, 1], where the data says it; the worst is named first.
+        distortions: Kind -> severity in [0, 1], where the data says it; the worst is named first. Without any, the
+            reasoning ends in a quality word (ITU-R BT.500).
         when: Where a temporal distortion sits ("early", "midway", "late", "throughout"), named after it.
 
     Returns:
         `<think>...</think><answer>3.42</answer>`.
     """
-    opening, closing = rng.choice(_OPENINGS), rng.choice(_CLOSINGS).format(level=level(mos))
     if not distortions:
-        finding = str(rng.choice(_PLAIN))
+        finding = f"{rng.choice(_PLAIN)} {rng.choice(_CLOSINGS).format(level=level(mos))}"
     else:
         worst_first = sorted(distortions, key=lambda kind: -distortions[kind])
         named = [f"{degree(distortions[kind])} {kind.replace('_', ' ')}" for kind in worst_first]
         if when:
             named[next((i for i, kind in enumerate(worst_first) if kind in TEMPORAL), 0)] += f" {when}"
-        finding = f"{opening} {' and '.join(named)}."
-    return f"<think>{finding} {closing}</think><answer>{mos:.2f}</answer>"
+        finding = f"{rng.choice(_OPENINGS)} {' and '.join(named)}."
+    return f"<think>{finding}</think><answer>{mos:.2f}</answer>"
