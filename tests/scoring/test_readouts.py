@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from vqathinker.data.traces import LEVELS
 from vqathinker.scoring import expected_score, level_score
-from vqathinker.scoring.readouts import LEVEL_PREFIX, LEVEL_WORDS, before_number
+from vqathinker.scoring.readouts import LEVEL_PREFIX, before_number
 
 TEXT = "<think>soft</think><answer>3.42</answer>"
 
@@ -56,7 +57,7 @@ def test_levels_are_weighed_by_the_probability_of_the_whole_word(policy, tokeniz
             tokens = [*tokens, token]
         return chance
 
-    chances = [probability(word) for word in LEVEL_WORDS]
+    chances = [probability(word) for word in LEVELS]
     mean = sum(c * w for c, w in zip(chances, (5, 4, 3, 2, 1), strict=True)) / sum(chances)
     assert level_score(policy, tokenizer, prompt)[0] == pytest.approx(mean, abs=1e-4)
 

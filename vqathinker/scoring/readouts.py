@@ -11,12 +11,11 @@ from transformers import PreTrainedTokenizerBase
 
 from rewards.parsing import SCORE_RANGE
 from vqathinker.data.scales import LABEL_RANGE
+from vqathinker.data.traces import LEVELS
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 
 READOUTS = ("answer", "expected", "levels")
 """`answer`: the number in the text. `expected`: `expected_score`. `levels`: `level_score`."""
-LEVEL_WORDS = ("excellent", "good", "fair", "poor", "bad")
-"""Q-Align's and ITU-R BT.500's words. VQA² asks with high, good, fair, poor and low."""
 LEVEL_PREFIX = "The quality of the video is"
 """What the level word goes on from (Q-Align)."""
 
@@ -69,7 +68,7 @@ def level_score(
     policy: VQAThinkerForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
     prompt: torch.Tensor,
-    words: Sequence[str] = LEVEL_WORDS,
+    words: Sequence[str] = LEVELS,
     prefix: str = LEVEL_PREFIX,
 ) -> tuple[float, float]:
     """Softmax over level words with weights 1, .75, .5, .25, 0 (VQA², Q-Align), as a score 1 + 4 x in [1, 5].
@@ -80,7 +79,7 @@ def level_score(
         policy: The policy.
         tokenizer: Its tokenizer.
         prompt: (L, D) prompt embeddings.
-        words: Best first, at least two.
+        words: Best first, at least two. VQA² asks with high, good, fair, poor and low.
         prefix: Beginning of the policy's answer.
 
     Returns:

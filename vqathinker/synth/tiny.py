@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from vqathinker.data.traces import trace
+from vqathinker.data.traces import trace, verdict
 from vqathinker.policy import MotionConfig, VQAThinkerConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.policy.prompts import QUESTION, STYLES, video_prompt
 from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, TEMPORAL
@@ -36,7 +36,8 @@ def tiny_tokenizer(vocab_size: int = 640) -> PreTrainedTokenizerFast:
     for mos in np.linspace(1, 5, 60):
         for kind in (*DISTORTIONS, *OOD_DISTORTIONS):
             when = str(rng.choice(["early", "midway", "late", "throughout"])) if kind in TEMPORAL else ""
-            corpus.append(trace(mos, rng, {kind: float((5 - mos) / 4)}, when))
+            text = trace(mos, rng, {kind: float((5 - mos) / 4)}, when)
+            corpus.append(text.replace("</think>", f" {verdict(mos, rng)}</think>"))  # both forms of traces
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
