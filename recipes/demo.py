@@ -43,8 +43,8 @@ NOTE = (
     "SRCC and PLCC of greedy answers against pseudo-MOS; srcc_sample: one answer drawn at temperature 0.9; srcc_mean4: "
     "mean of four; naming: share of single-distortion clips whose reasoning names the kind and no other; spread: "
     "standard deviation of scores over that of MOS; common_score: share of clips with the most frequent score; "
-    "beats_shuffle, _stutter, _drop: share of up to 120 longer clips whose first two thirds outscore a copy with "
-    "shuffled, frozen or lost frames."
+    "beats_shuffle, _stutter, _drop: share of clips, half as long again, whose first two thirds outscore a copy "
+    "with shuffled, frozen or lost frames."
 )
 BEATS = ("beats_shuffle", "beats_stutter", "beats_drop")
 QUICK = {"splits": {"sft": 16, "train": 24, "val": 8, "test": 12}, "ood": 4}

@@ -4,8 +4,8 @@
 
 Stage 1a: vision tower and projector learn kind and severity of spatial distortions from single frames.
 Stage 1b: motion encoder and projector learn stutter, dropped and shuffled frames. Both are frozen afterwards.
-Stage 1c: the language model learns to tell from their tokens what is wrong with a clip, shuffled ones among them. It
-never sees a score.
+Stage 1c: the language model learns to tell from their tokens what is wrong with a clip, shuffled ones among them, and
+how many points of the five-point scale that costs (as a DMOS). It never sees a score.
 None of the demo's clips or unseen kinds is used.
 """
 
@@ -30,7 +30,7 @@ from rewards.distortion import degree, parse_distortions
 from vqathinker.clips import open_clip, run_indices, uniform_indices
 from vqathinker.data import LabelRow, read_labels
 from vqathinker.evaluation import srcc
-from vqathinker.policy import ClipInput
+from vqathinker.policy import ClipInput, load_policy
 from vqathinker.rollout import Sampling
 from vqathinker.scoring import predict
 from vqathinker.synth import SPATIAL, TEMPORAL, SynthSpec, make_set, tiny_policy
@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--motion_steps", type=int, default=3000)
     parser.add_argument("--language_steps", type=int, default=2500)
     parser.add_argument("--seed", type=int, default=20_000, help="far from any seed of the demo")
+    parser.add_argument("--encoders", type=Path, help="base whose stages 1a and 1b to keep: only 1c is run")
     options = parser.parse_args(argv)
     start = time.perf_counter()
     torch.manual_seed(options.seed)
@@ -61,18 +62,33 @@ def main(argv: list[str] | None = None) -> None:
         make_set(folder, SynthSpec(splits=splits, seed=options.seed))
         train, val = (Clips(read_labels(f"{folder}/{name}.csv", folder, "identity")) for name in splits)
         policy, processor = tiny_policy(options.seed)
-        rngs = (np.random.default_rng(options.seed + stage) for stage in range(3))
-        report = {
-            "vision": train_vision(policy, train, val, options.vision_steps, next(rngs)),
-            "motion": train_motion(policy, train, val, options.motion_steps, next(rngs)),
-            "language": train_language(policy, processor, train, val, options.language_steps, next(rngs)),
-        }
-    settings = {name: value for name, value in vars(options).items() if name != "out"}
-    report |= settings | {"seconds": round(time.perf_counter() - start)}
+        rngs = [np.random.default_rng(options.seed + stage) for stage in range(3)]
+        if options.encoders:
+            report = keep_encoders(policy, options.encoders)
+        else:
+            report = {
+                "vision_steps": options.vision_steps,
+                "motion_steps": options.motion_steps,
+                "vision": train_vision(policy, train, val, options.vision_steps, rngs[0]),
+                "motion": train_motion(policy, train, val, options.motion_steps, rngs[1]),
+            }
+        report["language"] = train_language(policy, processor, train, val, options.language_steps, rngs[2])
+    report |= {name: getattr(options, name) for name in ("language_steps", "clips", "seed")}
+    report["seconds"] = round(time.perf_counter() - start)
     policy.save_pretrained(options.out)
     processor.save_pretrained(options.out)
     (options.out / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1))
+
+
+def keep_encoders(policy, base: Path) -> dict:
+    """Takes over all but the language model of another base; what its report says of them."""
+    weights = load_policy(base)[0].state_dict()
+    own = ("model.language_model.", "lm_head.")
+    policy.load_state_dict({name: weights[name] for name in weights if not name.startswith(own)}, strict=False)
+    policy.model.motion_encoder.requires_grad_(False).eval()
+    report = json.loads((base / "pretraining.json").read_text(encoding="utf-8"))
+    return {name: report[name] for name in ("vision_steps", "motion_steps", "vision", "motion")}
 
 
 class Clips:
@@ -178,7 +194,7 @@ def start_motion(policy) -> None:
 def train_language(
     policy, processor, train: Clips, val: Clips, steps: int, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Descriptions such as "strong blur 71 and slight stutter early 25, overall 78" of 32 clips a step."""
+    """Descriptions such as "strong blur 71 and slight stutter early 25, overall 3.13" of 32 clips a step."""
     tokenizer, question = processor.tokenizer, processor.question
     processor.question = DESCRIBE
     prompt = torch.tensor(processor.prompt_ids())
@@ -211,9 +227,9 @@ def train_language(
     fit(nn.ModuleList([policy.model.language_model, policy.lm_head]), batch, steps, 1e-3, "language")
     told = predict(policy, processor, val.videos, sampling=Sampling(max_new_tokens=40))
     processor.question = question
-    found = [re.search(r"overall (\d+)$", prediction.answers[0]) for prediction in told]
+    found = [re.search(r"overall (\d\.\d\d)$", prediction.answers[0]) for prediction in told]
     known = [i for i, match in enumerate(found) if match]
-    overall, truth = [int(found[i].group(1)) for i in known], [together(val.distortions[i]) for i in known]
+    overall, truth = [float(found[i].group(1)) for i in known], [together(val.distortions[i]) for i in known]
     return {"parsed": round(len(known) / len(told), 4), "severity_srcc": round(srcc(overall, truth), 4)}
 
 
@@ -223,12 +239,16 @@ def together(distortions: dict[str, float]) -> float:
 
 
 def describe(distortions: dict[str, float], when: str) -> str:
-    """What is wrong with a clip, how badly in a word and in percent, and when, the worst first; and all together."""
+    """What is wrong with a clip, how badly in a word and in percent, and when, the worst first; and what all costs.
+
+    In points below an undistorted clip's five, as a DMOS: from percent, whose digits do not change where the score's
+    do, a short warm start learns the score's whole number only (docs/tuning.md).
+    """
     parts = []
     for kind in sorted(distortions, key=lambda kind: -distortions[kind]):
         place = f" {when}" if kind in TEMPORAL else ""
         parts.append(f"{degree(distortions[kind])} {kind.replace('_', ' ')}{place} {100 * distortions[kind]:.0f}")
-    return f"{' and '.join(parts)}, overall {100 * together(distortions):.0f}"
+    return f"{' and '.join(parts)}, overall {4 * together(distortions):.2f}"
 
 
 def shuffled(processor, clip: np.ndarray, rng: np.random.Generator) -> ClipInput:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
@@ -188,4 +189,16 @@ def test_pretraining_writes_a_base_that_loads(tmp_path):
     assert report["seed"] == 20_000 and report["language_steps"] == 2
     assert all(np.isfinite(list(report[stage].values())).all() for stage in ("vision", "motion"))
     assert 0 <= report["language"]["parsed"] <= 1
-    VQAThinkerForConditionalGeneration.from_pretrained(out)
+    base = VQAThinkerForConditionalGeneration.from_pretrained(out).state_dict()
+
+    again = tmp_path / "again"
+    run(
+        [sys.executable, RECIPES / "pretrain_tiny.py", "--out", again, "--clips", "24", "--encoders", out,
+         "--language_steps", "3"],
+        tmp_path,
+    )  # fmt: skip
+    kept = json.loads((again / "pretraining.json").read_text())
+    assert kept["motion"] == report["motion"] and kept["vision_steps"] == 2 and kept["language_steps"] == 3
+    weights = VQAThinkerForConditionalGeneration.from_pretrained(again).state_dict()
+    changed = [name for name in base if not torch.equal(weights[name], base[name])]
+    assert changed and all(name.startswith(("model.language_model.", "lm_head.")) for name in changed)

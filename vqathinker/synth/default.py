@@ -14,7 +14,6 @@ from vqathinker.synth.build import SynthSpec, is_made, make_set
 
 SPEC = SynthSpec(splits={"sft": 240, "train": 1600, "val": 96, "test": 400}, ood=64)
 """`sft`: the few clips whose distortions are explained to the warm start. `train`: those that GRPO learns from."""
-LONGER_CLIPS = 120
 BASE = resources.files("vqathinker.synth") / "base"
 """Tiny policy whose vision tower and motion encoder are pretrained; made by `recipes/pretrain_tiny.py`."""
 
@@ -36,7 +35,7 @@ def prepare_default(folder: str | Path, spec: SynthSpec = SPEC) -> None:
     if spec.source:
         raise ValueError(f"source={spec.source!r}: the embedded default has drawn scenes; use `vqathinker synth`.")
     folder = Path(folder)
-    held_out = {"test": min(LONGER_CLIPS, spec.splits["test"])}
+    held_out = {"test": spec.splits["test"]}
     longer = replace(spec, splits=held_out, ood=0, num_frames=spec.num_frames * 3 // 2)
     with PartialState().main_process_first():
         for name, wanted in {"data": spec, "longer": longer}.items():
