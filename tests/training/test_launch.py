@@ -50,6 +50,7 @@ def launch(clip_set, tmp_path_factory):
             *("--steps_per_generation", 1, "--num_iterations", 1, "--max_steps", 2, "--logging_steps", 1),
             *("--learning_rate", 1e-3, "--lr_scheduler_type", "constant", "--max_completion_length", 16),
             *("--top_k", 0, "--save_strategy", "steps", "--save_steps", 1),
+            *("--adam_epsilon", 1e-6),  # with 1e-8 a gradient of mere rounding becomes a step
             *("--frame_cache", shared / "cache", "--vllm_gpu_memory_utilization", 0.15, *arguments),
         ]
         return subprocess.Popen(
