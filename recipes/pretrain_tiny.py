@@ -86,7 +86,6 @@ def keep_encoders(policy, base: Path) -> dict:
     weights = load_policy(base)[0].state_dict()
     own = ("model.language_model.", "lm_head.")
     policy.load_state_dict({name: weights[name] for name in weights if not name.startswith(own)}, strict=False)
-    policy.model.motion_encoder.requires_grad_(False).eval()
     report = json.loads((base / "pretraining.json").read_text(encoding="utf-8"))
     return {name: report[name] for name in ("vision_steps", "motion_steps", "vision", "motion")}
 
