@@ -12,7 +12,7 @@ from accelerate import PartialState
 
 from vqathinker.synth.build import SynthSpec, is_made, make_set
 
-SPEC = SynthSpec(splits={"sft": 240, "train": 1600, "val": 96, "test": 400}, ood=64)
+SPEC = SynthSpec(splits={"sft": 160, "train": 1600, "val": 96, "test": 400}, ood=64)
 """`sft`: the few clips whose distortions are explained to the warm start. `train`: those that GRPO learns from."""
 BASE = resources.files("vqathinker.synth") / "base"
 """Tiny policy whose vision tower and motion encoder are pretrained; made by `recipes/pretrain_tiny.py`."""
