@@ -47,7 +47,7 @@ def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> Non
     """
     plt = pyplot()
     names = sorted({k for entry in log_history for k in entry if k.startswith("rewards/") and k.endswith("/mean")})
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.8), layout="constrained")
 
     def curve(axis: Any, key: str, **style: Any) -> None:
         points = [(entry["step"], entry[key]) for entry in log_history if entry.get(key) is not None]
@@ -65,7 +65,7 @@ def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> Non
     axes[2].set(xlabel="step", title="Signs of a collapse")
     for axis in (axes[0], axes[2]):
         if axis.lines:
-            axis.legend(fontsize=8)
+            axis.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))  # off the curves
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
