@@ -163,7 +163,7 @@ def test_grpo_trains_on_the_users_own_clips(demo, clip_set):
     folder, _ = demo
     run(
         [sys.executable, "-m", "vqathinker.cli", "synth", "--source", clip_set / "videos" / "val", "--out", "own",
-         "--splits", "train=16,val=4"],
+         "--splits", "train=24,val=4"],
         folder,
     )  # fmt: skip
     run(
