@@ -70,6 +70,30 @@ def repo():
     return REPO
 
 
+@pytest.fixture
+def torchrun(tmp_path):
+    """Runs a script in several real processes on this machine and gives what they wrote to stdout and stderr."""
+    # an address of its own: else the launcher asks what the machine's name resolves to, and may hang
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+
+    def run(processes, *arguments, **env):
+        command = [str(part) for part in (*launcher, "--nproc_per_node", processes, *arguments)]
+        outputs = [tmp_path / f"{processes}.{name}" for name in ("stdout", "stderr")]
+        env = os.environ | {"OMP_NUM_THREADS": "1"} | env
+        # files, no pipes: those stay open while any worker lives that outlived its launcher
+        with outputs[0].open("w") as out, outputs[1].open("w") as err:
+            process = subprocess.Popen(command, stdout=out, stderr=err, env=env, cwd=tmp_path)
+            try:
+                process.wait(300)
+            finally:
+                process.terminate()  # takes its workers along, which a kill does not; nothing if it has ended
+        stdout, stderr = (file.read_text() for file in outputs)
+        assert process.returncode == 0, stdout[-2000:] + stderr[-4000:]
+        return stdout, stderr
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
     """A folder in which the whole demo ran, quickly, and what it printed."""

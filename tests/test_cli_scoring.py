@@ -3,8 +3,6 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -174,25 +172,15 @@ sys.exit(code)
 """
 
 
-def test_two_processes_share_the_clips_and_give_the_same_table(base, folder, tmp_path):
+def test_two_processes_share_the_clips_and_give_the_same_table(torchrun, base, folder, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
 
     def table(name, count):
         file = tmp_path / name
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-        command = ["score", str(folder), "--model", str(base), "--readout", "levels", "--csv", str(file)]
-        command += ["--batch-size", "1"]
-        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the launcher has it: more threads round otherwise
-        done = subprocess.run(
-            [*launcher, str(tmp_path / "script.py"), *command],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env=one_thread,
-        )
-        assert done.returncode == 0 and done.stderr.count("4 clips: 4 scored") == 1, done.stderr[-3000:]
-        assert done.stderr.count(f"processes: {count}") == count
-        assert len(done.stdout.splitlines()) == 4  # one process speaks
+        command = ("score", folder, "--model", base, "--readout", "levels", "--csv", file, "--batch-size", 1)
+        stdout, stderr = torchrun(count, tmp_path / "script.py", *command)
+        assert stderr.count("4 clips: 4 scored") == 1 and stderr.count(f"processes: {count}") == count
+        assert len(stdout.splitlines()) == 4  # one process speaks
         return sorted(file.read_text().splitlines())
 
     assert table("two.csv", 2) == table("one.csv", 1)

@@ -66,7 +66,10 @@ def launch(clip_set, tmp_path_factory):
 
 
 def finish(process, seconds=400):
-    output, _ = process.communicate(timeout=seconds)
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    finally:
+        process.terminate()  # takes its workers along; nothing if it has ended
     assert process.returncode == 0, output[-6000:]
     return output
 

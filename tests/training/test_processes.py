@@ -1,9 +1,6 @@
 """Several real processes (gloo): the answer must not depend on how many there are."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -67,20 +64,16 @@ if trainer.accelerator.is_main_process:
 '''
 
 
-def launch(processes, per_device, base, clips, out):
-    out.mkdir()
-    script = out / "run.py"
-    script.write_text(SCRIPT)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [*torchrun, script, base, clips, out, per_device]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=400, env=env, cwd=out)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads((out / "result.json").read_text())
+def test_rewards_advantages_and_metrics_do_not_depend_on_the_process_count(torchrun, base, clip_set, tmp_path):
+    def results(processes):
+        out = tmp_path / str(processes)
+        out.mkdir()
+        script = out / "run.py"
+        script.write_text(SCRIPT)
+        torchrun(processes, script, base, clip_set, out, 8 // processes, ACCELERATE_USE_CPU="true")
+        return json.loads((out / "result.json").read_text())
 
-
-def test_rewards_advantages_and_metrics_do_not_depend_on_the_process_count(base, clip_set, tmp_path):
-    runs = [launch(n, 8 // n, base, clip_set, tmp_path / str(n)) for n in (1, 2, 4)]
+    runs = [results(processes) for processes in (1, 2, 4)]
     assert [run["world"] for run in runs] == [1, 2, 4]
     one = runs[0]
     assert len(one["rewards"]) == len(one["advantages"]) == 8 and np.ptp(one["advantages"]) > 0.1
