@@ -29,8 +29,8 @@ def pyplot() -> Any:
 
 WARNINGS = {
     "entropy": "entropy of answers",
-    "reward_std": "standard deviation of rewards",
-    "frac_reward_zero_std": "groups without gradient",
+    "vqa/group_reward_std": "std of rewards within a group",
+    "vqa/zero_gradient_groups": "groups without gradient",
     "vqa/identical_answers": "identical within a group",
     "vqa/common_score": "most frequent score",
     "vqa/score_spread": "spread of scores / of MOS",
@@ -56,7 +56,6 @@ def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> Non
 
     for name in names:
         curve(axes[0], name, label=name.split("/")[1])
-    curve(axes[0], "reward", label="total", linewidth=2)
     axes[0].set(xlabel="step", ylabel="mean reward, training batch", title="Rewards")
     curve(axes[1], "val/srcc", marker="o")
     axes[1].set(xlabel="step", ylabel="SRCC, greedy answers", title="Validation clips")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from accelerate.utils import gather_object
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
 from vqathinker.clips import ClipError
@@ -23,27 +23,23 @@ class ValidationCallback(TrainerCallback):
         trainer: The `VQAGRPOTrainer` it belongs to; the clips are shared out among its processes.
         rows: Held-out labels.
         every: Steps between two validations, N >= 1.
-
-    Attributes:
-        history: `{"step", "srcc", "plcc", "parse_rate"}` of each validation so far.
     """
 
     def __init__(self, trainer: Any, rows: Sequence[LabelRow], every: int) -> None:
         if every < 1 or not rows:
             raise ValueError(f"every={every}, {len(rows)} rows: validation needs every >= 1 and at least one clip.")
         self.trainer, self.rows, self.every = trainer, list(rows), every
-        self.history: list[dict[str, float]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Score the untrained policy, the curve's first point."""
-        self._validate(state.global_step)
+        self._validate()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Score every N steps."""
         if state.global_step % self.every == 0:
-            self._validate(state.global_step)
+            self._validate()
 
-    def _validate(self, step: int) -> None:
+    def _validate(self) -> None:
         accelerator = self.trainer.accelerator
         own = self.rows[accelerator.process_index :: accelerator.num_processes]
         with unwrap_model_for_generation(self.trainer.model_wrapped, accelerator) as policy:
@@ -58,7 +54,5 @@ class ValidationCallback(TrainerCallback):
         if summary.num_unreadable == summary.num_clips:
             raise ClipError(self.rows[0].video, f"nor can the other {summary.num_clips - 1} validation clips be read")
         values = {"srcc": summary.srcc, "plcc": summary.plcc, "parse_rate": summary.parse_rate}
-        self.history.append({"step": step, **values})
-        for name, value in values.items():
-            if not math.isnan(value):
-                self.trainer._metrics["train"][f"val/{name}"].append(value)
+        known = {f"val/{name}": value for name, value in values.items() if not math.isnan(value)}
+        Trainer.log(self.trainer, known)  # GRPOTrainer's would send what it has gathered of this step along

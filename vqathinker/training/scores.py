@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rewards import Rubric
+from rewards import Rubric, zero_gradient_groups
+from rewards.parsing import group_indices
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.evaluation.metrics import plcc, srcc
 
@@ -74,7 +75,7 @@ def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]]) -> GlobalScor
         "plcc": plcc(means, labels),
         "score_spread": float(np.std(means) / np.std(labels)) if np.ptp(labels or [0]) else float("nan"),
     }
-    metrics |= _sameness(ids, scores)
+    metrics |= _sameness(ids, scores) | _within_groups(ids, table.total)
     return GlobalScores(values, metrics)
 
 
@@ -87,6 +88,18 @@ def _sameness(ids: Sequence[str], scores: Sequence[float | None]) -> dict[str, f
     return {
         "identical_answers": sum(count for count in counts.values() if count > 1) / len(pairs),
         "common_score": max(overall.values()) / len(pairs),
+    }
+
+
+def _within_groups(ids: Sequence[str], totals: Sequence[float]) -> dict[str, float]:
+    """What GRPO has to learn from: how far total rewards differ among the answers to one clip."""
+    values = np.array(totals)
+    groups = [
+        known for index in group_indices(ids).values() if len(known := values[index][~np.isnan(values[index])]) > 1
+    ]
+    return {
+        "group_reward_std": float(np.mean([np.std(known, ddof=1) for known in groups])) if groups else float("nan"),
+        "zero_gradient_groups": len(zero_gradient_groups(totals, ids)) / len(set(ids)),
     }
 
 

@@ -64,10 +64,12 @@ class VQAGRPOTrainer(GRPOTrainer):
 
     Metrics beside TRL's: `vqa/parse_rate`, `vqa/out_of_range_rate`, `vqa/temporal_win_rate`, `vqa/srcc`, `vqa/plcc`
     (mean answer per clip against MOS, this batch), `vqa/skipped_clips` (unreadable so far in this batch), and what
-    warns of a collapse: `vqa/score_spread` (standard deviation of the clips' mean answers over that of their MOS),
-    `vqa/identical_answers` (share of answers whose score another answer to the same clip gives too) and
-    `vqa/common_score` (share of all answers that give the most frequent score); see also TRL's `reward_std`, `entropy`
-    and `frac_reward_zero_std` (groups without a gradient).
+    warns of a collapse, beside TRL's `entropy`: `vqa/group_reward_std` (standard deviation of the total reward among
+    the answers to one clip, mean over clips; TRL's `reward_std` is that of the whole batch), `vqa/zero_gradient_groups`
+    (share of clips whose answers all earn the same; TRL's `frac_reward_zero_std` is 0 with `scale_rewards="batch"`),
+    `vqa/score_spread` (standard deviation of the clips' mean answers over that of their MOS), `vqa/identical_answers`
+    (share of answers whose score another answer to the same clip gives too) and `vqa/common_score` (share of all
+    answers that give the most frequent score).
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "vqathinker"]
