@@ -72,7 +72,7 @@ def test_synth_makes_a_set(tmp_path, capsys):
     assert main(["synth", "--out", str(tmp_path), "--splits", "train=4,val=2", "--frames", "4"]) == 0
     assert "train.csv" in capsys.readouterr().out and len(list(tmp_path.rglob("*.mp4"))) == 6
     for arguments, message in (
-        (["--splits", "train=4"], "already holds a set"),
+        (["--splits", "train=4"], "already holds spec.json, train.csv, videos/train"),
         (["--force", "--splits", "train"], "SPLIT=CLIPS"),
         (["--force", "--splits", "../up=2"], "names must be letters"),
         (["--force", "--source", "/nope"], "no such folder"),
@@ -81,6 +81,10 @@ def test_synth_makes_a_set(tmp_path, capsys):
         assert message in capsys.readouterr().err
     assert main(["synth", "--out", str(tmp_path), "--force", "--splits", "train=2", "--frames", "4"]) == 0
     assert len(list((tmp_path / "videos" / "train").glob("*.mp4"))) == 2
+    own = tmp_path / "own" / "train.csv"  # no set of ours
+    own.parent.mkdir()
+    own.write_text("mine")
+    assert main(["synth", "--out", str(own.parent)]) == 2 and own.read_text() == "mine"
 
 
 def test_init_makes_a_policy_and_says_what_is_wrong(tmp_path, capsys, base, internvl):

@@ -143,6 +143,10 @@ def test_the_users_own_clips_are_shared_out_by_file(tmp_path, clip_set):
     assert open_clip(tmp_path / "out" / "videos" / "val" / "00000.mp4").frames([0]).shape == (1, 64, 64, 3)
     with pytest.raises(ClipError, match=r"3 scenes \['0', '1', '2'\] for the 4 splits"):
         make_set(tmp_path / "x", SynthSpec(splits=dict.fromkeys("abcd", 1), source=str(tmp_path / "own")))
+    again = SynthSpec(splits={"train": 2}, num_frames=8, size=64, source=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match=r"00000\.mp4 lies where the new set is written"):
+        make_set(tmp_path / "out", again, progress=False)
+    assert open_clip(tmp_path / "out" / "videos" / "train" / "00000.mp4")
 
 
 def test_versions_of_one_scene_never_part(tmp_path, clip_set):
@@ -150,9 +154,14 @@ def test_versions_of_one_scene_never_part(tmp_path, clip_set):
     for name in ("park_pristine", "park_h264", "clip_01", "clip_02", "sea/a", "sea/b"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.mp4").write_bytes(content)
-    shared = source_scenes(tmp_path, ["train", "val", "test"])
+    shared = source_scenes(tmp_path, {"train": 8, "val": 2, "test": 2})
     stems = {split: {path.stem for path in files} for split, files in shared.items()}
     assert stems == {"train": {"clip_01", "clip_02"}, "val": {"a", "b"}, "test": {"park_pristine", "park_h264"}}
+    for splits, scenes in (  # in proportion to the clips
+        ({"train": 2, "test": 8}, [{"clip_01", "clip_02"}, {"a", "b", "park_pristine", "park_h264"}]),
+        ({"train": 8, "test": 2}, [{"clip_01", "clip_02", "park_pristine", "park_h264"}, {"a", "b"}]),
+    ):
+        assert [{path.stem for path in files} for files in source_scenes(tmp_path, splits).values()] == scenes
 
 
 def test_an_interrupted_set_does_not_look_finished(tmp_path, monkeypatch):

@@ -108,8 +108,6 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
 def _synth(options: argparse.Namespace) -> None:
     from vqathinker.synth import SynthSpec, make_set
 
-    if (options.out / "spec.json").exists() and not options.force:
-        raise ValueError(f"--out {options.out} already holds a set: choose another folder, or replace it with --force.")
     try:
         splits = {name: int(count) for name, count in (part.split("=") for part in options.splits.split(","))}
     except ValueError:
@@ -123,6 +121,13 @@ def _synth(options: argparse.Namespace) -> None:
         seed=options.seed,
         source=options.source,
     )
+    written = [part for name in spec.sets for part in (f"{name}.csv", f"videos/{name}")]
+    there = [part for part in ("spec.json", *written) if (options.out / part).exists()]
+    if there and not options.force:
+        raise ValueError(
+            f"--out {options.out} already holds {', '.join(there)}, which the new set would replace: choose another "
+            "folder, or add --force."
+        )
     for name, file in make_set(options.out, spec, options.workers).items():
         print(f"{name}: {file}")
 

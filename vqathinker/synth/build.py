@@ -100,9 +100,16 @@ def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bo
 
     Raises:
         ClipError: If a source clip cannot be read.
+        ValueError: If a source clip lies where the set is written.
     """
     folder = Path(folder)
-    sources = source_scenes(spec.source, list(spec.splits)) if spec.source else {}
+    sources = source_scenes(spec.source, spec.splits) if spec.source else {}
+    written = {(folder / "videos" / name).resolve() for name in spec.sets}
+    for file in (file for files in sources.values() for file in files):
+        if written & set(file.resolve().parents):
+            raise ValueError(
+                f"source={spec.source!r}: {file} lies where the new set is written: choose another folder."
+            )
     held_out = sources.get(list(spec.splits)[-1])  # what the sets of unseen kinds are cut from
     (folder / "spec.json").unlink(missing_ok=True)
     for name in spec.sets:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 from vqathinker.clips import VIDEO_SUFFIXES, ClipError, open_clip
 
 
-def source_scenes(folder: str | Path, splits: Sequence[str]) -> dict[str, list[Path]]:
+def source_scenes(folder: str | Path, splits: Mapping[str, int]) -> dict[str, list[Path]]:
     """Share out the video files of a folder among the splits, so that no scene is in two.
 
     Files are taken to show one scene when they lie in one sub-folder, or when their names differ only in a last part
@@ -19,7 +19,8 @@ def source_scenes(folder: str | Path, splits: Sequence[str]) -> dict[str, list[P
 
     Args:
         folder: Searched with its sub-folders.
-        splits: Names; the first gets the scenes that are left after one for each of the others.
+        splits: Name -> clips. Each gets at least one scene and the others in proportion to its clips; the first also
+            what is left.
 
     Returns:
         Split -> files, in a fixed order.
@@ -41,9 +42,13 @@ def source_scenes(folder: str | Path, splits: Sequence[str]) -> dict[str, list[P
             f"it holds {len(scenes)} scenes {list(scenes)} for the {len(splits)} splits {list(splits)}: each split "
             "needs one of its own. Add clips, ask for fewer splits, or sort the files of each scene into a sub-folder",
         )
-    names = list(scenes)
-    held_out = {split: scenes[names.pop()] for split in splits[1:]}
-    return {splits[0]: [path for name in names for path in scenes[name]]} | held_out
+    names, spare = list(scenes), len(scenes) - len(splits)
+    first, *others = splits
+    shared = {}
+    for split in others:
+        number = 1 + spare * splits[split] // sum(splits.values())
+        shared[split] = [path for _ in range(number) for path in scenes[names.pop()]]
+    return {first: [path for name in names for path in scenes[name]]} | shared
 
 
 def _scene(path: Path) -> str:

@@ -67,7 +67,7 @@ def tiny_tokenizer(vocab_size: int = 640) -> PreTrainedTokenizerFast:
 def tiny_policy(
     seed: int = 0, motion_tokens: int = 6, motion_run_length: int = 4
 ) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
-    """A policy of 1-2 million parameters with random weights, and its processor.
+    """A policy of 2.4 million parameters with random weights, and its processor.
 
     64 x 64 native crops, 4 tokens a frame, Qwen2 of width 128, SlowFast of depth 18 on 48 x 48 crops of runs of
     neighbouring frames. The initial scales are larger than transformers' defaults, with which so small a network hardly
