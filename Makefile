@@ -59,4 +59,4 @@ bench: install
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

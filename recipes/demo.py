@@ -40,11 +40,12 @@ SAMPLING = Sampling(max_new_tokens=40, temperature=0.9, top_k=10)  # of 562 toke
 PHASES = {"sft": "warm start", "grpo": "GRPO"}
 SHOWN = ("srcc", "plcc", "srcc_sample", "srcc_mean4", "parse_rate", "naming", "spread", "common_score")
 NOTE = (
-    "SRCC and PLCC of greedy answers against pseudo-MOS; srcc_sample: one answer drawn at temperature 0.9; srcc_mean4: "
-    "mean of four; naming: share of single-distortion clips whose reasoning names the kind and no other; spread: "
-    "standard deviation of scores over that of MOS; common_score: share of clips with the most frequent score; "
-    "beats_shuffle, _stutter, _drop: share of clips, half as long again, whose first two thirds outscore a copy "
-    "with shuffled, frozen or lost frames."
+    "SRCC and PLCC of greedy answers against pseudo-MOS; srcc_sample: one answer drawn at temperature 0.9 among the "
+    "ten likeliest tokens; srcc_mean4: mean of four; parse_rate: share of drawn answers with a number in 0-5; naming: "
+    "share of single-distortion clips whose reasoning names the kind and no other; spread: standard deviation of "
+    "scores over that of MOS; common_score: share of clips with the most frequent score; beats_shuffle, _stutter, "
+    "_drop: share of clips, half as long again, whose first two thirds outscore a copy with shuffled, frozen or lost "
+    "frames."
 )
 BEATS = ("beats_shuffle", "beats_stutter", "beats_drop")
 QUICK = {"splits": {"sft": 16, "train": 24, "val": 8, "test": 12}, "ood": 4}
@@ -55,6 +56,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of clips and training")
     parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
     options = parser.parse_args(argv)
+    summary = FOLDER / "summary.json"
+    if options.quick and summary.exists() and "--quick" not in json.loads(summary.read_text("utf-8"))["command"]:
+        parser.error(f"--quick would replace the whole demo in {FOLDER}: move it away, or start in another folder.")
     command = shlex.join(["python", "recipes/demo.py", *(sys.argv[1:] if argv is None else argv)])
     seed = ["--seed", str(options.seed)]
     seconds: dict[str, float] = {}
@@ -85,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     # Summary, plots, page
     report = {"phases": phases, "ood": ood, "seconds": {k: round(v, 1) for k, v in seconds.items()}}
     report |= {"seed": options.seed, "clips": len(test), "command": command}
-    (FOLDER / "summary.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    summary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     history = json.loads((FOLDER / "grpo" / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     plot_rewards(history, FOLDER / "rewards.png")
     mos = [row.mos for row in test]
@@ -111,16 +115,20 @@ def labels(name: str, folder: Path = DATA) -> list[LabelRow]:
 
 
 def evaluate(
-    checkpoint: Path, rows: list[LabelRow], seed: int, sampling: Sampling = SAMPLING
+    checkpoint: Path,
+    rows: list[LabelRow],
+    seed: int,
+    sampling: Sampling = SAMPLING,
+    longer: list[LabelRow] | None = None,
 ) -> tuple[dict[str, float | None], list[Prediction]]:
-    """What a checkpoint is worth on labelled clips."""
+    """What a checkpoint is worth on labelled clips, and on longer ones (the demo's, if none are given)."""
     set_seed(seed)
     policy, processor = load_policy(checkpoint)
     processor.use_cache(FOLDER / "cache")
     predictions = predict(policy, processor, [row.video for row in rows], samples=4, sampling=sampling, progress=True)
     summary = summarize(predictions, rows)
-    longer = [row.video for row in labels("test", LONGER)]
-    preference = temporal_preference(policy, processor, longer, 4, sampling, seed)
+    videos = [row.video for row in longer or labels("test", LONGER)]
+    preference = temporal_preference(policy, processor, videos, 4, sampling, seed)
     result = {name: finite(getattr(summary, name)) for name in SHOWN}
     return result | {f"beats_{name}": finite(p.wins) for name, p in preference.items()}, predictions
 

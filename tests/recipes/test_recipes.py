@@ -88,6 +88,19 @@ def test_demo_writes_its_summary_plots_and_page(demo):
     assert any("rewards/distortion/mean" in entry for entry in history)
 
 
+def test_a_quick_demo_does_not_replace_a_whole_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(RECIPES)
+    import demo
+
+    monkeypatch.chdir(tmp_path)
+    summary = tmp_path / "runs/demo/summary.json"
+    summary.parent.mkdir(parents=True)
+    summary.write_text('{"command": "python recipes/demo.py"}')
+    with pytest.raises(SystemExit):
+        demo.main(["--quick"])
+    assert "would replace the whole demo" in capsys.readouterr().err and list(summary.parent.iterdir()) == [summary]
+
+
 def test_the_recipe_trains_on_copies(demo, tmp_path):
     folder, _ = demo
     recipe = [sys.executable, str(RECIPES / "grpo_lsvq.py"), "--config", str(RECIPES / "configs" / "demo.yaml")]
@@ -133,6 +146,13 @@ def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
     assert table["grpo"]["seeds"] == [0] and len(table["sft"]["ood_banding"]) == 1
     assert "done" not in run([*command, "sft,grpo"], tmp_path)  # and the others stay in the table
     assert list(json.loads((tmp_path / "runs/controls/controls.json").read_text())) == list(table)
+
+    for name in ("data", "longer"):
+        shutil.copytree(tmp_path / "runs/demo" / name, tmp_path / "runs/fresh_clips" / name)
+    (tmp_path / "small.py").write_text(default.replace("controls", "fresh_clips"))
+    assert "| demo, range |" in run([sys.executable, "small.py"], tmp_path)
+    fresh = json.loads((tmp_path / "runs/fresh_clips/fresh_clips.json").read_text())
+    assert [fresh[arm]["seeds"] for arm in ("sft", "demo")] == [[0], [0]] and len(fresh["demo"]["srcc"]) == 1
 
 
 def test_controls_compare_arms_over_the_same_seeds(monkeypatch):
