@@ -122,7 +122,7 @@ def fingerprint(arm: str) -> str:
     sets = (demo.DATA / "spec.json", demo.LONGER / "spec.json")
     configs = [SFT_CONFIG] if arm in (*WARM_STARTS, COOL) else [SFT_CONFIG, GRPO_CONFIG]
     files = (*sets, demo.FOLDER / "base" / "model.safetensors", *configs)
-    built_on = [arm, STARTS.get(arm, "sft"), *(["grpo"] if arm == MORE_SFT else [])]
+    built_on = [arm, STARTS.get(arm, "sft"), *(["demo"] if arm == MORE_SFT else [])]
     traces = sft_dataset(demo.labels("sft"), seed=0)["completion"]
     own = repr([(WARM_STARTS | GRPO).get(name) for name in built_on]) + repr(sampling_of(arm)) + repr(list(traces))
     return hashlib.sha256(b"".join([*(file.read_bytes() for file in files), own.encode()])).hexdigest()[:12]
@@ -173,10 +173,10 @@ def train(arm: str, seed: int, own: list[str]) -> None:
         start = folder_of(STARTS.get(arm, "sft"), seed)
         grpo_lsvq.main(["--config", str(GRPO_CONFIG), "--model", str(start), *own, *GRPO[arm]])
     elif arm == MORE_SFT:
-        # On the very clips that GRPO saw, their distortions explained, for the wall time that GRPO (with its
-        # validation) took.
+        # On the very clips that the demo's GRPO saw, their distortions explained, for the wall time that it took, with
+        # its validation and its copies.
         start = folder_of("sft", seed)
-        pace, goal = training_of(start), training_of(folder_of("grpo", seed))
+        pace, goal = training_of(start), training_of(folder_of("demo", seed))
         steps = round(goal["seconds"] / pace["seconds"] * pace["steps"])
         labels = ["--train_labels", str(demo.DATA / "train.csv"), "--max_steps", str(steps)]
         sft_lsvq.main(["--config", str(SFT_CONFIG), "--model", str(start), *labels, *own])
