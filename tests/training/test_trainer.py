@@ -219,6 +219,7 @@ def test_validation_scores_held_out_clips_every_n_steps(make_trainer, train_rows
     trainer.train()
     validated = [entry for entry in trainer.state.log_history if "val/parse_rate" in entry]
     assert [(entry["step"], entry["val/parse_rate"]) for entry in validated] == [(0, 0), (1, 0), (2, 0)]
+    assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [1, 2]  # beside, not instead
     lost = [LabelRow("/nope/1.mp4", "1.mp4", 3.0), LabelRow("/nope/2.mp4", "2.mp4", 2.0)]
     with pytest.raises(ClipError, match="nor can the other 1 validation clips"):
         ValidationCallback(trainer, lost, 1).on_train_begin(trainer.args, trainer.state, trainer.control)

@@ -32,14 +32,14 @@ class ValidationCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Score the untrained policy, the curve's first point."""
-        self._validate()
+        self._validate(control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Score every N steps."""
         if state.global_step % self.every == 0:
-            self._validate()
+            self._validate(control)
 
-    def _validate(self) -> None:
+    def _validate(self, control: Any) -> None:
         accelerator = self.trainer.accelerator
         own = self.rows[accelerator.process_index :: accelerator.num_processes]
         with unwrap_model_for_generation(self.trainer.model_wrapped, accelerator) as policy:
@@ -55,4 +55,6 @@ class ValidationCallback(TrainerCallback):
             raise ClipError(self.rows[0].video, f"nor can the other {summary.num_clips - 1} validation clips be read")
         values = {"srcc": summary.srcc, "plcc": summary.plcc, "parse_rate": summary.parse_rate}
         known = {f"val/{name}": value for name, value in values.items() if not math.isnan(value)}
+        due = control.should_log
         Trainer.log(self.trainer, known)  # GRPOTrainer's would send what it has gathered of this step along
+        control.should_log = due  # logging takes it back, but the step's own metrics are still to come
