@@ -43,6 +43,17 @@ def test_old_batches_are_let_go():
     assert [list(batch) for batch in loader._batches] == [["b"], ["c"]]
 
 
+def test_batches_leave_out_what_is_unreadable_and_read_one_batch_ahead():
+    reader = Reader()
+    loader = ClipLoader(reader)
+    batches = loader.batches(["a", "bad", "b", "c", "d"], 2)
+    assert next(batches) == (["a", "bad"], {"a": "A"})
+    loader._pool.shutdown(wait=True)
+    assert sorted(reader.calls) == ["a", "b", "bad", "c"]
+    assert next(ClipLoader(Reader()).batches(["a"], 2)) == (["a"], {"a": "A"})
+    assert [names for names, _ in ClipLoader(Reader()).batches(list("abcde"), 2)] == [["a", "b"], ["c", "d"], ["e"]]
+
+
 def test_an_unreadable_clip_is_skipped_counted_and_listed_once(tmp_path):
     loader = ClipLoader(Reader(), skipped_file=tmp_path / "run" / "skipped.jsonl")
     loader(rows("a", "bad"))

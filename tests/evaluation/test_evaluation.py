@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from perturb import MODES
+from vqathinker.clips import write_video
 from vqathinker.data import LabelRow
 from vqathinker.evaluation import (
     naming_accuracy,
@@ -66,7 +67,7 @@ def test_summary_tells_of_collapse_and_of_what_is_named():
 
 
 def test_temporal_preference_compares_each_clip_with_its_own_copies(
-    policy, processor, train_rows, tmp_path, monkeypatch
+    policy, processor, train_rows, tmp_path, monkeypatch, caplog
 ):
     shown = {}
 
@@ -82,9 +83,13 @@ def test_temporal_preference_compares_each_clip_with_its_own_copies(
     assert [(p.wins, p.ties, p.margin, p.num_clips) for p in found.values()] == [
         (1.0, 0.0, 1.0, 2), (0.0, 1.0, 0.0, 2), (0.0, 0.0, -1.0, 2)
     ]  # fmt: skip
-    assert sorted(name for place, name in shown if place == 0) == ["drop", "original", "shuffle", "stutter"]
-    assert not shown[0, "shuffle"].frames.equal(shown[0, "original"].frames)
+    assert sorted(name for video, name in shown if video == videos[0]) == ["drop", "original", "shuffle", "stutter"]
+    assert not shown[videos[0], "shuffle"].frames.equal(shown[videos[0], "original"].frames)
     assert math.isnan(temporal_preference(policy, processor, videos[1:2])["drop"].wins)
+    write_video(tmp_path / "short.mp4", np.zeros((2, 96, 96, 3), np.uint8))
+    with caplog.at_level("WARNING"):
+        assert temporal_preference(policy, processor, [str(tmp_path / "short.mp4")])["drop"].num_clips == 0
+    assert "a clip of 2 frames is too short" in caplog.text
 
 
 def test_temporal_copies_are_as_long_as_their_originals():

@@ -58,6 +58,26 @@ def test_key_frames_are_the_uniform_ones_and_runs_surround_them(processor):
     assert (clip.motion_frames[0, :, 0, 0, 0] // 10).tolist() == [0, 1, 2, 3]
 
 
+def test_copies_show_the_frames_that_they_ask_for_and_are_decoded_once(processor, clip_set, monkeypatch):
+    from vqathinker.clips import open_clip
+
+    path = clip_set / "videos" / "train" / "00000.mp4"
+    orders = {
+        "reversed": lambda n: np.arange(n)[::-1],
+        "half": lambda n: np.arange(0, n, 2),
+        "frozen": lambda n: np.zeros(n, int),
+    }
+    opened = []
+    monkeypatch.setattr("vqathinker.policy.processing.open_clip", lambda p: opened.append(p) or open_clip(p))
+    copies = processor.load_copies(path, orders)
+    assert opened == [path] and list(copies) == list(orders)
+    whole = open_clip(path)
+    for name, order in orders.items():
+        alone = processor.from_array(whole.frames(order(whole.num_frames)))
+        for part in ("frames", "motion_frames", "indices"):
+            assert torch.equal(getattr(copies[name], part), getattr(alone, part))
+
+
 def test_cached_frames_are_the_decoded_ones(processor, clip_set, tmp_path):
     path = clip_set / "videos" / "train" / "00001.mp4"
     plain = processor.load_clip(path)

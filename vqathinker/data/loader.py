@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -86,6 +86,14 @@ class ClipLoader(Generic[T]):
                     video, f"{error.reason}, and none of the {len(self.skipped)} clips before it was readable either"
                 ) from error
             return None
+
+    def batches(self, videos: Sequence[str], size: int) -> Iterator[tuple[Sequence[str], dict[str, T]]]:
+        """`size` videos at a time, and those of their clips that are readable; the next ones are decoded meanwhile."""
+        chunks = [videos[start : start + size] for start in range(0, len(videos), size)]
+        for number, chunk in enumerate(chunks):
+            for ahead in chunks[number : number + 2]:
+                self.prefetch(ahead)
+            yield chunk, {video: clip for video in chunk if (clip := self.get(video)) is not None}
 
     def _record(self, video: str, reason: str) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 import perturb
 from perturb import MODES
 from vqathinker.clips import ClipError
+from vqathinker.data import ClipLoader
 from vqathinker.evaluation.report import Table
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout import Sampling
@@ -93,7 +94,7 @@ def temporal_preference(
     Args:
         policy: The policy. Samples are drawn from torch's global generator.
         processor: Its processor.
-        videos: Paths; unreadable ones are left out.
+        videos: Paths; unreadable ones, and those of under three frames, are left out.
         samples: Answers per clip and copy, whose mean counts.
         sampling: How they are drawn.
         seed: Of the copies.
@@ -102,21 +103,16 @@ def temporal_preference(
     Returns:
         Name in `COPIES` -> result.
     """
+    videos = list(dict.fromkeys(videos))
+    places = {video: place for place, video in enumerate(videos)}
+    loader = ClipLoader(lambda video: _with_copies(processor, video, [seed, places[video]]), threads=2)
     margins: dict[str, list[float]] = {name: [] for name in COPIES}
-    for start in range(0, len(videos), batch_size):
-        clips = {}
-        for place, video in enumerate(videos[start : start + batch_size], start):
-            for name, order in {ORIGINAL: _original, **COPIES}.items():
-                rng = np.random.default_rng([seed, place])
-                try:
-                    clips[place, name] = processor.load_clip(video, lambda n, o=order, r=rng: o(n, r))
-                except (ClipError, ValueError):  # unreadable, or too short to be touched
-                    continue
+    for _, loaded in loader.batches(videos, batch_size):
+        clips = {(video, name): clip for video, shown in loaded.items() for name, clip in shown.items()}
         answers = answer_clips(policy, processor, clips, samples, False, sampling)
         scores = {key: mean_score(prediction.scores) for key, prediction in answers.items()}
-        for place, name in scores:
-            if name != ORIGINAL and (place, ORIGINAL) in scores:
-                margins[name].append(scores[place, ORIGINAL] - scores[place, name])
+        for name, margin in margins.items():
+            margin += [scores[video, ORIGINAL] - scores[video, name] for video in loaded]
     return {name: _preference(np.array(values)) for name, values in margins.items()}
 
 
@@ -160,6 +156,21 @@ def sensitivity_table(results: Mapping[str, TemporalPreference]) -> Table:
     rows = [[name.replace("_", " "), r.num_clips, r.wins, r.ties, r.margin] for name, r in results.items()]
     columns = ["perturbation", "clips", "original outscores", "ties", "mean margin"]
     return Table("Temporal sensitivity", columns, rows, "margin: score of the original minus that of its copy")
+
+
+def _with_copies(processor: VQAThinkerProcessor, video: str, seed: Sequence[int]) -> dict[str, ClipInput]:
+    """Original and copies of one file, which is decoded once."""
+
+    def drawn(order: Order) -> Callable[[int], np.ndarray]:
+        return lambda num_frames: order(num_frames, np.random.default_rng(seed))
+
+    orders = {ORIGINAL: _original, **COPIES}
+    try:
+        return processor.load_copies(video, {name: drawn(order) for name, order in orders.items()})
+    except ClipError:
+        raise
+    except ValueError as error:  # too few frames
+        raise ClipError(video, str(error)) from error
 
 
 def _moved(clip: ClipInput, frame_map: perturb.FrameMap) -> ClipInput:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,12 +126,8 @@ class VQAThinkerProcessor(ProcessorMixin):
         """Keep decoded frames, losslessly, in `folder`; `None` turns it off."""
         self._cache = None if folder is None else FrameCache(folder)
 
-    def load_clip(self, video: str | Path, order: Callable[[int], np.ndarray] | None = None) -> ClipInput:
+    def load_clip(self, video: str | Path) -> ClipInput:
         """Decode a file.
-
-        Args:
-            video: The file.
-            order: Number of frames -> indices of the frames to take for the clip; default all in order.
 
         Raises:
             ClipError: If it cannot be read.
@@ -139,13 +135,35 @@ class VQAThinkerProcessor(ProcessorMixin):
 
         def make() -> dict[str, np.ndarray]:
             clip = open_clip(video)
-            shown = np.arange(clip.num_frames) if order is None else order(clip.num_frames)
-            return self._arrays(len(shown), lambda index: clip.frames(shown[index]))
+            return self._arrays(clip.num_frames, clip.frames)
 
         sizes = (self.num_frames, self.image_size, self.motion_image_size, self.motion_run_length, self.fit)
         settings = "|".join(map(str, ["indices", *sizes]))
-        arrays = make() if self._cache is None or order else self._cache.get(video, settings, make)
-        return ClipInput(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+        return _tensors(make() if self._cache is None else self._cache.get(video, settings, make))
+
+    def load_copies(self, video: str | Path, orders: Mapping[str, Callable[[int], np.ndarray]]) -> dict[str, ClipInput]:
+        """Decode a file once, for several clips made of its frames.
+
+        Args:
+            video: The file.
+            orders: Name -> function from the file's number of frames to the indices of those that the clip shows.
+
+        Returns:
+            Name -> clip.
+
+        Raises:
+            ClipError: If it cannot be read.
+        """
+        clip = open_clip(video)
+        shown = {name: order(clip.num_frames) for name, order in orders.items()}
+        sampled = [index[place] for index in shown.values() for place in self._places(len(index))]
+        needed = np.unique(np.concatenate([index.ravel() for index in sampled]))
+        frames = clip.frames(needed)
+
+        def copy(index: np.ndarray) -> ClipInput:
+            return _tensors(self._arrays(len(index), lambda place: frames[np.searchsorted(needed, index[place])]))
+
+        return {name: copy(index) for name, index in shown.items()}
 
     def from_array(self, frames: np.ndarray | torch.Tensor) -> ClipInput:
         """A clip already in memory: (N, H, W, 3) uint8, all its frames in order.
@@ -159,8 +177,7 @@ class VQAThinkerProcessor(ProcessorMixin):
                 f"the clip has shape {frames.shape} and dtype {frames.dtype}: give N >= 1 RGB frames (N, H, W, 3) "
                 "uint8, or a path."
             )
-        arrays = self._arrays(len(frames), lambda index: frames[np.asarray(index)])
-        return ClipInput(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+        return _tensors(self._arrays(len(frames), lambda index: frames[index]))
 
     def blank_clip(self) -> ClipInput:
         """A black clip of the right shape, to hold the place of one that cannot be read."""
@@ -171,9 +188,13 @@ class VQAThinkerProcessor(ProcessorMixin):
             torch.full((self.num_frames,), -1),
         )
 
-    def _arrays(self, num_frames: int, fetch: Any) -> dict[str, np.ndarray]:
+    def _places(self, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """(T,) key frames and (T, r) runs around them."""
         keys = uniform_indices(num_frames, self.num_frames)
-        runs = run_indices(keys, num_frames, self.motion_run_length)
+        return keys, run_indices(keys, num_frames, self.motion_run_length)
+
+    def _arrays(self, num_frames: int, fetch: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+        keys, runs = self._places(num_frames)
         needed, inverse = np.unique(np.concatenate([keys, runs.ravel()]), return_inverse=True)
         raw = fetch(needed)  # one pass over the file for both branches
         frames = fit_frames(raw[inverse[: len(keys)]], self.image_size, self.fit)
@@ -225,3 +246,7 @@ class VQAThinkerProcessor(ProcessorMixin):
                 "motion_frames": torch.stack([clip.motion_frames for clip in clips]),
             }
         )
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> ClipInput:
+    return ClipInput(**{name: torch.from_numpy(array) for name, array in arrays.items()})

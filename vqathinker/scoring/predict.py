@@ -76,14 +76,12 @@ def predict(
         One prediction per video, in order.
     """
     loader: ClipLoader[ClipInput] = ClipLoader(processor.load_clip, threads=2)
-    chunks = [videos[i : i + batch_size] for i in range(0, len(videos), batch_size)]
+    batches = loader.batches(videos, batch_size)
+    total = math.ceil(len(videos) / batch_size)
     predictions: list[Prediction] = []
-    for number, chunk in enumerate(tqdm(chunks, desc="scoring", unit="batch", disable=not progress)):
-        for ahead in chunks[number : number + 2]:
-            loader.prefetch(ahead)
-        clips = {video: clip for video in chunk if (clip := loader.get(video)) is not None}
+    for names, clips in tqdm(batches, total=total, desc="scoring", unit="batch", disable=not progress):
         known = answer_clips(policy, processor, clips, samples, greedy, sampling)
-        predictions += [known.get(video) or Prediction(video, (), greedy, loader.skipped[video]) for video in chunk]
+        predictions += [known.get(name) or Prediction(name, (), greedy, loader.skipped[name]) for name in names]
     return predictions
 
 

@@ -165,11 +165,7 @@ class QualityScorer:
         """
         names = [str(video) for video in videos]
         loader: ClipLoader[ClipInput] = ClipLoader(self.processor.load_clip, self.decode_threads)
-        chunks = [names[i : i + self.batch_size] for i in range(0, len(names), self.batch_size)]
-        for number, chunk in enumerate(chunks):
-            for ahead in chunks[number : number + 2]:
-                loader.prefetch(ahead)
-            clips = {name: clip for name in chunk if (clip := loader.get(name)) is not None}
+        for chunk, clips in loader.batches(names, self.batch_size):
             known = dict(zip(clips, self.score_clips(list(clips.values())), strict=True))
             yield [
                 replace(known[name], video=name) if name in known else unreadable(name, loader.skipped[name])
