@@ -36,7 +36,7 @@ def named_distortions(text: str, kinds: Sequence[str] = KINDS) -> dict[str, str 
         kinds: Names to look for.
 
     Returns:
-        Kind (as spelt in `kinds`) -> the degree word directly before it, `None` where there is none.
+        Kind (as spelt in `kinds`) -> the degree word directly before its first mention, `None` where there is none.
     """
     _, opened, rest = text.partition("<think>")
     inside, closed, _ = rest.partition("</think>")
