@@ -20,7 +20,7 @@ from trl import TrlParser
 from rewards import Contrast, Distortion, preset
 from rewards.distortion import KINDS
 from vqathinker.data import clip_dataset, distortions_of, read_labels
-from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.training import ValidationCallback, VQAGRPOConfig, VQAGRPOTrainer
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -31,7 +31,7 @@ class GRPOArguments:
     """What to train on and what to reward; everything else is VQAGRPOConfig, and so TRL's GRPOConfig."""
 
     model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
-    train_labels: str = field(metadata={"help": "Label file: .jsonl, .txt or .csv."})
+    train_labels: str = field(metadata={"help": "Label file: .jsonl, .json, .txt or .csv."})
     video_root: str = field(metadata={"help": "Folder the label files' video names are relative to."})
     mos_scale: str = field(metadata={"help": "'linear:LO,HI', 'div20' or 'identity'."})
     preset: str = field(default="recommended", metadata={"help": "Rewards: 'paper', 'official' or 'recommended'."})
@@ -50,8 +50,13 @@ class GRPOArguments:
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
-    val_labels: str | None = field(default=None, metadata={"help": "Held-out label file for validation."})
+    val_labels: str | None = field(default=None, metadata={"help": "Held-out label file for validation; '' for none."})
     val_steps: int = field(default=100, metadata={"help": "Steps between two validations."})
+
+    def __post_init__(self) -> None:
+        for name in ("distortion_weight", "contrast_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0, which leaves the reward out.")
 
 
 @record  # the launcher shows the traceback of the process that failed first
@@ -69,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     # Labels and policy
     columns = {"video_column": data.video_column, "mos_column": data.mos_column}
     rows = read_labels(data.train_labels, data.video_root, data.mos_scale, **columns)
+    check_checkpoint(data.model)
     processor = AutoProcessor.from_pretrained(data.model)
     init = {"attn_implementation": "sdpa"} | (args.model_init_kwargs or {})
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, **init)

@@ -14,9 +14,10 @@ from transformers import AutoProcessor, Trainer, TrainingArguments
 from trl import TrlParser
 
 from vqathinker.data import ClipLoader, read_labels
-from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.synth.default import prepare_default
 from vqathinker.training import SFTCollator, sft_dataset
+from vqathinker.training.trainer import GIVE_UP_AFTER
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -26,7 +27,7 @@ class SFTArguments:
     """What to train on; everything else is transformers' TrainingArguments."""
 
     model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
-    train_labels: str = field(metadata={"help": "Label file: .jsonl, .txt or .csv."})
+    train_labels: str = field(metadata={"help": "Label file: .jsonl, .json, .txt or .csv."})
     video_root: str = field(metadata={"help": "Folder the label file's video names are relative to."})
     mos_scale: str = field(metadata={"help": "'linear:LO,HI', 'div20' or 'identity'."})
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # Labels and policy
     rows = read_labels(data.train_labels, data.video_root, data.mos_scale, data.video_column, data.mos_column)
+    check_checkpoint(data.model)
     processor = AutoProcessor.from_pretrained(data.model)
     processor.use_cache(data.frame_cache)
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model)
@@ -62,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         data.decode_threads,
         data.strict_clips,
         f"{args.output_dir}/skipped.jsonl",
-        give_up_after=16,
+        give_up_after=min(GIVE_UP_AFTER, len(rows)),
     )
     trainer = Trainer(
         policy,

@@ -57,6 +57,7 @@ def test_inspect_rewards_needs_neither_torch_nor_trl(tmp_path, repo):
         ("[1]", "lacks"),
         ('{"completion": 5, "mos": 3, "video_id": "a"}', ":1: completion 5 must be str or list"),
         ('{"completion": "x", "mos": "abc", "video_id": "a"}', ":1: mos 'abc' must be"),
+        ('{"completion": "x", "mos": 67, "video_id": "a"}', ":1: MOS 67 does not fit the scale"),
         ("", "holds no answers"),
         ('{"completion": "x", "mos": 3, "video_id": "a"}', "1 video"),
     ],
@@ -95,6 +96,16 @@ def test_init_makes_a_policy_and_says_what_is_wrong(tmp_path, capsys, base, inte
     assert processor.motion_image_size == 224 and policy.dtype == torch.bfloat16
     assert main(["init", "--internvl", str(base), "--slowfast", "random", "--out", str(tmp_path / "x")]) == 2
     assert "model_type 'vqathinker'" in capsys.readouterr().err
+    assert main(["init", "--internvl", "/nope", "--slowfast", "random", "--out", str(tmp_path / "x")]) == 2
+    assert "no checkpoint folder at '/nope'" in capsys.readouterr().err
+
+
+def test_train_without_a_recipe_says_which_there_are(capsys):
+    assert main(["train", "--help"]) == 0
+    assert "{grpo_lsvq,sft_lsvq}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["train"])
+    assert "name a recipe" in capsys.readouterr().err
 
 
 def test_train_hands_over_to_the_recipe(tmp_path):

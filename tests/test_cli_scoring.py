@@ -109,6 +109,7 @@ def test_wrong_input_is_one_line(base, folder, tmp_path, capsys):
         ["eval", "--benchmarks", "cgvds", "--data-root", str(tmp_path), "--model", str(base)],
         ["eval", "--benchmarks", "in-domain", "--model", str(base)],
         ["flip-rate", "--sources", str(folder), "--crf", "a", "--model", str(base)],
+        ["flip-rate", "--sources", str(folder), "--crf", "15", "--model", str(base)],
         ["flip-rate", "--sources", str(tmp_path / "none"), "--model", str(base)],
         ["score", str(folder), "--model", str(base), "--device", "warp"],
         ["score", str(folder), "--model", str(base), "--frames", "0"],

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vqathinker.clips import ClipError
-from vqathinker.policy import VQAThinkerProcessor, load_policy
+from vqathinker.policy import VQAThinkerProcessor, check_checkpoint, load_policy
 from vqathinker.policy.prompts import QUESTION, video_prompt
 from vqathinker.synth import tiny_tokenizer
 
@@ -88,7 +88,7 @@ def test_cached_frames_are_the_decoded_ones(processor, clip_set, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_bad_settings_and_files_are_refused(processor, tmp_path):
+def test_bad_settings_and_files_are_refused(processor, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"image_size=450: must be a multiple of .* 28"):
         VQAThinkerProcessor(tiny_tokenizer(), image_size=450)
     with pytest.raises(ValueError, match="'eval'"):
@@ -100,5 +100,11 @@ def test_bad_settings_and_files_are_refused(processor, tmp_path):
         processor.load_clip(tmp_path)
     with pytest.raises(FileNotFoundError, match="no checkpoint folder"):
         load_policy(tmp_path / "nope")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for gone in ("nope", "runs/nope"):
+        with pytest.raises(FileNotFoundError, match="no checkpoint folder"):
+            check_checkpoint(gone)
+    check_checkpoint("OpenGVLab/InternVL3-8B-hf")  # the hub's
     with pytest.raises(ClipError, match="no such file"):
         processor([tmp_path / "no.mp4"])

@@ -88,6 +88,15 @@ def test_demo_writes_its_summary_plots_and_page(demo):
     assert any("rewards/distortion/mean" in entry for entry in history)
 
 
+@pytest.mark.parametrize("name", ["distortion_weight", "contrast_weight"])
+def test_a_reward_cannot_be_turned_into_a_penalty(name, monkeypatch):
+    monkeypatch.syspath_prepend(RECIPES)
+    import grpo_lsvq
+
+    with pytest.raises(ValueError, match=f"{name}=-1.0: must be at least 0"):
+        grpo_lsvq.main(["--config", str(RECIPES / "configs/demo.yaml"), f"--{name}", "-1"])
+
+
 def test_a_quick_demo_does_not_replace_a_whole_one(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(RECIPES)
     import demo

@@ -126,6 +126,8 @@ def test_a_bad_file_stops_nothing(scorer, videos, tmp_path):
     assert [result.status == "unreadable" for result in results] == [False, True, False]
     assert results[1].error and math.isnan(results[1].score) and results[1].video == str(bad)
     assert len(score_files(scorer, [bad], "x", progress=False)) == 1
+    with pytest.raises(TypeError, match="is one path"):
+        next(scorer.score_many(videos[0]))
 
 
 def test_wrong_settings_are_named(policy, processor):

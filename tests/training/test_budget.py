@@ -124,6 +124,14 @@ def test_the_command_says_whether_it_fits(repo, base, capsys):
     assert "vLLM" not in capsys.readouterr().out
     assert main(["budget", "--config", config]) == 2
     assert "vqathinker init" in capsys.readouterr().err
+    for changed, said in [
+        (["--gpus", "0"], "gpus=0: must be above 0"),
+        (["--config", str(repo / "recipes/configs/lsvq_sft.yaml")], "no config of recipes/grpo_lsvq.py"),
+        (["--config", str(repo / "README.md")], "no YAML"),
+    ]:
+        assert main(["budget", "--config", config, "--model", "8B", *changed]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
 
 
 def test_the_readmes_table_is_what_the_command_says(repo):

@@ -160,6 +160,19 @@ def test_an_unreadable_clip_is_skipped_counted_and_teaches_nothing(make_trainer,
     assert (advantages[[i for i, ok in enumerate(place) if not ok]] == 0).all()
 
 
+def test_a_small_set_without_a_readable_clip_is_given_up(make_trainer, tmp_path):
+    rows = [LabelRow(str(tmp_path / f"{i}.mp4"), f"{i}.mp4", 1.0 + i) for i in range(4)]
+    with pytest.raises(ClipError, match="none of the 4 clips before it was readable"):
+        make_trainer(rows=rows, max_steps=20).train()
+
+
+def test_a_checkpoints_card_says_how_it_judges_a_clip(make_trainer, tmp_path):
+    make_trainer("recommended", max_steps=1, save_strategy="steps", save_steps=1).train()
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert "QualityScorer.from_pretrained" in card and " x format, " in card and "None" not in card
+    assert not (tmp_path / "run" / "_saving").exists()
+
+
 def test_strict_stops_at_an_unreadable_clip(make_trainer, train_rows, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"not a video")
@@ -223,7 +236,7 @@ def test_validation_scores_held_out_clips_every_n_steps(make_trainer, train_rows
     lost = [LabelRow("/nope/1.mp4", "1.mp4", 3.0), LabelRow("/nope/2.mp4", "2.mp4", 2.0)]
     with pytest.raises(ClipError, match="nor can the other 1 validation clips"):
         ValidationCallback(trainer, lost, 1).on_train_begin(trainer.args, trainer.state, trainer.control)
-    with pytest.raises(ValueError, match="every=0"):
+    with pytest.raises(ValueError, match="val_steps=0"):
         ValidationCallback(trainer, train_rows, 0)
 
 
@@ -328,6 +341,7 @@ def test_kl_needs_a_policy_with_a_path(config, train_rows):
         ({"perturbation_variant": "x"}, "'paper' or 'official'"),
         ({"dataloader_num_workers": 2}, "decode_threads"),
         ({"decode_threads": 0}, "decode_threads=0"),
+        ({"temperature": 0.0}, "temperature=0.0: answers are drawn"),
         ({"eval_strategy": "steps", "num_generations_eval": 1}, "num_generations_eval=1"),
         ({"ds3_gather_for_generation": False}, "ds3_gather_for_generation=False"),
     ],

@@ -222,8 +222,10 @@ def _flip_rate(options: argparse.Namespace) -> int:
     else:
         try:
             crfs = [int(crf) for crf in options.crf.split(",")] if options.crf else flip_rate.LADDER
+            if len(crfs) < 2:
+                raise ValueError
         except ValueError:
-            raise ValueError(f"--crf {options.crf!r}: write whole numbers, e.g. 15,25,35.") from None
+            raise ValueError(f"--crf {options.crf!r}: write two whole numbers or more, e.g. 15,25,35.") from None
         encodes = flip_rate.encode_ladder(options.sources, options.out / "ladder", crfs)
     made_with = fingerprint(settings_of(scorer))
     table = options.out / "scores" / f"{made_with}.csv"

@@ -18,13 +18,20 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
-        "train", help="run a recipe; for several processes use `accelerate launch recipes/RECIPE.py`", add_help=False
+        "train",
+        help="run a recipe; for several processes use `accelerate launch recipes/RECIPE.py`",
+        epilog="`vqathinker train RECIPE --help` lists what a recipe takes.",
+        add_help=False,
     )
-    parser.add_argument("recipe", choices=["grpo_lsvq", "sft_lsvq"])
-    parser.set_defaults(run=_train)
+    parser.add_argument("recipe", nargs="?", choices=["grpo_lsvq", "sft_lsvq"])
+    parser.set_defaults(run=_train, parser=parser)
 
 
 def _train(options: argparse.Namespace) -> None:
+    if options.recipe is None:
+        if {"-h", "--help"} & set(options.rest):
+            return options.parser.print_help()
+        options.parser.error("name a recipe: grpo_lsvq or sft_lsvq.")
     sys.argv = [options.recipe, *options.rest]
     runpy.run_path(str(resources.files("vqathinker.recipes") / f"{options.recipe}.py"), run_name="__main__")
 
@@ -43,8 +50,9 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
-    from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+    from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor, check_checkpoint
 
+    check_checkpoint(options.internvl)
     policy = VQAThinkerForConditionalGeneration.from_internvl(
         options.internvl,
         options.slowfast,
@@ -136,7 +144,7 @@ def _add_budget(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "budget", help="memory and time that a GRPO config needs on each GPU, before launching"
     )
-    parser.add_argument("--config", required=True, type=Path, help="a recipe's config")
+    parser.add_argument("--config", required=True, type=Path, help="config of recipes/grpo_lsvq.py")
     parser.add_argument("--model", help="policy folder, or 1B, 2B, 8B for InternVL3 of that size; default the config's")
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--zero", type=int, default=2, choices=[0, 1, 2, 3], help="DeepSpeed ZeRO stage, 0 = DDP")
@@ -220,6 +228,8 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _read_answers(file: Path) -> list[dict]:
+    from vqathinker.data.scales import mos_scale
+
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if not line.strip():
@@ -236,6 +246,10 @@ def _read_answers(file: Path) -> list[dict]:
                 raise ValueError(
                     f"{file}:{number}: {key} {row[key]!r} must be {' or '.join(k.__name__ for k in kinds)}."
                 )
+        try:
+            mos_scale("identity")(row["mos"])
+        except ValueError as error:
+            raise ValueError(f"{file}:{number}: {error}") from None
         rows.append(row)
     if not rows:
         raise ValueError(f"{file} holds no answers.")

@@ -5,7 +5,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
 from vqathinker.policy.conversion import convert_internvlchat
 from vqathinker.policy.features import ClipFeatures, MotionCache
-from vqathinker.policy.loading import load_policy
+from vqathinker.policy.loading import check_checkpoint, load_policy
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.policy.processing import ClipInput, VQAThinkerProcessor
 
@@ -23,6 +23,7 @@ __all__ = [
     "VQAThinkerConfig",
     "VQAThinkerForConditionalGeneration",
     "VQAThinkerProcessor",
+    "check_checkpoint",
     "convert_internvlchat",
     "load_policy",
 ]

@@ -11,6 +11,17 @@ from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.policy.processing import VQAThinkerProcessor
 
 
+def check_checkpoint(path: str | Path) -> None:
+    """Raise FileNotFoundError for a folder that is not there, before the hub is asked for it.
+
+    Args:
+        path: Checkpoint folder, or hub id `namespace/name`, whose namespace is no folder here.
+    """
+    path = Path(path)
+    if not path.is_dir() and (path.is_absolute() or len(path.parts) != 2 or Path(path.parts[0]).is_dir()):
+        raise FileNotFoundError(f"no checkpoint folder at {str(path)!r}: give one (`make demo` makes one) or a hub id.")
+
+
 def load_policy(
     path: str | Path, device: str | None = None, num_frames: int | None = None, image_size: int | None = None
 ) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
@@ -23,10 +34,9 @@ def load_policy(
         image_size: Side of the key frames in pixels; default the checkpoint's.
 
     Raises:
-        FileNotFoundError: If the path is a local one (not `namespace/name`) and does not exist.
+        FileNotFoundError: See `check_checkpoint`.
     """
-    if not Path(path).is_dir() and (Path(path).is_absolute() or len(Path(path).parts) != 2):
-        raise FileNotFoundError(f"no checkpoint folder at {str(path)!r}: train one (`make demo`), or give a hub id.")
+    check_checkpoint(path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     policy = VQAThinkerForConditionalGeneration.from_pretrained(path, dtype="auto").to(device).eval()
     sizes = {"num_frames": num_frames, "image_size": image_size}

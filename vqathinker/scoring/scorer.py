@@ -162,7 +162,12 @@ class QualityScorer:
 
         Args:
             videos: Paths. An unreadable one gets status `"unreadable"` and `error`.
+
+        Raises:
+            TypeError: If it is a single path.
         """
+        if isinstance(videos, str | Path):
+            raise TypeError(f"videos={str(videos)!r} is one path: use `score`, or give a list.")
         names = [str(video) for video in videos]
         loader: ClipLoader[ClipInput] = ClipLoader(self.processor.load_clip, self.decode_threads)
         for chunk, clips in loader.batches(names, self.batch_size):

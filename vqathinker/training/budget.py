@@ -48,6 +48,11 @@ class Machine:
     bandwidth: float = 2.0
     utilization: float = 0.35
 
+    def __post_init__(self) -> None:
+        for name in ("gpus", "memory", "tflops", "bandwidth", "utilization"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be above 0.")
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -92,9 +97,19 @@ def published_config(size: str) -> VQAThinkerConfig:
 
 
 def read_settings(file: str | Path) -> dict[str, Any]:
-    """A recipe's config with `VQAGRPOConfig`'s defaults for what it leaves out."""
+    """A GRPO recipe's config with `VQAGRPOConfig`'s defaults for what it leaves out.
+
+    Raises:
+        ValueError: If the file is none.
+    """
     defaults = {field.name: field.default for field in fields(VQAGRPOConfig)}
-    return defaults | yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    try:
+        settings = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: no YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(settings, dict) or not {"num_generations", "preset"} & set(settings):
+        raise ValueError(f"{file}: no config of recipes/grpo_lsvq.py, which sets num_generations or preset.")
+    return defaults | settings
 
 
 def parameter_counts(config: VQAThinkerConfig, frozen: tuple[str, ...] = ()) -> dict[str, int]:

@@ -27,7 +27,10 @@ class ValidationCallback(TrainerCallback):
 
     def __init__(self, trainer: Any, rows: Sequence[LabelRow], every: int) -> None:
         if every < 1 or not rows:
-            raise ValueError(f"every={every}, {len(rows)} rows: validation needs every >= 1 and at least one clip.")
+            raise ValueError(
+                f"val_steps={every}, {len(rows)} clips in val_labels: both must be at least 1. Leave val_labels empty "
+                "(--val_labels=) for no validation."
+            )
         self.trainer, self.rows, self.every = trainer, list(rows), every
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -52,7 +55,11 @@ class ValidationCallback(TrainerCallback):
         pairs = gather_object(list(zip(predictions, own, strict=True)))
         summary = summarize([prediction for prediction, _ in pairs], [row for _, row in pairs])
         if summary.num_unreadable == summary.num_clips:
-            raise ClipError(self.rows[0].video, f"nor can the other {summary.num_clips - 1} validation clips be read")
+            raise ClipError(
+                self.rows[0].video,
+                f"nor can the other {summary.num_clips - 1} validation clips be read; val_labels must lie in the same "
+                "video_root as train_labels, or be empty (--val_labels=) for no validation",
+            )
         values = {"srcc": summary.srcc, "plcc": summary.plcc, "parse_rate": summary.parse_rate}
         known = {f"val/{name}": value for name, value in values.items() if not math.isnan(value)}
         due = control.should_log

@@ -87,6 +87,8 @@ class VQAGRPOConfig(GRPOConfig):
                 f"{unheard}: rollouts are drawn with temperature, top_p and top_k only (prompts are embeddings, which "
                 "have no tokens to penalise). Leave the others unset."
             )
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature}: answers are drawn, it must be above 0.")
         self._check_save_steps()
         unknown = [mode for mode in self.perturbation_modes if mode not in MODES]
         if unknown or not self.perturbation_modes:

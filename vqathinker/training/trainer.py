@@ -38,7 +38,27 @@ from vqathinker.training.groups import (
 from vqathinker.training.scores import score_global_batch
 
 GIVE_UP_AFTER = 16
-"""Unreadable clips, without a readable one, after which a run stops: the whole set is missing."""
+"""Unreadable clips (all of a smaller set), without a readable one, after which a run stops: the set is elsewhere."""
+
+CARD = """\
+---
+library_name: vqathinker
+tags: [{tags}]
+---
+
+# {name}
+
+Judges the quality of a video: a reason and a score from 1 to 5. Trained with vqathinker by reinforcement learning
+(GRPO) from `{base}`; rewards: {rewards}.
+
+```python
+from vqathinker import QualityScorer
+
+print(QualityScorer.from_pretrained("{folder}").score("clip.mp4"))
+```
+
+What its scores are worth is not measured by training: `vqathinker eval --model {folder}`.
+"""
 
 
 class VQAGRPOTrainer(GRPOTrainer):
@@ -109,7 +129,7 @@ class VQAGRPOTrainer(GRPOTrainer):
             args.decode_threads,
             args.strict_clips,
             f"{args.output_dir}/skipped.jsonl",
-            give_up_after=GIVE_UP_AFTER,
+            give_up_after=min(GIVE_UP_AFTER, len(set(train_dataset["video"]))),
         )
         self.data_collator = self.loader
         self.needs_perturbed = any(getattr(reward, "needs_perturbed", False) for reward in self.rubric.rewards)
@@ -421,11 +441,27 @@ class VQAGRPOTrainer(GRPOTrainer):
             self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))  # it names the best checkpoint
             shutil.rmtree(folder / name, ignore_errors=True)
             (staging / name).rename(folder / name)
+            staging.rmdir()
             best = self.state.best_model_checkpoint
             rotate_checkpoints(str(folder), self.args.save_total_limit, best, use_mtime=True)
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder / name))
+
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
+    ) -> None:
+        """A card that says where the policy comes from and how it judges a clip; TRL's shows a chat."""
+        if self.is_world_process_zero():
+            named = zip(self.rubric.names, self.rubric.weights, strict=True)
+            card = CARD.format(
+                name=model_name or Path(self.args.output_dir).name,
+                base=self.model.config._name_or_path,
+                rewards=", ".join(f"{weight:g} x {name}" for name, weight in named),
+                folder=self.args.output_dir,
+                tags=", ".join([*self._tag_names, *([tags] if isinstance(tags, str) else tags or ())]),
+            )
+            (Path(self.args.output_dir) / "README.md").write_text(card, encoding="utf-8")
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._clips = inputs["clips"]
