@@ -454,12 +454,13 @@ class VQAGRPOTrainer(GRPOTrainer):
         """A card that says where the policy comes from and how it judges a clip; TRL's shows a chat."""
         if self.is_world_process_zero():
             named = zip(self.rubric.names, self.rubric.weights, strict=True)
+            own = [tags] if isinstance(tags, str) else tags or ()
             card = CARD.format(
                 name=model_name or Path(self.args.output_dir).name,
                 base=self.model.config._name_or_path,
                 rewards=", ".join(f"{weight:g} x {name}" for name, weight in named),
                 folder=self.args.output_dir,
-                tags=", ".join([*self._tag_names, *([tags] if isinstance(tags, str) else tags or ())]),
+                tags=", ".join(dict.fromkeys([*self._tag_names, *own])),  # an upload hands over the model's again
             )
             (Path(self.args.output_dir) / "README.md").write_text(card, encoding="utf-8")
 
