@@ -3,8 +3,9 @@
     python recipes/controls.py                                              # every arm, 3 seeds; takes hours
     python recipes/controls.py --arms sft,demo --seeds 0,1,2,3,4,5,6,7,8,9  # is training stable?
 
-One set of clips; the seeds are those of the training. Every arm starts from the warm start of its seed. `demo` trains
-as the demo does; most other arms have half its steps and no copies, which compares them for less. A result stands in
+One set of clips; the seeds are those of the training. Every arm starts from a warm start of its seed. `demo` trains
+as the demo does; what single rewards, presets and parts do is compared from a longer warm start, with fewer steps and
+without contrast, for less. A result stands in
 runs/controls/ARM/SEED/result.json and is kept, so that a second call goes on where the first stopped, until clips,
 traces, base, configs, sampling or arguments change. The table of all results is printed and written to
 runs/controls/controls.json.
@@ -38,11 +39,18 @@ FOLDER = Path("runs/controls")
 BARE_BASE = FOLDER / "base_no_motion"
 SFT_CONFIG, GRPO_CONFIG = (Path(__file__).parent / "configs" / name for name in ("demo_sft.yaml", "demo.yaml"))
 NO_CONTRAST = ["--contrast_weight", "0"]
-CHEAPER = [*NO_CONTRAST, "--max_steps", "320"]  # half of the demo's
+CHEAPER = [*NO_CONTRAST, "--perturb_every", "1", "--max_steps", "320"]
 ONLY_SCORES = ["--distortion_weight", "0"]
-WARM_STARTS = {"sft": [], "sft_no_motion": [], "sft_no_reasoning": ["--reasoning", "false"]}
+LONGER = ["--max_steps", "100"]
+WARM_STARTS = {
+    "sft": [],
+    "sft_longer": LONGER,
+    "sft_no_motion": LONGER,
+    "sft_no_reasoning": [*LONGER, "--reasoning", "false"],
+}
 COMPARED = {
     "grpo": [],
+    "grpo_twice": ["--max_steps", "640"],
     "grpo_no_motion": [],
     "only_scores": ONLY_SCORES,
     "no_format": ["--leave_out", "format"],
@@ -59,7 +67,10 @@ GRPO = {"demo": [], "demo_no_contrast": NO_CONTRAST} | {arm: [*CHEAPER, *own] fo
 COOL = "sft_at_0.5"  # no training: the warm start, sampled at temperature 0.5
 MORE_SFT = "more_sft"
 ARMS = (*WARM_STARTS, COOL, *GRPO, MORE_SFT)
-STARTS = {"grpo_no_motion": "sft_no_motion", "no_reasoning": "sft_no_reasoning"}
+STARTS = dict.fromkeys(COMPARED, "sft_longer") | {
+    "grpo_no_motion": "sft_no_motion",
+    "no_reasoning": "sft_no_reasoning",
+}
 """Warm start of an arm, where it is not `sft`."""
 ABLATION = {
     # arm; rank, regression, temporal, distortion, format, contrast, motion, reasoning; published SRCC in-domain and OOD
@@ -70,8 +81,9 @@ ABLATION = {
     "without reasoning": ("no_reasoning", 1, 1, 1, 0, 0, 0, 1, 0, 0.844, 0.627),
     "all but distortion": ("only_scores", 1, 1, 1, 0, 1, 0, 1, 1, 0.855, 0.662),
     "all": ("grpo", 1, 1, 1, 1, 1, 0, 1, 1, None, None),
-    "all, twice the steps": ("demo_no_contrast", 1, 1, 1, 1, 1, 0, 1, 1, None, None),
-    "the demo: and contrast": ("demo", 1, 1, 1, 1, 1, 1, 1, 1, None, None),
+    "all, twice the steps": ("grpo_twice", 1, 1, 1, 1, 1, 0, 1, 1, None, None),
+    "the demo": ("demo", 1, 1, 1, 1, 1, 1, 1, 1, None, None),
+    "the demo without contrast": ("demo_no_contrast", 1, 1, 1, 1, 1, 0, 1, 1, None, None),
     "SFT instead of GRPO": ("more_sft", 0, 0, 0, 0, 0, 0, 1, 1, 0.837, 0.562),
 }
 """VQAThinker's Tables 4 and 7, and what the demo adds."""

@@ -44,7 +44,7 @@ class GRPOArguments:
         default=0.0,
         metadata={
             "help": "Weight of the contrast reward, with which the answers to perturbed copies are trained on too, for "
-            "about 1.6 times the time (see train_copies_every); 0 leaves it out."
+            "about 1.6 times the time (see perturb_every); 0 leaves it out."
         },
     )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})

@@ -92,19 +92,18 @@ def test_a_copy_is_a_clip_without_labels_that_names_its_original(make_trainer):
     assert entry["vqa/skipped_clips"] == 0 and math.isfinite(entry["loss"]) and entry["grad_norm"] > 0
 
 
-def test_copies_can_be_trained_on_in_some_draws_only(make_trainer):
+def test_only_some_draws_may_have_copies(make_trainer):
     noted = Noted()
-    trainer = make_trainer(
-        [noted, rewards.Contrast()], perturbation_variant="official", max_steps=4, train_copies_every=3
-    )
+    trainer = make_trainer([noted, rewards.Contrast()], perturbation_variant="official", max_steps=4, perturb_every=3)
     trainer.train()
     assert [len(set(call["video_id"])) for call in noted.calls] == [8, 4, 4, 8]
-    resumed = make_trainer([noted, rewards.Contrast()], train_copies_every=3)
+    assert [call["perturbed_completions"] is None for call in noted.calls] == [False, True, True, False]
+    resumed = make_trainer([noted, rewards.Contrast()], perturb_every=3)
     resumed.state.global_step, resumed._step = 3, 0
     resumed.model.train()
     assert resumed._trains_copies_now()
-    with pytest.raises(ValueError, match="train_copies_every=0"):
-        make_trainer([rewards.Contrast()], train_copies_every=0)
+    with pytest.raises(ValueError, match="perturb_every=0"):
+        make_trainer([rewards.Contrast()], perturb_every=0)
 
 
 def test_a_copy_that_lost_frames_is_not_trained_on(make_trainer):

@@ -262,9 +262,10 @@ def seconds_per_step(
     per_token = 6 + 2 * sum(bool(settings[name]) for name in ("gradient_checkpointing", "beta", "use_vllm"))
     work = count["language"] * shape.packed + count["vision"] * vision_tokens(config, shape)
     flops = per_token * work * micro_steps
-    if settings.get("contrast_weight"):  # the shape is that of a draw with copies
-        flops *= (1 + 1 / settings["train_copies_every"]) / 2
-    answers = _sampled(settings, shape) * shape.answers * micro_steps
+    share = (1 + 1 / settings["perturb_every"]) / 2  # copies are half of a draw that has them
+    if settings.get("contrast_weight"):
+        flops *= share
+    answers = _sampled(settings, shape) * shape.answers * micro_steps * share
     context = shape.prompt + shape.completion / 2
     read = 2 * count["language"] + answers * context * cache_bytes_per_token(config, 2)
     return {

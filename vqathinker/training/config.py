@@ -24,8 +24,8 @@ class VQAGRPOConfig(GRPOConfig):
     Args:
         perturbation_modes: Temporal perturbations to draw from; names of `perturb.MODES`.
         perturbation_variant: `"paper"` or `"official"`, see `perturb.draw`.
-        train_copies_every: Where a reward has the trainer train on perturbed copies (`rewards.Contrast`): in each n-th
-            draw of answers, n >= 1. A draw with copies takes about 1.6 times as long as one without.
+        perturb_every: Where a reward needs perturbed copies (`rewards.Temporal`, `rewards.Contrast`): each n-th draw of
+            answers has them, n >= 1. The others lack these rewards, and take about half as long.
         strict_clips: Stop at the first unreadable clip instead of skipping and listing it in `skipped.jsonl`.
         decode_threads: Clips decoded at a time.
         frame_cache: Folder for a lossless cache of decoded frames; `None` = none.
@@ -51,8 +51,8 @@ class VQAGRPOConfig(GRPOConfig):
         default_factory=lambda: list(MODES), metadata={"help": f"Temporal perturbations: {', '.join(MODES)}."}
     )
     perturbation_variant: str = field(default="paper", metadata={"help": "'paper' or 'official'."})
-    train_copies_every: int = field(
-        default=1, metadata={"help": "With the contrast reward: train on copies in each n-th draw of answers."}
+    perturb_every: int = field(
+        default=1, metadata={"help": "Rewards that need perturbed copies have them in each n-th draw of answers."}
     )
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
     decode_threads: int = field(default=2, metadata={"help": "Clips decoded at a time."})
@@ -95,8 +95,8 @@ class VQAGRPOConfig(GRPOConfig):
             raise ValueError(f"perturbation_modes={self.perturbation_modes}: give at least one of {list(MODES)}.")
         if self.perturbation_variant not in ("paper", "official"):
             raise ValueError(f"perturbation_variant={self.perturbation_variant!r}: must be 'paper' or 'official'.")
-        if self.train_copies_every < 1:
-            raise ValueError(f"train_copies_every={self.train_copies_every}: must be at least 1 (every draw).")
+        if self.perturb_every < 1:
+            raise ValueError(f"perturb_every={self.perturb_every}: must be at least 1 (every draw).")
         if self.dataloader_num_workers:
             raise ValueError(
                 f"dataloader_num_workers={self.dataloader_num_workers}: clips are decoded ahead by threads, set "

@@ -277,15 +277,18 @@ class VQAGRPOTrainer(GRPOTrainer):
             }
         return answers
 
-    def _trains_copies_now(self) -> bool:
+    def _perturbs_now(self) -> bool:
         """In each n-th draw of answers. Draws are counted from the step, which a resumed run knows; where an epoch ends
         in a shorter accumulation, the count shifts by what was missing."""
-        if not (self.trains_copies and self.model.training):
-            return False
+        if not (self.needs_perturbed and self.model.training):
+            return self.needs_perturbed
         accumulated = self.args.gradient_accumulation_steps
         micro_steps = self.state.global_step * accumulated + self._step % accumulated
         draw = micro_steps // (self.args.steps_per_generation * self.num_iterations)
-        return draw % self.args.train_copies_every == 0
+        return draw % self.args.perturb_every == 0
+
+    def _trains_copies_now(self) -> bool:
+        return self.trains_copies and self.model.training and self._perturbs_now()
 
     def _add_copies(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Behind each clip's answers those to its copy, as of a clip of its own. A missing one keeps its place."""
@@ -314,7 +317,7 @@ class VQAGRPOTrainer(GRPOTrainer):
 
     def _frame_map(self, row: dict[str, Any]) -> perturb.FrameMap | None:
         """The clip's perturbation in this batch: a function of seed, step and clip, whatever the process count."""
-        if not self.needs_perturbed:
+        if not self._perturbs_now():
             return None
         micro_step = self._step % self.args.gradient_accumulation_steps
         seed = [self.args.seed, self.state.global_step, micro_step, zlib.crc32(row["video_id"].encode())]
