@@ -3,12 +3,11 @@
     python recipes/controls.py                                              # every arm, 3 seeds; takes hours
     python recipes/controls.py --arms sft,demo --seeds 0,1,2,3,4,5,6,7,8,9  # is training stable?
 
-One set of clips; the seeds are those of the training. Every arm starts from a warm start of its seed. `demo` trains
-as the demo does; what single rewards, presets and parts do is compared from a longer warm start, with fewer steps and
-without contrast, for less. A result stands in
-runs/controls/ARM/SEED/result.json and is kept, so that a second call goes on where the first stopped, until clips,
-traces, base, configs, sampling or arguments change. The table of all results is printed and written to
-runs/controls/controls.json.
+One set of clips; the seeds are those of the training. Every arm starts from a warm start of its seed, which is made
+too. `demo` trains as the demo does; what single rewards, presets and parts do is compared from a longer warm start,
+with fewer steps and without contrast, for less. A result stands in runs/controls/ARM/SEED/result.json and is kept, so
+that a second call goes on where the first stopped, until clips, traces, base, configs, sampling or arguments change.
+The table of all results is printed and written to runs/controls/controls.json.
 """
 
 import argparse
@@ -110,7 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     prepare_default(demo.FOLDER)
     if any("no_motion" in arm for arm in arms):
         make_bare_base()
-    # Arms build on one another: warm starts, then GRPO, then supervised training for as long as GRPO took.
+    arms = {*arms, *(start for arm in arms if arm not in WARM_STARTS for start in built_on(arm))}
+    # Warm starts, then GRPO, then supervised training for as long as GRPO took.
     for stage in (WARM_STARTS, (COOL, *GRPO), (MORE_SFT,)):
         wanted = [(arm, seed) for seed in options.seeds for arm in stage if arm in arms]
         todo = [job for job in wanted if read_result(*job) is None]
@@ -134,10 +134,15 @@ def fingerprint(arm: str) -> str:
     sets = (demo.DATA / "spec.json", demo.LONGER / "spec.json")
     configs = [SFT_CONFIG] if arm in (*WARM_STARTS, COOL) else [SFT_CONFIG, GRPO_CONFIG]
     files = (*sets, demo.FOLDER / "base" / "model.safetensors", *configs)
-    built_on = [arm, STARTS.get(arm, "sft"), *(["demo"] if arm == MORE_SFT else [])]
     traces = sft_dataset(demo.labels("sft"), seed=0)["completion"]
-    own = repr([(WARM_STARTS | GRPO).get(name) for name in built_on]) + repr(sampling_of(arm)) + repr(list(traces))
+    arguments = [(WARM_STARTS | GRPO).get(name) for name in (arm, *built_on(arm))]
+    own = repr(arguments) + repr(sampling_of(arm)) + repr(list(traces))
     return hashlib.sha256(b"".join([*(file.read_bytes() for file in files), own.encode()])).hexdigest()[:12]
+
+
+def built_on(arm: str) -> list[str]:
+    """The arms whose checkpoint or time an arm takes."""
+    return [STARTS.get(arm, "sft"), *(["demo"] if arm == MORE_SFT else [])]
 
 
 def sampling_of(arm: str) -> Sampling:

@@ -149,9 +149,10 @@ def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
         "more_sft",
     ]
     out = run([*command, ",".join(arms)], tmp_path)
-    assert "failed" not in out and out.count("done") == len(arms) and "| without reasoning " in out
+    made = [*arms, "sft_longer"]  # what `grpo` starts from
+    assert "failed" not in out and out.count("done") == len(made) and "| without reasoning " in out
     table = json.loads((tmp_path / "runs/controls/controls.json").read_text())
-    assert sorted(table) == sorted(arms)
+    assert sorted(table) == sorted(made)
     assert table["grpo"]["seeds"] == [0] and len(table["sft"]["ood_banding"]) == 1
     assert "done" not in run([*command, "sft,grpo"], tmp_path)  # and the others stay in the table
     assert list(json.loads((tmp_path / "runs/controls/controls.json").read_text())) == list(table)
