@@ -77,6 +77,66 @@ def test_the_bootstrap_interval_covers_the_truth_as_often_as_it_says():
     pair = (x, x + rng.normal(size=50))
     assert bootstrap_interval(krcc, *pair, seed=3) == bootstrap_interval(krcc, *pair, seed=3)
     assert all(math.isnan(end) for end in bootstrap_interval(srcc, [1, 1], [1, 2]))
+    assert bootstrap_interval(srcc, *pair, seed=3, sources=range(50)) == bootstrap_interval(srcc, *pair, seed=3)
     nearly_flat = [3.0] * 58 + [2.0, 4.0]  # a resample may hold 3.0 only
     low, high = bootstrap_interval(srcc, nearly_flat, range(60))
     assert -1 <= low < high <= 1
+
+
+RUNGS = np.linspace(-1.5, 1.5, 10)
+SOURCES = np.repeat(np.arange(20), 10)
+
+
+def ladders(rng):
+    """Scores and MOS of 20 sources x 10 rungs; a source has its own level of both."""
+    noise = rng.normal(size=(2, 20, 10)) * 0.4
+    return ((RUNGS + rng.normal(size=(2, 20, 1)) * 0.9 + noise).reshape(2, 200)).tolist()
+
+
+@pytest.mark.parametrize("metric", [srcc, plcc, krcc])
+def test_an_interval_over_sources_is_wider_than_one_over_clips(metric):
+    scores, mos = ladders(np.random.default_rng(0))
+    low, high = bootstrap_interval(metric, scores, mos, resamples=300)
+    wide_low, wide_high = bootstrap_interval(metric, scores, mos, resamples=300, sources=SOURCES.tolist())
+    assert wide_low < low < metric(scores, mos) < high < wide_high
+    assert wide_high - wide_low > 1.3 * (high - low)
+    mixed = np.random.default_rng(1).permutation(200)  # the order of the clips tells nothing
+    other = bootstrap_interval(metric, np.array(scores)[mixed], np.array(mos)[mixed], 0, 300, SOURCES[mixed])
+    assert other == pytest.approx((wide_low, wide_high), abs=0.05)
+
+
+def resembling(rng):
+    """Scores and MOS of 20 sources x 10 clips with a true correlation of 0.6, in sources as within them."""
+    mixing = np.linalg.cholesky([[1, 0.6], [0.6, 1]])
+    pairs = 0.9 * rng.normal(size=(20, 1, 2)) + np.sqrt(1 - 0.9**2) * rng.normal(size=(20, 10, 2))
+    return (pairs @ mixing.T).reshape(200, 2).T.tolist()
+
+
+RUNGS_SPREAD = float(np.mean(RUNGS**2))  # all sources share the rungs
+
+
+@pytest.mark.parametrize(
+    ("simulate", "truth", "over_sources", "over_clips"),
+    [(resembling, 0.6, 0.87, 0.67), (ladders, RUNGS_SPREAD / (RUNGS_SPREAD + 0.9**2 + 0.4**2), 0.8, 0.67)],
+)
+def test_an_interval_over_sources_holds_the_truth_far_more_often(simulate, truth, over_sources, over_clips):
+    def pearson(x, y):  # as plcc, many times as fast
+        x, y = x - x.mean(), y - y.mean()
+        return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+
+    rng = np.random.default_rng(0)
+    held = {"sources": 0, "clips": 0}
+    for seed in range(100):
+        pair = simulate(rng)
+        for over, sources in (("sources", SOURCES), ("clips", None)):
+            low, high = bootstrap_interval(pearson, *pair, seed, resamples=150, sources=sources)
+            held[over] += low < truth < high
+    assert held["sources"] >= 100 * over_sources and held["clips"] <= 100 * over_clips
+
+
+def test_sources_must_be_told_for_each_clip_and_be_two_or_more():
+    with pytest.raises(ValueError, match="2 sources for 3 clips: need one source per clip"):
+        bootstrap_interval(srcc, [1, 2, 3], [1, 2, 3], sources=["a", "b"])
+    assert all(math.isnan(end) for end in bootstrap_interval(srcc, [1, 2, 3], [1, 3, 2], sources=["a", "a", "a"]))
+    assert all(math.isnan(end) for end in bootstrap_interval(srcc, [1, 1], [1, 2], sources=["a", "b"]))
+    assert all(math.isnan(end) for end in bootstrap_interval(srcc, [], [], sources=[]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,9 +98,18 @@ def _logistic(s: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.n
 
 
 def bootstrap_interval(
-    metric: Metric, scores: Sequence[float], mos: Sequence[float], seed: int = 0, resamples: int = 1000
+    metric: Metric,
+    scores: Sequence[float],
+    mos: Sequence[float],
+    seed: int = 0,
+    resamples: int = 1000,
+    sources: Sequence[Hashable] | None = None,
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a correlation, clips drawn with replacement.
+    """95 % percentile bootstrap interval of a correlation; clips, or whole sources, are drawn with replacement.
+
+    Clips of one source resemble each other, so that an interval over clips is too narrow for other sources. Drawing
+    sources with all of their clips is the cluster bootstrap (Davison and Hinkley, 1997, section 3.8). With few sources
+    its interval is still too narrow: of 20 it holds the true correlation in less than 95 % of the cases.
 
     Args:
         metric: `srcc`, `plcc` or `krcc`.
@@ -108,18 +117,30 @@ def bootstrap_interval(
         mos: N labels.
         seed: Of the resamples.
         resamples: How many.
+        sources: N names of what each clip was made from; default each clip from its own. If no two are equal, the
+            interval is the one over clips.
 
     Returns:
-        Low and high end, of the resamples in which the metric is defined; NaN if that is not even half of them.
+        Low and high end, of the resamples in which the metric is defined; NaN if that is not even half of them, or with
+        fewer than 2 sources.
+
+    Raises:
+        ValueError: If the lengths differ.
     """
-    if math.isnan(metric(scores, mos)):
+    scores, mos = _checked(scores, mos)
+    clips = _clips_by_source(range(len(scores)) if sources is None else sources, len(scores))
+    if math.isnan(metric(scores, mos)) or len(clips) < 2:
         return math.nan, math.nan
+
+    def of_drawn(drawn: np.ndarray) -> float:
+        places = drawn if len(clips) == len(scores) else np.concatenate([clips[i] for i in drawn])
+        return metric(scores[places], mos[places])
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of resamples in which the metric is undefined
         result = stats.bootstrap(
-            _checked(scores, mos),
-            metric,
-            paired=True,
+            (np.arange(len(clips)),),
+            of_drawn,
             vectorized=False,
             n_resamples=resamples,
             method="percentile",
@@ -130,6 +151,16 @@ def bootstrap_interval(
         return math.nan, math.nan
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _clips_by_source(sources: Sequence[Hashable], num_clips: int) -> list[np.ndarray]:
+    """Places of each source's clips, sources in the order of their first clip."""
+    if len(sources) != num_clips:
+        raise ValueError(f"{len(sources)} sources for {num_clips} clips: need one source per clip.")
+    places: dict[Hashable, list[int]] = {}
+    for place, source in enumerate(sources):
+        places.setdefault(source, []).append(place)
+    return [np.array(own) for own in places.values()]
 
 
 def weighted_mean(values: Sequence[float], counts: Sequence[int]) -> float:
