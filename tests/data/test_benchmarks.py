@@ -144,6 +144,7 @@ def test_an_unknown_name_lists_the_known_ones(own, choice):
         (MINE.replace("}", ", domain: outside}"), r"domain is 'outside'; it must be one of \['in-domain', 'ood'\]"),
         (MINE.replace("}", ", num_videos: 0}"), "num_videos is 0; it must be a whole number above 0"),
         (MINE.replace("}", ", num_videos: true}"), "num_videos is True"),
+        (MINE.replace("}", ", source_column: 3}"), "source_column is 3; it must be the name of a CSV column"),
         (MINE.replace("}", ", synthetic: maybe}"), "synthetic is 'maybe'; it must be true or false"),
     ],
 )

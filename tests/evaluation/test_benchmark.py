@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from vqathinker.data import Absent, BenchmarkSet, LabelError
-from vqathinker.evaluation.benchmark import judge, markdown, overall, run_benchmarks, tables
+from vqathinker.data import BENCHMARKS, Absent, BenchmarkSet, LabelError
+from vqathinker.evaluation.benchmark import judge, markdown, overall, run_benchmarks, tables, write_results
 
 PROVENANCE = ("command", "checkpoint_hash", "num_frames", "image_size", "prompt_hash", "decoder", "versions", "readout")
 
@@ -51,6 +51,7 @@ def test_a_run_counts_everything_and_writes_everything(scorer, score_of, sets, t
     assert all(report["provenance"][key] for key in PROVENANCE)
     assert [entry["name"] for entry in report["sets"]] == ["cgvds", "mine"] and report["absent"][0]["name"] == "vdpve"
     assert report["overall"]["ood"]["srcc"] == first.srcc
+    assert [entry["interval_over"] for entry in report["sets"]] == ["clips", "clips"]
     page = (tmp_path / "out/report.html").read_text()
     assert "Mine &lt;b&gt;" in page and "Mine <b>" not in page and "Largest errors" in page and "VDPVE" in page
     assert page.count("<figure>") == 2 and "policy: " in page
@@ -59,6 +60,7 @@ def test_a_run_counts_everything_and_writes_everything(scorer, score_of, sets, t
     assert [line["video"] for line in lines[:3]] == ["gone.mp4", "torn.mp4", "train/00000.mp4"]
     assert lines[0]["status"] == "unreadable" and "no such file" in lines[0]["error"] and float(lines[2]["mos"]) == 0
     text = (tmp_path / "out/results.md").read_text()
+    assert "Intervals over clips." in text and "Intervals over clips." in page
     assert text.count("0.856 / 0.845") == 2  # of the set, and of the mean of the sets that are there
     assert "| overall, in-domain, own sets " in text and "Absent sets" in text and "formula" in text
 
@@ -122,3 +124,47 @@ def test_overall_weighs_sets_by_their_scored_videos(sets):
     good, bad = result(sets[0], 9, 1), result(sets[0], 3, -1)
     assert overall([good, bad])["ood"]["srcc"] == pytest.approx((9 - 3) / 12)
     assert "overall, ood" in markdown(tables([good, bad], []))
+
+
+def judged(one, cells, column="scene"):
+    """The result of a set whose CSV has that further column, scores a little off the labels."""
+    lines = [f"{i}.mp4,{i},{cell}\n" for i, cell in enumerate(cells)]
+    one.labels.write_text(f"video,mos,{column}\n" + "".join(lines))
+    rows = one.rows()
+    return judge(one, rows, [{"score": r.mos + i % 3, "status": "ok", "video": r.video} for i, r in enumerate(rows)])
+
+
+def test_intervals_are_over_sources_where_a_column_tells_them_and_the_note_says_so(sets, tmp_path):
+    mine = replace(sets[1], title="Mine")
+    by_scene = judged(mine, "aaaabbbbcccc")
+    by_clip = judged(replace(mine, title="Other"), range(12))
+    assert by_scene.interval_over == "3 sources (column 'scene')" and by_clip.interval_over == "clips"
+    assert by_scene.srcc == by_clip.srcc and by_scene.intervals["srcc"] != by_clip.intervals["srcc"]
+    text = markdown(tables([by_scene, by_clip], []))
+    over_sources = "Intervals over sources, each drawn with all of its clips: Mine, 3 sources (column 'scene')."
+    assert f"{over_sources} Intervals over clips: Other." in text
+    write_results(tmp_path, [by_scene], [], {})
+    report = json.loads((tmp_path / "results.json").read_text())
+    assert report["sets"][0]["interval_over"] == "3 sources (column 'scene')"
+    assert "Intervals over clips" not in (tmp_path / "results.md").read_text()
+
+
+def test_only_sources_of_scored_clips_count(sets):
+    one = sets[1]
+    one.labels.write_text("video,mos,source\n1.mp4,1,a\n2.mp4,2,a\n3.mp4,3,b\n4.mp4,4,c\n")
+    rows = one.rows()
+    scored = [{"score": s, "status": "ok", "video": "x"} for s in (1.0, 3.0, 2.0, math.nan)]
+    assert judge(one, rows, scored).interval_over == "2 sources (column 'source')"
+    scored[2]["score"] = math.nan
+    single = judge(one, rows, scored)
+    assert single.interval_over == "1 source (column 'source'; no interval)" and math.isnan(single.intervals["srcc"][0])
+    shown = markdown(tables([single], []))
+    assert "1 source (column 'source'; no interval)" in shown and "nan" not in shown
+
+
+def test_a_name_that_does_not_fit_the_sets_rule_is_told(sets):
+    one = replace(sets[0], source_pattern=BENCHMARKS["vdpve"].source_pattern)
+    result = judged(one, [""] * 6)
+    assert result.interval_over == "clips (the name '0.mp4' does not tell its source)"
+    text = markdown(tables([result], []))
+    assert "Intervals over clips: CGVDS (the name '0.mp4' does not tell its source)." in text

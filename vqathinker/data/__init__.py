@@ -12,6 +12,7 @@ from vqathinker.data.dataset import clip_dataset
 from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_labels
 from vqathinker.data.loader import ClipLoader
 from vqathinker.data.scales import NATIVE, MosScale, mos_scale
+from vqathinker.data.sources import Sources, sources_of
 from vqathinker.data.traces import trace
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "LabelError",
     "LabelRow",
     "MosScale",
+    "Sources",
     "clip_dataset",
     "distortions_of",
     "find_benchmarks",
     "mos_scale",
     "read_labels",
+    "sources_of",
     "trace",
 ]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vqathinker.data.formats import READERS
+from vqathinker.data.formats import READERS, LabelError
 from vqathinker.data.labels import LabelRow, read_labels
 from vqathinker.data.scales import NATIVE
+from vqathinker.data.sources import Sources, sources_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Benchmark:
         source: Where to get it.
         licence: A note, no legal advice.
         published: (SRCC, PLCC) of VQAThinker-8B (Cao et al., 2025).
+        source_pattern: Rule for its file names, see `sources_of`; "" where they do not tell from what a clip was made.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Benchmark:
     source: str
     licence: str
     published: tuple[float, float]
+    source_pattern: str = ""
 
 
 TEST_JSON = "VQAThinker test JSON"
@@ -137,6 +140,8 @@ BENCHMARKS = {
             "https://github.com/stootaghaj/CGVDS",
             "none stated on the set's page: ask its authors",
             (0.856, 0.845),
+            # GTA5_30_30_1280x720_30_4000_h264_nvenc.mp4: game, seconds (take, rate), size, rate, kbit/s, encoder
+            r"(?:.*/)?(?P<source>[^/]+?)(?:_\d)?_30s?_(?:\w+_)?\d+x\d+_\d+_\d+_h264_nvenc(?:\.\w+)?",
         ),
         Benchmark(
             "live_yt_hfr",
@@ -148,6 +153,8 @@ BENCHMARKS = {
             "https://live.ece.utexas.edu/research/LIVE_YT_HFR/LIVE_YT_HFR/index.html",
             LIVE_TERMS,
             (0.528, 0.610),
+            # bobblehead_crf_28_60fps.webm: content, CRF, frame rate
+            r"(?:.*/)?(?P<source>[^/]+?)_crf_\d+_\d+fps(?:\.\w+)?",
         ),
         Benchmark(
             "waterloo_ivc_4k",
@@ -159,6 +166,8 @@ BENCHMARKS = {
             "https://ivc.uwaterloo.ca/database/4KVQA.html",
             "see the set's page; free use with attribution",
             (0.573, 0.624),
+            # HEVC/01/960x540_2.mp4, or joined by "_": encoder, content, size, level
+            r"(?:.*/)?(?:H264|HEVC|VP9|AVS2|AV1)[/_]0?(?P<source>\d+)[/_](?:\d+x\d+|\d+p)_\d(?:\.\w+)?",
         ),
         Benchmark(
             "vdpve",
@@ -170,6 +179,8 @@ BENCHMARKS = {
             "https://github.com/YixuanGao98/VDPVE-VQA-Dataset-for-Perceptual-Video-Enhancement",
             "none stated on the set's page: ask its authors; the 839 clips are its training part",
             (0.706, 0.716),
+            # A0023_07.mp4: the video A0023, enhanced by method 07
+            r"(?:.*/)?(?P<source>[ABC]\d{4})_\d\d(?:\.\w+)?",
         ),
     )
 }
@@ -194,6 +205,9 @@ class BenchmarkSet:
         video_column: CSV column of the video name.
         mos_column: CSV column of the label.
         synthetic: Whether the labels are no opinions of people.
+        source_column: CSV column that tells from what a clip was made; default as `sources_of`. The video column makes
+            every clip a source of its own.
+        source_pattern: Rule for file names, see `sources_of`.
     """
 
     name: str
@@ -206,17 +220,37 @@ class BenchmarkSet:
     video_column: str = "video"
     mos_column: str = "mos"
     synthetic: bool = False
+    source_column: str | None = None
+    source_pattern: str = ""
 
     def rows(self) -> list[LabelRow]:
         """Its clips, labels in native units. A number of them that differs from `num_videos` is warned of.
 
         Raises:
-            LabelError: As `read_labels`.
+            LabelError: As `read_labels`, or if there is no such `source_column`.
         """
         rows = read_labels(self.labels, self.videos, NATIVE, self.video_column, self.mos_column)
+        self._check_source_column(rows)
         if self.num_videos not in (None, len(rows)):
             logger.warning("%s: %s lists %d videos, not %d.", self.title, self.labels, len(rows), self.num_videos)
         return rows
+
+    def _check_source_column(self, rows: Sequence[LabelRow]) -> None:
+        columns = [self.video_column, *rows[0].extra]
+        if self.source_column is None or self.source_column in columns:
+            return
+        is_csv = self.labels.suffix.lower() == ".csv"
+        found = f"beside {self.mos_column!r} the header has {columns}" if is_csv else "only CSV files have columns"
+        raise LabelError(
+            f"{self.labels}: no column {self.source_column!r} to tell each clip's source; {found}. "
+            "Set source_column to a column that does, or leave it out."
+        )
+
+    def sources(self, rows: Sequence[LabelRow]) -> Sources:
+        """From what its clips were made, as far as anything tells; see `sources_of`."""
+        if self.source_column == self.video_column:
+            return Sources()
+        return sources_of(rows, self.source_column, self.source_pattern)
 
 
 @dataclass(frozen=True)
@@ -245,7 +279,7 @@ def find_benchmarks(
         choice: "in-domain", "ood", "all", "own" (the sets of `own`), or names separated by commas.
         data_root: Holds `NAME/labels.json` (or `.jsonl`, `.txt`, `.csv`) and `NAME/videos/` of public sets.
         own: YAML list of own sets, paths relative to it: `name`, `labels`, `videos` and, if wanted, `domain` (default
-            "ood"), `title`, `num_videos`, `video_column`, `mos_column`, `synthetic`.
+            "ood"), `title`, `num_videos`, `video_column`, `mos_column`, `source_column`, `synthetic`.
 
     Returns:
         The chosen sets that are there, and those that are not; public ones first, each in order.
@@ -309,6 +343,7 @@ def _public_on_disk(benchmark: Benchmark, data_root: str | Path | None) -> Bench
         folder / "videos",
         benchmark.num_videos,
         benchmark.published,
+        source_pattern=benchmark.source_pattern,
     )
 
 
@@ -338,6 +373,7 @@ OWN_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "num_videos": (lambda value: type(value) is int and value > 0, "a whole number above 0"),
     "video_column": (_is_text, "the name of a CSV column"),
     "mos_column": (_is_text, "the name of a CSV column"),
+    "source_column": (_is_text, "the name of a CSV column"),
     "synthetic": (lambda value: isinstance(value, bool), "true or false"),
 }
 """Key of an own set -> check of its value, and the rule in words."""

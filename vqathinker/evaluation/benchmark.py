@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 from tabulate import tabulate
 
-from vqathinker.data import Absent, BenchmarkSet, LabelRow
+from vqathinker.data import Absent, BenchmarkSet, LabelRow, Sources
 from vqathinker.evaluation.metrics import bootstrap_interval, fit_logistic, krcc, plcc, srcc, weighted_mean
 from vqathinker.evaluation.plots import plot_fit, pyplot
 from vqathinker.evaluation.report import Report, ShownClip, Table
@@ -26,9 +26,9 @@ CORRELATIONS = {"srcc": srcc, "plcc": plcc, "krcc": krcc}
 WORST = 8
 """Clips with the largest errors that the page shows."""
 NOTE = (
-    "SRCC, PLCC (raw) and KRCC with 95 % bootstrap intervals over clips; PLCC fit and RMSE fit after the 4-parameter "
-    "logistic, RMSE in the set's own MOS units; missing: no such file; unparsable: no number in the answer. Clips "
-    "without a score count in no correlation. Overall: mean weighted by the numbers of scored videos; own sets apart."
+    "SRCC, PLCC (raw) and KRCC with 95 % bootstrap intervals; PLCC fit and RMSE fit after the 4-parameter logistic, "
+    "RMSE in the set's own MOS units; missing: no such file; unparsable: no number in the answer. Clips without a "
+    "score count in no correlation. Overall: mean weighted by the numbers of scored videos; own sets apart."
 )
 PUBLISHED_NOTE = (
     "Published: VQAThinker-8B (Cao et al., 2025, Table 1) on the whole sets; overall, the mean of the sets above, "
@@ -54,6 +54,8 @@ class SetResult:
         rmse_fit: Root mean squared error after it, native MOS units.
         fit_error: Why there is no fit, else "".
         published: (SRCC, PLCC) of VQAThinker-8B, if known.
+        interval_over: What the bootstrap of the intervals drew: "clips", or whole sources, as in "16 sources (file
+            names)" with what tells them. "clips (...)" says why a rule for file names did not tell them.
     """
 
     name: str
@@ -74,6 +76,7 @@ class SetResult:
     rmse_fit: float
     fit_error: str
     published: tuple[float, float] | None
+    interval_over: str = "clips"
 
 
 def run_benchmarks(
@@ -128,7 +131,7 @@ def run_benchmarks(
 
 
 def judge(one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[str, Any]], seed: int = 0) -> SetResult:
-    """Agreement of one set's scores with its labels.
+    """Agreement of one set's scores with its labels. Intervals are over sources where these are told.
 
     Args:
         one: The set.
@@ -136,8 +139,10 @@ def judge(one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[
         scored: A row of `score_files` for each.
         seed: Of the bootstrap.
     """
-    pairs = [(s["score"], row.mos) for s, row in zip(scored, rows, strict=True) if not math.isnan(s["score"])]
-    scores, mos = [s for s, _ in pairs], [g for _, g in pairs]
+    told = one.sources(rows)
+    each = zip(scored, rows, told.names or range(len(rows)), strict=True)
+    known = [(s["score"], row.mos, source) for s, row, source in each if not math.isnan(s["score"])]
+    scores, mos, sources = ([clip[i] for clip in known] for i in range(3))
     unreadable = [s for s in scored if s["status"] == "unreadable"]
     missing = sum(not Path(s["video"]).exists() for s in unreadable)
     fit = fit_logistic(scores, mos)
@@ -148,17 +153,29 @@ def judge(one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[
         synthetic=one.synthetic,
         num_videos=len(rows),
         expected_videos=one.num_videos,
-        num_scored=len(pairs),
+        num_scored=len(known),
         num_missing=missing,
         num_unreadable=len(unreadable) - missing,
-        num_unparsable=len(rows) - len(pairs) - len(unreadable),
+        num_unparsable=len(rows) - len(known) - len(unreadable),
         **{name: metric(scores, mos) for name, metric in CORRELATIONS.items()},
-        intervals={name: bootstrap_interval(metric, scores, mos, seed) for name, metric in CORRELATIONS.items()},
+        intervals={
+            name: bootstrap_interval(metric, scores, mos, seed, sources=sources)
+            for name, metric in CORRELATIONS.items()
+        },
         plcc_fit=fit.plcc,
         rmse_fit=fit.rmse,
         fit_error=fit.error,
         published=one.published,
+        interval_over=_drawn(sources, told),
     )
+
+
+def _drawn(sources: Sequence[Hashable], told: Sources) -> str:
+    """What a bootstrap over the scored clips' sources draws, see `SetResult`."""
+    count = len(set(sources))
+    if count == len(sources):
+        return "clips" if told.names or not told.reason else f"clips ({told.reason})"
+    return f"{count} sources ({told.reason})" if count > 1 else f"1 source ({told.reason}; no interval)"
 
 
 def groups(results: Sequence[SetResult]) -> dict[str, list[SetResult]]:
@@ -191,7 +208,7 @@ def tables(results: Sequence[SetResult], absent: Sequence[Absent]) -> list[Table
         line = [f"overall, {name}", sum(r.num_videos for r in own), sum(r.num_scored for r in own)]
         line += [means[metric] for metric in CORRELATIONS] + [None] * 5
         lines.append(line + ([_slash(_published_overall(own))] if published else []))
-    notes = [NOTE] + ([PUBLISHED_NOTE] if published else [])
+    notes = [NOTE, _intervals_note(results)] + ([PUBLISHED_NOTE] if published else [])
     notes += [f"{result.title}: {result.fit_error}." for result in results if result.fit_error]
     undefined = [result.title for result in results if math.isnan(result.srcc)]
     if undefined:
@@ -203,6 +220,20 @@ def tables(results: Sequence[SetResult], absent: Sequence[Absent]) -> list[Table
         rows = [[missing.title, missing.domain, missing.reason] for missing in absent]
         shown.append(Table("Absent sets", ["set", "domain", "why"], rows))
     return shown
+
+
+def _intervals_note(results: Sequence[SetResult]) -> str:
+    """Which sets' intervals are over sources, and which over clips."""
+    if all(result.interval_over == "clips" for result in results):
+        return "Intervals over clips."
+    clips, sources = [], []
+    for result in results:
+        if result.interval_over.startswith("clips"):
+            clips.append(result.title + result.interval_over.removeprefix("clips"))
+        else:
+            sources.append(f"{result.title}, {result.interval_over}")
+    parts = [f"Intervals over sources, each drawn with all of its clips: {'; '.join(sources)}."] if sources else []
+    return " ".join(parts + ([f"Intervals over clips: {'; '.join(clips)}."] if clips else []))
 
 
 def _line(result: SetResult, published: bool) -> list[Any]:
