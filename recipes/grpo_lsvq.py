@@ -47,6 +47,10 @@ class GRPOArguments:
             "about 1.6 times the time (see perturb_every); 0 leaves it out."
         },
     )
+    sampling: str | None = field(
+        default=None,
+        metadata={"help": "Key frames evenly spaced by frame 'number' or in 'time'; default the policy's."},
+    )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
@@ -75,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     columns = {"video_column": data.video_column, "mos_column": data.mos_column}
     rows = read_labels(data.train_labels, data.video_root, data.mos_scale, **columns)
     check_checkpoint(data.model)
-    processor = AutoProcessor.from_pretrained(data.model)
+    processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
     init = {"attn_implementation": "sdpa"} | (args.model_init_kwargs or {})
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, **init)
     policy.freeze(data.freeze)

@@ -33,6 +33,10 @@ class SFTArguments:
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
+    sampling: str | None = field(
+        default=None,
+        metadata={"help": "Key frames evenly spaced by frame 'number' or in 'time'; default the policy's."},
+    )
     reasoning: bool = field(default=True, metadata={"help": "False: teach answers without reasoning."})
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
     decode_threads: int = field(default=2, metadata={"help": "Clips decoded at a time."})
@@ -53,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     # Labels and policy
     rows = read_labels(data.train_labels, data.video_root, data.mos_scale, data.video_column, data.mos_column)
     check_checkpoint(data.model)
-    processor = AutoProcessor.from_pretrained(data.model)
+    processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
     processor.use_cache(data.frame_cache)
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model)
     policy.freeze(data.freeze)

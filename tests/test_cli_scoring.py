@@ -3,11 +3,15 @@
 import csv
 import json
 import os
+from fractions import Fraction
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from vqathinker.cli import main
 from vqathinker.cli.scoring import find_videos
+from vqathinker.clips import VideoWriter
 from vqathinker.rollout import Completion
 from vqathinker.scoring import QualityScorer
 from vqathinker.synth import OodSpec
@@ -52,6 +56,36 @@ def test_score_prints_a_line_per_clip_and_writes_tables(judge, base, folder, tmp
     ]
     assert score(base, folder, "--csv", tmp_path / "s.csv") == 0
     assert capsys.readouterr().out.splitlines() == lines[::2]  # what the file has
+
+
+def test_a_folder_names_what_it_passes_over_and_takes_images(judge, base, folder, tmp_path, capsys):
+    for name in ("a.gif", "sub/b.265", "c.yuv", "notes.txt", "d.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((folder / "00000.mp4").read_bytes())
+    Image.new("RGB", (96, 64), (200, 40, 40)).save(tmp_path / "e.png")
+    assert score(base, tmp_path, "--csv", tmp_path / "s.csv") == 0
+    out, err = capsys.readouterr()
+    named = [line for line in err.splitlines() if line.startswith("not taken")]
+    assert named == [
+        f"not taken: 3 files that end in .265, .gif, .yuv: {tmp_path}/a.gif, {tmp_path}/c.yuv, {tmp_path}/sub/b.265"
+    ]
+    assert [line.split("\t")[2:] for line in out.splitlines()] == [["ok"], ["ok", "an image"]]
+    assert [row["notes"] for row in read(tmp_path / "s.csv")] == ["", "an image"]
+    (tmp_path / "sub" / "f.png").write_bytes((tmp_path / "e.png").read_bytes())
+    with pytest.raises(ValueError, match="gives no video"):
+        find_videos([str(tmp_path / "sub")])  # where images make no sense, as for temporal sensitivity
+    assert "f.png" in capsys.readouterr().err
+
+
+def test_what_was_done_to_a_clip_stands_in_its_row(judge, base, tmp_path, capsys):
+    frames = np.zeros((8, 64, 96, 3), np.uint8)
+    with VideoWriter(tmp_path / "wide.mp4", pixel_aspect=Fraction(2)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    assert score(base, tmp_path / "wide.mp4", "--csv", tmp_path / "s.csv", "--json", tmp_path / "s.jsonl") == 0
+    assert capsys.readouterr().out.endswith("ok\tpixels of 2:1 made square\n")
+    assert read(tmp_path / "s.csv")[0]["notes"] == "pixels of 2:1 made square"
+    assert json.loads((tmp_path / "s.jsonl").read_text())["notes"] == "pixels of 2:1 made square"
 
 
 def test_score_tells_of_what_failed_by_its_exit_code(judge, base, folder, tmp_path, capsys):
@@ -168,7 +202,7 @@ import sys
 from vqathinker.cli import main
 from vqathinker.scoring.scorer import process_state
 code = main(sys.argv[1:])
-print("processes:", process_state().num_processes, file=sys.stderr)
+sys.stderr.write(f"processes: {process_state().num_processes}\\n")  # at once: the processes share the file
 sys.exit(code)
 """
 

@@ -1,7 +1,7 @@
 """Real files through real decoders."""
 
 import pickle
-import struct
+import subprocess
 import sys
 
 import av
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from vqathinker.clips import ClipError, open_clip, uniform_indices, write_video
+
+from .conftest import X264, number_of
 
 
 @pytest.fixture(scope="module")
@@ -34,25 +36,6 @@ def test_every_codec_gives_the_frames_asked_for(ramp, tmp_path, codec, suffix):
     assert clip.num_frames == len(ramp)
     means = clip.frames([11, 0, 5, 5]).mean(axis=(1, 2, 3))
     assert means == pytest.approx([185, 20, 95, 95], abs=4)
-
-
-def test_decord_and_pyav_agree(h264):
-    first, second = open_clip(h264, "decord"), open_clip(h264, "pyav")
-    assert (first.num_frames, first.fps) == (second.num_frames, second.fps) == (12, 24)
-    assert np.array_equal(first.frames(range(12)), second.frames(range(12)))
-
-
-def test_av1_which_decord_cannot_open_is_read_by_pyav(ramp, tmp_path):
-    write_video(tmp_path / "clip.mp4", ramp, codec="libsvtav1")
-    with pytest.raises(ClipError, match="decord"):
-        open_clip(tmp_path / "clip.mp4", "decord")
-    assert open_clip(tmp_path / "clip.mp4").decoder == "pyav"
-
-
-def test_without_decord_pyav_reads(h264, monkeypatch):
-    monkeypatch.setitem(sys.modules, "decord", None)
-    clip = open_clip(h264)
-    assert clip.decoder == "pyav" and clip.frames([3]).shape == (1, 64, 96, 3)
 
 
 @pytest.mark.parametrize(
@@ -89,22 +72,6 @@ def test_a_one_frame_clip(ramp, tmp_path):
     assert clip.frames(uniform_indices(clip.num_frames, 6)).shape == (6, 64, 96, 3)
 
 
-def test_a_rotated_clip_is_upright_with_both_decoders(tmp_path):
-    frames = np.zeros((4, 64, 96, 3), np.uint8)
-    frames[:, :32] = 200  # the upper half is bright
-    write_video(tmp_path / "flat.mp4", frames)
-    data = (tmp_path / "flat.mp4").read_bytes()
-    # The display matrix of the track header: 90 degrees.
-    identity = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    turned = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30)
-    track = data.index(b"tkhd")
-    place = data.index(identity, track)
-    (tmp_path / "turned.mp4").write_bytes(data[:place] + turned + data[place + len(turned) :])
-    one, two = (open_clip(tmp_path / "turned.mp4", decoder).frames([0, 3]) for decoder in ("decord", "pyav"))
-    assert one.shape == two.shape == (2, 96, 64, 3)
-    assert np.abs(one.astype(int) - two).mean() < 2
-
-
 def audio_only(path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=44100)
@@ -132,24 +99,63 @@ def test_what_is_no_video_is_named(tmp_path, make, reason):
     assert pickle.loads(pickle.dumps(caught.value)).reason == caught.value.reason
 
 
-@pytest.mark.parametrize("decoder", [None, "decord", "pyav"])
-def test_a_truncated_file_fails_and_gives_no_frames(tmp_path, decoder):
-    path = tmp_path / "cut.mp4"
-    rng = np.random.default_rng(0)
-    write_video(tmp_path / "whole.mp4", rng.integers(0, 256, (48, 64, 64, 3), dtype=np.uint8))
-    # Index first, so that the file opens although its end is missing.
-    with (
-        av.open(str(tmp_path / "whole.mp4")) as source,
-        av.open(str(path), "w", options={"movflags": "faststart"}) as target,
-    ):
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(source.streams.video[0]):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ClipError, match=r"truncated|damaged|cannot decode"):
-        open_clip(path, decoder).frames([0, 47])
+TRUNCATED = [
+    *((f"a.{end}", X264) for end in ["mp4", "mov", "mkv", "flv", "avi"]),
+    ("a.webm", ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", 8, "-g", 30)),
+]
+
+
+@pytest.mark.parametrize("sound", [None, 5, 7])
+@pytest.mark.parametrize(("name", "options"), TRUNCATED)
+def test_a_file_that_was_cut_off_says_how_much_is_there(ffmpeg, tmp_path, name, options, sound):
+    whole, cut = tmp_path / name, tmp_path / f"cut_{name}"
+    source = ("-f", "lavfi", "-i", "testsrc2=size=128x96:rate=30:duration=5")
+    source += ("-f", "lavfi", "-i", f"sine=duration={sound}") if sound else ()
+    ffmpeg(*source, *options, "-g", 30, "-movflags", "faststart", whole)
+    data = whole.read_bytes()
+    assert open_clip(whole).num_frames == 150  # sound that outlasts the picture is healthy
+    for share in (30, 60):
+        cut.write_bytes(data[: len(data) * share // 100])
+        with pytest.raises(ClipError, match=r"truncated: it holds \d\.\d of [5-7]\.\d s"):
+            open_clip(cut)
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mpg", "live.mkv"])
+def test_what_states_no_length_is_read_as_far_as_it_goes(make, tmp_path, name):
+    data = make(name, 150, *X264, "-g", 30, *(["-live", 1] if name == "live.mkv" else [])).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) // 2])
+    clip = open_clip(tmp_path / name)
+    assert 50 < clip.num_frames < 90 and number_of(clip.frames([50])[0]) == 50
+
+
+def test_an_mp4_that_was_cut_between_two_packets(make, ffmpeg, tmp_path):
+    ffmpeg("-i", make("a.mp4", 150, *X264), "-c", "copy", "-movflags", "faststart", tmp_path / "fast.mp4")
+    with av.open(str(tmp_path / "fast.mp4")) as container:
+        middle = [packet.pos + packet.size for packet in container.demux(video=0) if packet.size][75]
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "fast.mp4").read_bytes()[:middle])
+    with pytest.raises(ClipError, match=r"truncated: it holds 2\.\d of 5\.0 s"):
+        open_clip(tmp_path / "cut.mp4")
+
+
+def test_a_damaged_file_gives_no_frames(make, tmp_path):
+    data = bytearray(make("a.mp4", 150, *X264, "-g", 250, "-x264-params", "cabac=0").read_bytes())
+    start = data.index(b"mdat") + 3000
+    data[start : start + 4000] = b"\xff" * 4000
+    (tmp_path / "torn.mp4").write_bytes(data)
+    with pytest.raises(ClipError, match=r"damaged"):
+        open_clip(tmp_path / "torn.mp4").frames([0, 149])
+
+
+def test_nothing_but_the_error_reaches_the_screen(tmp_path, make):
+    data = make("a.mp4", 150, *X264).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
+    (tmp_path / "text.avi").write_text("no video")
+    (tmp_path / "cut.ts").write_bytes(make("a.ts", 150, *X264).read_bytes()[188 * 40 :])
+    script = "import sys; from vqathinker.clips import *\nfor path in sys.argv[1:]:\n"
+    script += "    try: print(open_clip(path).frames([0]).shape)\n    except ClipError as error: print(error.path)"
+    files = sorted(str(file) for file in tmp_path.iterdir())
+    done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, text=True)
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 3
 
 
 def test_an_index_outside_the_clip_is_refused(h264):

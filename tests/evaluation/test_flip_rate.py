@@ -1,7 +1,10 @@
 import math
+import subprocess
 from pathlib import Path
 
 import av
+import imageio_ffmpeg
+import numpy as np
 import pytest
 
 from vqathinker.clips import ClipError, open_clip
@@ -56,6 +59,34 @@ def test_the_ladder_is_real_h264_and_is_made_once(sources, clip_set, tmp_path):
     first, kept = Path(encodes[0].video).read_bytes(), Path(encodes[3].video).stat().st_mtime_ns
     encode_ladder(sources, tmp_path / "ladder", (15, 33, 51), progress=False)
     assert Path(encodes[0].video).read_bytes() != first and Path(encodes[3].video).stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("matrix", ["bt709", "bt601"])
+@pytest.mark.parametrize("turn", [0, 90])
+def test_a_rung_has_the_colours_orientation_shape_and_times_of_its_source(tmp_path, matrix, turn):
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.integers(0, 256, (16, 16, 3)), np.ones((4, 6, 1))).astype(np.uint8)
+    picture[:24, :48] = (199, 39, 40)
+    tags = {"bt709": "bt709", "bt601": "smpte170m"}[matrix]
+    still = "select='not(mod(n\\,4))+lt(n\\,20)'"  # a variable rate
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "96x64"]
+    command += ["-r", "30", "-i", "-", "-vf", f"{still},scale=out_color_matrix={matrix}:out_range=tv,setsar=2/1"]
+    command += ["-colorspace", tags, "-fps_mode", "vfr", "-c:v", "libx264", "-crf", "8", "-pix_fmt", "yuv420p"]
+    subprocess.run([*command, str(tmp_path / "plain.mp4")], input=picture.tobytes() * 40, check=True)
+    (tmp_path / "sources").mkdir()
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-display_rotation:v:0", str(turn)]
+    command += ["-i", str(tmp_path / "plain.mp4"), "-c", "copy", str(tmp_path / "sources/one.mp4")]
+    subprocess.run(command, check=True)
+    [rung] = encode_ladder(tmp_path / "sources", tmp_path / "ladder", (1,), progress=False)
+    source, copy = open_clip(tmp_path / "sources/one.mp4"), open_clip(rung.video)
+    assert copy.notes == source.notes and len(copy.notes) == (2 if turn else 1)
+    assert np.array_equal(copy.times, source.times) and copy.num_frames == 25
+    before, after = source.frames(range(25)).astype(float), copy.frames(range(25))
+    assert 10 * np.log10(255**2 / ((before - after) ** 2).mean()) > 49
+    red = after[0, 140, 10] if turn else after[0, 5, 10]
+    assert np.abs(red.astype(int) - (199, 39, 40)).max() <= 3
+    with av.open(rung.video) as container:
+        assert next(container.decode(video=0)).colorspace == {"bt709": 1, "bt601": 6}[matrix]
 
 
 def test_what_cannot_be_a_ladder_is_refused(sources, tmp_path):

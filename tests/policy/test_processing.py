@@ -50,6 +50,21 @@ def test_a_file_and_its_frames_in_memory_are_the_same_input(processor, clip_set)
     assert one.frames.shape == (6, 3, 64, 64) and one.motion_frames.shape == (6, 4, 3, 48, 48)
 
 
+def test_what_was_done_to_a_clip_travels_with_it_through_the_cache_too(processor, tmp_path):
+    from fractions import Fraction
+
+    from vqathinker.clips import VideoWriter
+
+    with VideoWriter(tmp_path / "wide.mp4", pixel_aspect=Fraction(2)) as writer:
+        for _ in range(8):
+            writer.write(np.zeros((64, 96, 3), np.uint8))
+    processor.use_cache(tmp_path / "cache")
+    for _ in range(2):
+        assert processor.load_clip(tmp_path / "wide.mp4").notes == ("pixels of 2:1 made square",)
+    copies = processor.load_copies(tmp_path / "wide.mp4", {"same": np.arange})
+    assert copies["same"].notes == ("pixels of 2:1 made square",)
+
+
 def test_key_frames_are_the_uniform_ones_and_runs_surround_them(processor):
     frames = np.zeros((24, 96, 96, 3), np.uint8)
     frames[:] = np.arange(24, dtype=np.uint8)[:, None, None, None] * 10

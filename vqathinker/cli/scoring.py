@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqathinker.clips.decode import VIDEO_SUFFIXES
+from vqathinker.clips import IMAGE_SUFFIXES, PASSED_OVER_SUFFIXES, SAMPLINGS, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from vqathinker.scoring import QualityScorer
@@ -44,6 +44,11 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vllm-memory", type=float, default=0.5, help="share of the device's memory for vLLM")
     parser.add_argument("--frames", type=int, help="key frames per clip (paper: 12); default the checkpoint's")
     parser.add_argument("--image-size", type=int, help="side of the key frames (paper: 560); default the checkpoint's")
+    parser.add_argument(
+        "--sampling",
+        choices=SAMPLINGS,
+        help="key frames evenly spaced by frame number or time; default the checkpoint's",
+    )
     parser.add_argument("--max-new-tokens", type=int, help="longest answer; default the checkpoint's")
     parser.add_argument("--seed", type=int, default=0, help="of samples and resamples")
 
@@ -56,6 +61,7 @@ def _scorer(options: argparse.Namespace) -> QualityScorer:
         options.device,
         options.frames,
         options.image_size,
+        options.sampling,
         readout=options.readout,
         samples=options.samples,
         max_new_tokens=options.max_new_tokens,
@@ -77,28 +83,44 @@ def _command() -> str:
     return shlex.join(["vqathinker", *sys.argv[1:]])
 
 
-def find_videos(paths: Sequence[str]) -> list[str]:
-    """Files as they are, the videos of folders and their sub-folders, and those that globs match; each once.
+def find_videos(paths: Sequence[str], suffixes: Sequence[str] = VIDEO_SUFFIXES) -> list[str]:
+    """Files as they are, those of folders and their sub-folders and those that globs match, by suffix; each once.
+
+    What looks like a video or an image there and is not taken is named in one line on stderr.
 
     Raises:
         ValueError: If a folder or a glob gives none.
     """
     found: list[str] = []
+    passed_over: list[str] = []
     for path in paths:
-        if os.path.isdir(path):
-            matches = _videos(map(str, sorted(Path(path).rglob("*"))))
-        elif os.path.exists(path) or not glob.has_magic(path):
-            matches = [path]  # a file that is missing is reported with the others
-        else:
-            matches = _videos(sorted(glob.glob(path, recursive=True)))
-        if not matches:
-            raise ValueError(f"{path!r} gives no video: a folder must hold files that end in one of {VIDEO_SUFFIXES}.")
-        found += matches
+        if (os.path.exists(path) and not os.path.isdir(path)) or not (os.path.isdir(path) or glob.has_magic(path)):
+            found.append(path)  # a file that is missing is reported with the others
+            continue
+        names = (
+            map(str, sorted(Path(path).rglob("*"))) if os.path.isdir(path) else sorted(glob.glob(path, recursive=True))
+        )
+        files = [name for name in names if os.path.isfile(name)]
+        taken = _ending_in(files, suffixes)
+        passed_over += _ending_in(files, sorted({*PASSED_OVER_SUFFIXES, *IMAGE_SUFFIXES} - {*suffixes}))
+        if not taken:
+            _say_passed_over(passed_over)
+            raise ValueError(f"{path!r} gives no video: a folder must hold files that end in one of {tuple(suffixes)}.")
+        found += taken
+    _say_passed_over(passed_over)
     return list(dict.fromkeys(found))
 
 
-def _videos(paths: Iterable[str]) -> list[str]:
-    return [path for path in paths if Path(path).suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)]
+def _ending_in(files: Iterable[str], suffixes: Sequence[str]) -> list[str]:
+    return [file for file in files if Path(file).suffix.lower() in suffixes]
+
+
+def _say_passed_over(files: Sequence[str]) -> None:
+    if files and _is_main():
+        shown = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "")
+        kinds = ", ".join(sorted({Path(file).suffix.lower() for file in files}))
+        text = f"not taken: {len(files)} files that end in {kinds}: {shown}"
+        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
 
 
 def _say(text: str) -> None:
@@ -111,7 +133,9 @@ def _say(text: str) -> None:
 
 def _add_score(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("score", help="how good are these videos?")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, globs")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="files, folders, globs; an image is a clip of one frame"
+    )
     _add_policy(parser)
     parser.add_argument("--csv", type=Path, help="also write a table; a second run goes on with it")
     parser.add_argument("--json", type=Path, help="the same as JSON lines")
@@ -120,7 +144,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
-    videos = find_videos(options.paths)
+    videos = find_videos(options.paths, (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
     from vqathinker.scoring import fingerprint, score_files, settings_of
 
     scorer = _scorer(options)
@@ -146,13 +170,13 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def line_of(row: Mapping[str, Any]) -> str:
-    """`clip.mp4  3.42 ± 0.11  ok`, and what went wrong if something did, tabs between."""
+    """`clip.mp4  3.42 ± 0.11  ok`, what was done to its frames and what went wrong, if anything; tabs between."""
     spread = "" if math.isnan(row["std"]) else f" ± {row['std']:.2f}"
     decimals = 2 if math.isclose(row["score"], round(row["score"], 2), abs_tol=1e-9) else 3  # finer than text
     cells = [row["video"], f"{row['score']:.{decimals}f}{spread}", row["status"]]
     if row["num_answers"] > 1:
         cells.append(f"{row['num_parsed']} of {row['num_answers']} answers")
-    return "\t".join(cells + ([row["error"]] if row["error"] else []))
+    return "\t".join(cells + [row[name] for name in ("notes", "error") if row[name]])
 
 
 # ---------------------------------------------------------------- eval

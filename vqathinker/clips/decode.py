@@ -1,62 +1,56 @@
-"""Reading video files: decord first, PyAV where decord is missing or cannot read the file."""
+"""Reading video files, frame by frame as FFmpeg numbers them and a player shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
-VIDEO_SUFFIXES = (
-    ".mp4",
-    ".mkv",
-    ".mov",
-    ".webm",
-    ".avi",
-    ".y4m",
-    ".m4v",
-    ".ts",
-    ".mpg",
-    ".mpeg",
-    ".wmv",
-    ".flv",
-    ".3gp",
-)
-"""What a file must end on, in lower case, to be taken for a video where a folder is searched."""
+from vqathinker.clips.errors import ClipError
+from vqathinker.clips.frame_index import FrameIndex, decode_all, open_stream, read_index, video_streams
+from vqathinker.clips.hdr import TRANSFERS
+from vqathinker.clips.picture import deinterlace, notes_on, to_rgb
+from vqathinker.clips.suffixes import IMAGE_SUFFIXES
+
+READING = 2
+"""Raised whenever some file begins to give other pictures, so that frames and scores kept from before are not used."""
 
 
-class ClipError(ValueError):
-    """A video file that cannot be read.
-
-    Attributes:
-        path: The file.
-        reason: What is wrong with it, in words.
-    """
-
-    def __init__(self, path: str | Path, reason: str) -> None:
-        super().__init__(f"cannot read clip {str(path)!r}: {reason}")
-        self.path, self.reason = str(path), reason
-
-    def __reduce__(self) -> tuple:
-        return ClipError, (self.path, self.reason)
+class _Astray(Exception):
+    """Decoding from a key packet gave other frames than decoding from the beginning would."""
 
 
 class Clip:
-    """An open video file.
+    """An open video file, see `open_clip`.
 
-    Args:
+    Attributes:
         path: The file.
-        num_frames: Number of frames.
-        fps: Frames per second; NaN where the container does not say.
-        decoder: `"decord"` or `"pyav"`.
-        fetch: Returns the frames at ascending, distinct indices as (N, H, W, 3) uint8.
+        num_frames: Number of frames N.
+        fps: Frames per second, the average; NaN where the container does not say.
+        times: (N,) seconds of each frame, from the first.
+        rate: Frames per second of a grid on which all frames lie, where the container knows one; else `fps`.
+        coded_aspect: Width over height of the pixels that `for_encoder` gives.
+        notes: What is done to its frames, in words: "deinterlaced", "mirrored", ...; empty for an ordinary clip.
     """
 
-    def __init__(
-        self, path: str, num_frames: int, fps: float, decoder: str, fetch: Callable[[list[int]], np.ndarray]
-    ) -> None:
-        self.path, self.num_frames, self.fps, self.decoder = path, num_frames, fps, decoder
-        self._fetch = fetch
+    def __init__(self, path: str, index: FrameIndex, first: Any, stream: Any, notes: Sequence[str]) -> None:
+        self.path, self.num_frames, self._index = path, index.num_frames, index
+        self.fps = float(stream.average_rate or stream.guessed_rate or "nan")
+        self.rate = float(stream.guessed_rate or "nan")
+        self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
+        self.coded_aspect = Fraction(1) if first.color_trc in TRANSFERS else self._pixel_aspect
+        self._interlaced = first.interlaced_frame
+        self._starts = sorted(index.starts) if index.pts is not None else []
+        self.notes = (*notes, *notes_on(first, self._pixel_aspect))
+        if index.pts is not None:
+            self.times = (index.pts - index.pts[0]) * float(stream.time_base)
+        else:
+            self.times = np.arange(self.num_frames) / (self.rate if self.rate > 0 else 25.0)
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """Frames at `indices` (any order, repeats allowed; each is decoded once).
@@ -65,24 +59,133 @@ class Clip:
             (len(indices), H, W, 3) uint8 RGB.
 
         Raises:
-            ClipError: If a frame cannot be decoded: the file is truncated or damaged.
+            ClipError: If a frame cannot be decoded, or frames differ in size.
             IndexError: If an index lies outside [0, num_frames).
         """
         wanted, inverse = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         if wanted[0] < 0 or wanted[-1] >= self.num_frames:
             raise IndexError(f"frames {wanted[[0, -1]].tolist()} asked of {self.path!r}, which has {self.num_frames}.")
-        return self._fetch(wanted.tolist())[inverse]
+        pictures = list(self.pictures(wanted.tolist()))
+        if len({picture.shape for picture in pictures}) > 1:
+            sizes = sorted({picture.shape[1::-1] for picture in pictures})
+            raise ClipError(self.path, f"frames change their size: {sizes}")
+        return np.stack(pictures)[inverse]
+
+    def pictures(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+        """Frames at ascending, different indices, one by one, (H, W, 3) uint8 RGB.
+
+        Raises:
+            ClipError: If a frame cannot be decoded.
+        """
+        done = 0
+        try:
+            for picture in self._pictures(wanted, seek=True):
+                yield picture
+                done += 1
+        except _Astray:
+            self._starts = []
+            yield from self._pictures(wanted[done:], seek=False)
+
+    def _pictures(self, wanted: Sequence[int], seek: bool) -> Iterator[np.ndarray]:
+        convert = VideoReformatter()
+        for frame in self._progressive(wanted, seek):
+            yield to_rgb(frame, self._pixel_aspect, convert)
+
+    def for_encoder(self) -> Iterator[av.VideoFrame]:
+        """All frames as they are stored, with their tags, times and orientation, for a `VideoWriter`.
+
+        Interlaced ones are deinterlaced, and those of high dynamic range are pictures as `frames` gives them.
+
+        Raises:
+            ClipError: If a frame cannot be decoded.
+        """
+        convert = VideoReformatter()
+        for number, frame in enumerate(self._progressive(range(self.num_frames), seek=False)):
+            ready = frame
+            if frame.color_trc in TRANSFERS:
+                ready = av.VideoFrame.from_ndarray(to_rgb(frame, self._pixel_aspect, convert), format="rgb24")
+            pts = self._index.pts
+            ready.pts = None if pts is None else int(pts[number] - pts[0])
+            ready.time_base = frame.time_base
+            yield ready
+
+    def _progressive(self, wanted: Sequence[int], seek: bool) -> Iterator[Any]:
+        """Decoded frames at ascending indices; interlaced ones are made of both neighbours."""
+        if not self._interlaced:
+            yield from self._decoded(wanted, seek)
+            return
+        needed = sorted({n for i in wanted for n in (i - 1, i, i + 1) if 0 <= n < self.num_frames})
+        targets, window = set(wanted), {}
+        for number, frame in zip(needed, self._decoded(needed, seek), strict=True):
+            window[number] = frame
+            due = [number - 1] + ([number] if number == self.num_frames - 1 else [])
+            for place in due:
+                if place in targets:
+                    yield deinterlace(window.get(place - 1), window[place], window.get(place + 1))
+            window.pop(number - 2, None)
+
+    def _decoded(self, wanted: Sequence[int], seek: bool) -> Iterator[Any]:
+        """Decoded frames at ascending indices; `seek`: starting at the key packet before each where that is shorter."""
+        container, stream = open_stream(self.path)
+        with container:
+            frames, position = decode_all(self.path, container, stream), -1
+            for target in wanted:
+                place = int(np.searchsorted(self._starts, target, side="right")) - 1 if seek else -1
+                if place >= 0 and self._starts[place] > position + 1:
+                    frames = self._from(container, stream, self._starts[place])
+                for position, frame in frames:
+                    self._check(position, frame)
+                    if position == target:
+                        yield frame
+                        break
+                else:
+                    raise ClipError(
+                        self.path,
+                        f"damaged: {position + 1} of {self.num_frames} frames decode, frame {target} was asked",
+                    )
+
+    def _check(self, number: int, frame: Any) -> None:
+        if self._index.pts is not None and (number >= self.num_frames or frame.pts != self._index.pts[number]):
+            raise ClipError(self.path, f"damaged: frame {number} is none of those that its packets announce")
+
+    def _from(self, container: Any, stream: Any, start: int) -> Iterator[tuple[int, Any]]:
+        """Frames from that of a key packet on, each checked against the index.
+
+        Raises:
+            _Astray: If another frame comes.
+        """
+        pts, number = self._index.pts, start
+        container.seek(self._index.starts[start], stream=stream)
+        reached = False
+        for packet in container.demux(stream):
+            reached = reached or (packet.is_keyframe and packet.pts is not None and packet.pts >= pts[start])
+            for frame in self._decode_or_stray(packet) if reached else ():
+                if number == start and frame.pts is not None and frame.pts < pts[start]:
+                    continue  # shown before the key frame, and made of frames that were not decoded
+                # Where the first is no key frame, the picture is built up over several.
+                if number == self.num_frames or frame.pts != pts[number] or not (number > start or frame.key_frame):
+                    raise _Astray
+                yield number, frame
+                number += 1
+
+    def _decode_or_stray(self, packet: Any) -> list[Any]:
+        try:
+            return packet.decode()
+        except av.FFmpegError:
+            raise _Astray from None
 
 
-def open_clip(path: str | Path, decoder: str | None = None) -> Clip:
-    """Open a video file.
+def open_clip(path: str | Path) -> Clip:
+    """Open a video file, or an image as a clip of one frame. Frame i is FFmpeg's i-th, in every container and codec.
+
+    Of several video streams the one counts that FFmpeg calls best. Pictures come as a player shows them: turned and
+    mirrored as the file says, without combing, with square pixels, high dynamic range brought to BT.709.
 
     Args:
-        path: The file. H.264, HEVC, VP9 (decord) and everything else FFmpeg reads, AV1 among it (PyAV).
-        decoder: `"decord"` or `"pyav"` to insist on one; by default decord, then PyAV.
+        path: The file.
 
     Raises:
-        ClipError: If the file is missing, empty, no video, or damaged beyond opening.
+        ClipError: If the file is missing, empty, no video, truncated, or damaged beyond opening.
     """
     path = Path(path)
     try:
@@ -94,86 +197,11 @@ def open_clip(path: str | Path, decoder: str | None = None) -> Clip:
             raise ClipError(path, "the file is empty (0 bytes)")
     except OSError as error:  # a name that is too long, a folder that may not be entered
         raise ClipError(path, str(error.strerror)) from error
-    if decoder == "pyav":
-        return _open_pyav(path)
-    if decoder == "decord":
-        return _open_decord(path, None)
-    try:
-        return _open_decord(path, fallback=lambda: _open_pyav(path))
-    except (ImportError, ClipError):
-        return _open_pyav(path)
-
-
-def _open_decord(path: Path, fallback: Callable[[], Clip] | None) -> Clip:
-    import decord
-
-    # DECORDError derives from Exception, not from RuntimeError.
-    failures = (decord.DECORDError, RuntimeError, IndexError, UnicodeError)
-    try:
-        reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-        num_frames, fps = len(reader), float(reader.get_avg_fps())
-    except failures as error:
-        raise ClipError(path, f"decord cannot open it ({_first_line(error)})") from error
-    if num_frames < 1:
-        raise ClipError(path, "it has no frames")
-
-    def fetch(indices: list[int]) -> np.ndarray:
-        try:
-            return reader.get_batch(indices).asnumpy()
-        except failures as error:
-            if fallback is not None:
-                return _checked(fallback(), indices)
-            raise ClipError(path, f"decord cannot decode frames {indices} ({_first_line(error)})") from error
-
-    return Clip(str(path), num_frames, fps, "decord", fetch)
-
-
-def _open_pyav(path: Path) -> Clip:
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ClipError(path, "it has no video stream")
-            stream = container.streams.best("video")
-            num_frames = stream.frames or sum(1 for _ in container.decode(stream))
-            fps = float(stream.average_rate) if stream.average_rate else float("nan")
-    except (av.FFmpegError, UnicodeError) as error:
-        raise ClipError(path, f"no readable video ({_first_line(error)})") from error
-    if num_frames < 1:
-        raise ClipError(path, "it has no frames")
-
-    def fetch(indices: list[int]) -> np.ndarray:
-        wanted, found, decoded = set(indices), [], 0
-        try:
-            with av.open(str(path)) as container:
-                stream = container.streams.best("video")
-                stream.thread_type = "AUTO"
-                for frame in container.decode(stream):
-                    if decoded in wanted:
-                        # decord turns frames upright by itself
-                        found.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
-                    decoded += 1
-                    if decoded > indices[-1]:
-                        break
-        except av.FFmpegError as error:
-            raise ClipError(path, f"damaged after frame {decoded} of {num_frames} ({_first_line(error)})") from error
-        if len(found) < len(indices):
-            raise ClipError(path, f"truncated: {decoded} of {num_frames} frames decode, frame {indices[-1]} was asked")
-        if len({frame.shape for frame in found}) > 1:
-            raise ClipError(path, f"frames change their size: {sorted({frame.shape[:2] for frame in found})}")
-        return np.stack(found)
-
-    return Clip(str(path), num_frames, fps, "pyav", fetch)
-
-
-def _checked(clip: Clip, indices: list[int]) -> np.ndarray:
-    """Frames from a second decoder, which may count fewer of them."""
-    if indices[-1] >= clip.num_frames:
-        raise ClipError(clip.path, f"truncated: {clip.num_frames} frames decode, frame {indices[-1]} was asked")
-    return clip.frames(indices)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    container, stream = open_stream(str(path))
+    with container:
+        index, first = read_index(str(path), container, stream)
+        notes = ["an image"] if path.suffix.lower() in IMAGE_SUFFIXES and index.num_frames == 1 else []
+        streams = video_streams(container)
+        if len(streams) > 1:
+            notes.append(f"video stream {streams.index(stream) + 1} of {len(streams)}")
+        return Clip(str(path), index, first, stream, notes)

@@ -1,15 +1,19 @@
-"""Writing real video files."""
+"""Writing real video files. Every video of this library is written here."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-# With the package, not where it is used: a PyAV that is loaded after decord finds decord's libvpx instead of its own,
-# which cannot encode VP9.
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from vqathinker.clips.picture import crop, display_matrix
 
 ENCODER_OPTIONS = {
     # With look-ahead, x264's vector code gives one of several files for the same frames, and x265 writes past its
@@ -26,18 +30,142 @@ ENCODER_OPTIONS = {
 """Encoder -> options besides the CRF: fast, and so that the same frames give the same bytes (HEVC: above 16 pixels)."""
 
 
+BT601, UNSPECIFIED, LIMITED = 6, 2, 1
+"""FFmpeg's numbers: the matrix of SD video (SMPTE 170M), none stated, and luma from 16 to 235."""
+
+
+class VideoWriter(AbstractContextManager):
+    """Encodes frames into one file, which appears under its name when it is whole.
+
+    Args:
+        path: Written aside and renamed, so that a killed run leaves no half file.
+        fps: Frames per second; where frames have times of their own, these count.
+        crf: Constant rate factor.
+        codec: FFmpeg encoder.
+        pixel_format: FFmpeg pixel format.
+        pixel_aspect: Width of a pixel over its height, written as a tag.
+
+    Raises:
+        ValueError: If this FFmpeg has no such encoder.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        fps: float | Fraction = 12,
+        crf: int = 12,
+        codec: str = "libx264",
+        pixel_format: str = "yuv420p",
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
+        try:
+            av.Codec(codec, "w")
+        except ValueError:
+            raise ValueError(
+                f"codec={codec!r}: the FFmpeg of the installed PyAV {av.__version__} has no such encoder; install PyAV "
+                "from its wheels (pip install --force-reinstall av), which have it."
+            ) from None
+        os.environ.setdefault("SVT_LOG", "1")  # errors only; SVT-AV1 else tells its settings on every clip
+        self.path = Path(path)
+        self._partial = self.path.with_name(f".{os.getpid()}-{self.path.name}")
+        self._fps, self._codec, self._pixel_format = Fraction(fps).limit_denominator(1001), codec, pixel_format
+        self._options = {"crf": str(crf)} | ENCODER_OPTIONS.get(codec, {})
+        self._pixel_aspect, self._convert = pixel_aspect, VideoReformatter()
+        self._stream: Any = None
+
+    def __enter__(self) -> VideoWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = av.open(str(self._partial), "w")
+        return self
+
+    def __exit__(self, failed: type | None, *_: Any) -> None:
+        try:
+            if failed is None and self._stream is not None:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+            if failed is None:
+                os.replace(self._partial, self.path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def write(self, frame: np.ndarray | av.VideoFrame) -> None:
+        """Encode one more frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB, H and W even; or an `av.VideoFrame`, whose colours, orientation and times are
+                kept and tagged. Of one with an odd side the last row or column is left out.
+        """
+        if isinstance(frame, np.ndarray):
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            ready = self._convert.reformat(image, format=self._pixel_format)
+            ready.pts = None
+            self._tag(ready, BT601)
+        else:
+            ready = self._yuv(crop(frame))
+        if self._stream is None:
+            self._start(ready, frame)
+        self._container.mux(self._stream.encode(ready))
+
+    def _yuv(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """In the encoder's pixel format; YUV keeps its matrix and range."""
+        if frame.format.is_rgb or frame.format.name == "pal8":
+            ready = self._convert.reformat(
+                frame,
+                format=self._pixel_format,
+                interpolation=Interpolation.AREA,
+                dst_colorspace=Colorspace.ITU601,
+                dst_color_range=ColorRange.MPEG,
+            )
+            self._tag(ready, BT601)
+            return ready
+        full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+        both = ColorRange.JPEG if full else ColorRange.MPEG
+        ready = self._convert.reformat(
+            frame,
+            format=self._pixel_format,
+            interpolation=Interpolation.AREA,
+            src_color_range=both,
+            dst_color_range=both,
+        )
+        ready.color_range, ready.colorspace = both, frame.colorspace
+        return ready
+
+    @staticmethod
+    def _tag(frame: av.VideoFrame, matrix: int) -> None:
+        frame.colorspace = frame.color_primaries = frame.color_trc = matrix
+        frame.color_range = LIMITED
+
+    def _start(self, ready: av.VideoFrame, given: np.ndarray | av.VideoFrame) -> None:
+        """Open the encoder for frames like the first one."""
+        stream = self._container.add_stream(self._codec, rate=self._fps)
+        stream.width, stream.height, stream.pix_fmt = ready.width, ready.height, self._pixel_format
+        stream.options = self._options
+        codec = stream.codec_context
+        codec.color_range, codec.colorspace = ready.color_range, ready.colorspace
+        codec.color_primaries, codec.color_trc = ready.color_primaries, ready.color_trc
+        if self._pixel_aspect != 1:
+            codec.sample_aspect_ratio = self._pixel_aspect
+        if isinstance(given, av.VideoFrame):
+            if given.pts is not None:
+                codec.time_base = given.time_base
+            matrix = display_matrix(given)
+            if matrix is not None:
+                stream.set_display_matrix(matrix)
+        self._stream = stream
+
+
 def write_video(
     path: str | Path,
-    frames: np.ndarray,
+    frames: Iterable[np.ndarray],
     fps: float = 12,
     crf: int = 12,
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
 ) -> None:
-    """Encode frames with PyAV; with the encoders of `ENCODER_OPTIONS` the same frames always give the same bytes.
+    """Encode RGB frames; with the encoders of `ENCODER_OPTIONS` the same frames always give the same bytes.
 
     Args:
-        path: Written aside and renamed, so that a killed run leaves no half file.
+        path: See `VideoWriter`, as for what follows.
         frames: (N, H, W, 3) uint8, H and W even.
         fps: Frames per second.
         crf: Constant rate factor.
@@ -47,24 +175,9 @@ def write_video(
     Raises:
         ValueError: If the frames do not have that shape, or this FFmpeg has no such encoder.
     """
+    frames = np.asarray(frames)
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"frames has shape {frames.shape}: need (N, H, W, 3) with even H and W.")
-    try:
-        av.Codec(codec, "w")
-    except ValueError:
-        raise ValueError(
-            f"codec={codec!r}: the FFmpeg of the installed PyAV {av.__version__} has no such encoder; install PyAV "
-            "from its wheels (pip install --force-reinstall av), which have it."
-        ) from None
-    os.environ.setdefault("SVT_LOG", "1")  # errors only; SVT-AV1 else tells its settings on every clip
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
-    with av.open(str(partial), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pixel_format
-        stream.options = {"crf": str(crf)} | ENCODER_OPTIONS.get(codec, {})
+    with VideoWriter(path, fps, crf, codec, pixel_format) as writer:
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        container.mux(stream.encode())
-    os.replace(partial, path)
+            writer.write(frame)

@@ -300,7 +300,7 @@ def write_page(
 
 
 def _write_clips(path: Path, rows: Sequence[LabelRow], scored: Sequence[Mapping[str, Any]]) -> None:
-    columns = ("video", "mos", "score", "std", "status", "reasoning", "error")
+    columns = ("video", "mos", "score", "std", "status", "notes", "reasoning", "error")
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()

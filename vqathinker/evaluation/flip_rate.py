@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from vqathinker.clips import ENCODER_OPTIONS, VIDEO_SUFFIXES, ClipError
+from vqathinker.clips import ENCODER_OPTIONS, READING, VIDEO_SUFFIXES, VideoWriter, open_clip
 from vqathinker.evaluation.report import Table
 from vqathinker.scoring.scorer import process_state
 from vqathinker.scoring.table import stamp
@@ -118,7 +116,7 @@ def _rung(out: Path, name: str, crf: int) -> Path:
 def _encode_source(source: Path, rungs: Mapping[int, Path]) -> None:
     """Make the rungs that are missing; all of them where those that are there come from another source."""
     folder = next(iter(rungs.values())).parent
-    made_from, marker = f"{stamp(source)} {ENCODER_OPTIONS['libx264']}", folder / "made_from.txt"
+    made_from, marker = f"{stamp(source)} {READING} {ENCODER_OPTIONS['libx264']}", folder / "made_from.txt"
     if not marker.exists() or marker.read_text(encoding="utf-8") != made_from:
         for old in folder.glob("crf*.mp4"):
             old.unlink()
@@ -130,39 +128,17 @@ def _encode_source(source: Path, rungs: Mapping[int, Path]) -> None:
 
 
 def _encode(source: Path, rungs: Mapping[int, Path]) -> None:
-    """One decoding pass, an encoder per CRF; files appear under their names when they are whole."""
-    import av
-
-    partial = {crf: path.with_name(f".{os.getpid()}-{path.name}") for crf, path in rungs.items()}
-    try:
-        with ExitStack() as stack:
-            container = stack.enter_context(av.open(str(source)))
-            if not container.streams.video:
-                raise ClipError(source, "it has no video stream")
-            video = container.streams.best("video")
-            outputs = {crf: stack.enter_context(av.open(str(path), "w")) for crf, path in partial.items()}
-            streams = {crf: _stream(output, video, crf) for crf, output in outputs.items()}
-            for number, frame in enumerate(container.decode(video)):
-                shown = frame.reformat(video.width // 2 * 2, video.height // 2 * 2, "yuv420p")
-                shown.pts, shown.time_base = number, 1 / video.guessed_rate
-                for crf, output in outputs.items():
-                    output.mux(streams[crf].encode(shown))
-            for crf, output in outputs.items():
-                output.mux(streams[crf].encode())
-        for crf, path in partial.items():
-            os.replace(path, rungs[crf])
-    except av.FFmpegError as error:
-        raise ClipError(source, f"it cannot be encoded anew ({error})") from error
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)
-
-
-def _stream(output: Any, video: Any, crf: int) -> Any:
-    stream = output.add_stream("libx264", rate=video.guessed_rate)
-    stream.width, stream.height = video.width // 2 * 2, video.height // 2 * 2  # 4:2:0 halves the chroma
-    stream.pix_fmt, stream.options = "yuv420p", {"crf": str(crf), **ENCODER_OPTIONS["libx264"]}
-    return stream
+    """One decoding pass, an encoder per CRF."""
+    clip = open_clip(source)
+    rate = clip.rate if clip.rate > 0 else 25
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(VideoWriter(path, rate, crf, pixel_aspect=clip.coded_aspect))
+            for crf, path in rungs.items()
+        ]
+        for frame in clip.for_encoder():
+            for writer in writers:
+                writer.write(frame)
 
 
 def read_manifest(path: str | Path) -> list[Encode]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from accelerate.utils import gather_object
@@ -175,8 +175,11 @@ def _with_copies(processor: VQAThinkerProcessor, video: str, seed: Sequence[int]
 
 def _moved(clip: ClipInput, frame_map: perturb.FrameMap) -> ClipInput:
     """Key frames re-indexed, each with its run; blank ones are black."""
-    return ClipInput(
-        frame_map.apply(clip.frames), frame_map.apply(clip.motion_frames), frame_map.apply(clip.indices, perturb.BLANK)
+    return replace(
+        clip,
+        frames=frame_map.apply(clip.frames),
+        motion_frames=frame_map.apply(clip.motion_frames),
+        indices=frame_map.apply(clip.indices, perturb.BLANK),
     )
 
 

@@ -23,7 +23,11 @@ def check_checkpoint(path: str | Path) -> None:
 
 
 def load_policy(
-    path: str | Path, device: str | None = None, num_frames: int | None = None, image_size: int | None = None
+    path: str | Path,
+    device: str | None = None,
+    num_frames: int | None = None,
+    image_size: int | None = None,
+    frame_sampling: str | None = None,
 ) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
     """Policy in eval mode and its processor.
 
@@ -32,6 +36,7 @@ def load_policy(
         device: Default CUDA where there is one, else CPU.
         num_frames: Key frames per clip; default the checkpoint's.
         image_size: Side of the key frames in pixels; default the checkpoint's.
+        frame_sampling: `"number"` or `"time"`, see `VQAThinkerProcessor`; default the checkpoint's.
 
     Raises:
         FileNotFoundError: See `check_checkpoint`.
@@ -39,5 +44,5 @@ def load_policy(
     check_checkpoint(path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     policy = VQAThinkerForConditionalGeneration.from_pretrained(path, dtype="auto").to(device).eval()
-    sizes = {"num_frames": num_frames, "image_size": image_size}
-    return policy, AutoProcessor.from_pretrained(path, **{k: v for k, v in sizes.items() if v is not None})
+    looks = {"num_frames": num_frames, "image_size": image_size, "sampling": frame_sampling}
+    return policy, AutoProcessor.from_pretrained(path, **{k: v for k, v in looks.items() if v is not None})

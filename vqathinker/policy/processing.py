@@ -11,7 +11,17 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from vqathinker.clips import FrameCache, fit_frames, open_clip, run_indices, uniform_indices
+from vqathinker.clips import (
+    READING,
+    SAMPLINGS,
+    Clip,
+    FrameCache,
+    fit_frames,
+    open_clip,
+    run_indices,
+    timed_indices,
+    uniform_indices,
+)
 from vqathinker.policy.configuration import VQAThinkerConfig
 from vqathinker.policy.prompts import QUESTION, STYLES, video_prompt
 
@@ -24,11 +34,13 @@ class ClipInput:
         frames: (T, 3, S, S) uint8 key frames.
         motion_frames: (T, r, 3, s, s) uint8 frames for the motion encoder: the run around each key frame.
         indices: (T,) which frames of the source the key frames are; -1 for none.
+        notes: What was done to the file's frames, see `vqathinker.clips.Clip`.
     """
 
     frames: torch.Tensor
     motion_frames: torch.Tensor
     indices: torch.Tensor
+    notes: tuple[str, ...] = ()
 
 
 class VQAThinkerProcessor(ProcessorMixin):
@@ -45,6 +57,8 @@ class VQAThinkerProcessor(ProcessorMixin):
         motion_image_size: Side of the motion encoder's frames s in pixels.
         motion_run_length: Frames per key frame for the motion encoder r.
         fit: How frames become squares, see `fit_frames`.
+        sampling: `"number"`: key frames evenly spaced by frame number (published). `"time"`: evenly spaced in time,
+            which differs for files of variable frame rate; frames in memory count as of constant rate.
         prompt_style: `"train"` or `"test"`, see `prompts`.
         question: The question.
         chat_template: Jinja template; default the tokenizer's.
@@ -64,6 +78,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         motion_image_size: int = 224,
         motion_run_length: int = 1,
         fit: str = "stretch",
+        sampling: str = "number",
         prompt_style: str = "train",
         question: str = QUESTION,
         chat_template: str | None = None,
@@ -76,12 +91,14 @@ class VQAThinkerProcessor(ProcessorMixin):
                 f"image_size={image_size}: must be a multiple of patch_size / downsample_ratio = "
                 f"{round(patch_size / downsample_ratio)}."
             )
+        if sampling not in SAMPLINGS:
+            raise ValueError(f"sampling={sampling!r}: must be one of {SAMPLINGS}.")
         if prompt_style not in STYLES:
             raise ValueError(f"prompt_style={prompt_style!r}: must be one of {STYLES}.")
         self.num_frames, self.image_size, self.fit = num_frames, image_size, fit
         self.patch_size, self.downsample_ratio = patch_size, downsample_ratio
         self.motion_tokens, self.motion_image_size = motion_tokens, motion_image_size
-        self.motion_run_length = motion_run_length
+        self.motion_run_length, self.sampling = motion_run_length, sampling
         self.prompt_style, self.question = prompt_style, question
         tokenizer.padding_side = "left"
         self._cache: FrameCache | None = None
@@ -135,10 +152,10 @@ class VQAThinkerProcessor(ProcessorMixin):
 
         def make() -> dict[str, np.ndarray]:
             clip = open_clip(video)
-            return self._arrays(clip.num_frames, clip.frames)
+            return self._arrays(self._keys(clip, clip.num_frames), clip.num_frames, clip.frames) | _notes(clip)
 
         sizes = (self.num_frames, self.image_size, self.motion_image_size, self.motion_run_length, self.fit)
-        settings = "|".join(map(str, ["indices", *sizes]))
+        settings = "|".join(map(str, [READING, *sizes, self.sampling]))
         return _tensors(make() if self._cache is None else self._cache.get(video, settings, make))
 
     def load_copies(self, video: str | Path, orders: Mapping[str, Callable[[int], np.ndarray]]) -> dict[str, ClipInput]:
@@ -156,14 +173,18 @@ class VQAThinkerProcessor(ProcessorMixin):
         """
         clip = open_clip(video)
         shown = {name: order(clip.num_frames) for name, order in orders.items()}
-        sampled = [index[place] for index in shown.values() for place in self._places(len(index))]
+        keys = {name: self._keys(clip, len(index)) for name, index in shown.items()}
+        sampled = [index[self._runs(keys[name], len(index))] for name, index in shown.items()]
         needed = np.unique(np.concatenate([index.ravel() for index in sampled]))
         frames = clip.frames(needed)
 
-        def copy(index: np.ndarray) -> ClipInput:
-            return _tensors(self._arrays(len(index), lambda place: frames[np.searchsorted(needed, index[place])]))
+        def copy(name: str, index: np.ndarray) -> ClipInput:
+            def fetch(place: np.ndarray) -> np.ndarray:
+                return frames[np.searchsorted(needed, index[place])]
 
-        return {name: copy(index) for name, index in shown.items()}
+            return _tensors(self._arrays(keys[name], len(index), fetch) | _notes(clip))
+
+        return {name: copy(name, index) for name, index in shown.items()}
 
     def from_array(self, frames: np.ndarray | torch.Tensor) -> ClipInput:
         """A clip already in memory: (N, H, W, 3) uint8, all its frames in order.
@@ -177,7 +198,8 @@ class VQAThinkerProcessor(ProcessorMixin):
                 f"the clip has shape {frames.shape} and dtype {frames.dtype}: give N >= 1 RGB frames (N, H, W, 3) "
                 "uint8, or a path."
             )
-        return _tensors(self._arrays(len(frames), lambda index: frames[index]))
+        keys = uniform_indices(len(frames), self.num_frames)
+        return _tensors(self._arrays(keys, len(frames), lambda index: frames[index]))
 
     def blank_clip(self) -> ClipInput:
         """A black clip of the right shape, to hold the place of one that cannot be read."""
@@ -188,13 +210,20 @@ class VQAThinkerProcessor(ProcessorMixin):
             torch.full((self.num_frames,), -1),
         )
 
-    def _places(self, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """(T,) key frames and (T, r) runs around them."""
-        keys = uniform_indices(num_frames, self.num_frames)
-        return keys, run_indices(keys, num_frames, self.motion_run_length)
+    def _keys(self, clip: Clip, num_frames: int) -> np.ndarray:
+        """(T,) key frames of what shows `num_frames` frames at the times of the file's first ones."""
+        if self.sampling == "time" and num_frames <= clip.num_frames:
+            return timed_indices(clip.times[:num_frames], clip.rate, self.num_frames)
+        return uniform_indices(num_frames, self.num_frames)
 
-    def _arrays(self, num_frames: int, fetch: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
-        keys, runs = self._places(num_frames)
+    def _runs(self, keys: np.ndarray, num_frames: int) -> np.ndarray:
+        """(T, r) the run around each key frame, which holds it."""
+        return run_indices(keys, num_frames, self.motion_run_length)
+
+    def _arrays(
+        self, keys: np.ndarray, num_frames: int, fetch: Callable[[np.ndarray], np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        runs = self._runs(keys, num_frames)
         needed, inverse = np.unique(np.concatenate([keys, runs.ravel()]), return_inverse=True)
         raw = fetch(needed)  # one pass over the file for both branches
         frames = fit_frames(raw[inverse[: len(keys)]], self.image_size, self.fit)
@@ -248,5 +277,10 @@ class VQAThinkerProcessor(ProcessorMixin):
         )
 
 
+def _notes(clip: Clip) -> dict[str, np.ndarray]:
+    return {"notes": np.array(clip.notes, dtype=str)}
+
+
 def _tensors(arrays: dict[str, np.ndarray]) -> ClipInput:
-    return ClipInput(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+    notes = tuple(arrays.pop("notes", np.array([])).tolist())
+    return ClipInput(**{name: torch.from_numpy(array) for name, array in arrays.items()}, notes=notes)

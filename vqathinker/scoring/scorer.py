@@ -38,6 +38,7 @@ class QualityScore:
         num_parsed: How many of them give a number.
         frames: Key frames that the policy saw, as indices into the clip.
         error: Why the clip cannot be read, else "".
+        notes: What was done to the file's frames before they were shown, see `vqathinker.clips.Clip`.
     """
 
     video: str
@@ -48,6 +49,7 @@ class QualityScore:
     num_parsed: int = 0
     frames: tuple[int, ...] = ()
     error: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def parsed(self) -> bool:
@@ -128,6 +130,7 @@ class QualityScorer:
         device: str | torch.device | None = None,
         num_frames: int | None = None,
         image_size: int | None = None,
+        frame_sampling: str | None = None,
         **settings: Any,
     ) -> QualityScorer:
         """Load a checkpoint folder or hub id.
@@ -137,10 +140,11 @@ class QualityScorer:
             device: Default this process's accelerator where there is one, else CPU.
             num_frames: Key frames per clip; default the checkpoint's (paper: 6 in training, 12 in inference).
             image_size: Side of the key frames in pixels; default the checkpoint's (paper: 448 and 560).
+            frame_sampling: Key frames evenly spaced by `"number"` or by `"time"`; default the checkpoint's.
             settings: Further arguments of the class.
         """
         device = torch_device(device or process_state().device)
-        policy, processor = load_policy(path, str(device), num_frames, image_size)
+        policy, processor = load_policy(path, str(device), num_frames, image_size, frame_sampling)
         return cls(policy, processor, **settings)
 
     def score(self, video: str | Path | np.ndarray | torch.Tensor) -> QualityScore:
@@ -184,7 +188,7 @@ class QualityScorer:
         if self.engine is None:
             moments = [level_score(self.policy, self.processor.tokenizer, prompt) for prompt in prompts]
             return [
-                QualityScore("", score, std, "ok", frames=tuple(clip.indices.tolist()))
+                QualityScore("", score, std, "ok", frames=tuple(clip.indices.tolist()), notes=clip.notes)
                 for clip, (score, std) in zip(clips, moments, strict=True)
             ]
         seeds = [zlib.crc32(clip.frames.numpy(), self.seed) for clip in clips]
@@ -212,7 +216,7 @@ class QualityScorer:
         first = prediction.parsed[0].status
         status = "ok" if known else "no_number" if first == "ok" else first
         frames = tuple(clip.indices.tolist())
-        return QualityScore("", mean_score(values), spread, status, texts, len(known), frames)
+        return QualityScore("", mean_score(values), spread, status, texts, len(known), frames, notes=clip.notes)
 
     def _make_engine(self, vllm_memory: float) -> RolloutEngine:
         tokenizer = self.processor.tokenizer

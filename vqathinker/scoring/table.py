@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from vqathinker.scoring.scorer import QualityScore, QualityScorer, process_state
 
-COLUMNS = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "reasoning", "error")
+COLUMNS = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "notes", "reasoning", "error")
 COLUMNS += ("file", "made_with")
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """Of tables: file names may hold bytes that are no UTF-8."""
@@ -38,6 +38,7 @@ def record(result: QualityScore, made_with: str) -> dict[str, Any]:
         "num_parsed": result.num_parsed,
         "num_answers": len(result.answers),
         "frames": " ".join(map(str, result.frames)),
+        "notes": "; ".join(result.notes),
         "reasoning": " ".join(result.reasoning.split()),
         "error": " ".join((result.error or ("" if result.parsed else "".join(result.answers[:1]))).split()),
         "file": stamp(result.video),

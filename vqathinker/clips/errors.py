@@ -1,0 +1,27 @@
+"""What goes wrong with clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ClipError(ValueError):
+    """A video file that cannot be read.
+
+    Attributes:
+        path: The file.
+        reason: What is wrong with it, in words.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"cannot read clip {str(path)!r}: {reason}")
+        self.path, self.reason = str(path), reason
+
+    def __reduce__(self) -> tuple:
+        return ClipError, (self.path, self.reason)
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, its first line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

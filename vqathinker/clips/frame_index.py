@@ -1,0 +1,246 @@
+"""Which frames a video file shows, and where a decoder may start to reach each of them.
+
+Frame i is FFmpeg's i-th frame in presentation order: what `ffmpeg -i FILE -fps_mode passthrough` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+from vqathinker.clips.errors import ClipError, first_line
+
+ONE_FRAME_A_PACKET = {
+    *("h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video", "mpeg4"),
+    *("mjpeg", "prores", "dnxhd", "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png", "qtrle"),
+}
+"""Codecs whose progressive frames are one packet each in `EXACT_CONTAINERS`. VP8 is none: it has packets without a
+frame."""
+EXACT_CONTAINERS = {"mov", "matroska", "mpegts", "yuv4mpegpipe"}
+"""Containers (FFmpeg's first name) that keep each frame's presentation time; AVI, ASF and program streams do not."""
+NO_TIME = np.iinfo(np.int64).min
+SHORT_SHARE, SHORT_SECONDS = 0.95, 1.0
+"""A file is truncated if it holds less than this share of what it states, and lacks more than this many seconds."""
+
+
+@dataclass(frozen=True)
+class Packets:
+    """What the container says of a stream's packets, in decoding order: arrays of one entry each.
+
+    Times are in units of the stream's time base, `NO_TIME` where there is none.
+    """
+
+    pts: np.ndarray
+    dts: np.ndarray
+    duration: np.ndarray
+    key: np.ndarray
+    hidden: np.ndarray  # decoded but not shown: an edit list
+    damaged: np.ndarray
+
+    @property
+    def end(self) -> int:
+        """Time from the first shown frame to the end of the last."""
+        known = (self.pts != NO_TIME) & ~self.hidden
+        return int((self.pts + self.duration)[known].max() - self.pts[known].min()) if known.any() else 0
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """The frames of one video stream.
+
+    Attributes:
+        num_frames: N >= 1.
+        pts: (N,) int64 presentation times, ascending; `None` where the stream has none that tell its frames apart.
+        starts: Number of a frame whose packet is a key packet -> time to seek to in order to find that packet.
+    """
+
+    num_frames: int
+    pts: np.ndarray | None
+    starts: dict[int, int]
+
+
+def open_stream(path: str) -> tuple[Any, Any]:
+    """An open container and the video stream that FFmpeg calls best; cover pictures do not count.
+
+    Raises:
+        ClipError: If there is none.
+    """
+    try:
+        container = av.open(path)
+    except (av.FFmpegError, UnicodeError) as error:
+        raise ClipError(path, f"no readable video ({first_line(error)})") from error
+    streams = video_streams(container)
+    if not streams:
+        container.close()
+        raise ClipError(path, "it has no video stream")
+    stream = max(streams, key=_preference)
+    # One thread for each clip: several clips are read at a time.
+    stream.thread_type = "NONE"
+    return container, stream
+
+
+def video_streams(container: Any) -> list[Any]:
+    """The video streams of a container, without cover pictures."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def _preference(stream: Any) -> int:
+    """What `ffmpeg` chooses its video stream by: size, and whether it is marked as the default."""
+    codec = stream.codec_context
+    return codec.width * codec.height + 5_000_000 * bool(stream.disposition & Disposition.default)
+
+
+def read_index(path: str, container: Any, stream: Any) -> tuple[FrameIndex, Any]:
+    """The index of a stream, and its first frame.
+
+    The packets are listed without decoding them. Where they do not tell the frames for certain, every frame is decoded
+    once to count them.
+
+    Raises:
+        ClipError: If nothing can be decoded, or the file is truncated.
+    """
+    packets, first = _list_packets(path, container, stream)
+    if first is None:
+        raise ClipError(path, "it has no frame that can be decoded")
+    check_length(path, container, stream, packets)
+    if _told_by_packets(container, stream, packets):
+        pts = np.sort(packets.pts[~packets.hidden])
+    else:
+        again, same = open_stream(path)
+        with again:
+            shown = [frame.pts for _, frame in decode_all(path, again, same)]
+        if None in shown or any(later <= earlier for earlier, later in pairwise(shown)):
+            return FrameIndex(len(shown), None, {}), first
+        pts = np.array(shown, dtype=np.int64)
+    return FrameIndex(len(pts), pts, _starts(packets, pts)), first
+
+
+def decode_all(path: str, container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
+    """Every frame of a container that was just opened, with its number.
+
+    Raises:
+        ClipError: If a packet behind the first frame is damaged.
+    """
+    number = 0
+    for packet in container.demux(stream):
+        for frame in decode(path, packet, number):
+            yield number, frame
+            number += 1
+
+
+def decode(path: str, packet: Any, number: int) -> list[Any]:
+    """The frames that a packet completes.
+
+    None if it cannot be decoded because an earlier one is not there, before the first frame, or because the container
+    says that it is incomplete itself. FFmpeg goes on then, too.
+    """
+    try:
+        return packet.decode()
+    except av.FFmpegError as error:
+        if number == 0 or packet.is_corrupt:
+            return []
+        raise ClipError(path, f"damaged after frame {number - 1} ({first_line(error)})") from error
+
+
+def _list_packets(path: str, container: Any, stream: Any) -> tuple[Packets, Any]:
+    """All packets of a stream and its first frame; only what is before that is decoded."""
+    rows, first = [], None
+    try:
+        for packet in container.demux(stream):
+            pts, dts = packet.pts, packet.dts
+            if packet.size or pts is not None:  # else the empty one that ends the stream
+                pts, dts = NO_TIME if pts is None else pts, NO_TIME if dts is None else dts
+                flags = packet.is_keyframe, packet.is_discard, packet.is_corrupt
+                rows.append((pts, dts, packet.duration or 0, *flags))
+            if first is None:
+                first = next(iter(decode(path, packet, 0)), None)
+    except av.FFmpegError as error:
+        raise ClipError(path, f"damaged after packet {len(rows)} ({first_line(error)})") from error
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 6).T
+    return Packets(*columns[:3], *columns[3:].astype(bool)), first
+
+
+def _told_by_packets(container: Any, stream: Any, packets: Packets) -> bool:
+    """Whether the packets' times are those of the frames, one by one."""
+    codec = stream.codec_context
+    return bool(
+        _name(container) in EXACT_CONTAINERS
+        and codec.codec.canonical_name in ONE_FRAME_A_PACKET
+        and codec.field_order <= 1  # unknown or progressive: else a packet may hold half a frame
+        and NO_TIME not in packets.pts
+        and len(np.unique(packets.pts)) == len(packets.pts)
+        and not packets.damaged.any()
+        and packets.key[0]
+        and packets.pts[0] == packets.pts.min()  # else the first frames need some that are not there
+    )
+
+
+def _starts(packets: Packets, pts: np.ndarray) -> dict[int, int]:
+    keys = np.flatnonzero(packets.key & np.isin(packets.pts, pts))
+    times = np.where(packets.dts[keys] == NO_TIME, packets.pts[keys], packets.dts[keys])
+    return dict(zip(np.searchsorted(pts, packets.pts[keys]).tolist(), times.tolist(), strict=True))
+
+
+def _name(container: Any) -> str:
+    return container.format.name.split(",")[0]
+
+
+# ---------------------------------------------------------------- truncated files
+
+
+def check_length(path: str, container: Any, stream: Any, packets: Packets) -> None:
+    """Refuse a file that ends long before what it states.
+
+    What counts is the video stream's own number of frames or duration. Where it states none, the container's duration
+    is compared with the latest end of any stream, as sound may outlast the picture.
+
+    Raises:
+        ClipError: If more than 5 % and more than one second are missing.
+    """
+    found, stated = packets.end * float(stream.time_base), _own_duration(container, stream)
+    if stated is None and container.duration and not _is_estimated(container):
+        stated = container.duration / av.time_base
+        found = _longest_stream(path) if _is_short(found, stated) else found
+    if stated is not None and _is_short(found, stated):
+        raise ClipError(path, f"truncated: it holds {found:.1f} of {stated:.1f} s")
+
+
+def _is_short(found: float, stated: float) -> bool:
+    return found < SHORT_SHARE * stated and stated - found > SHORT_SECONDS
+
+
+def _own_duration(container: Any, stream: Any) -> float | None:
+    """Seconds that the stream states itself, where its container lets it."""
+    name = _name(container)
+    if name == "avi":  # FFmpeg fits the duration to what is there, but not the number of frames
+        return float(stream.frames * stream.time_base) or None
+    if name in ("mov", "mxf") and stream.duration:
+        return float(stream.duration * stream.time_base)
+    tag = next((value for key, value in stream.metadata.items() if key.upper().startswith("DURATION")), "")
+    try:
+        hours, minutes, seconds = tag.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return None
+
+
+def _is_estimated(container: Any) -> bool:
+    """Whether the duration is FFmpeg's guess from the size of the file and the streams' bit rates."""
+    return container.bit_rate == sum(stream.codec_context.bit_rate or 0 for stream in container.streams)
+
+
+def _longest_stream(path: str) -> float:
+    """Seconds from the first to the last of any stream's packets."""
+    starts, ends = [], []
+    with av.open(path) as container:
+        for packet in container.demux():
+            if packet.pts is not None:
+                starts.append(float(packet.pts * packet.time_base))
+                ends.append(starts[-1] + float((packet.duration or 0) * packet.time_base))
+    return max(ends) - min(starts) if ends else 0.0

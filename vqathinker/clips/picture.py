@@ -1,0 +1,126 @@
+"""From a decoded frame to the RGB picture that a player shows: upright, with square pixels, in BT.709 colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from av.video.reformatter import VideoReformatter
+
+from vqathinker.clips.hdr import TRANSFERS, to_bt709
+
+
+def to_rgb(frame: Any, pixel_aspect: Fraction, convert: VideoReformatter) -> np.ndarray:
+    """The picture of a frame.
+
+    Args:
+        frame: An `av.VideoFrame`, not interlaced.
+        convert: Used for all frames of a clip, as to set one up takes longer than to use it.
+        pixel_aspect: Width of a pixel over its height. The shorter side is enlarged, so that no detail is lost.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    size = _square_size(frame.width, frame.height, pixel_aspect)
+    transfer = TRANSFERS.get(frame.color_trc)
+    rgb = convert.reformat(
+        frame, *size, format="rgb48le" if transfer else "rgb24", interpolation="BICUBIC" if pixel_aspect != 1 else None
+    ).to_ndarray()
+    if transfer:
+        rgb = to_bt709(rgb, transfer, frame.color_primaries)
+    return _upright(rgb, display_matrix(frame))
+
+
+def notes_on(frame: Any, pixel_aspect: Fraction) -> list[str]:
+    """What `to_rgb` and `deinterlace` do to a frame, in words; nothing for an ordinary one."""
+    notes = ["deinterlaced"] if frame.interlaced_frame else []
+    if transfer := TRANSFERS.get(frame.color_trc):
+        notes.append(f"{transfer} to BT.709")
+    if pixel_aspect != 1:
+        notes.append(f"pixels of {pixel_aspect.numerator}:{pixel_aspect.denominator} made square")
+    turned, mirrored = _orientation(display_matrix(frame))
+    return notes + ([f"turned by {turned} degrees"] if turned else []) + (["mirrored"] if mirrored else [])
+
+
+def deinterlace(before: Any, frame: Any, after: Any) -> Any:
+    """A frame without its combing, by FFmpeg's bwdif; frames that are not marked as interlaced stay as they are.
+
+    Args:
+        before: The frame before it, or `None` at the beginning.
+        frame: The frame.
+        after: The frame behind it, or `None` at the end.
+    """
+    if not frame.interlaced_frame:
+        return frame
+    given = [one for one in (before, frame, after) if one is not None]
+    return _filtered(given, "bwdif", "mode=send_frame:deint=interlaced")[given.index(frame)]
+
+
+def crop(frame: Any) -> Any:
+    """A frame of even width and height, as encoders need it: without its last column or row where these are odd."""
+    width, height = frame.width // 2 * 2, frame.height // 2 * 2
+    if (width, height) == (frame.width, frame.height):
+        return frame
+    return _filtered([frame], "crop", f"{width}:{height}:0:0")[0]
+
+
+def display_matrix(frame: Any) -> tuple[int, ...] | None:
+    """The nine numbers a, b, u, c, d, v, x, y, w: a point (x, y) is shown at (a x + c y, b x + d y), in 1/65536."""
+    for data in frame.side_data:
+        if data.type == SideData.DISPLAYMATRIX:
+            return tuple(np.frombuffer(bytes(data), np.int32)[:9].tolist())
+    return None
+
+
+def _filtered(frames: Sequence[Any], name: str, arguments: str) -> list[Any]:
+    """Consecutive frames through one of FFmpeg's filters that gives as many."""
+    first = frames[0]
+    graph = av.filter.Graph()
+    shape = f"video_size={first.width}x{first.height}:pix_fmt={first.format.name}:time_base=1/1"
+    source = graph.add("buffer", f"{shape}:colorspace={int(first.colorspace)}:range={int(first.color_range)}")
+    change, sink = graph.add(name, arguments), graph.add("buffersink")
+    source.link_to(change)
+    change.link_to(sink)
+    graph.configure()
+    times = [(frame.pts, frame.time_base) for frame in frames]
+    for place, frame in enumerate(frames):
+        frame.pts = place
+        source.push(frame)
+    source.push(None)
+    changed = [sink.pull() for _ in frames]
+    for (pts, time_base), frame, new in zip(times, frames, changed, strict=True):
+        frame.pts = new.pts = pts
+        frame.time_base = new.time_base = time_base
+    return changed
+
+
+def _square_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
+    if pixel_aspect >= 1:
+        return round(width * pixel_aspect), height
+    return width, round(height / pixel_aspect)
+
+
+def _upright(rgb: np.ndarray, matrix: tuple[int, ...] | None) -> np.ndarray:
+    """Turned and mirrored by a display matrix, to the nearest quarter turn."""
+    if matrix is None:
+        return rgb
+    a, b, _, c, d = matrix[:5]
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        rgb, a, d = rgb.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _orientation(matrix: tuple[int, ...] | None) -> tuple[int, bool]:
+    """Clockwise turn in degrees, and whether the picture is mirrored left to right before it."""
+    if matrix is None:
+        return 0, False
+    corners = _upright(np.arange(4, dtype=np.uint8).reshape(2, 2, 1), matrix)
+    a, b, _, c, d = matrix[:5]
+    mirrored = a * d - b * c < 0
+    upright = np.arange(4).reshape(2, 2, 1)[:, :: -1 if mirrored else 1]
+    turns = next(k for k in range(4) if np.array_equal(np.rot90(upright, -k), corners))
+    return 90 * turns, mirrored
