@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-SCORE_RANGE = (1.0, 5.0)
-"""Range the prompt asks for."""
+from rewards.answer_number import MAX_NUMBER_LENGTH, SCORE_RANGE, Number, score_in
+
+RULES = ("recommended", "official")
+"""How a number is found in an answer. `recommended`: see `rewards.answer_number.score_in`. `official`: the first one,
+whatever it belongs to (published code)."""
 
 _OPEN, _CLOSE = "<answer>", "</answer>"
 # No nested repetition: the match is linear in the text.
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
-_MAX_NUMBER_LENGTH = 32
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,15 @@ class ParsedAnswer:
     Attributes:
         score: The number, finite, never clamped; `None` when there is none.
         status: `"ok"`, `"out_of_range"` (a number outside [1, 5], kept in `score`), `"no_answer"` (no closed
-            `<answer>` block) or `"no_number"` (a block without a finite number).
+            `<answer>` block) or `"no_number"` (a block in which no finite number counts, see `parse_answer`).
         decimals: Decimals written after trailing zeros are stripped: "3.50" has 1, "4" has 0.
+        start: Index of the number's first character in the text; `None` when there is none.
     """
 
     score: float | None
     status: str
     decimals: int = 0
+    start: int | None = field(default=None, repr=False, compare=False)
 
     @property
     def in_range(self) -> bool:
@@ -63,58 +67,80 @@ def text_of(completion: str | Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _answer_block(text: str, which: str) -> str | None:
-    """Content of the first or last closed `<answer>` block; blocks do not overlap."""
+def _answer_block(text: str, which: str) -> tuple[int, int] | None:
+    """Where the content of the first or last closed `<answer>` block begins and ends; blocks do not overlap."""
     block, position = None, 0
     while True:
         start = text.find(_OPEN, position)
         end = text.find(_CLOSE, start + len(_OPEN)) if start >= 0 else -1
         if end < 0:
             return block
-        block, position = text[start + len(_OPEN) : end], end + len(_CLOSE)
+        block, position = (start + len(_OPEN), end), end + len(_CLOSE)
         if which == "first":
             return block
 
 
+def _first_number(text: str) -> Number | None:
+    match = _NUMBER.search(text)
+    if match is None or len(match[0]) > MAX_NUMBER_LENGTH or not math.isfinite(float(match[0])):
+        return None
+    fraction = re.split("[eE]", match[0])[0].partition(".")[2].rstrip("0")
+    return Number(match.start(), match.start(), match.end(), float(match[0]), len(fraction))
+
+
 @lru_cache(maxsize=8192)  # several rewards look at the same completions
-def _parse(text: str, which: str) -> ParsedAnswer:
+def _parse(text: str, which: str, rule: str) -> ParsedAnswer:
     block = _answer_block(text, which)
     if block is None:
         return ParsedAnswer(None, "no_answer")
-    match = _NUMBER.search(block)
-    if match is None or len(match[0]) > _MAX_NUMBER_LENGTH or not math.isfinite(float(match[0])):
+    number = (_first_number if rule == "official" else score_in)(text[slice(*block)])
+    if number is None:
         return ParsedAnswer(None, "no_number")
-    score = float(match[0])
-    fraction = re.split("[eE]", match[0])[0].partition(".")[2].rstrip("0")
-    status = "ok" if SCORE_RANGE[0] <= score <= SCORE_RANGE[1] else "out_of_range"
-    return ParsedAnswer(score, status, len(fraction))
+    status = "ok" if SCORE_RANGE[0] <= number.value <= SCORE_RANGE[1] else "out_of_range"
+    return ParsedAnswer(number.value, status, number.decimals, block[0] + number.start)
 
 
-def parse_answer(completion: str | Sequence[dict[str, Any]], which: str = "last") -> ParsedAnswer:
-    """The first number inside an `<answer>` block. A number in the reasoning never counts.
+def check_rule(rule: str) -> None:
+    """Raise `ValueError` unless it is one of `RULES`."""
+    if rule not in RULES:
+        raise ValueError(f"rule={rule!r}: must be one of {RULES}.")
+
+
+def parse_answer(
+    completion: str | Sequence[dict[str, Any]], which: str = "last", rule: str = "recommended"
+) -> ParsedAnswer:
+    """The score inside an `<answer>` block. A number in the reasoning never counts.
 
     Args:
         completion: Text or messages, see `text_of`.
         which: `"last"` block (published training code) or `"first"` (published test script).
+        rule: `"recommended"`: the one number that stands for a score. "3,75" is 3.75; ranges, scales, bounds, numbers
+            on other scales and digits glued to letters do not count; of several others exactly one must lie in [1, 5].
+            `"official"`: the first number, as published: "Score (1-5): 3.7" is 1, "3,75" is 3.
 
     Returns:
         A `ParsedAnswer`. Linear in the length of the text; "inf", "nan" and "1e999" are no numbers.
 
     Raises:
-        ValueError: If `which` is neither.
+        ValueError: If `which` or `rule` is neither.
 
     Example:
         >>> parse_answer("<think>2 cars</think><answer>3.50</answer>")
         ParsedAnswer(score=3.5, status='ok', decimals=1)
+        >>> parse_answer("<answer>Score (1-5): 3,75</answer>")
+        ParsedAnswer(score=3.75, status='ok', decimals=2)
     """
     if which not in ("first", "last"):
         raise ValueError(f"which={which!r}: must be 'first' or 'last'.")
-    return _parse(text_of(completion), which)
+    check_rule(rule)
+    return _parse(text_of(completion), which, rule)
 
 
-def scores_of(completions: Sequence[Any], allow_out_of_range: bool = False) -> list[float | None]:
+def scores_of(
+    completions: Sequence[Any], allow_out_of_range: bool = False, rule: str = "recommended"
+) -> list[float | None]:
     """One score per completion; `None` where there is none, or where it leaves [1, 5] unless that is allowed."""
-    answers = [parse_answer(completion) for completion in completions]
+    answers = [parse_answer(completion, rule=rule) for completion in completions]
     return [a.score if a.in_range or (allow_out_of_range and a.score is not None) else None for a in answers]
 
 

@@ -18,9 +18,9 @@ def _paper() -> Rubric:
 
 
 def _official() -> Rubric:
-    """The published code: decimal penalty, ties at 0.5, out-of-range answers scored, batch-wide temporal gate."""
-    regression = Regression(decimal_penalty=0.8, allow_out_of_range=True)
-    ranking = Ranking(allow_out_of_range=True)
+    """The published code: first number, decimal penalty, ties at 0.5, out-of-range scored, batch-wide temporal gate."""
+    regression = Regression(decimal_penalty=0.8, allow_out_of_range=True, rule="official")
+    ranking = Ranking(allow_out_of_range=True, rule="official")
     temporal = Temporal(regression, ranking, scope="batch", tau_regression=0.9)
     return Rubric([Format(), regression, ranking, temporal])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rewards.parsing import check_columns, check_mos, group_indices, scores_of
+from rewards.parsing import check_columns, check_mos, check_rule, group_indices, scores_of
 
 EPS = 1e-6
 
@@ -114,18 +114,28 @@ class Ranking:
         eps: See `fidelity_ranking`.
         allow_out_of_range: Rank answers outside [1, 5] too (published code).
         name: Metric key.
+        rule: How a number is found in an answer, `"recommended"` or `"official"`, see `parse_answer`.
+
+    Raises:
+        ValueError: If `tie` or `rule` is unknown, or `eps` is not positive.
     """
 
     compares_videos = True
 
     def __init__(
-        self, tie: float = 0.5, eps: float = EPS, allow_out_of_range: bool = False, name: str = "rank"
+        self,
+        tie: float = 0.5,
+        eps: float = EPS,
+        allow_out_of_range: bool = False,
+        name: str = "rank",
+        rule: str = "recommended",
     ) -> None:
         if tie not in (0.0, 0.5):
             raise ValueError(f"tie={tie}: must be 0.5 (published code) or 0.0 (paper's formula).")
         if not eps > 0:
             raise ValueError(f"eps={eps}: must be positive.")
-        self.tie, self.eps, self.allow_out_of_range = tie, eps, allow_out_of_range
+        check_rule(rule)
+        self.tie, self.eps, self.allow_out_of_range, self.rule = tie, eps, allow_out_of_range, rule
         self.__name__ = name
 
     def __call__(
@@ -148,5 +158,5 @@ class Ranking:
                 (one video, or one completion per video).
         """
         ids = check_groups(completions, mos, video_id)
-        scores = scores_of(completions, self.allow_out_of_range)
+        scores = scores_of(completions, self.allow_out_of_range, self.rule)
         return fidelity_ranking(scores, mos, ids, self.tie, self.eps)

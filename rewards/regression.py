@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rewards.parsing import check_columns, check_mos, parse_answer, scores_of
+from rewards.parsing import check_columns, check_mos, check_rule, parse_answer, scores_of
 
 
 def gaussian_regression(score: float, mos: float, alpha: float = 1.0, sigma: float = 0.5) -> float:
@@ -34,9 +34,10 @@ class Regression:
             (published code: 0.8, so "3.50" is punished); 1.0 turns it off.
         allow_out_of_range: Score answers outside [1, 5] too (published code) instead of returning `None`.
         name: Metric key.
+        rule: How a number is found in an answer, `"recommended"` or `"official"`, see `parse_answer`.
 
     Raises:
-        ValueError: If a number is outside its range.
+        ValueError: If a number is outside its range, or `rule` is unknown.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Regression:
         decimal_penalty: float = 1.0,
         allow_out_of_range: bool = False,
         name: str = "regression",
+        rule: str = "recommended",
     ) -> None:
         if not 0 < alpha <= 1:
             raise ValueError(f"alpha={alpha}: must lie in (0, 1].")
@@ -53,7 +55,8 @@ class Regression:
             raise ValueError(f"sigma={sigma}: must be positive.")
         if not 0 < decimal_penalty <= 1:
             raise ValueError(f"decimal_penalty={decimal_penalty}: must lie in (0, 1]; 1 turns it off.")
-        self.alpha, self.sigma = alpha, sigma
+        check_rule(rule)
+        self.alpha, self.sigma, self.rule = alpha, sigma, rule
         self.decimal_penalty, self.allow_out_of_range = decimal_penalty, allow_out_of_range
         self.__name__ = name
 
@@ -71,13 +74,13 @@ class Regression:
         check_mos(mos)
         values: list[float | None] = []
         for completion, score, label in zip(
-            completions, scores_of(completions, self.allow_out_of_range), mos, strict=True
+            completions, scores_of(completions, self.allow_out_of_range, self.rule), mos, strict=True
         ):
             if score is None or label is None:
                 values.append(None)
                 continue
             value = gaussian_regression(score, float(label), self.alpha, self.sigma)
-            if parse_answer(completion).decimals < 2:
+            if parse_answer(completion, rule=self.rule).decimals < 2:
                 value *= self.decimal_penalty
             values.append(value)
         return values

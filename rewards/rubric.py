@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.parsing import parse_answer
+from rewards.parsing import RULES, parse_answer
 
 RewardFunction = Callable[..., list[float | None]]
 
@@ -20,7 +20,7 @@ class RewardTable:
         rewards: Reward name -> N unweighted values, `None` where not scorable.
         weights: Reward name -> weight.
         total: N weighted sums over the scorable rewards; NaN where none is scorable.
-        scores: N parsed scores, `None` where the answer cannot be parsed; never clamped.
+        scores: N parsed scores by the rubric's `rule`, `None` where the answer cannot be parsed; never clamped.
         counters: `completions`, `unparsable`, `out_of_range`.
         metrics: What rewards reported through `log_metric`.
     """
@@ -36,12 +36,16 @@ class RewardTable:
 class Rubric:
     """A weighted list of rewards.
 
+    `rule` is how it finds a number in an answer (see `parse_answer`): as those of its rewards that have a `rule` do,
+    or `"recommended"` where none has.
+
     Args:
         rewards: Reward callables with the drop-in signature, each with its own `__name__`.
         weights: One finite weight per reward; default 1 each.
 
     Raises:
-        ValueError: If the list is empty, two rewards share a name, or a weight is missing or not finite.
+        ValueError: If the list is empty, two rewards share a name or have different rules, or a weight is missing or
+            not finite.
         TypeError: If a reward is not callable or has no `__name__`.
 
     Example:
@@ -63,6 +67,11 @@ class Rubric:
         duplicates = sorted({name for name in self.names if self.names.count(name) > 1})
         if duplicates:
             raise ValueError(f"two rewards are named {duplicates}: give one of them another name=...")
+        known = {reward.__name__: getattr(reward, "rule", None) for reward in rewards}
+        rules = {name: rule for name, rule in known.items() if rule in RULES}
+        if len(set(rules.values())) > 1:
+            raise ValueError(f"the rewards have different rules, {rules}: give all of them the same rule=...")
+        self.rule = next(iter(rules.values()), "recommended")
         if len(weights) != len(rewards):
             raise ValueError(f"{len(weights)} weights for {len(rewards)} rewards {self.names}: give one each.")
         if not all(math.isfinite(weight) for weight in weights):
@@ -74,7 +83,7 @@ class Rubric:
         return Rubric([*self.rewards, reward], [*self.weights, weight])
 
     def without(self, names: Sequence[str]) -> Rubric:
-        """A new rubric without some of the rewards.
+        """A new rubric without some of the rewards; its `rule` stays.
 
         Raises:
             ValueError: If a name is unknown, or no reward is left.
@@ -83,7 +92,9 @@ class Rubric:
         if unknown:
             raise ValueError(f"without={unknown}: the rubric has {self.names}.")
         kept = [i for i, name in enumerate(self.names) if name not in names]
-        return Rubric([self.rewards[i] for i in kept], [self.weights[i] for i in kept])
+        rubric = Rubric([self.rewards[i] for i in kept], [self.weights[i] for i in kept])
+        rubric.rule = self.rule
+        return rubric
 
     def score(
         self,
@@ -122,7 +133,7 @@ class Rubric:
             if len(values) != len(completions):
                 raise ValueError(f"reward {name!r} returned {len(values)} values for {len(completions)} completions.")
             table[name] = values
-        answers = [parse_answer(completion) for completion in completions]
+        answers = [parse_answer(completion, rule=self.rule) for completion in completions]
         return RewardTable(
             rewards=table,
             weights=dict(zip(self.names, self.weights, strict=True)),

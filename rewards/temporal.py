@@ -73,7 +73,8 @@ def temporal_bonus(
 class Temporal:
     """Temporal consistency reward: the sum of the bonuses for the regression and the ranking reward.
 
-    The perturbed copies' rewards are compared only; they are never trained on.
+    The perturbed copies' rewards are compared only; they are never trained on. Numbers are found in the answers by the
+    `rule` of the two rewards.
 
     Args:
         regression: The regression reward that is compared.
@@ -85,7 +86,7 @@ class Temporal:
         name: Metric key.
 
     Raises:
-        ValueError: If `scope` is unknown.
+        ValueError: If `scope` is unknown, or the two rewards have different rules.
 
     A perturbed copy is ranked against the other videos' perturbed copies in scopes "group" and "batch" (the reward is
     evaluated on the perturbed batch as on any batch) and against their originals in scope "response", so that nothing
@@ -107,7 +108,12 @@ class Temporal:
     ) -> None:
         if scope not in SCOPES:
             raise ValueError(f"scope={scope!r}: must be one of {SCOPES}.")
-        self.regression, self.ranking, self.scope = regression, ranking, scope
+        if regression.rule != ranking.rule:
+            raise ValueError(
+                f"regression has rule={regression.rule!r}, ranking rule={ranking.rule!r}: give both the same, so that "
+                "both read the same score in an answer."
+            )
+        self.regression, self.ranking, self.scope, self.rule = regression, ranking, scope, ranking.rule
         self.delta, self.tau_regression, self.tau_rank = delta, tau_regression, tau_rank
         self.__name__ = name
 
@@ -155,7 +161,7 @@ class Temporal:
             ids, self.scope, self.delta, self.tau_rank,
         )  # fmt: skip
         if log_metric is not None:
-            rate = win_rate(completions, answers, ids)
+            rate = win_rate(completions, answers, ids, self.rule)
             if rate is not None:
                 log_metric("temporal_win_rate", rate)
         return [
@@ -165,13 +171,17 @@ class Temporal:
     def _perturbed_rank(
         self, completions: Sequence[Any], answers: Sequence[Any], mos: Sequence[Any], video_id: Sequence[Hashable]
     ) -> list[float | None]:
-        originals = scores_of(completions, self.ranking.allow_out_of_range) if self.scope == "response" else None
-        scores = scores_of(answers, self.ranking.allow_out_of_range)
+        allowed = self.ranking.allow_out_of_range
+        originals = scores_of(completions, allowed, self.rule) if self.scope == "response" else None
+        scores = scores_of(answers, allowed, self.rule)
         return fidelity_ranking(scores, mos, video_id, self.ranking.tie, self.ranking.eps, originals)
 
 
 def win_rate(
-    completions: Sequence[Any], perturbed_completions: Sequence[Any], video_id: Sequence[Hashable]
+    completions: Sequence[Any],
+    perturbed_completions: Sequence[Any],
+    video_id: Sequence[Hashable],
+    rule: str = "recommended",
 ) -> float | None:
     """Share of videos whose mean score exceeds their perturbed copy's (ties count half).
 
@@ -179,11 +189,12 @@ def win_rate(
         completions: N answers.
         perturbed_completions: N answers to the perturbed copies.
         video_id: N group names.
+        rule: How a number is found in an answer, see `parse_answer`.
 
     Returns:
         A share in [0, 1]; `None` when no video has a scorable answer on both sides.
     """
-    scores, perturbed = scores_of(completions), scores_of(perturbed_completions)
+    scores, perturbed = scores_of(completions, rule=rule), scores_of(perturbed_completions, rule=rule)
     wins = []
     for index in group_indices(video_id).values():
         difference = _mean([scores[i] for i in index]) - _mean([perturbed[i] for i in index])

@@ -187,6 +187,46 @@ def test_totals_are_weighted_sums_and_order_free(batch, name):
     assert table.total == pytest.approx(reverse.total[back])
 
 
+TRICKY = [
+    "<answer>3,75</answer>",
+    "<answer>Score (1-5): 3.75</answer>",
+    "<answer>4K, 2.25</answer>",
+    "<answer><2.25</answer>",
+]
+
+
+def test_only_the_official_preset_takes_the_first_number():
+    case = {"mos": [3.75, 3.75, 2.25, 2.25], "video_id": list("aabb"), "perturbed_completions": TRICKY[::-1]}
+    official = rewards.preset("official").score(TRICKY, **case)
+    assert official.scores == [3.0, 1.0, 4.0, 2.25]
+    assert official.counters == {"completions": 4, "unparsable": 0, "out_of_range": 0}
+    bells = [0.8 * math.exp(-((s - g) ** 2) / 0.5) for s, g in zip([3, 1, 4], [3.75, 3.75, 2.25], strict=True)]
+    assert official.rewards["regression"] == pytest.approx([*bells, 1.0])
+    assert official.rewards["rank"] == pytest.approx(slow_fidelity([3, 1, 4, 2.25], case["mos"], case["video_id"]))
+    assert official.rewards["temporal"] == [0.0, 0.0, 0.0, 0.3]  # one regression reward is above 0.9
+    assert official.metrics["temporal_win_rate"] == 0.5
+    for name, alpha in (("paper", 0.8), ("recommended", 1.0)):
+        table = rewards.preset(name).score(TRICKY, **case)
+        assert table.scores == [3.75, 3.75, 2.25, None]
+        assert table.counters == {"completions": 4, "unparsable": 1, "out_of_range": 0}
+        assert table.rewards["regression"] == [alpha, alpha, alpha, None]
+        assert table.metrics["temporal_win_rate"] == 0.5
+
+
+def test_the_rule_for_numbers_is_one_and_stays():
+    official = rewards.preset("official")
+    assert official.plus(rewards.Contrast()).rule == "official"
+    assert official.without(["regression", "rank", "temporal"]).rule == "official"
+    assert Rubric([Format()]).rule == rewards.preset("paper").rule == "recommended"
+    with pytest.raises(ValueError, match=r"different rules, \{'regression': 'official', 'rank': 'recommended'\}"):
+        Rubric([Regression(rule="official"), Ranking()])
+    with pytest.raises(ValueError, match="regression has rule='official', ranking rule='recommended'"):
+        Temporal(Regression(rule="official"), Ranking())
+    for reward in (Regression, Ranking):
+        with pytest.raises(ValueError, match="rule='last': must be one of"):
+            reward(rule="last")
+
+
 def test_rubric_weights_and_construction_errors():
     rubric = Rubric([Format(), Regression()], weights=[0.5, 2.0])
     assert rubric.score(answers([3.25]), mos=[3.25], video_id=["a"]).total == [2.5]

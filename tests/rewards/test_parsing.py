@@ -27,9 +27,130 @@ from rewards import parse_answer, text_of
         ("<answer>\u0663</answer>", None, "no_number"),
     ],
 )
-def test_first_number_of_the_last_answer_block(text, score, status):
+def test_the_number_of_the_last_answer_block(text, score, status):
     parsed = parse_answer(text)
     assert (parsed.score, parsed.status) == (score, status)
+
+
+@pytest.mark.parametrize(
+    ("answer", "score", "decimals"),
+    [
+        # a decimal comma, and what may stand around a number
+        ("3,75", 3.75, 2),
+        ("3,750 points", 3.75, 2),
+        ("3,75 / 5,0", 3.75, 2),
+        ("3.75.", 3.75, 2),
+        ("Hmm...3.7...", 3.7, 1),
+        ("**3.7**", 3.7, 1),
+        ("~3.7", 3.7, 1),
+        ("$3.7$", 3.7, 1),
+        ("[3.7]", 3.7, 1),
+        ("<3.7>", 3.7, 1),
+        ("<b>3.7</b>", 3.7, 1),
+        ("\n3.7\n", 3.7, 1),
+        ("3.7 stars", 3.7, 1),
+        ("score=3.7", 3.7, 1),
+        ("Score => 3.7", 3.7, 1),
+        ("Overall\u20133.7, good", 3.7, 1),
+        ("3.7 - good", 3.7, 1),
+        ("a score of 5", 5.0, 0),
+        ('{"score": 3.7}', 3.7, 1),
+        ("4.5 ± 0.3", 4.5, 1),
+        ("3.5 +/- 1.2", 3.5, 1),
+        # ranges
+        ("Score (1-5): 3.7", 3.7, 1),
+        ("Score(1\u20135)=3.7", 3.7, 1),
+        ("3.7 (1 \u2014 5)", 3.7, 1),
+        ("1..5: 3.7", 3.7, 1),
+        ("1~5: 3.7", 3.7, 1),
+        ("1-to-5 scale: 3.7", 3.7, 1),
+        ("1 through 5: 3.7", 3.7, 1),
+        ("on a scale of 1 to 5: 4.2", 4.2, 1),
+        ("from 1 (bad) to 5 (excellent): 4.2", 4.2, 1),
+        ("from 1 = bad to 5 = excellent: 4.2", 4.2, 1),
+        ("with 1 representing very poor quality and 5 representing excellent quality: 4.2", 4.2, 1),
+        ("between 1 and 5: 4.2", 4.2, 1),
+        ("4.2 [3.9, 4.5]", 4.2, 1),
+        # scales
+        ("4/5", 4.0, 0),
+        ("4.0/5.0 (80%)", 4.0, 0),
+        ("**4** out of **5**", 4.0, 0),
+        ("4 stars (good) out of a possible 5", 4.0, 0),
+        ("4 of 5", 4.0, 0),
+        ("8/10, or 4/5", 4.0, 0),
+        ("scale of 5: 3.2", 3.2, 1),
+        ("3.2 (max. 5)", 3.2, 1),
+        ("5-point scale: 4", 4.0, 0),
+        ("5 point scale: 4", 4.0, 0),
+        # other numbers
+        ("4K video, 2.1", 2.1, 1),
+        ("1080p60, H264, MPEG-4, 2x, 3rd of them: 2.1", 2.1, 1),
+        ("3-second clip at 60 fps: 2.1", 2.1, 1),
+        ("16:9, 4:2:0, 0x1F, v3.4.5, IMG_3.mp4: 2.1", 2.1, 1),
+        ("1 000 frames: 2.1", 2.1, 1),
+        ("2 of 10 frames are blurred: 2.1", 2.1, 1),
+        ("at least 3 artifacts: 2.1", 2.1, 1),
+    ],
+)
+def test_the_number_that_stands_for_a_score_is_found(answer, score, decimals):
+    parsed = parse_answer(f"<think>2 cars</think><answer>{answer}</answer>")
+    assert (parsed.score, parsed.status, parsed.decimals) == (score, "ok", decimals)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "3, 4", "3.7 or 3.8", "1 2 3", "7.5, 8.2",  # several
+        "4K", "1080p", "60fps", "0x1F", "H264", "3rd", "2x", "3_", "MPEG-4", "3.4.5", "3,4,5", "1.234,5", "3½", "0:04",
+        "1-5", "1\u20135", "1\u20145", "1 - 5", "1 to 5", "1..5", "1~5", "1 through 5", "3-4", "between 3 and 6",
+        "5-point scale", "scale of 5", "out of 5", "/5", "/ 5.0",
+        "8 out of 10", "4 out of 10", "4/10", "**4**/**10**", "4 of 10", "4 out of ten", "4%", "4 percent", "85/100",
+        "3 1/2", "4.2 on a scale of 1 to 10", "on a 10-point scale: 4.2", "Score (0-100): 4.2", "1/2/3/4/5",
+        "<3", ">3", "<= 3", ">= 3", "\u22643", "\u2265 3", "at least 3", "less than 3", "3+", "3 or more", "± 3",
+        "inf", "nan", "1e999", "9" * 400, "\u0663", "3\u0663", "3 " * 200,
+    ],
+)  # fmt: skip
+def test_what_is_no_score(answer):
+    parsed = parse_answer(f"<answer>{answer}</answer>")
+    assert (parsed.score, parsed.status, parsed.start) == (None, "no_number", None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"), [("7.5", 7.5), ("4K video, 7.5", 7.5), ("\u22121", -1.0), ("0,5", 0.5), ("6/5", 6.0)]
+)
+def test_a_single_number_outside_the_range_is_told(answer, score):
+    parsed = parse_answer(f"<answer>{answer}</answer>")
+    assert (parsed.score, parsed.status) == (score, "out_of_range")
+
+
+@pytest.mark.parametrize(
+    ("answer", "score", "decimals"),
+    [
+        ("3,75", 3.0, 0),
+        ("Score (1-5): 3.7", 1.0, 0),
+        ("on a scale of 1 to 5: 4.2", 1.0, 0),
+        ("0x1F", 0.0, 0),
+        ("<3", 3.0, 0),
+        ("4K video, 2.1", 4.0, 0),
+        ("8 out of 10", 8.0, 0),
+        ("MPEG-4", -4.0, 0),
+        ("3.40 or 2", 3.4, 1),
+        ("1e999, 3", None, 0),
+        ("9" * 33, None, 0),
+        ("\u0663", None, 0),
+    ],
+)
+def test_the_published_rule_is_the_first_number(answer, score, decimals):
+    parsed = parse_answer(f"<answer>{answer}</answer>", rule="official")
+    assert (parsed.score, parsed.decimals) == (score, decimals)
+    with pytest.raises(ValueError, match=r"rule='first': must be one of \('recommended', 'official'\)"):
+        parse_answer("", rule="first")
+
+
+@pytest.mark.parametrize(("rule", "number"), [("recommended", "3,75"), ("official", "1")])
+def test_where_the_number_starts(rule, number):
+    text = "<think>2</think><answer>Score (1-5): **3,75**</answer>"
+    assert text[parse_answer(text, rule=rule).start :].startswith(number)
 
 
 def test_first_block_on_request():
@@ -50,15 +171,24 @@ def test_any_score_in_range_comes_back(score):
 
 @given(st.text(alphabet="<>/answerthinkd .0123456789e-+\n", max_size=300))
 def test_never_raises_and_never_returns_a_non_finite_number(text):
-    score = parse_answer(text).score
-    assert score is None or abs(score) < 1e32
+    for rule in ("recommended", "official"):
+        score = parse_answer(text, rule=rule).score
+        assert score is None or abs(score) < 1e32
 
 
-@pytest.mark.parametrize("piece", ["<answer>", "</answer>", "<answer>1", "9", "1e", "-", "<answer></answer>"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<answer>", "</answer>", "<answer>1", "9", "1e", "-", "<answer></answer>",
+        "1-", "1 to ", "(", "1,", "1.", "1 ", " ", "a", "a-", ".", "<", "<a",
+        "1 of ", "from 1 (", "between 1 and ", "over ",
+    ],
+)  # fmt: skip
 def test_time_is_linear_in_the_text(piece):
-    start = time.perf_counter()
-    parse_answer(piece * 200_000)
-    assert time.perf_counter() - start < 2  # quadratic behaviour would take minutes
+    for text in (piece * 200_000, f"<answer>{piece * 200_000}</answer>", f"<answer>3 {piece * 200_000} 4</answer>"):
+        start = time.perf_counter()
+        parse_answer(text)
+        assert time.perf_counter() - start < 2  # quadratic behaviour would take minutes
 
 
 def test_text_of_messages():

@@ -74,5 +74,25 @@ def test_the_number_starts_behind_the_first_answer_tag(tokenizer):
         assert before_number(tokenizer, ids(tokenizer, text)) is None, text
 
 
+@pytest.mark.parametrize(
+    ("answer", "before"),
+    [
+        ("Score (1-5): 3.70", "Score (1-5): "),
+        ("4K video, 2.10", "4K video, "),
+        ("on a scale of 1 to 5: 4.20", "on a scale of 1 to 5: "),
+        ("3,75", ""),
+        ("3.70 (1-5)", ""),
+        ("3-4", None),
+        ("4/10", None),
+        ("<3", None),
+        ("0x1F", None),
+        ("-3", None),
+    ],
+)
+def test_the_number_is_the_one_that_counts_as_the_score(tokenizer, answer, before):
+    found = before_number(tokenizer, ids(tokenizer, f"<think>1 car</think><answer>{answer}</answer>"))
+    assert (found and tokenizer.decode(found)) == (None if before is None else f"<think>1 car</think><answer>{before}")
+
+
 def test_without_a_number_there_is_no_expectation(policy, tokenizer, prompt):
     assert all(math.isnan(value) for value in expected_score(policy, tokenizer, prompt, ids(tokenizer, "good")))

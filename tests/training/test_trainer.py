@@ -270,6 +270,16 @@ def test_rewards_of_the_global_batch_are_the_rubrics(preset):
     assert scored.metrics["parse_rate"] == 1 and scored.metrics["srcc"] == 1
 
 
+@pytest.mark.parametrize("videos", [1, 2])
+@pytest.mark.parametrize(("preset", "parsed"), [("official", 1.0), ("recommended", 0.5), ("paper", 0.5)])
+def test_answers_are_counted_by_the_presets_rule_for_numbers(preset, parsed, videos):
+    rows = global_rows([3.5, 2.5] * videos, [1.0] * (2 * videos))
+    for row in rows[::2]:
+        row["completion"] = "<think>a</think><answer>3-4</answer>"
+    for rubric in (rewards.preset(preset), rewards.preset(preset).without(["regression"])):
+        assert score_global_batch(rubric, rows).metrics["parse_rate"] == parsed
+
+
 def test_signs_of_a_collapse_are_measured():
     rubric = rewards.preset("recommended")
     scored = score_global_batch(rubric, global_rows([1, 2, 3, 4, 5, 2], [1] * 6))

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rewards.parsing import SCORE_RANGE
+from rewards import parse_answer
+from rewards.answer_number import SCORE_RANGE
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.data.traces import LEVELS
 from vqathinker.policy import VQAThinkerForConditionalGeneration
@@ -36,10 +37,10 @@ def expected_score(
         policy: The policy.
         tokenizer: Its tokenizer; one token per digit, as Qwen's.
         prompt: (L, D) prompt embeddings.
-        answer: Token ids of an answer; only its part up to the number counts.
+        answer: Token ids of an answer; only its part up to the number counts, see `before_number`.
 
     Returns:
-        Mean and standard deviation, mean in [0, 5]; NaN if the answer has no `<answer>` with a number behind it.
+        Mean and standard deviation, mean in [0, 5]; NaN if the answer has no number that counts as its score.
 
     Raises:
         ValueError: If a digit is not one token.
@@ -94,18 +95,21 @@ def level_score(
 
 
 def before_number(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]) -> list[int] | None:
-    """Tokens of an answer up to the first number in its first `<answer>` block; `None` if it has none."""
+    """Tokens of an answer up to the number in its first `<answer>` block that counts as its score (`parse_answer`).
 
-    def opened(count: int) -> bool:
-        return "<answer>" in tokenizer.decode(answer[:count])
+    `None` if there is none, or its first token does not begin with its first digit: .5 and -3 begin otherwise.
+    """
+    text = tokenizer.decode(answer)
+    start = parse_answer(text, which="first").start
+    if start is None or not text[start].isdigit():
+        return None
 
-    # The first prefix that holds the tag; whether it does only ever changes once.
-    count = bisect_left(range(len(answer) + 1), True, key=opened)
-    while count < len(answer) and not tokenizer.decode(answer[count])[:1].isdigit():
-        count += 1
-    text = tokenizer.decode(answer[:count]).rpartition("<answer>")[2]
-    inside = count < len(answer) and "<" not in text and text[-1:] not in (".", "-")  # .5 and -3 begin otherwise
-    return list(answer[:count]) if inside else None
+    def reached(count: int) -> bool:
+        return len(tokenizer.decode(answer[:count])) > start
+
+    # The first prefix that holds the digit; whether it does only ever changes once.
+    count = bisect_left(range(len(answer) + 1), True, key=reached) - 1
+    return list(answer[:count]) if tokenizer.decode(answer[:count]) == text[:start] else None
 
 
 def _token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:

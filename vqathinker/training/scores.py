@@ -46,10 +46,10 @@ def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]]) -> GlobalScor
     metrics = {"skipped_clips": float(skipped)}
     names = list(rubric.names)
     if len(set(ids)) < 2:
-        pointwise = [reward for reward in rubric.rewards if not getattr(reward, "compares_videos", False)]
-        if not ids or not pointwise:
+        comparing = [reward.__name__ for reward in rubric.rewards if getattr(reward, "compares_videos", False)]
+        if not ids or len(comparing) == len(names):
             return GlobalScores(values, metrics)
-        rubric = Rubric(pointwise)
+        rubric = rubric.without(comparing)  # weights and the rule for numbers stay
     own = {"completion", "perturbed", "readable", "mos", "video_id", "prompt"}
     columns = {key: [rows[i][key] for i in keep] for key in rows[0] if key not in own}
     perturbed = [rows[i]["perturbed"] for i in keep]
