@@ -79,6 +79,17 @@ def test_every_published_format_in_native_units(tmp_path, file, text, expected, 
         ('{"annotations": [{"image_id": "x.mp4", "ann_type": "caption"}]}', "lists no video"),
         ('[{"image": ["x.mp4", "y.mp4"], "gt_score": 1}]', r"entry 1 of 1: video name \['x.mp4', 'y.mp4'\]"),
         ('[{"img_path": "x.mp4", "mos": null}]', "entry 1 of 1: label None is not a number"),
+        ('[{"img_path": "x.mp4", "mos": true}]', "entry 1 of 1: label True is not a number"),
+        ('[{"img_path": "x.mp4", "mos": [3]}]', r"entry 1 of 1: label \[3\] is not a number"),
+        ('[{"img_path": "x.mp4", "mos": "3,75"}]', "entry 1 of 1: label '3,75' is not a number: .*decimal point"),
+        ('[{"img_path": "x.mp4", "mos": 1e999}]', "entry 1 of 1: label inf is not finite"),
+        ('[{"img_path": "x.mp4", "mos": ' + "9" * 400 + "}]", "entry 1 of 1: label 9+ is not finite"),
+        ('[{"img_path": "x.mp4", "mos": ' + "9" * 5000 + "}]", "a.json: .* cannot be read as JSON"),
+        (
+            '[{"img_path": "x.mp4", "mos": 1, "mos": 2}]',
+            r"a.json: .*keys \['mos'\] more than once, \[\('mos', 1\), \('mos', 2\)\]. Every key may stand once",
+        ),
+        ('{"annotations": [], "annotations": []}', r"a.json: .*keys \['annotations'\] more than once"),
         ('[{"img_path": "x.mp4", "mos": NaN}]', "entry 1 of 1: label nan is not finite"),
         ('[{"img_path": "x.mp4", "mos": 1}, {"img_path": "x.mp4", "mos": 2}]', "entry 2 of 2: 'x.mp4' is listed twice"),
         (official_row("x.mp4", 3) + "\n" + official_row("y.mp4", 3), "a.json: no JSON .*jsonl"),
@@ -179,6 +190,33 @@ def test_a_name_that_leaves_the_video_root_is_refused(tmp_path, name):
         ("a.txt", "v.mp4, 1, 2, high\n", "'high' is not a number"),
         ("a.txt", "v.mp4, 1, 2, nan\n", "not finite"),
         ("a.txt", "v.mp4 3.2\n", "4 fields"),
+        ("a.txt", "w.mp4, 8, 30, 3\nv.mp4, 8, 24, 30, 3.2\n", r"a.txt:2: .*4 fields\); the path would be 'v.mp4, 8'"),
+        ("a.txt", "v.mp4, 8, 30, 3,75\n", "a.txt:1: .*the path would be 'v.mp4, 8'.*decimal point"),
+        ("a.txt", "v.MKV, 8, 30, 3.2, 4\n", "a.txt:1: .*the path would be 'v.MKV, 8'"),
+        ("a.txt", "v, 8, 30, 3,75\n", "a.txt:1: .*the path would be 'v, 8'.*extension"),
+        ("a.txt", "a, b.mp4, 30, 3.2\n", "a.txt:1: .*the duration would be 'b.mp4': write a number, -1"),
+        ("a.txt", "v.mp4, 8, , 3.2\n", "a.txt:1: .*the fps would be ''"),
+        ("a.txt", "v.mp4, 1, 2, 1_0\n", "a.txt:1: label '1_0' is not a number: write digits with a decimal point"),
+        ("a.txt", "v.mp4, 1, 2, 0x3\n", "'0x3' is not a number"),
+        ("a.txt", "v.mp4, 1, 2, \u0663\n", "'\u0663' is not a number"),
+        ("a.txt", "v.mp4, 1, 2, -inf\n", "not finite"),
+        ("a.csv", 'video,mos\nv.mp4,"3,75"\n', r"a.csv:2: label '3,75' is not a number"),
+        ("a.csv", "video,mos,mos\nv.mp4,3,4\n", r"a.csv: .*columns \['mos'\] more than once.*rename or remove"),
+        ("a.csv", "video,mos, mos\nv.mp4,3,4\n", r"columns \['mos'\] more than once"),
+        ("a.csv", "video,video,mos\nv.mp4,w.mp4,4\n", r"columns \['video'\] more than once"),
+        ("a.csv", "video,mos,kind,kind\nv.mp4,3,a,b\n", r"columns \['kind'\] more than once"),
+        ("a.jsonl", official_row("v.mp4", True), "a.jsonl:1: label True is not a number"),
+        ("a.jsonl", official_row("v.mp4", "2,61"), "a.jsonl:1: label '2,61' is not a number"),
+        (
+            "a.jsonl",
+            official_row("v.mp4", 3)[:-1] + ', "image": ["w.mp4"]}',
+            r"a.jsonl:1: .*\['image'\] more than once",
+        ),
+        (
+            "a.jsonl",
+            '{"image": ["v.mp4"], "conversations": [{"from": "gpt", "value": 3}, {"from": "gpt", "value": 4}]}',
+            r"a.jsonl:1: the row has 2 values from \"gpt\", \[3, 4\]; keep the MOS",
+        ),
         ("a.txt", "v.mp4,1,1,3\nw.mp4,1,1,2\nv.mp4,1,1,4\n", r"a.txt:3: 'v.mp4' is listed twice, with MOS 3.0 and 4.0"),
         ("a.jsonl", '{"image": "v.mp4"}\n', r"a.jsonl:1: .*conversations"),
         ("a.jsonl", "{\n", r"a.jsonl:1"),
@@ -191,6 +229,18 @@ def test_a_name_that_leaves_the_video_root_is_refused(tmp_path, name):
 def test_a_bad_line_is_named(tmp_path, file, text, message):
     with pytest.raises(LabelError, match=message):
         read_labels(write(tmp_path / file, text), tmp_path, "identity")
+
+
+@pytest.mark.parametrize("text", ["3.75", "+3.75", " 3.75 ", "375e-2", "3.750", "003.75"])
+def test_a_label_may_be_any_plain_number(tmp_path, text):
+    file = write(tmp_path / "a.csv", f"video,mos\na.mp4,{text}\n")
+    assert [row.mos for row in read_labels(file, tmp_path, NATIVE)] == [3.75]
+
+
+def test_a_path_may_hold_commas(tmp_path):
+    names = ["a, b.mp4", "a,2.mp4", "1, 2, 3.mkv", "take, two", "a.b, c.mp4"]
+    file = write(tmp_path / "a.txt", "".join(f"{name}, 8, 30, 3.2\n" for name in names))
+    assert [row.video_id for row in read_labels(file, tmp_path, NATIVE)] == names
 
 
 def test_a_missing_video_root_is_named(tmp_path):

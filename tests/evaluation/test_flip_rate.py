@@ -105,7 +105,17 @@ def test_what_cannot_be_a_ladder_is_refused(sources, tmp_path):
 
 @pytest.mark.parametrize(
     "text, said",
-    [("video,crf\na,1\n", "no columns"), ("video,source,crf\na,b,x\n", ":2: "), ("video,source,crf\n", "lists no")],
+    [
+        ("video,crf\na,1\n", "no columns"),
+        ("video,source,crf\na,b,x\n", "m.csv:2: crf 'x' is not a number"),
+        ("video,source,crf\na,b,nan\n", "m.csv:2: crf nan is not finite"),
+        ("video,source,crf\na,b,1_5\n", "m.csv:2: crf '1_5' is not a number"),
+        ("video,source,crf,crf\na,b,1,2\n", r"m.csv: .*columns \['crf'\] more than once.*Keep one"),
+        ("video,crf,source\na,1\n", "m.csv:2: .*in 3 fields"),
+        ("video,source,crf\na,b,1,2\n", "m.csv:2: .*in 3 fields"),
+        ("video,source,crf\n,b,1\n", "m.csv:2: .*needs a video"),
+        ("video,source,crf\n", "lists no"),
+    ],
 )
 def test_a_wrong_manifest_is_named(tmp_path, text, said):
     (tmp_path / "m.csv").write_text(text)

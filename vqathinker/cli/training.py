@@ -242,7 +242,7 @@ def _read_answers(file: Path) -> list[dict]:
         if missing:
             raise ValueError(f'{file}:{number}: lacks {missing}; a line is {{"completion", "mos", "video_id"}}.')
         for key, kinds in (("completion", (str, list)), ("mos", (int, float)), ("video_id", (str, int))):
-            if not isinstance(row[key], kinds):
+            if not isinstance(row[key], kinds) or isinstance(row[key], bool):  # True is an int
                 raise ValueError(
                     f"{file}:{number}: {key} {row[key]!r} must be {' or '.join(k.__name__ for k in kinds)}."
                 )

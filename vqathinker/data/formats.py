@@ -5,9 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from vqathinker.clips import VIDEO_SUFFIXES
 
 RawRow = tuple[str, Any, Any, dict[str, str]]  # place in the file for messages, video, label, further columns
 
@@ -25,11 +30,44 @@ class LabelError(ValueError):
     """A label file, or a line of it, that cannot be used. The message names file, line, value, rule and fix."""
 
 
+# What Python's float() takes beside it, "1_000" and the digits of other scripts, is no way to write a label.
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?(?:nan|inf)", re.IGNORECASE)
+
+
+def number_of(value: Any) -> float:
+    """A number out of a file, as JSON or CSV give it.
+
+    Args:
+        value: A number, or its text: digits with a decimal point and an exponent, where it has them.
+
+    Raises:
+        ValueError: If it is anything else (a truth value, "3,75", "1_000", "0x1F"), or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{value!r:.80} is not a number.")
+    text = str(value).strip()
+    if isinstance(value, str) and not (_NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text)):
+        raise ValueError(f"{value!r:.80} is not a number: write digits with a decimal point, like 3.75.")
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:80]} is not finite: give a number, or leave the row out.")
+    return number
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """The names that occur more than once, spaces around them aside."""
+    return [name for name, count in Counter(name.strip() for name in names).items() if count > 1]
+
+
 def _read_jsonl(path: Path, *columns: str) -> Iterator[RawRow]:
     """`{"image": ["a/b.mp4"], "conversations": [{"from": "human", ...}, {"from": "gpt", "value": 2.61}]}`"""
     for place, text in _lines(path):
         try:
-            record = json.loads(text)
+            record = _load(place, text)
             labels = [turn["value"] for turn in record["conversations"] if turn["from"] == "gpt"]
             video, label = record["image"], labels[0]
         except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
@@ -37,13 +75,15 @@ def _read_jsonl(path: Path, *columns: str) -> Iterator[RawRow]:
                 f"{place}: {text[:80]!r} is no VQAThinker training row ({error!r}); it needs "
                 '{"image": [...], "conversations": [..., {"from": "gpt", "value": MOS}]}.'
             ) from None
+        if len(labels) > 1:
+            raise LabelError(f'{place}: the row has {len(labels)} values from "gpt", {labels!r:.80}; keep the MOS.')
         yield place, _only(video), label, {}
 
 
 def _read_json(path: Path, *columns: str) -> Iterator[RawRow]:
     """One of `SHAPES`, told apart by their keys. Annotations of another `ann_type` than "score" are passed over."""
     try:
-        content = json.loads(_text(path))
+        content = _load(str(path), _text(path))
     except json.JSONDecodeError as error:
         raise LabelError(f"{path}: no JSON ({error}); a file with one object a line must be named .jsonl.") from None
     is_test = isinstance(content, dict) and "annotations" in content
@@ -72,8 +112,19 @@ def _read_txt(path: Path, *columns: str) -> Iterator[RawRow]:
     """`path.mp4, duration_s, fps, mos`; duration and fps may be -1 and are not used. The path may hold commas."""
     for place, text in _lines(path):
         fields = [field.strip() for field in text.rsplit(",", 3)]
+        rule = f"{place}: {text[:80]!r} must read 'path, duration_s, fps, mos' (4 fields)"
         if len(fields) != 4:
-            raise LabelError(f"{place}: {text[:80]!r} must read 'path, duration_s, fps, mos' (4 fields).")
+            raise LabelError(f"{rule}.")
+        *before, last = (part.strip().lower() for part in fields[0].split(","))
+        # A path may hold commas, but it does not go on behind a video's extension, nor with a number.
+        if any(part.endswith(VIDEO_SUFFIXES) for part in before) or (before and _NUMBER.fullmatch(last)):
+            raise LabelError(
+                f"{rule}; the path would be {fields[0]!r}. Remove the fields that are too many, and write the MOS with "
+                "a decimal point; if the path is right, give it its extension."
+            )
+        for name, field in zip(("duration", "fps"), fields[1:3], strict=True):
+            if not _NUMBER.fullmatch(field):
+                raise LabelError(f"{rule}; the {name} would be {field!r}: write a number, -1 if it is unknown.")
         yield place, fields[0], fields[3], {}
 
 
@@ -82,6 +133,11 @@ def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow
     header = reader.fieldnames or []
     if not header:
         raise LabelError(f"label file {str(path)!r} is empty; the first line must be a header.")
+    if twice := repeated(header):
+        raise LabelError(
+            f"{path}: the header names the columns {twice} more than once: {header}. Every column needs a name of its "
+            "own; rename or remove the others."
+        )
     missing = [name for name in (video_column, mos_column) if name not in header]
     if missing:
         raise LabelError(
@@ -93,6 +149,27 @@ def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow
             raise LabelError(f"{place}: the row must have {len(header)} fields like the header.")
         extra = {key: value for key, value in record.items() if key not in (video_column, mos_column)}
         yield place, record[video_column], record[mos_column], extra
+
+
+def _load(place: str, text: str) -> Any:
+    """JSON whose objects name every key once: of several, `json` takes the last and says nothing."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        if twice:
+            found = [(key, value) for key, value in pairs if key in twice]
+            raise LabelError(
+                f"{place}: an object names the keys {twice} more than once, {found!r:.200}. Every key may stand once; "
+                "remove or rename the others."
+            )
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except (json.JSONDecodeError, LabelError):
+        raise
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in thousands of brackets
+        raise LabelError(f"{place}: {text[:80]!r} cannot be read as JSON ({error}); correct it.") from None
 
 
 def _only(video: Any) -> Any:

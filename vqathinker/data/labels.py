@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import unicodedata
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 
 from rewards.distortion import parse_distortions
 from vqathinker.clips import VIDEO_SUFFIXES
-from vqathinker.data.formats import READERS, LabelError
+from vqathinker.data.formats import READERS, LabelError, number_of
 from vqathinker.data.scales import MosScale, mos_scale
 
 logger = logging.getLogger(__name__)
@@ -153,12 +152,9 @@ class _VideoFiles:
 
 def _number(label: Any) -> float:
     try:
-        value = float(label)
-    except (TypeError, ValueError):
-        raise ValueError(f"label {label!r} is not a number.") from None
-    if not math.isfinite(value):
-        raise ValueError(f"label {label!r} is not finite.")
-    return value
+        return number_of(label)
+    except ValueError as error:
+        raise ValueError(f"label {error}") from None
 
 
 def _safe_name(video: Any) -> str:

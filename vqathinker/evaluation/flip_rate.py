@@ -14,6 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from vqathinker.clips import ENCODER_OPTIONS, READING, VIDEO_SUFFIXES, VideoWriter, open_clip
+from vqathinker.data.formats import number_of, repeated
 from vqathinker.evaluation.report import Table
 from vqathinker.scoring.scorer import process_state
 from vqathinker.scoring.table import stamp
@@ -145,24 +146,33 @@ def read_manifest(path: str | Path) -> list[Encode]:
     """An existing ladder: a CSV with the columns `video` (relative to the file), `source` and `crf`.
 
     Raises:
-        ValueError: If it is missing, empty or does not fit.
+        ValueError: If it is missing, empty or does not fit; the message names file, line, value and rule.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"manifest {str(path)!r} does not exist.")
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        missing = [name for name in ("video", "source", "crf") if name not in (reader.fieldnames or [])]
+        header = list(reader.fieldnames or [])
+        missing = [name for name in ("video", "source", "crf") if name not in header]
         if missing:
             raise ValueError(f"{path}: no columns {missing}; a manifest has the header video,source,crf.")
+        if twice := repeated(header):
+            raise ValueError(
+                f"{path}: the header names the columns {twice} more than once: {header}. Keep one of each."
+            )
         encodes = []
         for row in reader:
-            try:
-                encodes.append(Encode(str(path.parent / row["video"]), row["source"], float(row["crf"])))
-            except (TypeError, ValueError):
+            place = f"{path}:{reader.line_num}"
+            if None in row or None in row.values() or not row["video"] or not row["source"]:
                 raise ValueError(
-                    f"{path}:{reader.line_num}: {row} needs a video, a source and a number as crf."
-                ) from None
+                    f"{place}: {row} needs a video, a source and a crf, in {len(header)} fields as the header."
+                )
+            try:
+                crf = number_of(row["crf"])
+            except ValueError as error:
+                raise ValueError(f"{place}: crf {error}") from None
+            encodes.append(Encode(str(path.parent / row["video"]), row["source"], crf))
     if not encodes:
         raise ValueError(f"{path}: it lists no encode.")
     return encodes
