@@ -85,7 +85,7 @@ def _first_number(text: str) -> Number | None:
     if match is None or len(match[0]) > MAX_NUMBER_LENGTH or not math.isfinite(float(match[0])):
         return None
     fraction = re.split("[eE]", match[0])[0].partition(".")[2].rstrip("0")
-    return Number(match.start(), match.start(), match.end(), float(match[0]), len(fraction))
+    return Number(match.start(), float(match[0]), len(fraction))
 
 
 @lru_cache(maxsize=8192)  # several rewards look at the same completions
