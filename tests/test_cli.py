@@ -109,6 +109,7 @@ def test_train_without_a_recipe_says_which_there_are(capsys):
     assert "name a recipe" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_train_hands_over_to_the_recipe(tmp_path):
     command = [sys.executable, "-m", "vqathinker.cli", "train", "grpo_lsvq", "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ))

@@ -23,6 +23,7 @@ def blocks(text, language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_python_examples_run_as_printed(demo, repo):
     folder, _ = demo
     shutil.copy(folder / "runs/demo/data/videos/test/00000.mp4", folder / "clip.mp4")

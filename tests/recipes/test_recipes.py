@@ -110,6 +110,7 @@ def test_a_quick_demo_does_not_replace_a_whole_one(tmp_path, monkeypatch, capsys
     assert "would replace the whole demo" in capsys.readouterr().err and list(summary.parent.iterdir()) == [summary]
 
 
+@pytest.mark.slow
 def test_the_recipe_trains_on_copies(demo, tmp_path):
     folder, _ = demo
     recipe = [sys.executable, str(RECIPES / "grpo_lsvq.py"), "--config", str(RECIPES / "configs" / "demo.yaml")]
@@ -119,6 +120,7 @@ def test_the_recipe_trains_on_copies(demo, tmp_path):
     assert "contrast" in answers and answers["video_id"].str.endswith(" (copy)").mean() == 0.5
 
 
+@pytest.mark.slow
 def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
     """Two-step runs of the arms that are built differently."""
     folder, _ = demo
@@ -179,6 +181,7 @@ def test_controls_compare_arms_over_the_same_seeds(monkeypatch):
     assert rows == [["sft", "3", "0.100 ± 0.100"], ["grpo", "2", "0.100 ± 0.141"]]
 
 
+@pytest.mark.engine
 def test_grpo_recipe_under_accelerate_without_a_config_says_so(demo):
     folder, _ = demo
     launch = [Path(sys.executable).parent / "accelerate", "launch", "--config_file", RECIPES / "accelerate/cpu.yaml"]
@@ -188,6 +191,7 @@ def test_grpo_recipe_under_accelerate_without_a_config_says_so(demo):
     assert (folder / "runs/again/model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_grpo_trains_on_the_users_own_clips(demo, clip_set):
     """`vqathinker synth --source` on a folder of clips, then the same recipe."""
     folder, _ = demo
@@ -206,6 +210,7 @@ def test_grpo_trains_on_the_users_own_clips(demo, clip_set):
     assert state["global_step"] == 2
 
 
+@pytest.mark.slow
 def test_pretraining_writes_a_base_that_loads(tmp_path):
     from vqathinker.policy import VQAThinkerForConditionalGeneration
 

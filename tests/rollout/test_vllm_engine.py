@@ -13,6 +13,8 @@ pytest.importorskip("vllm", reason="vllm is not installed")
 from vqathinker.rollout import Sampling, TransformersEngine
 from vqathinker.rollout.vllm_engine import VLLMEngine
 
+pytestmark = pytest.mark.engine
+
 LENGTH = 400
 
 

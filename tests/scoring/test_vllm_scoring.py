@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.engine
+
 pytest.importorskip("vllm", reason="vllm is not installed")
 
 CODE = """

@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 
 import vqathinker.synth
 
+pytestmark = pytest.mark.engine
+
 ACCELERATE = ["ddp", "zero2", "zero3"]
 ENGINES = ["transformers", "vllm"]
 BASE = Path(vqathinker.synth.__file__).parent / "base"
