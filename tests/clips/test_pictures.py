@@ -191,3 +191,21 @@ def test_frames_of_several_sizes_are_refused(make, ffmpeg, tmp_path):
     both.write_bytes(make("a.ts", 60, *X264).read_bytes() + (tmp_path / "small.ts").read_bytes())
     with pytest.raises(ClipError, match=r"change their size: \[\(64, 48\), \(128, 96\)\]"):
         open_clip(both).frames([0, 100])
+
+
+def test_interlaced_frames_behind_a_progressive_beginning(ffmpeg, shown_by_ffmpeg, tmp_path):
+    codec = ("-c:v", "mpeg2video", "-q:v", 2, "-bf", 2, "-g", 10)
+    ffmpeg(*codec, tmp_path / "one.ts", frames=moving(40)[::2], rate=25)
+    ffmpeg(
+        *("-vf", "interlace=scan=tff:lowpass=0", *codec, "-flags", "+ildct+ilme"),
+        tmp_path / "two.ts",
+        frames=moving(80),
+        rate=50,
+    )
+    both = tmp_path / "both.ts"
+    both.write_bytes((tmp_path / "one.ts").read_bytes() + (tmp_path / "two.ts").read_bytes())
+    clip, stored = open_clip(both), shown_by_ffmpeg(both)
+    assert clip.num_frames == len(stored) == 60 and clip.notes == ()
+    shown = clip.frames([5, 40])
+    assert clip.notes == ("deinterlaced",) and np.abs(shown[0].astype(int) - stored[5]).mean() < 1.5
+    assert combing(shown[1:]) < combing(stored[40:41]) / 5

@@ -1,11 +1,13 @@
 import csv
+import subprocess
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
 from rewards.distortion import parse_distortions
-from vqathinker.clips import ClipError, open_clip
+from vqathinker.clips import ClipError, open_clip, write_video
 from vqathinker.data import read_labels
 from vqathinker.synth import (
     DISTORTIONS,
@@ -21,6 +23,7 @@ from vqathinker.synth import (
 from vqathinker.synth.build import is_made
 from vqathinker.synth.default import BASE
 from vqathinker.synth.distortions import source_length, split_severity
+from vqathinker.synth.sources import cut_scene
 from vqathinker.synth.tiny import tiny_tokenizer
 
 SPEC = SynthSpec(splits={"train": 10, "val": 4}, ood=2, num_frames=8, seed=3)
@@ -147,6 +150,38 @@ def test_the_users_own_clips_are_shared_out_by_file(tmp_path, clip_set):
     with pytest.raises(ValueError, match=r"00000\.mp4 lies where the new set is written"):
         make_set(tmp_path / "out", again, progress=False)
     assert open_clip(tmp_path / "out" / "videos" / "train" / "00000.mp4")
+
+
+def test_scenes_of_the_users_own_clips_keep_their_colours_and_stand_upright(tmp_path):
+    """A source in BT.709 that is stored on its side."""
+    upper, lower = (199, 39, 40), (40, 60, 199)
+    frames = np.zeros((12, 96, 96, 3), np.uint8)
+    frames[:, :, :48], frames[:, :, 48:] = upper, lower  # turned by 90 degrees, left is up
+    tags = "scale=out_color_matrix=bt709:out_range=tv,setparams=colorspace=bt709:range=tv"
+    encode = [
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-s",
+        "96x96",
+        "-i",
+        "-",
+        "-vf",
+        tags,
+        "-c:v",
+        "libx264",
+        "-crf",
+        "5",
+    ]
+    turn = ["-display_rotation:v:0", "-90", "-i", tmp_path / "plain.mp4", "-c", "copy", tmp_path / "turned.mp4"]
+    for arguments in ([*encode, "-pix_fmt", "yuv420p", tmp_path / "plain.mp4"], turn):
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *map(str, arguments)]
+        subprocess.run(command, input=frames.tobytes(), check=True)
+    scene = cut_scene(tmp_path / "turned.mp4", 12, 64)(np.random.default_rng(0))
+    write_video(tmp_path / "clip.mp4", scene)
+    picture = open_clip(tmp_path / "clip.mp4").frames([6])[0].astype(int)
+    assert np.abs(picture[:24] - upper).max() <= 3 and np.abs(picture[40:] - lower).max() <= 3
 
 
 def test_versions_of_one_scene_never_part(tmp_path, clip_set):

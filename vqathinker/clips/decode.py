@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import av
 import numpy as np
@@ -21,8 +21,8 @@ READING = 2
 """Raised whenever some file begins to give other pictures, so that frames and scores kept from before are not used."""
 
 
-class _Astray(Exception):
-    """Decoding from a key packet gave other frames than decoding from the beginning would."""
+class _Again(Exception):
+    """Something about the clip came to light, and the frames that are not given yet must be decoded another way."""
 
 
 class Clip:
@@ -35,7 +35,6 @@ class Clip:
         times: (N,) seconds of each frame, from the first.
         rate: Frames per second of a grid on which all frames lie, where the container knows one; else `fps`.
         coded_aspect: Width over height of the pixels that `for_encoder` gives.
-        notes: What is done to its frames, in words: "deinterlaced", "mirrored", ...; empty for an ordinary clip.
     """
 
     def __init__(self, path: str, index: FrameIndex, first: Any, stream: Any, notes: Sequence[str]) -> None:
@@ -46,11 +45,19 @@ class Clip:
         self.coded_aspect = Fraction(1) if first.color_trc in TRANSFERS else self._pixel_aspect
         self._interlaced = first.interlaced_frame
         self._starts = sorted(index.starts) if index.pts is not None else []
-        self.notes = (*notes, *notes_on(first, self._pixel_aspect))
+        self._notes = (*notes, *notes_on(first, self._pixel_aspect))
         if index.pts is not None:
             self.times = (index.pts - index.pts[0]) * float(stream.time_base)
         else:
             self.times = np.arange(self.num_frames) / (self.rate if self.rate > 0 else 25.0)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is done to its frames, in words: "deinterlaced", "mirrored", ...; empty for an ordinary clip.
+
+        Interlaced frames behind a progressive beginning count from when they are read.
+        """
+        return self._notes + (("deinterlaced",) if self._interlaced else ())
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """Frames at `indices` (any order, repeats allowed; each is decoded once).
@@ -77,18 +84,8 @@ class Clip:
         Raises:
             ClipError: If a frame cannot be decoded.
         """
-        done = 0
-        try:
-            for picture in self._pictures(wanted, seek=True):
-                yield picture
-                done += 1
-        except _Astray:
-            self._starts = []
-            yield from self._pictures(wanted[done:], seek=False)
-
-    def _pictures(self, wanted: Sequence[int], seek: bool) -> Iterator[np.ndarray]:
         convert = VideoReformatter()
-        for frame in self._progressive(wanted, seek):
+        for frame in self._progressive(wanted):
             yield to_rgb(frame, self._pixel_aspect, convert)
 
     def for_encoder(self) -> Iterator[av.VideoFrame]:
@@ -100,7 +97,7 @@ class Clip:
             ClipError: If a frame cannot be decoded.
         """
         convert = VideoReformatter()
-        for number, frame in enumerate(self._progressive(range(self.num_frames), seek=False)):
+        for number, frame in enumerate(self._progressive(range(self.num_frames))):
             ready = frame
             if frame.color_trc in TRANSFERS:
                 ready = av.VideoFrame.from_ndarray(to_rgb(frame, self._pixel_aspect, convert), format="rgb24")
@@ -109,14 +106,25 @@ class Clip:
             ready.time_base = frame.time_base
             yield ready
 
-    def _progressive(self, wanted: Sequence[int], seek: bool) -> Iterator[Any]:
-        """Decoded frames at ascending indices; interlaced ones are made of both neighbours."""
-        if not self._interlaced:
-            yield from self._decoded(wanted, seek)
-            return
+    def _progressive(self, wanted: Sequence[int]) -> Iterator[Any]:
+        """Frames at ascending indices, none of them interlaced."""
+        done = 0
+        while done < len(wanted):
+            try:
+                for frame in (self._deinterlaced if self._interlaced else self._decoded)(wanted[done:]):
+                    if frame.interlaced_frame and not self._interlaced:
+                        self._interlaced = True
+                        raise _Again
+                    yield frame
+                    done += 1
+            except _Again:
+                continue
+
+    def _deinterlaced(self, wanted: Sequence[int]) -> Iterator[Any]:
+        """Frames at ascending indices; interlaced ones are made of both neighbours."""
         needed = sorted({n for i in wanted for n in (i - 1, i, i + 1) if 0 <= n < self.num_frames})
         targets, window = set(wanted), {}
-        for number, frame in zip(needed, self._decoded(needed, seek), strict=True):
+        for number, frame in zip(needed, self._decoded(needed), strict=True):
             window[number] = frame
             due = [number - 1] + ([number] if number == self.num_frames - 1 else [])
             for place in due:
@@ -124,13 +132,13 @@ class Clip:
                     yield deinterlace(window.get(place - 1), window[place], window.get(place + 1))
             window.pop(number - 2, None)
 
-    def _decoded(self, wanted: Sequence[int], seek: bool) -> Iterator[Any]:
-        """Decoded frames at ascending indices; `seek`: starting at the key packet before each where that is shorter."""
+    def _decoded(self, wanted: Sequence[int]) -> Iterator[Any]:
+        """Frames at ascending indices, each decoded from the key packet before it where that is shorter."""
         container, stream = open_stream(self.path)
         with container:
             frames, position = decode_all(self.path, container, stream), -1
             for target in wanted:
-                place = int(np.searchsorted(self._starts, target, side="right")) - 1 if seek else -1
+                place = int(np.searchsorted(self._starts, target, side="right")) - 1
                 if place >= 0 and self._starts[place] > position + 1:
                     frames = self._from(container, stream, self._starts[place])
                 for position, frame in frames:
@@ -152,27 +160,31 @@ class Clip:
         """Frames from that of a key packet on, each checked against the index.
 
         Raises:
-            _Astray: If another frame comes.
+            _Again: If other frames come than from the beginning; then it is never tried again.
         """
         pts, number = self._index.pts, start
         container.seek(self._index.starts[start], stream=stream)
         reached = False
         for packet in container.demux(stream):
             reached = reached or (packet.is_keyframe and packet.pts is not None and packet.pts >= pts[start])
-            for frame in self._decode_or_stray(packet) if reached else ():
+            for frame in self._decode_or_again(packet) if reached else ():
                 if number == start and frame.pts is not None and frame.pts < pts[start]:
                     continue  # shown before the key frame, and made of frames that were not decoded
                 # Where the first is no key frame, the picture is built up over several.
                 if number == self.num_frames or frame.pts != pts[number] or not (number > start or frame.key_frame):
-                    raise _Astray
+                    self._from_the_beginning()
                 yield number, frame
                 number += 1
 
-    def _decode_or_stray(self, packet: Any) -> list[Any]:
+    def _decode_or_again(self, packet: Any) -> list[Any]:
         try:
             return packet.decode()
         except av.FFmpegError:
-            raise _Astray from None
+            return self._from_the_beginning()
+
+    def _from_the_beginning(self) -> NoReturn:
+        self._starts = []
+        raise _Again
 
 
 def open_clip(path: str | Path) -> Clip:

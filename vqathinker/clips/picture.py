@@ -36,8 +36,8 @@ def to_rgb(frame: Any, pixel_aspect: Fraction, convert: VideoReformatter) -> np.
 
 
 def notes_on(frame: Any, pixel_aspect: Fraction) -> list[str]:
-    """What `to_rgb` and `deinterlace` do to a frame, in words; nothing for an ordinary one."""
-    notes = ["deinterlaced"] if frame.interlaced_frame else []
+    """What `to_rgb` does to a frame, in words; nothing for an ordinary one."""
+    notes = []
     if transfer := TRANSFERS.get(frame.color_trc):
         notes.append(f"{transfer} to BT.709")
     if pixel_aspect != 1:
