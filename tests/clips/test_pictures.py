@@ -148,6 +148,12 @@ def test_pixels_are_made_square(ffmpeg, tmp_path, aspect, shape):
     assert [number_of(frame) for frame in frames] == [0, 9]
 
 
+def test_pixels_that_are_nearly_square_stay_as_they_are(ffmpeg, tmp_path):
+    ffmpeg("-vf", "setsar=400/399", *X264, tmp_path / "a.mp4", frames=numbered(10))
+    clip = open_clip(tmp_path / "a.mp4")
+    assert clip.frames([0]).shape == (1, 96, 128, 3) and clip.notes == ()
+
+
 @pytest.mark.parametrize("end", ["mp4", "mkv"])
 def test_sampling_by_time_follows_a_variable_rate(ffmpeg, processor, tmp_path, end):
     still = "select='not(mod(n\\,7))+lt(n\\,40)'"  # 30 frames a second, then every seventh only

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vqathinker.clips import IMAGE_SUFFIXES, PASSED_OVER_SUFFIXES, SAMPLINGS, VIDEO_SUFFIXES
 
@@ -93,16 +93,18 @@ def find_videos(paths: Sequence[str], suffixes: Sequence[str] = VIDEO_SUFFIXES) 
     """
     found: list[str] = []
     passed_over: list[str] = []
+    others = sorted({*PASSED_OVER_SUFFIXES, *IMAGE_SUFFIXES} - {*suffixes})
     for path in paths:
-        if (os.path.exists(path) and not os.path.isdir(path)) or not (os.path.isdir(path) or glob.has_magic(path)):
+        if os.path.isdir(path):
+            names = map(str, sorted(Path(path).rglob("*")))
+        elif os.path.exists(path) or not glob.has_magic(path):
             found.append(path)  # a file that is missing is reported with the others
             continue
-        names = (
-            map(str, sorted(Path(path).rglob("*"))) if os.path.isdir(path) else sorted(glob.glob(path, recursive=True))
-        )
+        else:
+            names = sorted(glob.glob(path, recursive=True))
         files = [name for name in names if os.path.isfile(name)]
         taken = _ending_in(files, suffixes)
-        passed_over += _ending_in(files, sorted({*PASSED_OVER_SUFFIXES, *IMAGE_SUFFIXES} - {*suffixes}))
+        passed_over += _ending_in(files, others)
         if not taken:
             _say_passed_over(passed_over)
             raise ValueError(f"{path!r} gives no video: a folder must hold files that end in one of {tuple(suffixes)}.")
@@ -119,13 +121,12 @@ def _say_passed_over(files: Sequence[str]) -> None:
     if files and _is_main():
         shown = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "")
         kinds = ", ".join(sorted({Path(file).suffix.lower() for file in files}))
-        text = f"not taken: {len(files)} files that end in {kinds}: {shown}"
-        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+        _say(f"not taken: {len(files)} files that end in {kinds}: {shown}", sys.stderr)
 
 
-def _say(text: str) -> None:
+def _say(text: str, file: TextIO | None = None) -> None:
     """Print; a file name that is no UTF-8 is escaped."""
-    print(text.encode("utf-8", "backslashreplace").decode(), flush=True)
+    print(text.encode("utf-8", "backslashreplace").decode(), flush=True, file=file)
 
 
 # ---------------------------------------------------------------- score

@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 from vqathinker.clips.errors import ClipError
 from vqathinker.clips.frame_index import FrameIndex, decode_all, open_stream, read_index, video_streams
 from vqathinker.clips.hdr import TRANSFERS
-from vqathinker.clips.picture import deinterlace, notes_on, to_rgb
+from vqathinker.clips.picture import deinterlace, notes_on, to_rgb, visible_aspect
 from vqathinker.clips.suffixes import IMAGE_SUFFIXES
 
 READING = 2
@@ -41,7 +41,7 @@ class Clip:
         self.path, self.num_frames, self._index = path, index.num_frames, index
         self.fps = float(stream.average_rate or stream.guessed_rate or "nan")
         self.rate = float(stream.guessed_rate or "nan")
-        self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
+        self._pixel_aspect = visible_aspect(first, Fraction(stream.sample_aspect_ratio or 1))
         self.coded_aspect = Fraction(1) if first.color_trc in TRANSFERS else self._pixel_aspect
         self._interlaced = first.interlaced_frame
         self._starts = sorted(index.starts) if index.pts is not None else []

@@ -98,6 +98,12 @@ def _filtered(frames: Sequence[Any], name: str, arguments: str) -> list[Any]:
     return changed
 
 
+def visible_aspect(frame: Any, pixel_aspect: Fraction) -> Fraction:
+    """1 where square pixels would make no difference to a picture of this size, as with 4095:4096."""
+    same = _square_size(frame.width, frame.height, pixel_aspect) == (frame.width, frame.height)
+    return Fraction(1) if same else pixel_aspect
+
+
 def _square_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
     if pixel_aspect >= 1:
         return round(width * pixel_aspect), height
