@@ -161,3 +161,36 @@ def test_nothing_but_the_error_reaches_the_screen(tmp_path, make):
 def test_an_index_outside_the_clip_is_refused(h264):
     with pytest.raises(IndexError, match="12"):
         open_clip(h264).frames([12])
+
+
+SOURCE = ("-f", "lavfi", "-i", "testsrc2=size=128x96:rate=25:duration=6", "-f", "lavfi", "-i", "sine=duration=6")
+H264 = (*X264, "-g", 25, "-c:a", "aac")
+HEALTHY = {
+    "late picture": ("-itsoffset", 3, *SOURCE, "-map", 0, "-map", 1),
+    "late start": (*SOURCE, "-output_ts_offset", 20),
+    "a still beginning": (*SOURCE[:4], "-vf", "select='eq(n,0)+gte(t,4)'", "-fps_mode", "vfr"),
+    "slides": ("-f", "lavfi", "-i", "testsrc2=size=128x96:rate=1/3:duration=12", "-fps_mode", "passthrough"),
+    "long sound": (*SOURCE[:4], "-f", "lavfi", "-i", "sine=duration=9"),
+    "another tag": (*SOURCE, "-metadata:s:v", "DURATION-eng=00:00:30.000000000"),
+}
+
+
+@pytest.mark.parametrize("end", ["mkv", "mp4", "mov", "flv", "avi", "wmv", "ts", "nut"])
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_file_is_not_taken_for_truncated(ffmpeg, tmp_path, name, end):
+    ffmpeg(*HEALTHY[name], *H264, tmp_path / f"healthy.{end}")
+    ffmpeg("-i", tmp_path / f"healthy.{end}", "-map", 0, "-c", "copy", tmp_path / f"copy.{end}")
+    counts = [open_clip(tmp_path / f"{file}.{end}").num_frames for file in ("healthy", "copy")]
+    assert min(counts) > 2 and counts[0] - counts[1] < 3
+
+
+@pytest.mark.parametrize("name", ["2026-11-26T10:20:30.mp4", "http:a.mp4", "100%d.mp4", "a b.mp4", "_pipe:0.mp4"])
+def test_odd_names_are_names_of_files(make, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(make("a.mp4", 150, *X264).read_bytes())
+    assert open_clip(name).num_frames == 150
+
+
+def test_no_index_at_all_is_refused(h264):
+    with pytest.raises(ValueError, match="at least one frame"):
+        open_clip(h264).frames([])

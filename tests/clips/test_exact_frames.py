@@ -61,14 +61,17 @@ def test_frames_are_those_of_ffmpeg(make, shown_by_ffmpeg, name, options):
     check(path, shown_by_ffmpeg(path))
 
 
-@pytest.mark.parametrize("end", ["mp4", "mkv", "ts", "flv", "avi"])
-@pytest.mark.parametrize("source", ["long.mp4", "long_hevc.mp4", "long_mpeg2.ts"])
+LONG = {"long.mp4": (*X264, "-g", 60), "long_hevc.mp4": HEVC, "long_mpeg2.ts": MPEG2}
+
+
+@pytest.mark.parametrize(
+    ("source", "end"),
+    [(source, end) for source in LONG for end in ("mp4", "mkv", "ts", "avi")]
+    + [("long.mp4", "flv"), ("long_hevc.mp4", "flv")],  # which holds no MPEG-2
+)
 def test_a_clip_cut_without_encoding_it_anew(make, ffmpeg, shown_by_ffmpeg, tmp_path, source, end):
-    if source.endswith("mpeg2.ts") and end == "flv":
-        pytest.skip("FLV holds no MPEG-2")
-    options = {"long.mp4": (*X264, "-g", 60), "long_hevc.mp4": HEVC, "long_mpeg2.ts": MPEG2}[source]
     path = tmp_path / f"cut.{end}"
-    ffmpeg("-ss", 1.37, "-i", make(source, 200, *options), "-t", 2.5, "-c", "copy", path)
+    ffmpeg("-ss", 1.37, "-i", make(source, 200, *LONG[source]), "-t", 2.5, "-c", "copy", path)
     check(path, shown_by_ffmpeg(path))
 
 
@@ -141,3 +144,38 @@ def test_a_cover_picture_is_no_video(make, ffmpeg, tmp_path):
 
 def test_numbers_are_read_from_frames():
     assert [number_of(frame) for frame in numbered(200)] == list(range(200))
+
+
+@pytest.mark.parametrize("end", ["mp4", "mkv"])
+def test_the_last_frames_of_an_intra_refresh(make, end):
+    """After the last recovery point nothing is whole before the end."""
+    path = make(f"refresh.{end}", 80, *REFRESH)
+    assert [number_of(frame) for frame in open_clip(path).frames([79])] == [79]
+
+
+def test_packets_without_a_picture(ffmpeg, shown_by_ffmpeg, tmp_path):
+    late = (
+        "-itsoffset",
+        2,
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=128x96:duration=3",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=duration=3",
+    )
+    ffmpeg(*late, "-c:v", "libtheora", "-c:a", "libvorbis", tmp_path / "late.ogv")
+    clip, truth = open_clip(tmp_path / "late.ogv"), shown_by_ffmpeg(tmp_path / "late.ogv")
+    assert clip.num_frames == len(truth)
+    assert np.abs(clip.frames([0, len(truth) - 1]).astype(int) - truth[[0, -1]]).mean() < 1.5
+
+
+@pytest.mark.parametrize("end", ["mp4", "ts", "mkv"])
+def test_clips_joined_where_frames_need_those_that_are_gone(make, ffmpeg, shown_by_ffmpeg, tmp_path, end):
+    path = make("open_gop.mp4", 120, *OPEN_GOP)
+    parts = f"file '{path}'\noutpoint 2\nfile '{path}'\ninpoint 1.7\n"
+    (tmp_path / "list.txt").write_text(parts)
+    ffmpeg("-f", "concat", "-safe", 0, "-i", tmp_path / "list.txt", "-c", "copy", tmp_path / f"joined.{end}")
+    check(tmp_path / f"joined.{end}", shown_by_ffmpeg(tmp_path / f"joined.{end}"))

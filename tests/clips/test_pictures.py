@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from vqathinker.clips import ClipError, open_clip, timed_indices, uniform_indices
+from vqathinker.clips import ClipError, VideoWriter, open_clip, timed_indices, uniform_indices
 from vqathinker.clips.hdr import KNEE, PEAK, WHITE, moebius, to_bt709
 
 from .conftest import X264, number_of, numbered
@@ -215,3 +215,36 @@ def test_interlaced_frames_behind_a_progressive_beginning(ffmpeg, shown_by_ffmpe
     shown = clip.frames([5, 40])
     assert clip.notes == ("deinterlaced",) and np.abs(shown[0].astype(int) - stored[5]).mean() < 1.5
     assert combing(shown[1:]) < combing(stored[40:41]) / 5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("end", ["jpg", "png", "tif", "webp"])
+def test_images_are_shown_as_their_exif_says_and_by_pixels_not_by_inches(tmp_path, end, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    image = Image.fromarray(corners()[0])
+    image.save(tmp_path / f"a.{end}", exif=exif, dpi=(72, 144), **({"lossless": True} if end == "webp" else {}))
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / f"a.{end}")).convert("RGB")).astype(int)
+    found = open_clip(tmp_path / f"a.{end}").frames([0])[0]
+    assert found.shape == shown.shape and np.abs(found - shown).mean() < 3
+
+
+def test_a_turn_that_is_no_quarter_says_so(ffmpeg, tmp_path):
+    ffmpeg(*X264, tmp_path / "plain.mp4", frames=corners())
+    ffmpeg("-display_rotation:v:0", 30, "-i", tmp_path / "plain.mp4", "-c", "copy", tmp_path / "askew.mp4")
+    clip = open_clip(tmp_path / "askew.mp4")
+    assert clip.frames([0]).shape == (1, 96, 128, 3) and clip.notes == ("the rest of its turn left out",)
+
+
+@pytest.mark.parametrize("stored", ["bgr24", "rgb24", "gbrp", "argb", "yuv444p", "yuv420p10le", "gray"])
+def test_a_copy_of_any_pixel_format_has_its_colours(ffmpeg, tmp_path, stored):
+    frames = flat((128, 128, 128))
+    frames[:, :48, :64], frames[:, :48, 64:] = 255, 16
+    codec = "rawvideo" if stored in ("bgr24", "rgb24", "gray") else "ffv1"
+    ffmpeg("-c:v", codec, "-pix_fmt", stored, tmp_path / "source.nut", frames=frames)
+    source = open_clip(tmp_path / "source.nut")
+    with VideoWriter(tmp_path / "copy.mp4", source.rate, crf=1) as writer:
+        for frame in source.for_encoder():
+            writer.write(frame)
+    difference = open_clip(tmp_path / "copy.mp4").frames([3]).astype(int) - source.frames([3])
+    assert np.abs(difference).max() <= 3

@@ -102,7 +102,8 @@ def find_videos(paths: Sequence[str], suffixes: Sequence[str] = VIDEO_SUFFIXES) 
             continue
         else:
             names = sorted(glob.glob(path, recursive=True))
-        files = [name for name in names if os.path.isfile(name)]
+        # "._a.mp4" is no video but what macOS keeps beside "a.mp4" on foreign disks.
+        files = [name for name in names if os.path.isfile(name) and not os.path.basename(name).startswith("._")]
         taken = _ending_in(files, suffixes)
         passed_over += _ending_in(files, others)
         if not taken:

@@ -12,13 +12,17 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from vqathinker.clips.errors import ClipError
-from vqathinker.clips.frame_index import FrameIndex, decode_all, open_stream, read_index, video_streams
+from vqathinker.clips.frame_index import FrameIndex, decode_all, frames_of, open_stream, read_index, video_streams
 from vqathinker.clips.hdr import TRANSFERS
 from vqathinker.clips.picture import deinterlace, notes_on, to_rgb, visible_aspect
 from vqathinker.clips.suffixes import IMAGE_SUFFIXES
 
 READING = 2
 """Raised whenever some file begins to give other pictures, so that frames and scores kept from before are not used."""
+
+
+IMAGE = "an image"
+"""What a clip of one frame is noted as, whose file is an image."""
 
 
 class _Again(Exception):
@@ -41,7 +45,8 @@ class Clip:
         self.path, self.num_frames, self._index = path, index.num_frames, index
         self.fps = float(stream.average_rate or stream.guessed_rate or "nan")
         self.rate = float(stream.guessed_rate or "nan")
-        self._pixel_aspect = visible_aspect(first, Fraction(stream.sample_aspect_ratio or 1))
+        aspect = 1 if IMAGE in notes else stream.sample_aspect_ratio or 1  # an image's is that of its print
+        self._pixel_aspect = visible_aspect(first, Fraction(aspect))
         self.coded_aspect = Fraction(1) if first.color_trc in TRANSFERS else self._pixel_aspect
         self._interlaced = first.interlaced_frame
         self._starts = sorted(index.starts) if index.pts is not None else []
@@ -68,7 +73,10 @@ class Clip:
         Raises:
             ClipError: If a frame cannot be decoded, or frames differ in size.
             IndexError: If an index lies outside [0, num_frames).
+            ValueError: If there is none.
         """
+        if not len(indices):
+            raise ValueError("indices is empty: ask for at least one frame.")
         wanted, inverse = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         if wanted[0] < 0 or wanted[-1] >= self.num_frames:
             raise IndexError(f"frames {wanted[[0, -1]].tolist()} asked of {self.path!r}, which has {self.num_frames}.")
@@ -154,7 +162,9 @@ class Clip:
 
     def _check(self, number: int, frame: Any) -> None:
         if self._index.pts is not None and (number >= self.num_frames or frame.pts != self._index.pts[number]):
-            raise ClipError(self.path, f"damaged: frame {number} is none of those that its packets announce")
+            raise ClipError(
+                self.path, f"what decodes as frame {number} is none of the frames that its packets announce"
+            )
 
     def _from(self, container: Any, stream: Any, start: int) -> Iterator[tuple[int, Any]]:
         """Frames from that of a key packet on, each checked against the index.
@@ -162,25 +172,23 @@ class Clip:
         Raises:
             _Again: If other frames come than from the beginning; then it is never tried again.
         """
-        pts, number = self._index.pts, start
-        container.seek(self._index.starts[start], stream=stream)
-        reached = False
-        for packet in container.demux(stream):
-            reached = reached or (packet.is_keyframe and packet.pts is not None and packet.pts >= pts[start])
-            for frame in self._decode_or_again(packet) if reached else ():
-                if number == start and frame.pts is not None and frame.pts < pts[start]:
-                    continue  # shown before the key frame, and made of frames that were not decoded
-                # Where the first is no key frame, the picture is built up over several.
-                if number == self.num_frames or frame.pts != pts[number] or not (number > start or frame.key_frame):
-                    self._from_the_beginning()
-                yield number, frame
-                number += 1
-
-    def _decode_or_again(self, packet: Any) -> list[Any]:
+        pts, number, reached = self._index.pts, start, False
         try:
-            return packet.decode()
+            container.seek(self._index.starts[start], stream=stream)
+            for packet in container.demux(stream):
+                reached = reached or (packet.is_keyframe and packet.pts is not None and packet.pts >= pts[start])
+                for frame in frames_of(packet) if reached else ():
+                    if number == start and frame.pts is not None and frame.pts < pts[start]:
+                        continue  # shown before the key frame, and made of frames that were not decoded
+                    # Where the first is no key frame, the picture is built up over several.
+                    if number == self.num_frames or frame.pts != pts[number] or not (number > start or frame.key_frame):
+                        self._from_the_beginning()
+                    yield number, frame
+                    number += 1
         except av.FFmpegError:
-            return self._from_the_beginning()
+            self._from_the_beginning()
+        if number < self.num_frames:
+            self._from_the_beginning()
 
     def _from_the_beginning(self) -> NoReturn:
         self._starts = []
@@ -212,7 +220,7 @@ def open_clip(path: str | Path) -> Clip:
     container, stream = open_stream(str(path))
     with container:
         index, first = read_index(str(path), container, stream)
-        notes = ["an image"] if path.suffix.lower() in IMAGE_SUFFIXES and index.num_frames == 1 else []
+        notes = [IMAGE] if path.suffix.lower() in IMAGE_SUFFIXES and index.num_frames == 1 else []
         streams = video_streams(container)
         if len(streams) > 1:
             notes.append(f"video stream {streams.index(stream) + 1} of {len(streams)}")

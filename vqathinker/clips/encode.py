@@ -108,6 +108,8 @@ class VideoWriter(AbstractContextManager):
 
     def _yuv(self, frame: av.VideoFrame) -> av.VideoFrame:
         """In the encoder's pixel format; YUV keeps its matrix and range."""
+        if frame.format.name == "bgr24":  # whose direct way to YUV loses brightness
+            frame = self._convert.reformat(frame, format="rgb24")
         if frame.format.is_rgb or frame.format.name == "pal8":
             ready = self._convert.reformat(
                 frame,

@@ -5,6 +5,7 @@ Frame i is FFmpeg's i-th frame in presentation order: what `ffmpeg -i FILE -fps_
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,9 +25,11 @@ ONE_FRAME_A_PACKET = {
 frame."""
 EXACT_CONTAINERS = {"mov", "matroska", "mpegts", "yuv4mpegpipe"}
 """Containers (FFmpeg's first name) that keep each frame's presentation time; AVI, ASF and program streams do not."""
+CHECKED = 4
+"""Frames that are decoded at the beginning to see whether they are those that the packets tell."""
 NO_TIME = np.iinfo(np.int64).min
 SHORT_SHARE, SHORT_SECONDS = 0.95, 1.0
-"""A file is truncated if it holds less than this share of what it states, and lacks more than this many seconds."""
+"""A file is truncated if it ends before this share of what it states, and lacks more than this many seconds."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,11 @@ class Packets:
     damaged: np.ndarray
 
     @property
-    def end(self) -> int:
-        """Time from the first shown frame to the end of the last."""
+    def shown(self) -> np.ndarray:
+        """(M, 2) start and end of each frame that is shown, by start."""
         known = (self.pts != NO_TIME) & ~self.hidden
-        return int((self.pts + self.duration)[known].max() - self.pts[known].min()) if known.any() else 0
+        times = np.stack([self.pts, self.pts + self.duration], axis=1)[known]
+        return times[np.argsort(times[:, 0])]
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def open_stream(path: str) -> tuple[Any, Any]:
         ClipError: If there is none.
     """
     try:
-        container = av.open(path)
+        container = av.open(os.path.abspath(path))  # else "a:b.mp4" is a protocol
     except (av.FFmpegError, UnicodeError) as error:
         raise ClipError(path, f"no readable video ({first_line(error)})") from error
     streams = video_streams(container)
@@ -106,19 +110,19 @@ def read_index(path: str, container: Any, stream: Any) -> tuple[FrameIndex, Any]
         ClipError: If nothing can be decoded, or the file is truncated.
     """
     packets, first = _list_packets(path, container, stream)
-    if first is None:
+    if not first:
         raise ClipError(path, "it has no frame that can be decoded")
     check_length(path, container, stream, packets)
-    if _told_by_packets(container, stream, packets):
-        pts = np.sort(packets.pts[~packets.hidden])
-    else:
+    pts = np.sort(packets.pts[~packets.hidden])
+    seen = [frame.pts for frame in first]
+    if not _told_by_packets(container, stream, packets) or pts[: len(seen)].tolist() != seen:
         again, same = open_stream(path)
         with again:
             shown = [frame.pts for _, frame in decode_all(path, again, same)]
         if None in shown or any(later <= earlier for earlier, later in pairwise(shown)):
-            return FrameIndex(len(shown), None, {}), first
+            return FrameIndex(len(shown), None, {}), first[0]
         pts = np.array(shown, dtype=np.int64)
-    return FrameIndex(len(pts), pts, _starts(packets, pts)), first
+    return FrameIndex(len(pts), pts, _starts(packets, pts)), first[0]
 
 
 def decode_all(path: str, container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
@@ -128,10 +132,13 @@ def decode_all(path: str, container: Any, stream: Any) -> Iterator[tuple[int, An
         ClipError: If a packet behind the first frame is damaged.
     """
     number = 0
-    for packet in container.demux(stream):
-        for frame in decode(path, packet, number):
-            yield number, frame
-            number += 1
+    try:
+        for packet in container.demux(stream):
+            for frame in decode(path, packet, number):
+                yield number, frame
+                number += 1
+    except av.FFmpegError as error:
+        raise ClipError(path, f"damaged after frame {number - 1} ({first_line(error)})") from error
 
 
 def decode(path: str, packet: Any, number: int) -> list[Any]:
@@ -141,16 +148,22 @@ def decode(path: str, packet: Any, number: int) -> list[Any]:
     says that it is incomplete itself. FFmpeg goes on then, too.
     """
     try:
-        return packet.decode()
+        return frames_of(packet)
     except av.FFmpegError as error:
         if number == 0 or packet.is_corrupt:
             return []
         raise ClipError(path, f"damaged after frame {number - 1} ({first_line(error)})") from error
 
 
-def _list_packets(path: str, container: Any, stream: Any) -> tuple[Packets, Any]:
-    """All packets of a stream and its first frame; only what is before that is decoded."""
-    rows, first = [], None
+def frames_of(packet: Any) -> list[Any]:
+    """What a packet decodes to. An empty one repeats the frame before it (Theora), unless it ends the stream."""
+    return packet.decode() if packet.size or packet.dts is None else []
+
+
+def _list_packets(path: str, container: Any, stream: Any) -> tuple[Packets, list[Any]]:
+    """All packets of a stream and its first frames; only what is before these is decoded."""
+    rows: list[tuple[int, ...]] = []
+    first: list[Any] = []
     try:
         for packet in container.demux(stream):
             pts, dts = packet.pts, packet.dts
@@ -158,8 +171,8 @@ def _list_packets(path: str, container: Any, stream: Any) -> tuple[Packets, Any]
                 pts, dts = NO_TIME if pts is None else pts, NO_TIME if dts is None else dts
                 flags = packet.is_keyframe, packet.is_discard, packet.is_corrupt
                 rows.append((pts, dts, packet.duration or 0, *flags))
-            if first is None:
-                first = next(iter(decode(path, packet, 0)), None)
+            if len(first) < CHECKED:
+                first += decode(path, packet, 0)[: CHECKED - len(first)]
     except av.FFmpegError as error:
         raise ClipError(path, f"damaged after packet {len(rows)} ({first_line(error)})") from error
     columns = np.array(rows, dtype=np.int64).reshape(-1, 6).T
@@ -178,7 +191,16 @@ def _told_by_packets(container: Any, stream: Any, packets: Packets) -> bool:
         and not packets.damaged.any()
         and packets.key[0]
         and packets.pts[0] == packets.pts.min()  # else the first frames need some that are not there
+        and _in_order(packets)
     )
+
+
+def _in_order(packets: Packets) -> bool:
+    """Whether all that comes before a key packet is shown before all that comes after: else streams were joined."""
+    keys = np.flatnonzero(packets.key)[1:]
+    before = np.maximum.accumulate(packets.pts)[keys - 1]
+    after = np.minimum.accumulate(packets.pts[::-1])[::-1][keys]
+    return bool((before < after).all())
 
 
 def _starts(packets: Packets, pts: np.ndarray) -> dict[int, int]:
@@ -195,52 +217,53 @@ def _name(container: Any) -> str:
 
 
 def check_length(path: str, container: Any, stream: Any, packets: Packets) -> None:
-    """Refuse a file that ends long before what it states.
+    """Refuse a file that ends long before what it states, in the containers whose statement is known to hold.
 
-    What counts is the video stream's own number of frames or duration. Where it states none, the container's duration
-    is compared with the latest end of any stream, as sound may outlast the picture.
+    What counts is the video stream's own duration. Where it states none, the container's duration is compared with the
+    latest end of any stream, as sound may outlast the picture. A last frame may be shown as long as the longest before.
 
     Raises:
         ClipError: If more than 5 % and more than one second are missing.
     """
-    found, stated = packets.end * float(stream.time_base), _own_duration(container, stream)
-    if stated is None and container.duration and not _is_estimated(container):
-        stated = container.duration / av.time_base
-        found = _longest_stream(path) if _is_short(found, stated) else found
-    if stated is not None and _is_short(found, stated):
-        raise ClipError(path, f"truncated: it holds {found:.1f} of {stated:.1f} s")
+    times, unit, name = packets.shown, float(stream.time_base), _name(container)
+    if not len(times):
+        return
+    held = max(SHORT_SECONDS, np.diff(times[:, 0]).max(initial=0) * unit)
+    found, stated = times[:, 1].max() * unit, None
+    if name == "mov":  # the track's own length, wherever it begins
+        found, stated = found - times[0, 0] * unit, float((stream.duration or 0) * stream.time_base)
+    elif name == "avi":  # FFmpeg fits the duration to what is there, but not the number of frames
+        stated = float(stream.frames * stream.time_base)
+    elif name in ("matroska", "flv") and container.duration and not _is_estimated(container):
+        whole = container.duration / av.time_base
+        stated = min(whole, _tagged_duration(stream) or whole)
+        if stated == whole and _is_short(found, stated, held):
+            found = _latest_end(path)
+    if stated and _is_short(found, stated, held):
+        raise ClipError(path, f"truncated: it holds {max(found, 0):.1f} of {stated:.1f} s")
 
 
-def _is_short(found: float, stated: float) -> bool:
-    return found < SHORT_SHARE * stated and stated - found > SHORT_SECONDS
+def _is_short(found: float, stated: float, held: float) -> bool:
+    return found < SHORT_SHARE * stated and stated - found > held
 
 
-def _own_duration(container: Any, stream: Any) -> float | None:
-    """Seconds that the stream states itself, where its container lets it."""
-    name = _name(container)
-    if name == "avi":  # FFmpeg fits the duration to what is there, but not the number of frames
-        return float(stream.frames * stream.time_base) or None
-    if name in ("mov", "mxf") and stream.duration:
-        return float(stream.duration * stream.time_base)
-    tag = next((value for key, value in stream.metadata.items() if key.upper().startswith("DURATION")), "")
+def _tagged_duration(stream: Any) -> float | None:
+    """Seconds at which the stream ends, as a tag of Matroska tells; mkvmerge adds a language to its name."""
+    tags = {key.upper(): value for key, value in stream.metadata.items() if key.upper().startswith("DURATION")}
     try:
-        hours, minutes, seconds = tag.split(":")
+        hours, minutes, seconds = (tags.get("DURATION") or next(iter(tags.values()), "")).split(":")
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     except ValueError:
         return None
 
 
 def _is_estimated(container: Any) -> bool:
-    """Whether the duration is FFmpeg's guess from the size of the file and the streams' bit rates."""
+    """Whether FFmpeg seems to have guessed the duration from the file's size and the streams' bit rates."""
     return container.bit_rate == sum(stream.codec_context.bit_rate or 0 for stream in container.streams)
 
 
-def _longest_stream(path: str) -> float:
-    """Seconds from the first to the last of any stream's packets."""
-    starts, ends = [], []
-    with av.open(path) as container:
-        for packet in container.demux():
-            if packet.pts is not None:
-                starts.append(float(packet.pts * packet.time_base))
-                ends.append(starts[-1] + float((packet.duration or 0) * packet.time_base))
-    return max(ends) - min(starts) if ends else 0.0
+def _latest_end(path: str) -> float:
+    """Seconds at which the last packet of any stream ends."""
+    with av.open(os.path.abspath(path)) as container:
+        known = [packet for packet in container.demux() if packet.pts is not None]
+        return max((float((p.pts + (p.duration or 0)) * p.time_base) for p in known), default=0.0)

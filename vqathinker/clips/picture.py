@@ -13,6 +13,10 @@ from av.video.reformatter import VideoReformatter
 
 from vqathinker.clips.hdr import TRANSFERS, to_bt709
 
+# A frame's side data is not to be had where PyAV 18.1 does not know the type of some of it, as of EXIF. No part of this
+# library looks at the type that unknown ones are taken for. To be removed with a PyAV that knows `Type.EXIF`.
+SideData._missing_ = classmethod(lambda cls, value: cls.S12M_TIMECODE)
+
 
 def to_rgb(frame: Any, pixel_aspect: Fraction, convert: VideoReformatter) -> np.ndarray:
     """The picture of a frame.
@@ -42,8 +46,9 @@ def notes_on(frame: Any, pixel_aspect: Fraction) -> list[str]:
         notes.append(f"{transfer} to BT.709")
     if pixel_aspect != 1:
         notes.append(f"pixels of {pixel_aspect.numerator}:{pixel_aspect.denominator} made square")
-    turned, mirrored = _orientation(display_matrix(frame))
-    return notes + ([f"turned by {turned} degrees"] if turned else []) + (["mirrored"] if mirrored else [])
+    turned, mirrored, exact = _orientation(display_matrix(frame))
+    notes += [f"turned by {turned} degrees"] if turned else []
+    return notes + (["mirrored"] if mirrored else []) + ([] if exact else ["the rest of its turn left out"])
 
 
 def deinterlace(before: Any, frame: Any, after: Any) -> Any:
@@ -120,13 +125,14 @@ def _upright(rgb: np.ndarray, matrix: tuple[int, ...] | None) -> np.ndarray:
     return np.ascontiguousarray(rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
-def _orientation(matrix: tuple[int, ...] | None) -> tuple[int, bool]:
-    """Clockwise turn in degrees, and whether the picture is mirrored left to right before it."""
+def _orientation(matrix: tuple[int, ...] | None) -> tuple[int, bool, bool]:
+    """Clockwise turn in degrees, whether the picture is mirrored left to right before it, and whether that is all."""
     if matrix is None:
-        return 0, False
+        return 0, False, True
     corners = _upright(np.arange(4, dtype=np.uint8).reshape(2, 2, 1), matrix)
     a, b, _, c, d = matrix[:5]
     mirrored = a * d - b * c < 0
     upright = np.arange(4).reshape(2, 2, 1)[:, :: -1 if mirrored else 1]
     turns = next(k for k in range(4) if np.array_equal(np.rot90(upright, -k), corners))
-    return 90 * turns, mirrored
+    small, large = sorted((abs(a) + abs(d), abs(b) + abs(c)))
+    return 90 * turns, mirrored, small <= 0.01 * large
