@@ -35,6 +35,7 @@ from vqathinker.training.groups import (
     pack_groups,
     split_groups,
 )
+from vqathinker.training.order import EpochCallback, EpochSampler
 from vqathinker.training.scores import score_global_batch
 
 GIVE_UP_AFTER = 16
@@ -123,6 +124,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         if args.use_vllm:
             set_seed(args.seed, device_specific=True)  # vLLM seeds every generator of the process with its own
         self._check_models()
+        self.add_callback(EpochCallback())
         processing_class.use_cache(args.frame_cache)
         self.loader: ClipLoader[ClipInput] = ClipLoader(
             processing_class.load_clip,
@@ -204,6 +206,9 @@ class VQAGRPOTrainer(GRPOTrainer):
                 f"the reference model at {self.model.config._name_or_path!r} is a {reference}, the policy a {policy}: "
                 "save the policy and load it again, so that its path holds it, or set beta=0."
             )
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        return EpochSampler.like(super()._get_train_sampler(dataset))
 
     # ------------------------------------------------------------------ rollouts
 
