@@ -17,9 +17,9 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import AutoProcessor
 from trl import TrlParser
 
-from rewards import Contrast, Distortion, preset
+from rewards import Contrast, Distortion, Rubric, preset
 from rewards.distortion import KINDS
-from vqathinker.data import clip_dataset, distortions_of, read_labels
+from vqathinker.data import LabelRow, clip_dataset, distortions_of, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.training import ValidationCallback, VQAGRPOConfig, VQAGRPOTrainer
 
@@ -28,7 +28,11 @@ CONFIGS = Path(__file__).parent / "configs"
 
 @dataclass
 class GRPOArguments:
-    """What to train on and what to reward; everything else is VQAGRPOConfig, and so TRL's GRPOConfig."""
+    """What to train on and what to reward; everything else is VQAGRPOConfig, and so TRL's GRPOConfig.
+
+    `--reward_weights` of the latter, if given, are those of all rewards that are there: the preset's in its order, then
+    distortion, then contrast.
+    """
 
     model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
     train_labels: str = field(metadata={"help": "Label file: .jsonl, .json, .txt or .csv."})
@@ -84,19 +88,10 @@ def main(argv: list[str] | None = None) -> None:
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, **init)
     policy.freeze(data.freeze)
 
-    # Rewards
-    rubric = preset(data.preset)
-    kinds = {kind for row in rows for kind in distortions_of(row)}
-    if kinds and data.distortion_weight:
-        rubric = rubric.plus(Distortion(sorted(kinds | set(KINDS))), data.distortion_weight)
-    if data.contrast_weight:
-        rubric = rubric.plus(Contrast(), data.contrast_weight)
-    rubric = rubric.without(data.leave_out)
-
     # Trainer: K answers per clip, rewards over the global batch
     trainer = VQAGRPOTrainer(
         policy,
-        rubric,
+        make_rubric(data, rows, args.reward_weights),
         args,
         train_dataset=clip_dataset(rows, processor.question),
         processing_class=processor,
@@ -110,6 +105,18 @@ def main(argv: list[str] | None = None) -> None:
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     trainer.save_model(args.output_dir)
     trainer.save_state()
+
+
+def make_rubric(data: GRPOArguments, rows: list[LabelRow], weights: list[float] | None = None) -> Rubric:
+    """The preset's rewards, and distortion and contrast where they have a weight; with other weights, if given."""
+    rubric = preset(data.preset)
+    kinds = {kind for row in rows for kind in distortions_of(row)}
+    if kinds and data.distortion_weight:
+        rubric = rubric.plus(Distortion(sorted(kinds | set(KINDS))), data.distortion_weight)
+    if data.contrast_weight:
+        rubric = rubric.plus(Contrast(), data.contrast_weight)
+    rubric = rubric.without(data.leave_out)
+    return rubric if weights is None else rubric.weighted(weights)
 
 
 def warm_start() -> None:

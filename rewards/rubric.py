@@ -73,7 +73,10 @@ class Rubric:
             raise ValueError(f"the rewards have different rules, {rules}: give all of them the same rule=...")
         self.rule = next(iter(rules.values()), "recommended")
         if len(weights) != len(rewards):
-            raise ValueError(f"{len(weights)} weights for {len(rewards)} rewards {self.names}: give one each.")
+            raise ValueError(
+                f"weights={weights}: {len(weights)} weights for {len(rewards)} rewards {self.names}: give one each, in "
+                "this order."
+            )
         if not all(math.isfinite(weight) for weight in weights):
             raise ValueError(f"weights={weights}: every weight must be a finite number.")
         self.weights = weights
@@ -81,6 +84,16 @@ class Rubric:
     def plus(self, reward: RewardFunction, weight: float = 1.0) -> Rubric:
         """A new rubric with one more reward."""
         return Rubric([*self.rewards, reward], [*self.weights, weight])
+
+    def weighted(self, weights: Sequence[float]) -> Rubric:
+        """A new rubric with the same rewards and other weights, one finite number each, in the order of `names`.
+
+        Raises:
+            ValueError: If a weight is missing, or not finite.
+        """
+        rubric = Rubric(self.rewards, weights)
+        rubric.rule = self.rule
+        return rubric
 
     def without(self, names: Sequence[str]) -> Rubric:
         """A new rubric without some of the rewards; its `rule` stays.

@@ -97,6 +97,24 @@ def test_a_reward_cannot_be_turned_into_a_penalty(name, monkeypatch):
         grpo_lsvq.main(["--config", str(RECIPES / "configs/demo.yaml"), f"--{name}", "-1"])
 
 
+def test_reward_weights_are_those_of_all_rewards_that_are_there(monkeypatch):
+    monkeypatch.syspath_prepend(RECIPES)
+    import grpo_lsvq
+
+    from vqathinker.data import LabelRow
+
+    rows = [LabelRow("a.mp4", "a.mp4", 3.0, {"kind": "blur", "severity": "0.3"})]
+    data = grpo_lsvq.GRPOArguments("", "", "", "identity", leave_out=["rank"], contrast_weight=0.5)
+    own = grpo_lsvq.make_rubric(data, rows)
+    assert dict(zip(own.names, own.weights, strict=True)) == {
+        "format": 1, "regression": 1, "temporal": 1, "distortion": 1, "contrast": 0.5
+    }  # fmt: skip
+    given = grpo_lsvq.make_rubric(data, rows, [0.2, 1, 2, 3, 4])
+    assert given.names == own.names and given.weights == [0.2, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match=r"4 weights for 5 rewards \['format', .*'contrast'\]"):
+        grpo_lsvq.make_rubric(data, rows, [1, 1, 1, 1])
+
+
 def test_a_quick_demo_does_not_replace_a_whole_one(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(RECIPES)
     import demo

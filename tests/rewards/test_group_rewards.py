@@ -283,5 +283,7 @@ def test_a_rubric_can_gain_and_lose_rewards():
     rubric = rewards.preset("recommended").plus(rewards.Distortion(), 0.5)
     assert rubric.names == ["format", "regression", "rank", "temporal", "distortion"] and rubric.weights[-1] == 0.5
     assert rubric.without(["rank", "format"]).names == ["regression", "temporal", "distortion"]
+    official = rewards.preset("official").without(["regression", "rank", "temporal"])
+    assert official.weighted([3]).weights == [3] and official.weighted([3]).rule == official.rule == "official"
     with pytest.raises(ValueError, match=r"\['fun'\].*format"):
         rubric.without(["fun"])

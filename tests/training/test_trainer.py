@@ -318,6 +318,32 @@ def test_one_clip_is_enough_for_rewards_that_compare_none(make_trainer):
     assert trainer.state.log_history[0]["rewards/length/mean"] == 1
 
 
+def test_the_configurations_weights_count(make_trainer):
+    for rubric, weights in (("paper", [0.5, 1, 0, 2]), ([rewards.Format(), rewards.Regression()], [0.5, 2])):
+        trainer = make_trainer(rubric, reward_weights=weights)
+        assert trainer.rubric.weights == trainer.reward_weights.tolist() == weights
+    with pytest.raises(ValueError, match=r"3 weights for 4 rewards \['format', 'regression', 'rank', 'temporal'\]"):
+        make_trainer("recommended", reward_weights=[1, 1, 1])
+
+
+def test_weights_that_contradict_a_rubric_are_refused(make_trainer):
+    ready = rewards.Rubric([rewards.Format(), rewards.Regression()], [0.5, 1])
+    trainer = make_trainer(ready, reward_weights=[0.5, 1])
+    assert trainer.rubric.weights == trainer.reward_weights.tolist() == [0.5, 1]
+    with pytest.raises(ValueError, match=r"reward_weights=\[1, 1\], but the rubric's weights are \{'format': 0\.5"):
+        make_trainer(ready, reward_weights=[1, 1])
+
+
+def test_one_configuration_serves_rubrics_with_other_weights(base, train_rows, config):
+    args, processor = config(beta=0), AutoProcessor.from_pretrained(base)
+    for weight in (0.5, 2.0):
+        policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
+        rubric = rewards.Rubric([rewards.Format()], [weight])
+        trainer = VQAGRPOTrainer(policy, rubric, args, clip_dataset(train_rows, "?"), processor)
+        assert trainer.reward_weights.tolist() == trainer.args.reward_weights == [weight]
+    assert args.reward_weights is None
+
+
 def test_attention_that_takes_no_mask_is_refused(base, train_rows, config):
     policy = VQAThinkerForConditionalGeneration.from_pretrained(base, attn_implementation="eager")
     with pytest.raises(ValueError, match=r"attn_implementation='eager'.*only 'sdpa'"):

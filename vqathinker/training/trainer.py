@@ -6,6 +6,7 @@ import math
 import shutil
 import zlib
 from collections.abc import Sequence
+from copy import copy as shallow_copy
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
@@ -62,6 +63,23 @@ What its scores are worth is not measured by training: `vqathinker eval --model 
 """
 
 
+def _weighted(rubric: Rubric | str | Sequence[Any], weights: Sequence[float] | None) -> Rubric:
+    """A rubric with the configuration's weights; a ready one has its own, which they must not contradict."""
+    ready = isinstance(rubric, Rubric)
+    if not ready:
+        rubric = preset(rubric) if isinstance(rubric, str) else Rubric(list(rubric))
+    if weights is None:
+        return rubric
+    weighted = rubric.weighted(weights)
+    if ready and weighted.weights != rubric.weights:
+        own = dict(zip(rubric.names, rubric.weights, strict=True))
+        raise ValueError(
+            f"reward_weights={list(weights)}, but the rubric's weights are {own}: a Rubric comes with its own. Leave "
+            "reward_weights out, or pass rubric.weighted(reward_weights)."
+        )
+    return weighted
+
+
 class VQAGRPOTrainer(GRPOTrainer):
     """GRPO for video quality assessment (VQAThinker Eq. 2-3) on TRL's trainer.
 
@@ -73,15 +91,16 @@ class VQAGRPOTrainer(GRPOTrainer):
 
     Args:
         model: The policy, or the path of one.
-        rubric: A `rewards.Rubric`, the name of a preset, or a list of reward functions.
+        rubric: A `rewards.Rubric` with its weights; or the name of a preset or a list of reward functions, which
+            `reward_weights` of the configuration weigh, if given.
         args: Configuration.
         train_dataset: Columns `prompt`, `video`, `video_id`, `mos`, see `vqathinker.data.clip_dataset`.
         processing_class: The policy's processor.
         kwargs: TRL's further arguments (`eval_dataset`, `callbacks`, `optimizers`, ...).
 
     Raises:
-        ValueError: If the batch holds a single clip although a reward compares clips, or `beta` needs a reference that
-            cannot be loaded.
+        ValueError: If the batch holds a single clip although a reward compares clips, `beta` needs a reference that
+            cannot be loaded, or `reward_weights` of the configuration are not one per reward, or contradict a `Rubric`.
 
     Metrics beside TRL's: `vqa/parse_rate`, `vqa/out_of_range_rate`, `vqa/temporal_win_rate`, `vqa/srcc`, `vqa/plcc`
     (mean answer per clip against MOS, this batch), `vqa/skipped_clips` (unreadable so far in this batch), and what
@@ -104,9 +123,8 @@ class VQAGRPOTrainer(GRPOTrainer):
         processing_class: VQAThinkerProcessor,
         **kwargs: Any,
     ) -> None:
-        if isinstance(rubric, str):
-            rubric = preset(rubric)
-        self.rubric = rubric if isinstance(rubric, Rubric) else Rubric(list(rubric), args.reward_weights)
+        self.rubric = _weighted(rubric, args.reward_weights)
+        args = shallow_copy(args)  # the caller's may be given to a trainer with another rubric too
         self._check(model, args, train_dataset)
         self._check_eval(args, kwargs.get("eval_dataset"))
         args.reward_weights = list(self.rubric.weights)
