@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -306,6 +307,15 @@ def test_unreadable_clips_do_not_enter_the_rewards_of_the_others():
     assert alone.rewards[2:, :2].tolist() == [[1.0, 1.0], [1.0, 1.0]]  # format and regression need no other clip
 
 
+@pytest.mark.parametrize("comparing", [[], [rewards.Ranking()]])
+def test_weights_stay_where_one_clip_is_readable(comparing):
+    weights = [0.5, 3.0, 7.0]
+    rubric = rewards.Rubric([rewards.Format(), rewards.Regression(), *comparing], weights[: 2 + len(comparing)])
+    scored = score_global_batch(rubric, global_rows([1, 1.1, 2, 2.3], [1] * 4, readable={"v0"}))
+    totals = scored.rewards[2:, :2] @ torch.tensor(weights[:2])
+    assert scored.metrics["group_reward_std"] == pytest.approx(totals.std().item()) and totals.std() > 0.1
+
+
 def test_one_clip_per_batch_is_refused_at_the_start(make_trainer):
     with pytest.raises(ValueError, match="1 clip per batch"):
         make_trainer("recommended", per_device_train_batch_size=2, gradient_accumulation_steps=1)
@@ -316,6 +326,18 @@ def test_one_clip_is_enough_for_rewards_that_compare_none(make_trainer):
     trainer = make_trainer(rubric, per_device_train_batch_size=2, gradient_accumulation_steps=1, max_steps=1)
     trainer.train()
     assert trainer.state.log_history[0]["rewards/length/mean"] == 1
+
+
+@pytest.mark.parametrize("changed", [{"video": "/other/0.mp4"}, {"mos": 1.25}])
+def test_two_clips_or_labels_under_one_id_are_refused_at_the_start(make_trainer, train_rows, changed):
+    first = train_rows[0]
+    twin = replace(first, **changed)
+    message = rf"'{first.video_id}' names '{first.video}' with MOS {first.mos} and '{twin.video}' with MOS {twin.mos}"
+    with pytest.raises(ValueError, match=message):
+        make_trainer(rows=[*train_rows, twin])
+    with pytest.raises(ValueError, match=message):
+        make_trainer(eval_rows=[*train_rows[:3], twin], per_device_eval_batch_size=4)
+    make_trainer(rows=[*train_rows, first])  # a row may be repeated
 
 
 def test_the_configurations_weights_count(make_trainer):

@@ -31,6 +31,7 @@ from vqathinker.training.groups import (
     AnsweredCopy,
     ClipBatch,
     alternate,
+    check_ids,
     copy_row,
     group_slices,
     pack_groups,
@@ -100,7 +101,8 @@ class VQAGRPOTrainer(GRPOTrainer):
 
     Raises:
         ValueError: If the batch holds a single clip although a reward compares clips, `beta` needs a reference that
-            cannot be loaded, or `reward_weights` of the configuration are not one per reward, or contradict a `Rubric`.
+            cannot be loaded, a `video_id` names two clips, or `reward_weights` of the configuration are not one per
+            reward, or contradict a `Rubric`.
 
     Metrics beside TRL's: `vqa/parse_rate`, `vqa/out_of_range_rate`, `vqa/temporal_win_rate`, `vqa/srcc`, `vqa/plcc`
     (mean answer per clip against MOS, this batch), `vqa/skipped_clips` (unreadable so far in this batch), and what
@@ -165,6 +167,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         self._perturbations: list[perturb.FrameMap | None] = []
 
     def _check(self, model: PreTrainedModel | str, args: VQAGRPOConfig, dataset: Any) -> None:
+        check_ids(dataset)
         clips = args.generation_batch_size // args.num_generations
         if len(dataset) < clips:
             raise ValueError(
@@ -189,6 +192,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         answers = args.num_generations_eval or args.num_generations
         together = args.per_device_eval_batch_size * args.world_size
         for rows in dataset.values() if isinstance(dataset, dict) else filter(None, [dataset]):
+            check_ids(rows)
             if len(rows) * answers % together:
                 raise ValueError(
                     f"{len(rows)} clips x {answers} answers leave an uneven last evaluation batch: a batch takes "
