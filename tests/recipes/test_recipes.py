@@ -45,6 +45,8 @@ def test_config_is_understood_to_the_last_key(file, tmp_path, monkeypatch):
     data, args = TrlParser(kinds).parse_args_and_config(
         ["--config", str(file), "--output_dir", str(tmp_path), "--report_to", "none", "--use_cpu", "true"]
     )
+    if "num_generations" in settings:
+        assert args.loss_type == settings["loss_type"]  # stated, so that a change of defaults cannot change a config
     assert data.mos_scale == settings["mos_scale"] and args.learning_rate == settings["learning_rate"]
 
 
@@ -53,9 +55,11 @@ def test_the_8_gpu_config_is_the_papers():
     paper = {
         "num_generations": 4, "learning_rate": 1e-6, "num_train_epochs": 3, "gradient_accumulation_steps": 2,
         "beta": 0.04, "epsilon": 0.2, "temperature": 0.9, "top_p": 1.0, "top_k": 50, "max_completion_length": 2048,
-        "per_device_train_batch_size": 8, "bf16": True,
+        "per_device_train_batch_size": 8, "bf16": True, "loss_type": "grpo",
     }  # fmt: skip
     assert {key: settings[key] for key in paper} == paper
+    assert not settings.get("use_bias_correction_kl", False)
+    assert yaml.safe_load((RECIPES / "configs" / "demo.yaml").read_text())["use_bias_correction_kl"] is True
 
 
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("accelerate/*.yaml")), ids=lambda file: file.name)

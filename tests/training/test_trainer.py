@@ -409,6 +409,11 @@ def test_bad_settings_name_value_rule_and_fix(config, changes, message):
         config(**changes)
 
 
+def test_loss_and_kl_are_the_papers_unless_told(config):
+    assert config().loss_type == "grpo" and not config().use_bias_correction_kl
+    assert config(use_bias_correction_kl=True).use_bias_correction_kl
+
+
 def test_an_uneven_evaluation_set_is_refused(base, train_rows, config):
     policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
     train, uneven = clip_dataset(train_rows, "?"), clip_dataset(train_rows[:3], "?")

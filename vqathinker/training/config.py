@@ -40,6 +40,13 @@ class VQAGRPOConfig(GRPOConfig):
     top_k: int = field(default=50, metadata={"help": "Sampling candidates, 0 = all (paper: 50)."})
     max_completion_length: int = field(default=2048, metadata={"help": "Longest answer in tokens (paper: 2048)."})
     loss_type: str = field(default="grpo", metadata={"help": "TRL's loss; 'grpo' is the paper's, Eq. 3."})
+    use_bias_correction_kl: bool = field(
+        default=False,
+        metadata={
+            "help": "Multiply the KL penalty by the ratio of the policy to the one that answered (TRL's default). The "
+            "ratio has a gradient, which turns the penalty's away from the paper's, Eq. 3."
+        },
+    )
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "One weight per reward, in the rubric's order; default the rubric's own."}
     )
