@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rewards.parsing import check_columns, check_mos, scores_of, text_of
@@ -37,6 +37,8 @@ class Threshold:
         name: Metric key.
     """
 
+    floor = 0.0
+
     def __init__(self, threshold: float = 0.35, name: str = "threshold") -> None:
         if not threshold > 0:
             raise ValueError(f"threshold={threshold}: must be positive.")
@@ -47,6 +49,10 @@ class Threshold:
         """N values in {0, 1}, `None` where answer or label is missing. Raises `ValueError` on bad labels."""
         return _pointwise(lambda s, g: threshold_reward(s, g, self.threshold), completions, mos)
 
+    def applies(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row has a label; an answer to it without a value cannot be scored."""
+        return row.get("mos") is not None
+
 
 class Linear:
     """VQ-Insight's linear score reward as a TRL / ms-swift reward function.
@@ -55,6 +61,8 @@ class Linear:
         span: Absolute error at which the reward reaches 0, in score units, > 0.
         name: Metric key.
     """
+
+    floor = 0.0
 
     def __init__(self, span: float = 4.0, name: str = "linear") -> None:
         if not span > 0:
@@ -65,6 +73,10 @@ class Linear:
     def __call__(self, completions: Sequence[Any], mos: Sequence[float | None], **columns: Any) -> list[float | None]:
         """N values in [0, 1], `None` where answer or label is missing. Raises `ValueError` on bad labels."""
         return _pointwise(lambda s, g: linear_reward(s, g, self.span), completions, mos)
+
+    def applies(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row has a label; an answer to it without a value cannot be scored."""
+        return row.get("mos") is not None
 
 
 class Length:
@@ -79,6 +91,8 @@ class Length:
         ValueError: Unless 0 <= low <= high.
     """
 
+    floor = 0.0
+
     def __init__(self, low: int = 20, high: int = 300, name: str = "length") -> None:
         if not 0 <= low <= high:
             raise ValueError(f"low={low}, high={high}: need 0 <= low <= high.")
@@ -88,3 +102,7 @@ class Length:
     def __call__(self, completions: Sequence[Any], mos: Any = None, **columns: Any) -> list[float | None]:
         """One 0.0 or 1.0 per completion; no label is needed."""
         return [float(self.low <= len(text_of(c).split()) <= self.high) for c in completions]
+
+    def applies(self, row: Mapping[str, Any]) -> bool:
+        """Every answer can be scored."""
+        return True

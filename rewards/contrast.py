@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ class Contrast:
 
     needs_perturbed = True
     trains_copies = True
+    floor = 0.0
 
     def __init__(self, eps: float = EPS, name: str = "contrast") -> None:
         if not eps > 0:
@@ -95,3 +96,7 @@ class Contrast:
                 for i, value in zip(own, contrast_fidelity(known, list(own.values()), self.eps), strict=True):
                     rewards[i] = value
         return rewards
+
+    def applies(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row belongs to a copy; an answer to it without a value cannot be scored."""
+        return row.get("copy_of") is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewards.parsing import check_columns, text_of
@@ -82,6 +82,8 @@ class Distortion:
         ValueError: If `kinds` is empty.
     """
 
+    floor = 0.0
+
     def __init__(self, kinds: Sequence[str] = KINDS, name: str = "distortion") -> None:
         if not kinds:
             raise ValueError("kinds is empty: give at least one distortion name to look for.")
@@ -113,6 +115,10 @@ class Distortion:
             distortion_reward(text_of(text), truth, self.kinds) if (truth := parse_distortions(k, s)) else None
             for text, k, s in zip(completions, kind or (), severity or (), strict=True)
         ]
+
+    def applies(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row has a distortion label."""
+        return bool(row.get("kind"))
 
 
 def parse_distortions(kind: str | None, severity: str | float | None) -> dict[str, float]:

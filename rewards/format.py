@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewards.parsing import text_of
@@ -44,6 +44,8 @@ class Format:
         name: Metric key.
     """
 
+    floor = 0.0
+
     def __init__(self, strict: bool = False, name: str = "format") -> None:
         self.strict = strict
         self.__name__ = name
@@ -51,3 +53,7 @@ class Format:
     def __call__(self, completions: Sequence[Any], mos: Any = None, **columns: Any) -> list[float | None]:
         """One 0.0 or 1.0 per completion; `mos` and other columns are not needed."""
         return [format_reward(text_of(completion), self.strict) for completion in completions]
+
+    def applies(self, row: Mapping[str, Any]) -> bool:
+        """Every answer can be scored."""
+        return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,6 +121,7 @@ class Ranking:
     """
 
     compares_videos = True
+    floor = 0.0
 
     def __init__(
         self,
@@ -160,3 +161,7 @@ class Ranking:
         ids = check_groups(completions, mos, video_id)
         scores = scores_of(completions, self.allow_out_of_range, self.rule)
         return fidelity_ranking(scores, mos, ids, self.tie, self.eps)
+
+    def applies(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row has a label; an answer to it without a value cannot be scored."""
+        return row.get("mos") is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewards.parsing import check_columns, check_mos, check_rule, parse_answer, scores_of
@@ -39,6 +39,8 @@ class Regression:
     Raises:
         ValueError: If a number is outside its range, or `rule` is unknown.
     """
+
+    floor = 0.0
 
     def __init__(
         self,
@@ -84,3 +86,7 @@ class Regression:
                 value *= self.decimal_penalty
             values.append(value)
         return values
+
+    def applies(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row has a label; an answer to it without a value cannot be scored."""
+        return row.get("mos") is not None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rewards.parsing import RULES, parse_answer
@@ -21,7 +21,7 @@ class RewardTable:
         weights: Reward name -> weight.
         total: N weighted sums over the scorable rewards; NaN where none is scorable.
         scores: N parsed scores by the rubric's `rule`, `None` where the answer cannot be parsed; never clamped.
-        counters: `completions`, `unparsable`, `out_of_range`.
+        counters: `completions`, `unparsable`, `out_of_range`; `floored` in a table of `Rubric.floored`.
         metrics: What rewards reported through `log_metric`.
     """
 
@@ -35,6 +35,8 @@ class RewardTable:
 
 class Rubric:
     """A weighted list of rewards.
+
+    A reward may say by `applies(row)` to which rows it applies, and have a `floor`, see `floored`.
 
     `rule` is how it finds a number in an answer (see `parse_answer`): as those of its rewards that have a `rule` do,
     or `"recommended"` where none has.
@@ -159,6 +161,39 @@ class Rubric:
             },
             metrics=metrics,
         )
+
+    def floored(self, table: RewardTable, rows: Sequence[Mapping[str, Any]]) -> RewardTable:
+        """`None` says that a reward does not apply, or that the answer cannot be scored: give the latter its `floor`.
+
+        For rewards that are normalized one by one before they are summed (GDPO, TRL's `normalize_then_sum`): there a
+        missing value counts as the mean, so that an answer without a number would earn more than a wrong one.
+
+        Args:
+            table: What `score` returned.
+            rows: For each completion its entries of the columns given to `score` (`mos`, `video_id`,
+                `perturbed_completions`, ...).
+
+        Returns:
+            A new table. Every missing value of a row to which its reward `applies` is the reward's `floor`;
+            `counters["floored"]` tells how many were. As they are stay rewards without `applies`, and those that
+            compare videos where the batch holds nothing to compare (no value at all).
+
+        Raises:
+            ValueError: If there are not as many rows as completions.
+        """
+        rewards, count = {}, 0
+        for reward, (name, values) in zip(self.rewards, table.rewards.items(), strict=True):
+            missing = [value is None or math.isnan(value) for value in values]
+            applies = getattr(reward, "applies", None)
+            if applies is None or (all(missing) and getattr(reward, "compares_videos", False)):
+                rewards[name] = values
+                continue
+            failed = [gone and applies(row) for gone, row in zip(missing, rows, strict=True)]
+            floor = getattr(reward, "floor", 0.0)
+            rewards[name] = [floor if bad else value for bad, value in zip(failed, values, strict=True)]
+            count += sum(failed)
+        counters = table.counters | {"floored": count}
+        return replace(table, rewards=rewards, total=self._total(rewards), counters=counters)
 
     def _total(self, table: dict[str, list[float | None]]) -> list[float]:
         totals = []

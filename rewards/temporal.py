@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,7 @@ class Temporal:
 
     needs_perturbed = True
     compares_videos = True
+    floor = 0.0
 
     def __init__(
         self,
@@ -167,6 +168,10 @@ class Temporal:
         return [
             None if a is None and b is None else (a or 0.0) + (b or 0.0) for a, b in zip(regression, rank, strict=True)
         ]
+
+    def applies(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row has a label and an answer to a perturbed copy; one without a value cannot be scored."""
+        return row.get("mos") is not None and row.get("perturbed_completions") is not None
 
     def _perturbed_rank(
         self, completions: Sequence[Any], answers: Sequence[Any], mos: Sequence[Any], video_id: Sequence[Hashable]

@@ -27,13 +27,15 @@ class GlobalScores:
         self.rewards, self.metrics = rewards, metrics
 
 
-def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]]) -> GlobalScores:
+def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]], floor: bool = False) -> GlobalScores:
     """Score the answers of all processes in one call, so that the process count cannot matter.
 
     Args:
         rubric: The rewards.
         rows: One dict per answer: `completion`, `perturbed` (text or `None`), `mos`, `video_id`, `readable`, and the
             data set's further columns; for a perturbed copy that is trained on `copy_of`, its original's `video_id`.
+        floor: Give the answers that a reward cannot score its `floor`, see `Rubric.floored`, and count these rewards in
+            the metric `floored_rewards`.
 
     Returns:
         `GlobalScores`. Rows of unreadable clips are all NaN; so are the rewards that compare clips when fewer than two
@@ -61,6 +63,9 @@ def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]]) -> GlobalScor
         perturbed_completions=perturbed if any(text is not None for text in perturbed) else None,
         **columns,
     )
+    if floor:
+        table = rubric.floored(table, [{**rows[i], "perturbed_completions": rows[i]["perturbed"]} for i in keep])
+        metrics["floored_rewards"] = float(table.counters["floored"])
     for name, rewards in table.rewards.items():
         known = [float("nan") if value is None else value for value in rewards]
         values[keep, names.index(name)] = torch.tensor(known, dtype=values.dtype)

@@ -111,7 +111,8 @@ class VQAGRPOTrainer(GRPOTrainer):
     (share of clips whose answers all earn the same; TRL's `frac_reward_zero_std` is 0 with `scale_rewards="batch"`),
     `vqa/score_spread` (standard deviation of the clips' mean answers over that of their MOS), `vqa/identical_answers`
     (share of answers whose score another answer to the same clip gives too) and `vqa/common_score` (share of all
-    answers that give the most frequent score).
+    answers that give the most frequent score). With `multi_objective_aggregation="normalize_then_sum"` answers that a
+    reward cannot score are given its `floor`, and `vqa/floored_rewards` counts these rewards in the batch.
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "vqathinker"]
@@ -430,7 +431,9 @@ class VQAGRPOTrainer(GRPOTrainer):
                 inputs, completions, self._perturbed, self._readable, strict=True
             )
         ]
-        table = score_global_batch(self.rubric, gather_object(local))
+        # Rewards that are normalized one by one: there a missing one would count as the mean of its group.
+        floor = self.multi_objective_aggregation == "normalize_then_sum"
+        table = score_global_batch(self.rubric, gather_object(local), floor)
         mode = "train" if self.model.training else "eval"
         for name, value in table.metrics.items():
             self._metrics[mode][f"vqa/{name}"].append(value)
