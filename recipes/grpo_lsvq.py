@@ -21,7 +21,7 @@ from rewards import Contrast, Distortion, Rubric, preset
 from rewards.distortion import KINDS
 from vqathinker.data import LabelRow, clip_dataset, distortions_of, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
-from vqathinker.training import ValidationCallback, VQAGRPOConfig, VQAGRPOTrainer
+from vqathinker.training import ValidationCallback, VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -55,6 +55,13 @@ class GRPOArguments:
         default=None,
         metadata={"help": "Key frames evenly spaced by frame 'number' or in 'time'; default the policy's."},
     )
+    dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "Of the loaded weights: 'float32', 'bfloat16', 'float16', or 'auto': float32, unless DeepSpeed "
+            "keeps float32 master weights beside weights of 16 bits. bf16: true computes in bfloat16 in any case."
+        },
+    )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
@@ -84,7 +91,11 @@ def main(argv: list[str] | None = None) -> None:
     rows = read_labels(data.train_labels, data.video_root, data.mos_scale, **columns)
     check_checkpoint(data.model)
     processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
-    init = {"attn_implementation": "sdpa"} | (args.model_init_kwargs or {})
+    if {"dtype", "torch_dtype"} & set(args.model_init_kwargs or {}):
+        raise ValueError(
+            f"model_init_kwargs={args.model_init_kwargs}: the weights' type is set by `dtype`, only there."
+        )
+    init = {"attn_implementation": "sdpa", "dtype": load_dtype(data.dtype, args)} | (args.model_init_kwargs or {})
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, **init)
     policy.freeze(data.freeze)
 

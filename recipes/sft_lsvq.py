@@ -16,7 +16,7 @@ from trl import TrlParser
 from vqathinker.data import ClipLoader, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.synth.default import prepare_default
-from vqathinker.training import SFTCollator, sft_dataset
+from vqathinker.training import SFTCollator, check_precision, load_dtype, sft_dataset
 from vqathinker.training.trainer import GIVE_UP_AFTER
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -30,6 +30,13 @@ class SFTArguments:
     train_labels: str = field(metadata={"help": "Label file: .jsonl, .json, .txt or .csv."})
     video_root: str = field(metadata={"help": "Folder the label file's video names are relative to."})
     mos_scale: str = field(metadata={"help": "'linear:LO,HI', 'div20' or 'identity'."})
+    dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "Of the loaded weights: 'float32', 'bfloat16', 'float16', or 'auto': float32, unless DeepSpeed "
+            "keeps float32 master weights beside weights of 16 bits. bf16: true computes in bfloat16 in any case."
+        },
+    )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
@@ -59,8 +66,9 @@ def main(argv: list[str] | None = None) -> None:
     check_checkpoint(data.model)
     processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
     processor.use_cache(data.frame_cache)
-    policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model)
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, dtype=load_dtype(data.dtype, args))
     policy.freeze(data.freeze)
+    check_precision(policy, args)
 
     # Train
     loader = ClipLoader(

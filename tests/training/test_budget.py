@@ -82,6 +82,54 @@ def test_weights_gradients_and_optimizer_are_what_a_step_holds(policy, shape):
     assert parts["optimizer"] == sum(moment.numel() * 4 for moment in moments)
 
 
+def test_autocast_copies_are_what_a_forward_casts(policy, processor, shape):
+    """Matrices appear once more in what a forward under autocast keeps, in 16 bits."""
+    matrices = {tuple(sorted(p.shape)) for p in policy.parameters() if p.ndim > 1 and p.requires_grad}
+    prompt, copies = torch.tensor(processor.prompt_ids())[None], {}
+
+    def pack(tensor):
+        if tensor.dtype == torch.bfloat16 and tuple(sorted(tensor.shape)) in matrices:
+            copies[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage().nbytes(), tensor)
+        return tensor
+
+    clips = ClipBatch(torch.zeros(1, 6, 3, 64, 64, dtype=torch.uint8), torch.randn(1, 6, 640))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        policy(prompt, **clips.inputs())
+    settings = SETTINGS | {"bf16": True}
+    estimate = budget.memory(settings, policy.config, shape, budget.Machine(gpus=1, zero=0))["autocast copies"]
+    assert estimate == pytest.approx(sum(size for size, _ in copies.values()), rel=0.1)
+    for other in (SETTINGS, settings | {"freeze": ["vision_tower"]}):
+        assert budget.memory(other, policy.config, shape, budget.Machine(gpus=1, zero=0))["autocast copies"] < estimate
+    assert budget.memory(settings, policy.config, shape, budget.Machine(gpus=1, zero=2))["autocast copies"] == 0
+
+
+def test_precision_is_that_of_the_recipe(policy, shape, tmp_path):
+    """fp32 weights, gradients and moments (4 + 4 + 8 bytes); under ZeRO with bf16 2 + 2 + 12."""
+    count = budget.parameter_counts(policy.config)
+    mixed = SETTINGS | {"bf16": True, "dtype": "auto"}
+    for settings, zero, weight, optimizer in (
+        (SETTINGS, 0, 4, 8), (mixed, 0, 4, 8), (SETTINGS, 2, 4, 12), (mixed, 2, 2, 12),
+        (mixed | {"dtype": "float32"}, 2, 2, 12), (SETTINGS | {"fp16": True}, 2, 2, 12),
+    ):  # fmt: skip
+        parts = budget.memory(settings, policy.config, shape, budget.Machine(gpus=1, zero=zero))
+        assert parts["weights"] == parts["reference"] == weight * count["all"], (settings, zero)
+        assert parts["gradients"] == weight * count["trained"] and parts["optimizer"] == optimizer * count["trained"]
+    for zero, settings in ((0, mixed), (2, SETTINGS)):
+        refused = settings | {"dtype": "bfloat16"}
+        with pytest.raises(ValueError, match=r"dtype='bfloat16' with zero=.*Set dtype to auto"):
+            budget.memory(refused, policy.config, shape, budget.Machine(zero=zero))
+    four = budget.memory(SETTINGS, policy.config, shape, budget.Machine(gpus=4, zero=0))
+    assert four["exchange buffer"] == four["gradients"]
+    file = tmp_path / "config.yaml"
+    for text, bf16 in (
+        ("preset: paper", True),
+        ("preset: paper\nfp16: true", False),
+        ("preset: paper\nbf16: false", False),
+    ):
+        file.write_text(text)
+        assert budget.read_settings(file)["bf16"] is bf16  # TRL's default
+
+
 def test_a_token_in_the_cache_takes_what_a_prefill_leaves(policy):
     cache = policy.model.language_model(inputs_embeds=torch.randn(1, 30, 128), use_cache=True).past_key_values
     measured = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)

@@ -128,6 +128,13 @@ def test_all_strategies_take_the_same_step(trained, strategy):
         torch.testing.assert_close(weight, second[name], atol=1e-4, rtol=0)
 
 
+def test_zero_with_bf16_trains_bfloat16_weights_over_its_master_weights(launch, tmp_path):
+    finish(launch("zero2", tmp_path, "--bf16", "true", "--use_cpu", "true", "--dtype", "auto", "--save_strategy", "no"))
+    weights = load_file(tmp_path / "model.safetensors").values()
+    assert {weight.dtype for weight in weights if weight.is_floating_point()} == {torch.bfloat16}
+    assert all(math.isfinite(entry["loss"]) for entry in history(tmp_path)[:2])
+
+
 def test_a_failing_process_ends_the_run_and_is_named(launch, clip_set, tmp_path):
     """One unreadable clip in strict mode: one rank fails, the other waits for it in a collective."""
     lines = (clip_set / "train.csv").read_text().splitlines()

@@ -13,6 +13,7 @@ from transformers import AutoConfig
 
 from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration
 from vqathinker.training.config import VQAGRPOConfig
+from vqathinker.training.precision import DTYPES
 
 GIB = 2**30
 TEXT_TOKENS = 160
@@ -109,20 +110,51 @@ def read_settings(file: str | Path) -> dict[str, Any]:
         raise ValueError(f"{file}: no YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(settings, dict) or not {"num_generations", "preset"} & set(settings):
         raise ValueError(f"{file}: no config of recipes/grpo_lsvq.py, which sets num_generations or preset.")
-    return defaults | settings
+    settings = defaults | settings
+    if settings["bf16"] is None:  # as TRL reads it
+        settings["bf16"] = not settings["fp16"]
+    return settings
+
+
+def weight_bytes(settings: Mapping[str, Any], zero: int) -> int:
+    """Bytes of a weight on the GPU: 2 where DeepSpeed computes in 16 bits, whatever was loaded, else those of `dtype`.
+
+    Args:
+        settings: From `read_settings`.
+        zero: DeepSpeed ZeRO stage, 0 = plain data parallelism.
+
+    Raises:
+        ValueError: If the run would be refused, as it trains weights of 16 bits without master weights.
+    """
+    if zero and (settings["bf16"] or settings.get("fp16")):
+        return 2
+    dtype = settings.get("dtype", "auto")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r}: must be one of {DTYPES}.")
+    if dtype in ("bfloat16", "float16"):
+        raise ValueError(
+            f"dtype={dtype!r} with zero={zero}, bf16={settings['bf16']}: trained weights must be float32, or have the "
+            "float32 master weights of ZeRO with bf16 or fp16. Set dtype to auto."
+        )
+    return 4
 
 
 def parameter_counts(config: VQAThinkerConfig, frozen: tuple[str, ...] = ()) -> dict[str, int]:
-    """Parameters: `all`, `trained` (without SlowFast and `frozen` parts), `language` (with its head) and `vision`."""
+    """Parameters: `all`, `trained` (without SlowFast and `frozen` parts), those of them that autocast casts (`cast`:
+    matrices but the token embedding), `language` (with its head) and `vision`."""
     with torch.device("meta"):
         policy = VQAThinkerForConditionalGeneration(config)
     policy.tie_weights()
     policy.freeze(frozen)
     sizes = {name: (parameter.numel(), parameter.requires_grad) for name, parameter in policy.named_parameters()}
+    embedding = policy.get_input_embeddings().weight
+    untied = embedding is not policy.lm_head.weight
+    matrices = [p for p in policy.parameters() if p.ndim > 1 and p.requires_grad and not (untied and p is embedding)]
     language = ("model.language_model.", "lm_head.")
     return {
         "all": sum(size for size, _ in sizes.values()),
         "trained": sum(size for size, trained in sizes.values() if trained),
+        "cast": sum(matrix.numel() for matrix in matrices),
         "language": sum(size for name, (size, _) in sizes.items() if name.startswith(language)),
         "vision": sum(size for name, (size, _) in sizes.items() if name.startswith("model.vision_tower.")),
     }
@@ -198,27 +230,31 @@ def cache_bytes_per_token(config: VQAThinkerConfig, width: int) -> int:
 def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, machine: Machine) -> dict[str, int]:
     """Bytes on each GPU, by what holds them; `total` is their peak.
 
-    ZeRO-1 shares out the optimizer, ZeRO-2 also the gradients, ZeRO-3 also the weights. Under ZeRO with bf16 weights
-    the optimizer holds fp32 weights and two moments (12 bytes a parameter), otherwise two moments in the weights'
-    precision.
+    ZeRO-1 shares out the optimizer, ZeRO-2 also the gradients, ZeRO-3 also the weights. Under ZeRO the weights have 16
+    bits with bf16 or fp16, and the optimizer holds fp32 weights and two moments (12 bytes a parameter). Without ZeRO
+    weights and two moments are fp32; with bf16 or fp16 autocast keeps a copy of each matrix in 16 bits while it runs,
+    and several GPUs exchange gradients in buffers as large as these.
 
     Args:
         settings: From `read_settings`.
         config: The policy's.
         shape: The micro-batch.
         machine: What the run has.
+
+    Raises:
+        ValueError: See `weight_bytes`.
     """
-    dtype = (settings.get("model_init_kwargs") or {}).get("dtype", "float32")
-    width = 2 if "16" in str(dtype) else 4
+    width = weight_bytes(settings, machine.zero)
     count = parameter_counts(config, tuple(settings.get("freeze") or ()))
     shared = [machine.gpus if machine.zero >= stage else 1 for stage in (1, 2, 3)]
-    computed = 2 if settings["bf16"] or width == 2 else 4
+    computed = 2 if settings["bf16"] or settings.get("fp16") else 4
     parts = {
         "weights": width * count["all"] // shared[2],
         "reference": width * count["all"] // shared[2] if settings["beta"] else 0,
         "gradients": width * count["trained"] // shared[1],
-        "optimizer": (12 if machine.zero and width == 2 else 2 * width) * count["trained"] // shared[0],
-        "exchange buffer": width * min(BUCKET, count["trained"]) if machine.zero in (1, 2) else 0,
+        "optimizer": (12 if machine.zero else 8) * count["trained"] // shared[0],
+        "exchange buffer": width * _exchanged(count["trained"], machine),
+        "autocast copies": computed * count["cast"] if computed < width else 0,
     }
     static = sum(parts.values())
     parts["activations"] = activation_bytes(config, shape, computed, settings["gradient_checkpointing"])
@@ -234,6 +270,13 @@ def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, 
     parts["vLLM cache"] = max(0, reserved - parts["vLLM weights"])
     asleep = settings["vllm_enable_sleep_mode"]
     return parts | {"total": max(training, static + reserved) if asleep else max(training, static) + reserved}
+
+
+def _exchanged(trained: int, machine: Machine) -> int:
+    """Numbers in the buffers in which the GPUs exchange gradients."""
+    if not machine.zero:
+        return trained if machine.gpus > 1 else 0
+    return min(BUCKET, trained) if machine.zero < 3 else 0
 
 
 def _cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, width: int) -> int:

@@ -38,6 +38,7 @@ from vqathinker.training.groups import (
     split_groups,
 )
 from vqathinker.training.order import EpochCallback, EpochSampler
+from vqathinker.training.precision import check_precision
 from vqathinker.training.scores import score_global_batch
 
 GIVE_UP_AFTER = 16
@@ -101,8 +102,8 @@ class VQAGRPOTrainer(GRPOTrainer):
 
     Raises:
         ValueError: If the batch holds a single clip although a reward compares clips, `beta` needs a reference that
-            cannot be loaded, a `video_id` names two clips, or `reward_weights` of the configuration are not one per
-            reward, or contradict a `Rubric`.
+            cannot be loaded, a `video_id` names two clips, `reward_weights` of the configuration are not one per
+            reward or contradict a `Rubric`, or trained weights have 16 bits and no master weights (`check_precision`).
 
     Metrics beside TRL's: `vqa/parse_rate`, `vqa/out_of_range_rate`, `vqa/temporal_win_rate`, `vqa/srcc`, `vqa/plcc`
     (mean answer per clip against MOS, this batch), `vqa/skipped_clips` (unreadable so far in this batch), and what
@@ -144,6 +145,7 @@ class VQAGRPOTrainer(GRPOTrainer):
             )
         if args.use_vllm:
             set_seed(args.seed, device_specific=True)  # vLLM seeds every generator of the process with its own
+        check_precision(self.model, args)  # only now: adapters, which TRL puts on, are trained in a type of their own
         self._check_models()
         self.add_callback(EpochCallback())
         processing_class.use_cache(args.frame_cache)
