@@ -47,7 +47,8 @@ class SFTArguments:
     reasoning: bool = field(default=True, metadata={"help": "False: teach answers without reasoning."})
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
     decode_threads: int = field(default=2, metadata={"help": "Clips decoded at a time."})
-    frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache."})
+    frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache; '' for none."})
+    frame_cache_gib: float = field(default=64, metadata={"help": "Cap on the frame cache, in GiB (LSVQ takes 118)."})
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -65,7 +66,8 @@ def main(argv: list[str] | None = None) -> None:
     rows = read_labels(data.train_labels, data.video_root, data.mos_scale, data.video_column, data.mos_column)
     check_checkpoint(data.model)
     processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
-    processor.use_cache(data.frame_cache)
+    told = len(rows) if PartialState().is_main_process else None
+    processor.use_cache(data.frame_cache, data.frame_cache_gib, told)
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, dtype=load_dtype(data.dtype, args))
     policy.freeze(data.freeze)
     check_precision(policy, args)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqathinker.clips import ClipError, FrameCache, fit_frames, run_indices, uniform_indices
+from vqathinker.clips import ClipError, fit_frames, run_indices, uniform_indices
 
 
 @given(st.integers(1, 2000), st.integers(1, 40))
@@ -54,25 +54,3 @@ def test_a_missing_clip_is_named_with_a_cache_too(processor, tmp_path):
     processor.use_cache(tmp_path)
     with pytest.raises(ClipError, match="no such file"):
         processor.load_clip(tmp_path / "no.mp4")
-
-
-def test_cache_is_lossless_and_renewed(tmp_path, frames):
-    video, calls = tmp_path / "clip.mp4", []
-    video.write_bytes(b"1")
-    cache = FrameCache(tmp_path / "cache")
-
-    def make():
-        calls.append(1)
-        return {"frames": frames}
-
-    for _ in range(2):
-        assert np.array_equal(cache.get(video, "a", make)["frames"], frames)
-    assert len(calls) == 1
-    cache.get(video, "b", make)
-    video.write_bytes(b"22")
-    cache.get(video, "a", make)
-    assert len(calls) == 3
-    for file in (tmp_path / "cache").iterdir():
-        file.write_bytes(b"torn")
-    assert np.array_equal(cache.get(video, "a", make)["frames"], frames)
-    assert not list((tmp_path / "cache").glob("*.tmp"))

@@ -103,6 +103,28 @@ def test_cached_frames_are_the_decoded_ones(processor, clip_set, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_cached_clip_has_the_bytes_that_are_foretold(processor, clip_set, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    path = clip_set / "videos" / "train" / "00001.mp4"
+    for none in ("", None):
+        processor.use_cache(none, 1.0, clips=16)
+        clip = processor.load_clip(path)
+    assert not list(tmp_path.iterdir()) and not caplog.records  # an empty value is no folder
+    assert processor.clip_bytes == clip.frames.nbytes + clip.motion_frames.nbytes
+    processor.use_cache("cache", 1.0, clips=16)
+    [record] = caplog.records
+    assert record.getMessage().startswith(
+        "frame cache: 16 clips x 0.2 MiB = 0.0 GiB in cache (holds 0.0, at most 1.0), "
+    )
+    processor.load_clip(path)
+    [file] = (tmp_path / "cache").iterdir()
+    assert 0 < file.stat().st_size - processor.clip_bytes < 2048
+    processor.save_pretrained(tmp_path / "saved")
+    assert "cache" not in (tmp_path / "saved/processor_config.json").read_text()
+    with pytest.raises(ValueError, match=r"frame_cache_gib=0: must be above 0; for no cache leave frame_cache empty"):
+        processor.use_cache("cache", 0)
+
+
 def test_bad_settings_and_files_are_refused(processor, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"image_size=450: must be a multiple of .* 28"):
         VQAThinkerProcessor(tiny_tokenizer(), image_size=450)

@@ -166,7 +166,10 @@ def test_copies_double_the_rollouts_and_the_training_where_they_are_trained_on(r
 def test_the_command_says_whether_it_fits(repo, base, capsys):
     config = str(repo / "recipes/configs/lsvq_8gpu.yaml")
     assert main(["budget", "--config", config, "--model", "8B"]) == 0
-    assert "fits 80 GiB" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "fits 80 GiB" in said and "frame cache: 28056 clips x 4.3 MiB = 118.0 GiB in runs/lsvq_frames (holds" in said
+    assert main(["budget", "--config", config, "--model", "8B", "--clips", "100"]) == 0
+    assert "frame cache: 100 clips x 4.3 MiB = 0.4 GiB" in capsys.readouterr().out
     assert main(["budget", "--config", config, "--model", "8B", "--zero", "0"]) == 0
     assert "does NOT fit 80 GiB" in capsys.readouterr().out
     assert main(["budget", "--config", config, "--model", str(base), "--use_vllm", "false"]) == 0
@@ -185,7 +188,7 @@ def test_the_command_says_whether_it_fits(repo, base, capsys):
 
 def test_the_readmes_table_is_what_the_command_says(repo):
     settings = budget.read_settings(repo / "recipes/configs/lsvq_8gpu.yaml")
-    steps = 28_056 * settings["num_train_epochs"] / (8 * 2 * settings["gradient_accumulation_steps"])
+    steps = budget.LSVQ_CLIPS * settings["num_train_epochs"] / (8 * 2 * settings["gradient_accumulation_steps"])
     rows = re.findall(r"^\| (\dB) \| (.+) \|$", (repo / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert [size for size, _ in rows] == list(budget.PUBLISHED)
     for size, cells in rows:

@@ -63,13 +63,15 @@ def recipe(repo, clip_set, halved, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("grpo", "auto"), ("sft", "auto"), ("sft", "float32")])
-def test_a_recipe_trains_nearly_all_weights_of_a_bfloat16_policy(recipe, halved, name, dtype):
+def test_a_recipe_trains_nearly_all_weights_of_a_bfloat16_policy(recipe, halved, name, dtype, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     before, after = (load_file(folder / "model.safetensors") for folder in (halved, recipe(name, "--dtype", dtype)))
     trained = [key for key in before if key.startswith("model.language_model.")]
     assert {after[key].dtype for key in trained} == {torch.float32}
     changed = sum((after[key] != before[key].float()).sum().item() for key in trained)
     assert changed > 0.95 * sum(before[key].numel() for key in trained)
     assert all(torch.equal(after[key], before[key].float()) for key in before if "vision_tower" in key)  # frozen
+    assert not list(tmp_path.glob("*.npz"))  # an empty frame_cache is none
 
 
 @pytest.mark.parametrize("name", ["grpo", "sft"])

@@ -66,6 +66,17 @@ def test_one_seed_gives_one_run_and_slowfast_stays(make_trainer):
     assert not trained & {id(p) for p in trainer.model.model.motion_encoder.parameters()}
 
 
+def test_the_frame_cache_is_announced_and_an_empty_one_is_none(make_trainer, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    trainer = make_trainer(frame_cache="")
+    assert trainer.args.frame_cache is None and "frame cache" not in caplog.text
+    trainer.loader.read(trainer.train_dataset[0]["video"])
+    assert not list(tmp_path.glob("*.npz"))
+    make_trainer(frame_cache="cache", frame_cache_gib=2.5)
+    [line] = [record.getMessage() for record in caplog.records if record.name == "vqathinker.policy.processing"]
+    assert line.startswith("frame cache: 16 clips x ") and "in cache (holds 0.0, at most 2.5), " in line
+
+
 def test_metrics_and_completions_are_logged(make_trainer):
     trainer = make_trainer("recommended", log_completions=True)
     trainer.train()
@@ -399,6 +410,7 @@ def test_kl_needs_a_policy_with_a_path(config, train_rows):
         ({"perturbation_variant": "x"}, "'paper' or 'official'"),
         ({"dataloader_num_workers": 2}, "decode_threads"),
         ({"decode_threads": 0}, "decode_threads=0"),
+        ({"frame_cache_gib": 0}, "frame_cache_gib=0: must be above 0"),
         ({"temperature": 0.0}, "temperature=0.0: answers are drawn"),
         ({"eval_strategy": "steps", "num_generations_eval": 1}, "num_generations_eval=1"),
         ({"ds3_gather_for_generation": False}, "ds3_gather_for_generation=False"),

@@ -153,6 +153,7 @@ def _add_budget(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--bandwidth", type=float, default=2.0, help="memory bandwidth of each GPU, in TB/s (A100: 2.0)"
     )
+    parser.add_argument("--clips", type=int, default=28_056, help="in the training set (LSVQ: 28,056)")
     parser.add_argument("--use_vllm", choices=["true", "false"], help="instead of what the config says")
     parser.set_defaults(run=_budget)
 
@@ -178,6 +179,8 @@ def _budget(options: argparse.Namespace) -> None:
     seconds = budget.seconds_per_step(settings, config, shape, machine)
     shares = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
     print(f"\nabout {sum(seconds.values()):.0f} s a step with answers of full length: {shares}")
+    if line := budget.frame_cache(settings, config, shape, options.clips):
+        print(line)
     room = machine.memory - parts["total"] / budget.GIB
     verdict = "fits" if room > 0 else "does NOT fit"
     print(f"{verdict} {machine.memory:g} GiB: {abs(room):.1f} GiB {'left' if room > 0 else 'too much'}")

@@ -1,6 +1,6 @@
 """From a video file to uint8 frames: decoding, sampling, resizing and a lossless cache."""
 
-from vqathinker.clips.cache import FrameCache
+from vqathinker.clips.cache import FrameCache, clip_bytes
 from vqathinker.clips.decode import READING, Clip, open_clip
 from vqathinker.clips.encode import ENCODER_OPTIONS, VideoWriter, write_video
 from vqathinker.clips.errors import ClipError
@@ -19,6 +19,7 @@ __all__ = [
     "ClipError",
     "FrameCache",
     "VideoWriter",
+    "clip_bytes",
     "fit_frames",
     "open_clip",
     "run_indices",

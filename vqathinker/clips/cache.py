@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
-import tempfile
+import shutil
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+logger = logging.getLogger(__name__)
+GIB, MIB = 2**30, 2**20
+SPARE = 10 * GIB
+"""Left free on the disk, or a twentieth of a smaller one: checkpoints need room too."""
+HEADERS = 2048
+"""Bytes of a file beside the arrays, rounded up."""
+LOOKS = 50
+"""A process looks again at what the folder holds whenever it has written this part of the cap."""
+
+
+def clip_bytes(num_frames: int, image_size: int, motion_run_length: int, motion_image_size: int) -> int:
+    """Bytes of a cached clip, but for about a kilobyte: T key frames and T runs of motion frames, RGB, uint8."""
+    return num_frames * 3 * (image_size**2 + motion_run_length * motion_image_size**2)
+
 
 class FrameCache:
     """Arrays per clip in uncompressed `.npz` files, renewed when the clip or the settings change.
 
+    It never ends a run: where the cap or the end of the disk is reached, or a file cannot be written or read, it warns
+    once and keeps no further clips. Those that are there are still used.
+
+    Threads may share one, processes a folder. A process counts what the folder holds when it first writes, what it
+    writes itself, and all of it again after each fiftieth of the cap: N processes exceed it by N fiftieths at most.
+
     Args:
         folder: Where the files go; made on first use.
+        max_bytes: Cap on what the folder holds, > 0; `None`: what the disk has, less `SPARE`.
+
+    Raises:
+        ValueError: If `max_bytes` is not above 0 or `folder` is empty.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, max_bytes: int | None = None) -> None:
+        if not str(folder):
+            raise ValueError("folder='': name one; for no cache leave it out (frame_cache empty).")
+        if max_bytes is not None and max_bytes <= 0:
+            raise ValueError(f"max_bytes={max_bytes}: must be above 0; for no cache leave it out (frame_cache empty).")
+        self.folder, self.max_bytes = Path(folder), max_bytes
+        self._held: int | None = None  # bytes in the folder as far as this process knows
+        self._since_look = self._in_writing = 0
+        self._stopped = False
+        self._lock = threading.RLock()
+
+    def __reduce__(self) -> tuple:  # a processor is copied to be saved, and a lock cannot be
+        return FrameCache, (self.folder, self.max_bytes)
 
     def get(self, video: str | Path, settings: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The cached arrays of `video` under `settings`, or those that `make()` returns, which are then kept.
@@ -40,10 +78,93 @@ class FrameCache:
             with np.load(file) as arrays:
                 return dict(arrays)
         except (FileNotFoundError, zipfile.BadZipFile, ValueError, EOFError):
-            arrays = make()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Written aside and renamed, so that a killed run or a second process never leaves half a file.
-        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".tmp", delete=False) as partial:
-            np.savez(partial, **arrays)
-        os.replace(partial.name, file)
+            pass
+        except OSError as error:
+            self._stop(f"{file.name} cannot be read ({error})")
+        arrays = make()
+        self._keep(file, arrays)
         return arrays
+
+    def forecast(self, clips: int, size: int) -> str:
+        """What `clips` clips of `size` bytes would take, in one line, beside what there is.
+
+        Args:
+            clips: Number of clips.
+            size: Of each, see `clip_bytes`.
+        """
+        try:
+            held, (free, spare) = self._look(), self._disk()
+        except OSError as error:
+            return f"frame cache: {self.folder} cannot be read ({error})"
+        need, room, cap = clips * size, held + free - spare, ""
+        if self.max_bytes is not None:
+            room, cap = min(room, self.max_bytes), f", at most {self.max_bytes / GIB:.1f}"
+        line = (
+            f"frame cache: {clips} clips x {size / MIB:.1f} MiB = {need / GIB:.1f} GiB in {self.folder} (holds "
+            f"{held / GIB:.1f}{cap}), {free / GIB:.1f} GiB free"
+        )
+        return line if need <= room else f"{line}: only {max(0, room) / GIB:.1f} GiB of them will be kept"
+
+    def _keep(self, file: Path, arrays: dict[str, np.ndarray]) -> None:
+        size = sum(array.nbytes for array in arrays.values()) + HEADERS
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self._take(size):
+                try:
+                    _write(file, arrays)
+                finally:
+                    with self._lock:
+                        self._in_writing -= size
+        except OSError as error:
+            self._stop(f"{file.name} cannot be written ({error})")
+
+    def _take(self, size: int) -> bool:
+        """Whether there is room for `size` bytes, which are then counted, as other threads write meanwhile."""
+        with self._lock:
+            if self._stopped:
+                return False
+            if self._held is None or (self.max_bytes is not None and self._since_look > self.max_bytes // LOOKS):
+                self._held, self._since_look = self._look() + self._in_writing, 0
+            free, spare = self._disk()
+            if self.max_bytes is not None and self._held + size > self.max_bytes:
+                self._stop(f"it holds {self._held / GIB:.1f} of at most {self.max_bytes / GIB:.1f} GiB")
+            elif free - size < spare:
+                self._stop(f"{free / GIB:.1f} GiB of the disk are free, {spare / GIB:.1f} are left alone")
+            else:
+                self._held += size
+                self._since_look += size
+                self._in_writing += size
+            return not self._stopped
+
+    def _look(self) -> int:
+        """Bytes in the folder."""
+        if not self.folder.exists():
+            return 0
+        total = 0
+        for entry in os.scandir(self.folder):
+            with contextlib.suppress(FileNotFoundError):  # another process has renamed it since
+                total += entry.stat().st_size
+        return total
+
+    def _disk(self) -> tuple[int, int]:
+        """Bytes that are free, and those of them to leave alone."""
+        folder = self.folder.absolute()
+        disk = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists()))
+        return disk.free, min(SPARE, disk.total // 20)
+
+    def _stop(self, reason: str) -> None:
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                logger.warning("frame cache %s: %s. No further clips are kept; the run goes on.", self.folder, reason)
+
+
+def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Aside, then renamed, so that a killed run or a second process never leaves half a file."""
+    partial = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        with partial.open("wb") as stream:
+            np.savez(stream, **arrays)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from vqathinker.clips import (
     SAMPLINGS,
     Clip,
     FrameCache,
+    clip_bytes,
     fit_frames,
     open_clip,
     run_indices,
@@ -24,6 +26,8 @@ from vqathinker.clips import (
 )
 from vqathinker.policy.configuration import VQAThinkerConfig
 from vqathinker.policy.prompts import QUESTION, STYLES, video_prompt
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -139,9 +143,28 @@ class VQAThinkerProcessor(ProcessorMixin):
         """Visual tokens n of one frame: 256 at 448 px, 400 at 560 px."""
         return round(self.image_size // self.patch_size * self.downsample_ratio) ** 2
 
-    def use_cache(self, folder: str | Path | None) -> None:
-        """Keep decoded frames, losslessly, in `folder`; `None` turns it off."""
-        self._cache = None if folder is None else FrameCache(folder)
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of a decoded clip, which is what the frame cache keeps of it."""
+        return clip_bytes(self.num_frames, self.image_size, self.motion_run_length, self.motion_image_size)
+
+    def use_cache(self, folder: str | Path | None, max_gib: float | None = None, clips: int | None = None) -> None:
+        """Keep decoded frames, losslessly, see `FrameCache`.
+
+        Args:
+            folder: Where; `None` or `""` turns it off.
+            max_gib: Cap in GiB, > 0; default: what the disk has.
+            clips: How many clips are to come: what they take is then told in one logged line.
+
+        Raises:
+            ValueError: If the cap is not above 0.
+        """
+        if max_gib is not None and max_gib <= 0:
+            raise ValueError(f"frame_cache_gib={max_gib}: must be above 0; for no cache leave frame_cache empty.")
+        self._cache = FrameCache(folder, None if max_gib is None else int(max_gib * 2**30)) if folder else None
+        if self._cache is not None and clips is not None:
+            # Not worse than information, but that level is not shown by default, and this must be seen.
+            logger.warning("%s", self._cache.forecast(clips, self.clip_bytes))
 
     def load_clip(self, video: str | Path) -> ClipInput:
         """Decode a file.

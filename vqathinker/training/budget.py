@@ -11,6 +11,7 @@ import torch
 import yaml
 from transformers import AutoConfig
 
+from vqathinker.clips import FrameCache, clip_bytes
 from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration
 from vqathinker.training.config import VQAGRPOConfig
 from vqathinker.training.precision import DTYPES
@@ -25,6 +26,8 @@ PUBLISHED = {
 }
 """InternVL3's language models (Qwen2.5, no tied embeddings): width, MLP width, layers, heads, key-value heads."""
 VOCABULARY = 151_674
+LSVQ_CLIPS = 28_056
+"""Clips that LSVQ trains on."""
 BUCKET = 500_000_000
 """Numbers in the buffer in which DeepSpeed's ZeRO-1 and -2 collect gradients to exchange them (its default)."""
 
@@ -218,6 +221,15 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
     inputs = text.num_hidden_layers * shape.packed * text.hidden_size
     inputs += vision.num_hidden_layers * tokens * vision.hidden_size
     return width * (inputs + max(language, tower) + outside)
+
+
+def frame_cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, clips: int) -> str | None:
+    """What the frame cache takes for `clips` clips, in one line; `None` where there is none."""
+    if not settings["frame_cache"]:
+        return None
+    motion = config.motion_config.image_size
+    size = clip_bytes(shape.frames, config.vision_config.image_size[0], config.motion_run_length, motion)
+    return FrameCache(settings["frame_cache"], int(settings["frame_cache_gib"] * GIB)).forecast(clips, size)
 
 
 def cache_bytes_per_token(config: VQAThinkerConfig, width: int) -> int:

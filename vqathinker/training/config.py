@@ -28,7 +28,8 @@ class VQAGRPOConfig(GRPOConfig):
             answers has them, n >= 1. The others lack these rewards, and take about half as long.
         strict_clips: Stop at the first unreadable clip instead of skipping and listing it in `skipped.jsonl`.
         decode_threads: Clips decoded at a time.
-        frame_cache: Folder for a lossless cache of decoded frames; `None` = none.
+        frame_cache: Folder for a lossless cache of decoded frames; `None` or `""` = none.
+        frame_cache_gib: Cap on what that folder holds, in GiB, > 0. LSVQ takes 118.
 
     Raises:
         ValueError: If a setting breaks a rule; the message names value, rule and fix.
@@ -66,7 +67,8 @@ class VQAGRPOConfig(GRPOConfig):
     )
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
     decode_threads: int = field(default=2, metadata={"help": "Clips decoded at a time."})
-    frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache."})
+    frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache; '' for none."})
+    frame_cache_gib: float = field(default=64, metadata={"help": "Cap on the frame cache, in GiB (LSVQ takes 118)."})
 
     def __post_init__(self) -> None:
         if "LOCAL_RANK" in os.environ and not torch.accelerator.is_available():
@@ -114,6 +116,11 @@ class VQAGRPOConfig(GRPOConfig):
             )
         if self.decode_threads < 1:
             raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")
+        self.frame_cache = self.frame_cache or None
+        if self.frame_cache_gib <= 0:
+            raise ValueError(
+                f"frame_cache_gib={self.frame_cache_gib}: must be above 0; for no cache leave frame_cache empty."
+            )
 
     def _join_processes_on_cpu(self) -> None:
         """Accelerate looks for GPUs only; unless told, it takes each of several CPU processes for the only one.

@@ -149,12 +149,15 @@ class VQAGRPOTrainer(GRPOTrainer):
         self._check_models()
         self.add_callback(EpochCallback())
         processing_class.use_cache(args.frame_cache)
+        clips = len(set(train_dataset["video"]))
+        told = clips if self.accelerator.is_main_process else None
+        processing_class.use_cache(args.frame_cache, args.frame_cache_gib, told)
         self.loader: ClipLoader[ClipInput] = ClipLoader(
             processing_class.load_clip,
             args.decode_threads,
             args.strict_clips,
             f"{args.output_dir}/skipped.jsonl",
-            give_up_after=min(GIVE_UP_AFTER, len(set(train_dataset["video"]))),
+            give_up_after=min(GIVE_UP_AFTER, clips),
         )
         self.data_collator = self.loader
         self.needs_perturbed = any(getattr(reward, "needs_perturbed", False) for reward in self.rubric.rewards)
