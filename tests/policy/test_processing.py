@@ -83,7 +83,7 @@ def test_copies_show_the_frames_that_they_ask_for_and_are_decoded_once(processor
         "frozen": lambda n: np.zeros(n, int),
     }
     opened = []
-    monkeypatch.setattr("vqathinker.policy.processing.open_clip", lambda p: opened.append(p) or open_clip(p))
+    monkeypatch.setattr("vqathinker.clips.open_clip", lambda p: opened.append(p) or open_clip(p))
     copies = processor.load_copies(path, orders)
     assert opened == [path] and list(copies) == list(orders)
     whole = open_clip(path)

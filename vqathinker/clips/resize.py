@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 FITS = ("stretch", "center_crop")
 
@@ -42,4 +41,6 @@ def fit_frames(frames: np.ndarray, size: int, fit: str = "stretch") -> np.ndarra
 
 
 def _resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
+    from PIL import Image  # not needed before, see the package
+
     return np.stack([np.asarray(Image.fromarray(f).resize((width, height), Image.Resampling.BICUBIC)) for f in frames])

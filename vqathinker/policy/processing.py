@@ -6,26 +6,26 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from vqathinker.clips import (
-    READING,
     SAMPLINGS,
-    Clip,
     FrameCache,
     clip_bytes,
     fit_frames,
-    open_clip,
     run_indices,
     timed_indices,
     uniform_indices,
 )
 from vqathinker.policy.configuration import VQAThinkerConfig
 from vqathinker.policy.prompts import QUESTION, STYLES, video_prompt
+
+if TYPE_CHECKING:
+    from vqathinker.clips import Clip
 
 logger = logging.getLogger(__name__)
 
@@ -172,6 +172,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         Raises:
             ClipError: If it cannot be read.
         """
+        from vqathinker.clips import READING, open_clip  # need PyAV, which the policy does without
 
         def make() -> dict[str, np.ndarray]:
             clip = open_clip(video)
@@ -194,6 +195,8 @@ class VQAThinkerProcessor(ProcessorMixin):
         Raises:
             ClipError: If it cannot be read.
         """
+        from vqathinker.clips import open_clip
+
         clip = open_clip(video)
         shown = {name: order(clip.num_frames) for name, order in orders.items()}
         keys = {name: self._keys(clip, len(index)) for name, index in shown.items()}

@@ -13,7 +13,6 @@ from transformers import AutoConfig
 
 from vqathinker.clips import FrameCache, clip_bytes
 from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration
-from vqathinker.training.config import VQAGRPOConfig
 from vqathinker.training.precision import DTYPES
 
 GIB = 2**30
@@ -106,6 +105,8 @@ def read_settings(file: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: If the file is none.
     """
+    from vqathinker.training.config import VQAGRPOConfig  # all else here works without TRL
+
     defaults = {field.name: field.default for field in fields(VQAGRPOConfig)}
     try:
         settings = yaml.safe_load(Path(file).read_text(encoding="utf-8"))

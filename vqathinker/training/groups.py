@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from trl.trainer.utils import split_tensor_dict
 
 from vqathinker.rollout import Completion
 
@@ -95,6 +94,8 @@ def split_groups(batch: dict[str, Any], num_chunks: int) -> list[dict[str, Any]]
     Returns:
         Dicts of R / num_chunks rows each, with their part of `clips`. Rows keep their order, so groups stay whole.
     """
+    from trl.trainer.utils import split_tensor_dict  # all else here works without TRL
+
     rows = {key: value for key, value in batch.items() if key != "clips"}
     chunks = zip(split_tensor_dict(rows, num_chunks), batch["clips"].split(num_chunks), strict=True)
     return [chunk | {"clips": clips} for chunk, clips in chunks]
