@@ -148,7 +148,6 @@ class VQAGRPOTrainer(GRPOTrainer):
         check_precision(self.model, args)  # only now: adapters, which TRL puts on, are trained in a type of their own
         self._check_models()
         self.add_callback(EpochCallback())
-        processing_class.use_cache(args.frame_cache)
         clips = len(set(train_dataset["video"]))
         told = clips if self.accelerator.is_main_process else None
         processing_class.use_cache(args.frame_cache, args.frame_cache_gib, told)
