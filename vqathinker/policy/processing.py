@@ -163,7 +163,7 @@ class VQAThinkerProcessor(ProcessorMixin):
             raise ValueError(f"frame_cache_gib={max_gib}: must be above 0; for no cache leave frame_cache empty.")
         self._cache = FrameCache(folder, None if max_gib is None else int(max_gib * 2**30)) if folder else None
         if self._cache is not None and clips is not None:
-            # Not worse than information, but that level is not shown by default, and this must be seen.
+            # As a warning, since lower levels are not shown by default and this must be seen.
             logger.warning("%s", self._cache.forecast(clips, self.clip_bytes))
 
     def load_clip(self, video: str | Path) -> ClipInput:
