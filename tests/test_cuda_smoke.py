@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from benchmarks import cuda_smoke
 
@@ -66,6 +67,7 @@ def test_answers_that_see_each_other_fail(tiny, accelerator, monkeypatch):
 
 def test_a_failed_check_is_the_exit_status(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cuda_smoke, "EXACT", -1.0)
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})  # that of trainers in other tests of this process
     assert cuda_smoke.main(["--device", "cpu", "--out", str(tmp_path / "smoke.json"), "--completion", "8"]) == 1
     assert capsys.readouterr().out.count("FAILED") == 1 and (tmp_path / "smoke.json").exists()
     if not torch.cuda.is_available():

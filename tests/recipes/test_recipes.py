@@ -143,7 +143,7 @@ def test_the_recipe_trains_on_copies(demo, tmp_path):
     assert "contrast" in answers and answers["video_id"].str.endswith(" (copy)").mean() == 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.engine
 def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
     """Two-step runs of the arms that are built differently."""
     folder, _ = demo
