@@ -55,6 +55,7 @@ class FrameCache:
         self._held: int | None = None  # bytes in the folder as far as this process knows
         self._since_look = self._in_writing = 0
         self._stopped = False
+        self._mark = f".{os.getpid()}"  # in the names of files that this process has not finished
         self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple:  # a processor is copied to be saved, and a lock cannot be
@@ -110,13 +111,23 @@ class FrameCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._take(size):
-                try:
-                    _write(file, arrays)
-                finally:
-                    with self._lock:
-                        self._in_writing -= size
+                self._write(file, arrays, size)
         except OSError as error:
             self._stop(f"{file.name} cannot be written ({error})")
+
+    def _write(self, file: Path, arrays: dict[str, np.ndarray], size: int) -> None:
+        """Aside, then renamed, so that a killed run or a second process never leaves half a file."""
+        partial = file.with_suffix(f"{self._mark}-{threading.get_ident()}.tmp")
+        try:
+            with partial.open("wb") as stream:
+                np.savez(stream, **arrays)
+            with self._lock:  # at once, so that no look counts it twice
+                partial.replace(file)
+                self._in_writing, size = self._in_writing - size, 0
+        finally:
+            with self._lock:
+                self._in_writing -= size
+            partial.unlink(missing_ok=True)
 
     def _take(self, size: int) -> bool:
         """Whether there is room for `size` bytes, which are then counted, as other threads write meanwhile."""
@@ -137,11 +148,13 @@ class FrameCache:
             return not self._stopped
 
     def _look(self) -> int:
-        """Bytes in the folder."""
+        """Bytes in the folder, but for what this process is writing."""
         if not self.folder.exists():
             return 0
         total = 0
         for entry in os.scandir(self.folder):
+            if f"{self._mark}-" in entry.name:
+                continue
             with contextlib.suppress(FileNotFoundError):  # another process has renamed it since
                 total += entry.stat().st_size
         return total
@@ -157,14 +170,3 @@ class FrameCache:
             if not self._stopped:
                 self._stopped = True
                 logger.warning("frame cache %s: %s. No further clips are kept; the run goes on.", self.folder, reason)
-
-
-def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Aside, then renamed, so that a killed run or a second process never leaves half a file."""
-    partial = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        with partial.open("wb") as stream:
-            np.savez(stream, **arrays)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
