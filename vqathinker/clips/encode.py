@@ -30,8 +30,8 @@ ENCODER_OPTIONS = {
 """Encoder -> options besides the CRF: fast, and so that the same frames give the same bytes (HEVC: above 16 pixels)."""
 
 
-BT601, UNSPECIFIED, LIMITED = 6, 2, 1
-"""FFmpeg's numbers: the matrix of SD video (SMPTE 170M), none stated, and luma from 16 to 235."""
+BT601, LIMITED = 6, 1
+"""FFmpeg's numbers: the matrix of SD video (SMPTE 170M), and luma from 16 to 235."""
 
 
 class VideoWriter(AbstractContextManager):
