@@ -14,14 +14,15 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from torch.distributed.elastic.multiprocessing.errors import record
-from transformers import AutoProcessor
+from transformers import AutoProcessor, EarlyStoppingCallback
+from transformers.trainer_utils import IntervalStrategy
 from trl import TrlParser
 
 from rewards import Contrast, Distortion, Rubric, preset
 from rewards.distortion import KINDS
 from vqathinker.data import LabelRow, clip_dataset, distortions_of, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
-from vqathinker.training import ValidationCallback, VQAGRPOConfig, VQAGRPOTrainer, load_dtype
+from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -65,13 +66,24 @@ class GRPOArguments:
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
-    val_labels: str | None = field(default=None, metadata={"help": "Held-out label file for validation; '' for none."})
-    val_steps: int = field(default=100, metadata={"help": "Steps between two validations."})
+    val_labels: str | None = field(
+        default=None,
+        metadata={
+            "help": "Held-out label file, scored when eval_strategy, eval_steps and eval_on_start say; '' for none, "
+            "whatever these say."
+        },
+    )
+    early_stopping_patience: int = field(
+        default=0,
+        metadata={"help": "Validations in a row without a better metric_for_best_model that end training; 0: none do."},
+    )
 
     def __post_init__(self) -> None:
         for name in ("distortion_weight", "contrast_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 0, which leaves the reward out.")
+        if self.early_stopping_patience < 0:
+            raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: must be at least 0.")
 
 
 @record  # the launcher shows the traceback of the process that failed first
@@ -87,8 +99,10 @@ def main(argv: list[str] | None = None) -> None:
     data, args = TrlParser((GRPOArguments, VQAGRPOConfig)).parse_args_and_config(argv)
 
     # Labels and policy
+    check_validation(data, args)
     columns = {"video_column": data.video_column, "mos_column": data.mos_column}
-    rows = read_labels(data.train_labels, data.video_root, data.mos_scale, **columns)
+    files = [file for file in (data.train_labels, data.val_labels) if file]
+    rows, *held_out = [read_labels(file, data.video_root, data.mos_scale, **columns) for file in files]
     check_checkpoint(data.model)
     processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
     if {"dtype", "torch_dtype"} & set(args.model_init_kwargs or {}):
@@ -97,6 +111,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     init = {"attn_implementation": "sdpa", "dtype": load_dtype(data.dtype, args)} | (args.model_init_kwargs or {})
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, **init)
+    args.model_init_kwargs = args.model_init_kwargs if args.beta else None  # used up, but for the reference
     policy.freeze(data.freeze)
 
     # Trainer: K answers per clip, rewards over the global batch
@@ -105,17 +120,37 @@ def main(argv: list[str] | None = None) -> None:
         make_rubric(data, rows, args.reward_weights),
         args,
         train_dataset=clip_dataset(rows, processor.question),
+        eval_dataset=clip_dataset(held_out[0], processor.question) if held_out else None,
         processing_class=processor,
+        callbacks=[EarlyStoppingCallback(data.early_stopping_patience)] if data.early_stopping_patience else None,
     )
-    if data.val_labels:
-        held_out = read_labels(data.val_labels, data.video_root, data.mos_scale, **columns)
-        trainer.add_callback(ValidationCallback(trainer, held_out, data.val_steps))
 
     # Train, or go on: --resume_from_checkpoint FOLDER, or true for the newest checkpoint of output_dir
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     trainer.save_model(args.output_dir)
     trainer.save_state()
+
+
+def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
+    """Held-out clips and when to score them: one does not go without the other."""
+    if data.val_labels and args.eval_strategy == "no":
+        raise ValueError(
+            f"val_labels={data.val_labels!r}, but eval_strategy='no': they would never be scored. Set eval_strategy: "
+            "steps and eval_steps: 100 (and eval_on_start: true for the untrained policy), or leave val_labels empty."
+        )
+    if data.val_labels == "":
+        args.eval_strategy, args.eval_on_start = IntervalStrategy.NO, False
+    needs = {"eval_strategy": IntervalStrategy(args.eval_strategy).value, "eval_on_start": args.eval_on_start}
+    needs |= {"metric_for_best_model": args.metric_for_best_model}
+    needs |= {"early_stopping_patience": data.early_stopping_patience}
+    needs = {name: value for name, value in needs.items() if value not in (None, False, 0, "no")}
+    if not data.val_labels and needs:
+        raise ValueError(
+            f"{needs} without val_labels: there is nothing to validate on. Give val_labels, or leave these out."
+        )
+    if data.early_stopping_patience and args.metric_for_best_model is None:
+        args.metric_for_best_model, args.greater_is_better = "srcc", True
 
 
 def make_rubric(data: GRPOArguments, rows: list[LabelRow], weights: list[float] | None = None) -> Rubric:

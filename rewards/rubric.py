@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +38,8 @@ class RewardTable:
 
 class Rubric:
     """A weighted list of rewards.
+
+    Rewards are called by keyword as TRL's are, in any of its forms, coroutine functions among them.
 
     A reward may say by `applies(row)` to which rows it applies, and have a `floor`, see `floored`.
 
@@ -126,7 +131,8 @@ class Rubric:
             mos: N labels on the 1-5 scale.
             video_id: N group names.
             perturbed_completions: N answers to the perturbed copies, or `None`.
-            columns: Further columns with N entries, handed to every reward.
+            columns: What else every reward is handed, by name: columns with N entries, or what TRL gives
+                (`trainer_state`, `log_extra`).
 
         Returns:
             A `RewardTable`.
@@ -135,19 +141,21 @@ class Rubric:
             ValueError: If a reward rejects the batch, or returns another number of values.
         """
         metrics: dict[str, float] = {}
-        table: dict[str, list[float | None]] = {}
-        for name, reward in zip(self.names, self.rewards, strict=True):
-            values = reward(
-                completions,
+        found = [
+            reward(
+                completions=completions,
                 mos=mos,
                 video_id=video_id,
                 perturbed_completions=perturbed_completions,
                 log_metric=metrics.__setitem__,
                 **columns,
             )
+            for reward in self.rewards
+        ]
+        table = dict(zip(self.names, _awaited(found), strict=True))
+        for name, values in table.items():
             if len(values) != len(completions):
                 raise ValueError(f"reward {name!r} returned {len(values)} values for {len(completions)} completions.")
-            table[name] = values
         answers = [parse_answer(completion, rule=self.rule) for completion in completions]
         return RewardTable(
             rewards=table,
@@ -201,3 +209,17 @@ class Rubric:
             known = [w * v for w, v in zip(self.weights, row, strict=True) if v is not None and not math.isnan(v)]
             totals.append(float(sum(known)) if known else float("nan"))
         return totals
+
+
+def _awaited(results: list[Any]) -> list[list[float | None]]:
+    """What rewards returned; those that are coroutine functions (a judge behind a network) run at the same time."""
+    pending = [place for place, result in enumerate(results) if inspect.isawaitable(result)]
+    if not pending:
+        return results
+
+    async def finish() -> list[list[float | None]]:
+        return await asyncio.gather(*(results[place] for place in pending))
+
+    with ThreadPoolExecutor(1) as thread:  # a caller's own event loop, in a notebook, cannot run another
+        done = dict(zip(pending, thread.submit(asyncio.run, finish()).result(), strict=True))
+    return [done.get(place, result) for place, result in enumerate(results)]

@@ -132,7 +132,7 @@ def test_predictions_keep_order_and_name_bad_files(policy, processor, train_rows
 
 
 def test_plots_are_written(tmp_path):
-    history = [{"step": s, "reward": s, "rewards/rank/mean": s / 2, "val/srcc": s / 10} for s in range(3)]
+    history = [{"step": s, "reward": s, "rewards/rank/mean": s / 2, "eval_srcc": s / 10} for s in range(3)]
     plot_rewards([*history, {"step": 3, "train_runtime": 1}], tmp_path / "a.png")
     plot_scatter({"base": ([1, 2], [math.nan, 2]), "grpo": ([1, 2], [1, 2])}, tmp_path / "b.png")
     for name in ("a.png", "b.png"):

@@ -143,6 +143,25 @@ def test_the_recipe_trains_on_copies(demo, tmp_path):
     assert "contrast" in answers and answers["video_id"].str.endswith(" (copy)").mean() == 0.5
 
 
+ONE_PROCESS = """
+import controls
+
+launch = controls.launch
+
+
+def here(arm, seed, jobs):
+    if arm == "sft":  # one as it is run for real; most of the others' time would be imports
+        return launch(arm, seed, jobs)
+    controls.folder_of(arm, seed).mkdir(parents=True, exist_ok=True)
+    controls.run_arm(arm, seed)
+    print(f"{arm}, seed {seed}: done", flush=True)
+
+
+controls.launch = here
+controls.main()
+"""
+
+
 @pytest.mark.engine
 def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
     """Two-step runs of the arms that are built differently."""
@@ -156,12 +175,12 @@ def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
     file = configs / "controls.py"
     file.write_text(re.sub(r'"--max_steps", "\d+"', '"--max_steps", "2"', file.read_text()))
     default = (
-        "from vqathinker.synth import default\n"
+        "import sys\nfrom vqathinker.synth import default\n"
         "default.is_made = lambda *a: True\n"  # keep the small set
-        "import runpy, sys\nsys.path.insert(0, 'recipes')\nimport controls\ncontrols.main()\n"
+        "sys.path.insert(0, 'recipes')\n"
     )
-    (tmp_path / "small.py").write_text(default)
-    command = [sys.executable, "small.py", "--seeds", "0", "--arms"]
+    (tmp_path / "small.py").write_text(default + ONE_PROCESS)
+    command = [sys.executable, "small.py", "--seeds", "0", "--jobs", "1", "--arms"]
     arms = [
         "sft",
         "sft_no_motion",
@@ -184,7 +203,7 @@ def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
 
     for name in ("data", "longer"):
         shutil.copytree(tmp_path / "runs/demo" / name, tmp_path / "runs/fresh_clips" / name)
-    (tmp_path / "small.py").write_text(default.replace("controls", "fresh_clips"))
+    (tmp_path / "small.py").write_text(default + "import fresh_clips\nfresh_clips.main()\n")
     assert "| demo, range |" in run([sys.executable, "small.py"], tmp_path)
     fresh = json.loads((tmp_path / "runs/fresh_clips/fresh_clips.json").read_text())
     assert [fresh[arm]["seeds"] for arm in ("sft", "demo")] == [[0], [0]] and len(fresh["demo"]["srcc"]) == 1
@@ -208,7 +227,7 @@ def test_controls_compare_arms_over_the_same_seeds(monkeypatch):
 def test_grpo_recipe_under_accelerate_without_a_config_says_so(demo):
     folder, _ = demo
     launch = [Path(sys.executable).parent / "accelerate", "launch", "--config_file", RECIPES / "accelerate/cpu.yaml"]
-    steps = ["--max_steps", "1", "--output_dir", "runs/again", "--val_steps", "9", "--max_completion_length", "8"]
+    steps = ["--max_steps", "1", "--output_dir", "runs/again", "--eval_steps", "9", "--max_completion_length", "8"]
     out = run([*launch, RECIPES / "grpo_lsvq.py", *steps], folder)
     assert "No --config given: running the embedded default, recipes/configs/demo.yaml." in out
     assert (folder / "runs/again/model.safetensors").exists()

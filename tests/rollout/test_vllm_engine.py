@@ -108,7 +108,7 @@ def test_logprobs_are_the_policys(engine, loaded, prompts):
     with torch.no_grad():
         embeds = torch.cat([prompts[0], policy.get_input_embeddings()(ids)])
         logits = policy(inputs_embeds=embeds[None]).logits[0, len(prompts[0]) - 1 : -1]
-    logits[:, policy.config.image_token_id] -= 100
+    logits[:, policy.config.image_token_id] = -torch.inf
     expected = (logits / 0.9).log_softmax(-1).gather(1, ids[:, None])[:, 0]
     torch.testing.assert_close(torch.tensor(answer.logprobs), expected, atol=1e-4, rtol=0)
 
@@ -132,6 +132,27 @@ def test_settings_reach_the_engine(engine, loaded, prompts):
     assert len({completion.token_ids[0] for completion in few[0]}) <= 2
     nucleus = engine.generate(prompts[:1], 16, Sampling(1, temperature=0.9, top_p=1e-6, top_k=0))
     assert len({completion.token_ids[0] for completion in nucleus[0]}) == 1
+
+
+def test_a_policy_that_wants_the_placeholder_most_does_not_get_it(engine, loaded, prompts):
+    policy = loaded[0]
+    head, place = policy.lm_head.weight, policy.config.image_token_id
+    before = head.detach().clone()
+    try:
+        with torch.no_grad():  # by far the likeliest, whatever came before
+            states = policy(inputs_embeds=prompts[0][None], output_hidden_states=True).hidden_states[-1][0]
+            head[place] = 1e4 * states.mean(0) / states.mean(0).norm()
+        assert policy(inputs_embeds=prompts[0][None]).logits[0, -1].argmax() == place
+        engine.sync_weights()
+        for n, how in ((1, Sampling(12, temperature=0)), (4, Sampling(12, temperature=1.0, top_k=5))):
+            drawn = engine.generate(prompts[:1], n, how)
+            tokens = {token for completion in drawn[0] for token in completion.token_ids}
+            assert place not in tokens
+            assert all(value > -1e3 for completion in drawn[0] for value in completion.logprobs)
+    finally:
+        with torch.no_grad():
+            head.copy_(before)
+        engine.sync_weights()
 
 
 def test_more_prompts_than_one_pass_reads(engine, loaded):

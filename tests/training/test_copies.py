@@ -2,14 +2,17 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoProcessor
+from trl.trainer.utils import nanstd
 
 import rewards
 from vqathinker.data import clip_dataset
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.training import VQAGRPOTrainer
+from vqathinker.training.advantages import own_scale
 from vqathinker.training.groups import alternate, copy_row
 from vqathinker.training.scores import score_global_batch
 
@@ -36,7 +39,9 @@ def make_trainer(base, train_rows, config):
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
         policy.freeze(freeze)
         processor = AutoProcessor.from_pretrained(base)
-        return VQAGRPOTrainer(policy, rubric, config(**changes), clip_dataset(train_rows, "How good?"), processor)
+        return VQAGRPOTrainer(
+            policy, rubric, config(**changes), clip_dataset(train_rows, processor.question), processor
+        )
 
     return make
 
@@ -137,3 +142,66 @@ def test_copies_do_not_touch_rewards_and_metrics_of_originals():
     assert paid[:, [i for i, name in enumerate(names) if name not in ("format", "contrast")]].isnan().all()
     for name in ("srcc", "plcc", "score_spread", "temporal_win_rate", "parse_rate", "skipped_clips"):
         assert both.metrics[name] == pytest.approx(plain.metrics[name]), name
+
+
+@pytest.mark.parametrize("aggregation", ["sum_then_normalize", "normalize_then_sum"])
+def test_copies_do_not_shrink_the_advantages_of_originals(aggregation):
+    def advantages(rewards):
+        """TRL's, with scale_rewards="batch"."""
+        if aggregation == "normalize_then_sum":
+            groups = rewards.unflatten(0, (-1, 2))
+            deviation = [nanstd(group, dim=0) for group in groups]
+            rewards = ((groups - groups.nanmean(1, keepdim=True)) / (torch.stack(deviation)[:, None] + 1e-4)).flatten(
+                0, 1
+            )
+        totals = (rewards * weights).nansum(1)
+        mean = totals.mean() if aggregation == "normalize_then_sum" else totals.unflatten(0, (-1, 2)).mean(1)
+        return (totals - (mean if mean.ndim == 0 else mean.repeat_interleave(2))) / (totals.std() + 1e-4)
+
+    weights, nan = torch.tensor([1.0, 0.5, 1.0]), float("nan")
+    originals = torch.tensor([[1, 6.9, nan], [1, 6.2, nan], [1, 6.4, nan], [0, 6.8, nan]])
+    paid = torch.tensor([[1, nan, 0.7], [0, nan, 0.6], [1, nan, 0.1], [1, nan, 0.3]])
+    both = torch.cat([originals[:2], paid[:2], originals[2:], paid[2:]])
+    copies = torch.tensor([False, False, True, True] * 2)
+    scaled = advantages(both) * own_scale(both, weights, copies, 2, aggregation)
+    torch.testing.assert_close(scaled[~copies], advantages(originals), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(scaled[copies], advantages(paid), rtol=1e-3, atol=1e-5)
+    if aggregation == "sum_then_normalize":
+        assert advantages(both)[~copies].std() < 0.5 * advantages(originals).std()
+    nothing = torch.full((4, 3), nan)
+    lonely = own_scale(torch.cat([originals, nothing]), weights, torch.arange(8) > 3, 2, aggregation)
+    assert torch.equal(lonely[4:], torch.ones(4)) and lonely.isfinite().all()
+
+
+class Ladder:
+    """Pays the answers of a batch 0, 1, 2, ... without looking, and originals ten more."""
+
+    __name__ = "ladder"
+
+    def __call__(self, completions, copy_of=None, **columns):
+        copy_of = copy_of or [None] * len(completions)
+        return [i % 4 + i / 10 + 10 * (name is None) for i, name in enumerate(copy_of)]
+
+
+@pytest.mark.parametrize("scale", ["batch", "group", "none"])
+def test_advantages_of_originals_and_copies_are_scaled_by_their_own_kind(make_trainer, scale, tmp_path):
+    trainer = make_trainer(
+        [Ladder(), rewards.Contrast()], perturbation_variant="official", scale_rewards=scale, max_steps=2,
+        perturb_every=2, log_completions=True,
+    )  # fmt: skip
+    trainer.train()
+    first, second = (
+        pd.read_parquet(tmp_path / "run" / "completions" / f"completions_0000{step}.parquet") for step in (1, 2)
+    )
+    assert len(first) == 16 and len(second) == 8  # all the answers of a draw, and of no other
+    for table in (first, second):
+        copied = table["video_id"].str.endswith("(copy)").to_numpy()
+        assert copied.any() == (table is first)
+        for kind in {True: [copied, ~copied], False: [~copied]}[copied.any()]:
+            totals = table["ladder"].to_numpy()[kind]
+            groups = totals.reshape(-1, 2)
+            deviation = {"batch": totals.std(ddof=1), "group": groups.std(1, ddof=1, keepdims=True), "none": 1 - 1e-4}
+            expected = ((groups - groups.mean(1, keepdims=True)) / (deviation[scale] + 1e-4)).ravel()
+            assert table["advantage"].to_numpy()[kind] == pytest.approx(expected, rel=1e-4)
+    trained = torch.cat([chunk["advantages"] for chunk in trainer._buffered_inputs])
+    assert trained.tolist() == pytest.approx(second["advantage"].tolist())

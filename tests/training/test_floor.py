@@ -38,7 +38,7 @@ def advantages(base, train_rows, config, monkeypatch):
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
         args = config(num_generations=4, beta=0, **changes)
         processor = AutoProcessor.from_pretrained(base)
-        trainer = VQAGRPOTrainer(policy, rubric, args, clip_dataset(train_rows, "How good?"), processor)
+        trainer = VQAGRPOTrainer(policy, rubric, args, clip_dataset(train_rows, processor.question), processor)
         calculate, seen = trainer._calculate_rewards, []
         trainer._calculate_rewards = lambda *given: seen.append(calculate(*given)) or seen[-1]
         trainer.model.train()

@@ -63,8 +63,9 @@ def test_a_run_resumed_after_the_first_epoch_continues_the_uninterrupted_one(bas
         noted = Noted()
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
         args = config(max_steps=4, gradient_accumulation_steps=1, **changes)
-        clips = clip_dataset(train_rows[:5], "How good?")  # 2 steps of 2 clips an epoch
-        trainer = VQAGRPOTrainer(policy, [noted], args, clips, AutoProcessor.from_pretrained(base))
+        processor = AutoProcessor.from_pretrained(base)
+        clips = clip_dataset(train_rows[:5], processor.question)  # 2 steps of 2 clips an epoch
+        trainer = VQAGRPOTrainer(policy, [noted], args, clips, processor)
         trainer.train(resume_from_checkpoint=checkpoint)
         return noted.clips, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], trainer.model
 

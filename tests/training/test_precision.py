@@ -90,7 +90,7 @@ def test_a_recipe_that_would_round_its_updates_away_is_refused(recipe, name):
 def test_the_trainer_counts_what_it_refuses_and_lets_frozen_parts_be(base, train_rows, config):
     def make(policy):
         processor = AutoProcessor.from_pretrained(base)
-        return VQAGRPOTrainer(policy, "recommended", config(), clip_dataset(train_rows, "How good?"), processor)
+        return VQAGRPOTrainer(policy, "recommended", config(), clip_dataset(train_rows, processor.question), processor)
 
     policy = VQAThinkerForConditionalGeneration.from_pretrained(base, dtype=torch.bfloat16)
     trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)

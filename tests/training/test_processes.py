@@ -8,13 +8,14 @@ import pytest
 pytestmark = pytest.mark.engine
 
 SCRIPT = '''
-import json, sys
+import json, sys, zlib
 import torch
 from transformers import AutoProcessor
 from vqathinker.data import clip_dataset, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout import Completion
-from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer
+from vqathinker.scoring import Prediction
+from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, validation
 
 base, clips, out, per_device = sys.argv[1:]
 policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
@@ -26,7 +27,7 @@ args = VQAGRPOConfig(
 rows = read_labels(f"{clips}/train.csv", clips, "identity")
 mos = {row.video: row.mos for row in rows}
 processor = AutoProcessor.from_pretrained(base)
-trainer = VQAGRPOTrainer(policy, "recommended", args, clip_dataset(rows, "How good?"), processor)
+trainer = VQAGRPOTrainer(policy, "recommended", args, clip_dataset(rows, processor.question), processor)
 
 
 def answers(self, policy, names, clips, maps, num_generations):
@@ -55,12 +56,23 @@ def keep_advantages(inputs):
 
 trainer._generate_and_score_completions = keep_advantages
 trainer.train()
+
+
+def judge(policy, processor, videos, **settings):
+    """Answers that say something else than the label, clip by clip."""
+    scores = [mos[video] - zlib.crc32(video[-9:].encode()) % 7 / 3 for video in videos]
+    return [Prediction(video, (f"<answer>{score:.2f}</answer>",), True) for video, score in zip(videos, scores)]
+
+
+validation.predict = judge
+held_out = trainer.evaluate(clip_dataset(rows[:7], processor.question))
 weights = sum(p.double().abs().sum().item() for p in policy.parameters())
 if trainer.accelerator.is_main_process:
     log = {k: v for k, v in trainer.state.log_history[0].items() if k.startswith(("rew", "vqa", "kl", "completions"))}
     result = {
         "log": log, "rewards": scored[0].tolist(), "advantages": advantages[0].tolist(), "weights": weights,
         "world": trainer.accelerator.num_processes,
+        "eval": [held_out[f"eval_{name}"] for name in ("srcc", "plcc", "parse_rate", "skipped_clips")],
     }
     open(out + "/result.json", "w").write(json.dumps(result))
 '''
@@ -79,10 +91,12 @@ def test_rewards_advantages_and_metrics_do_not_depend_on_the_process_count(torch
     assert [run["world"] for run in runs] == [1, 2, 4]
     one = runs[0]
     assert len(one["rewards"]) == len(one["advantages"]) == 8 and np.ptp(one["advantages"]) > 0.1
+    assert 0 < one["eval"][2] <= 1 and -1 < one["eval"][0] < 1
     for run in runs[1:]:
         np.testing.assert_allclose(run["rewards"], one["rewards"], rtol=0, atol=1e-6)
         np.testing.assert_allclose(run["advantages"], one["advantages"], rtol=0, atol=1e-6)
         assert run["log"].keys() == one["log"].keys()
         for name, value in one["log"].items():
             assert run["log"][name] == pytest.approx(value, abs=1e-6), name
+        assert run["eval"] == pytest.approx(one["eval"], abs=1e-9)  # 7 clips, whoever judged them
         assert run["weights"] == pytest.approx(one["weights"], rel=1e-6)  # the update too

@@ -57,7 +57,7 @@ def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> Non
     for name in names:
         curve(axes[0], name, label=name.split("/")[1])
     axes[0].set(xlabel="step", ylabel="mean reward, training batch", title="Rewards")
-    curve(axes[1], "val/srcc", marker="o")
+    curve(axes[1], "eval_srcc", marker="o")
     axes[1].set(xlabel="step", ylabel="SRCC, greedy answers", title="Validation clips")
     for name, label in WARNINGS.items():
         curve(axes[2], name, label=label)

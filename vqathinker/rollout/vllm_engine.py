@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from vqathinker.rollout.engine import Completion, Sampling, eos_token_ids
 
 PROMPT_BATCH = 4096
 """Prompt tokens in one pass of the engine (TRL's value; vLLM's own overstates the memory it needs)."""
-PLACEHOLDER_BIAS = -100.0
+PLACEHOLDER_BIAS = -math.inf
 """Logit bias that keeps the visual placeholder from being sampled."""
 
 
@@ -81,6 +82,8 @@ class VLLMEngine(VLLMGeneration):
                     max_num_batched_tokens=max(PROMPT_BATCH, self.max_model_length),
                     enable_chunked_prefill=False,  # half a prompt winds back its seed, which no CPU generator can
                     enable_sleep_mode=self.enable_sleep_mode,
+                    # What runs on a CPU is too small to win back the time that compiling takes.
+                    enforce_eager=self.accelerator.device.type == "cpu",
                     model_impl=self.model_impl,
                     distributed_executor_backend="external_launcher",
                     logprobs_mode="processed_logprobs",

@@ -8,7 +8,6 @@ _HOMES = {
     "SFTCollator": "sft",
     "VQAGRPOConfig": "config",
     "VQAGRPOTrainer": "trainer",
-    "ValidationCallback": "callbacks",
     "check_precision": "precision",
     "load_dtype": "precision",
     "sft_dataset": "sft",

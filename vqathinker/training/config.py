@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from dataclasses import dataclass, field
 
 import torch
+from transformers.trainer_utils import SaveStrategy, SchedulerType
 from transformers.utils import strtobool
 from trl import GRPOConfig
 
 from perturb import MODES
 from vqathinker.rollout.vllm_engine import check_vllm
+from vqathinker.training.validation import METRICS
 
 UNHEARD = ("min_p", "repetition_penalty", "generation_kwargs", "vllm_structured_outputs_regex")
 """TRL's options that rollouts do not take."""
@@ -73,18 +76,13 @@ class VQAGRPOConfig(GRPOConfig):
     def __post_init__(self) -> None:
         if "LOCAL_RANK" in os.environ and not torch.accelerator.is_available():
             self._join_processes_on_cpu()
+        self._set_validation()
         super().__post_init__()
         if self.per_device_train_batch_size % self.num_generations:
             raise ValueError(
                 f"per_device_train_batch_size={self.per_device_train_batch_size} counts answers and must be a multiple "
                 f"of num_generations={self.num_generations}, so that the answers to one clip stay together. Use "
                 f"{max(1, self.per_device_train_batch_size // self.num_generations) * self.num_generations}."
-            )
-        answers = self.num_generations_eval or self.num_generations
-        if self.eval_strategy != "no" and (answers < 2 or self.per_device_eval_batch_size % answers):
-            raise ValueError(
-                f"per_device_eval_batch_size={self.per_device_eval_batch_size} counts answers and must be a multiple "
-                f"of num_generations_eval={answers}, which must be at least 2 for rewards that compare answers."
             )
         if not self.ds3_gather_for_generation:
             raise ValueError(
@@ -132,6 +130,27 @@ class VQAGRPOConfig(GRPOConfig):
             self.ddp_backend = self.ddp_backend or "gloo"
         else:
             self.use_cpu = True
+
+    def _set_validation(self) -> None:
+        """Validation takes one greedy answer for each clip; what is best is told by a metric that it has."""
+        if self.num_generations_eval not in (None, 1):
+            raise ValueError(
+                f"num_generations_eval={self.num_generations_eval}: validation takes one greedy answer for each clip. "
+                "Leave it unset."
+            )
+        self.num_generations_eval = 1
+        plateau = self.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU
+        if self.load_best_model_at_end or plateau or self.save_strategy == SaveStrategy.BEST:
+            self.metric_for_best_model = self.metric_for_best_model or "srcc"
+        metric = self.metric_for_best_model
+        if metric is not None and not metric.endswith(METRICS):
+            raise ValueError(
+                f"metric_for_best_model={metric!r}: validation has {', '.join(METRICS)}; of several named sets "
+                "NAME_srcc. Choose one of them."
+            )
+        if plateau and self.greater_is_better is not False:
+            own = self.lr_scheduler_kwargs  # from YAML a dict, from the command line JSON
+            self.lr_scheduler_kwargs = {"mode": "max"} | (json.loads(own) if isinstance(own, str) else own or {})
 
     def _check_save_steps(self) -> None:
         """Answers are no part of a checkpoint: it must fall where new ones are drawn, or a resumed run would differ."""

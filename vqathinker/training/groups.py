@@ -60,24 +60,6 @@ def copy_row(row: dict[str, Any]) -> dict[str, Any]:
     return dict.fromkeys(row) | kept
 
 
-def check_ids(dataset: Any) -> None:
-    """Raise `ValueError` if a `video_id` of a data set names two clips, or one clip with two labels.
-
-    The answers of a batch are grouped by it, so that those to the two clips would be taken for answers to one.
-    """
-    labels = dataset["mos"] if "mos" in dataset.column_names else [None] * len(dataset)
-    known: dict[Any, tuple[Any, Any]] = {}
-    for name, *row in zip(dataset["video_id"], dataset["video"], labels, strict=True):
-        first = known.setdefault(name, tuple(row))
-        if first != tuple(row):
-            (video, mos), (other, its_mos) = first, row
-            raise ValueError(
-                f"video_id {name!r} names {video!r} with MOS {mos} and {other!r} with MOS {its_mos}: answers are "
-                "grouped by video_id, which must name one clip with one label. Rename one, for example with its set's "
-                "name in front, or drop a row."
-            )
-
-
 def alternate(first: Sequence[Any], second: Sequence[Any], size: int) -> list[Any]:
     """Groups of `size` entries, one of each list in turn."""
     starts = range(0, len(first), size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,15 +27,25 @@ class GlobalScores:
         self.rewards, self.metrics = rewards, metrics
 
 
-def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]], floor: bool = False) -> GlobalScores:
+def score_global_batch(
+    rubric: Rubric,
+    rows: list[dict[str, Any]],
+    floor: bool = False,
+    log_extra: Callable[[str, list[Any]], None] = lambda column, values: None,
+    **shared: Any,
+) -> GlobalScores:
     """Score the answers of all processes in one call, so that the process count cannot matter.
 
     Args:
         rubric: The rewards.
-        rows: One dict per answer: `completion`, `perturbed` (text or `None`), `mos`, `video_id`, `readable`, and the
-            data set's further columns; for a perturbed copy that is trained on `copy_of`, its original's `video_id`.
+        rows: One dict per answer: `completion`, `perturbed` (text or `None`), `mos`, `video_id`, `prompt`, `readable`,
+            and the data set's further columns; for a perturbed copy that is trained on `copy_of`, the `video_id` of its
+            original.
         floor: Give the answers that a reward cannot score its `floor`, see `Rubric.floored`, and count these rewards in
             the metric `floored_rewards`.
+        log_extra: Gets the columns that rewards log by TRL's argument of this name, with a value for each row, `None`
+            for one that they do not see.
+        shared: What TRL hands to every reward and is no column (`trainer_state`).
 
     Returns:
         `GlobalScores`. Rows of unreadable clips are all NaN; so are the rewards that compare clips when fewer than two
@@ -54,6 +64,11 @@ def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]], floor: bool =
         rubric = rubric.without(comparing)  # weights and the rule for numbers stay
     own = {"completion", "perturbed", "readable", "mos", "video_id", "prompt"}
     columns = {key: [rows[i][key] for i in keep] for key in rows[0] if key not in own}
+
+    def log_rows(column: str, values: Sequence[Any]) -> None:
+        known = dict(zip(keep, values, strict=True))
+        log_extra(column, [known.get(i) for i in range(len(rows))])
+
     perturbed = [rows[i]["perturbed"] for i in keep]
     mos = [rows[i]["mos"] for i in keep]
     table = rubric.score(
@@ -61,7 +76,10 @@ def score_global_batch(rubric: Rubric, rows: list[dict[str, Any]], floor: bool =
         mos=mos,
         video_id=ids,
         perturbed_completions=perturbed if any(text is not None for text in perturbed) else None,
+        prompts=[rows[i]["prompt"] for i in keep],
+        log_extra=log_rows,
         **columns,
+        **shared,
     )
     if floor:
         table = rubric.floored(table, [{**rows[i], "perturbed_completions": rows[i]["perturbed"]} for i in keep])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy as shallow_copy
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,24 +16,26 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from accelerate.utils import gather_object, set_seed
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, rotate_checkpoints
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 import perturb
-from rewards import Rubric, preset
+from rewards import Rubric
+from vqathinker._compat import without_false_alarm
 from vqathinker.data import ClipLoader
 from vqathinker.policy import ClipFeatures, ClipInput, MotionCache, VQAThinkerProcessor
 from vqathinker.rollout import Completion, RolloutEngine, Sampling, TransformersEngine
 from vqathinker.rollout.vllm_engine import VLLMEngine
+from vqathinker.training.advantages import own_scale
+from vqathinker.training.checks import check_rows, evaluation_sets, weighted_rubric
 from vqathinker.training.config import VQAGRPOConfig
 from vqathinker.training.groups import (
     AnsweredCopy,
     ClipBatch,
     alternate,
-    check_ids,
     copy_row,
     group_slices,
     pack_groups,
@@ -40,9 +44,13 @@ from vqathinker.training.groups import (
 from vqathinker.training.order import EpochCallback, EpochSampler
 from vqathinker.training.precision import check_precision
 from vqathinker.training.scores import score_global_batch
+from vqathinker.training.validation import validate
 
 GIVE_UP_AFTER = 16
 """Unreadable clips (all of a smaller set), without a readable one, after which a run stops: the set is elsewhere."""
+
+LOGGED = ("video_id", "mos", "perturbed", "perturbation")
+"""Columns of the table of completions beside TRL's and those that rewards add by `log_extra`."""
 
 CARD = """\
 ---
@@ -63,23 +71,6 @@ print(QualityScorer.from_pretrained("{folder}").score("clip.mp4"))
 
 What its scores are worth is not measured by training: `vqathinker eval --model {folder}`.
 """
-
-
-def _weighted(rubric: Rubric | str | Sequence[Any], weights: Sequence[float] | None) -> Rubric:
-    """A rubric with the configuration's weights; a ready one has its own, which they must not contradict."""
-    ready = isinstance(rubric, Rubric)
-    if not ready:
-        rubric = preset(rubric) if isinstance(rubric, str) else Rubric(list(rubric))
-    if weights is None:
-        return rubric
-    weighted = rubric.weighted(weights)
-    if ready and weighted.weights != rubric.weights:
-        own = dict(zip(rubric.names, rubric.weights, strict=True))
-        raise ValueError(
-            f"reward_weights={list(weights)}, but the rubric's weights are {own}: a Rubric comes with its own. Leave "
-            "reward_weights out, or pass rubric.weighted(reward_weights)."
-        )
-    return weighted
 
 
 class VQAGRPOTrainer(GRPOTrainer):
@@ -127,14 +118,17 @@ class VQAGRPOTrainer(GRPOTrainer):
         processing_class: VQAThinkerProcessor,
         **kwargs: Any,
     ) -> None:
-        self.rubric = _weighted(rubric, args.reward_weights)
+        self.rubric = weighted_rubric(rubric, args.reward_weights)
         args = shallow_copy(args)  # the caller's may be given to a trainer with another rubric too
+        check_rows(train_dataset, processing_class.question)
         self._check(model, args, train_dataset)
-        self._check_eval(args, kwargs.get("eval_dataset"))
+        for rows in evaluation_sets(kwargs.get("eval_dataset")):
+            check_rows(rows, processing_class.question)
         args.reward_weights = list(self.rubric.weights)
         if args.use_vllm:
             self._check_model_length(args, len(processing_class.prompt_ids()))
-        with patch("trl.trainer.grpo_trainer.VLLMGeneration", VLLMEngine):  # TRL passes its options on to it
+        own_engine = patch("trl.trainer.grpo_trainer.VLLMGeneration", VLLMEngine)  # TRL passes its options on to it
+        with own_engine, without_false_alarm():
             super().__init__(
                 model=model,
                 reward_funcs=list(self.rubric.rewards),
@@ -161,6 +155,9 @@ class VQAGRPOTrainer(GRPOTrainer):
         self.data_collator = self.loader
         self.needs_perturbed = any(getattr(reward, "needs_perturbed", False) for reward in self.rubric.rewards)
         self.trains_copies = any(getattr(reward, "trains_copies", False) for reward in self.rubric.rewards)
+        self._scales_by_batch = (
+            self.scale_rewards == "batch" or self.multi_objective_aggregation == "normalize_then_sum"
+        )
         self.sampling = Sampling(args.max_completion_length, args.temperature, args.top_p, args.top_k)
         policy = self.accelerator.unwrap_model(self.model)
         policy.generation_config.max_new_tokens = args.max_completion_length  # for whoever loads the checkpoint
@@ -172,7 +169,6 @@ class VQAGRPOTrainer(GRPOTrainer):
         self._perturbations: list[perturb.FrameMap | None] = []
 
     def _check(self, model: PreTrainedModel | str, args: VQAGRPOConfig, dataset: Any) -> None:
-        check_ids(dataset)
         clips = args.generation_batch_size // args.num_generations
         if len(dataset) < clips:
             raise ValueError(
@@ -191,20 +187,11 @@ class VQAGRPOTrainer(GRPOTrainer):
                 f"beta={args.beta} needs a reference model, which is loaded from the policy's path, but this policy "
                 "was built in memory. Save it and pass from_pretrained(...) or its path, or set beta=0."
             )
-
-    def _check_eval(self, args: VQAGRPOConfig, dataset: Any) -> None:
-        """Training drops an incomplete last batch and shuffles again; evaluation would fill it up with clips it had."""
-        answers = args.num_generations_eval or args.num_generations
-        together = args.per_device_eval_batch_size * args.world_size
-        for rows in dataset.values() if isinstance(dataset, dict) else filter(None, [dataset]):
-            check_ids(rows)
-            if len(rows) * answers % together:
-                raise ValueError(
-                    f"{len(rows)} clips x {answers} answers leave an uneven last evaluation batch: a batch takes "
-                    f"{together} answers (per_device_eval_batch_size={args.per_device_eval_batch_size} on "
-                    f"{args.world_size} processes). Evaluate a multiple of {together // math.gcd(together, answers)} "
-                    "clips, or change the batch size."
-                )
+        if args.model_init_kwargs and not (args.beta or isinstance(model, str)):
+            raise ValueError(
+                f"model_init_kwargs={args.model_init_kwargs} with a policy that is loaded and beta=0, which needs no "
+                "reference: nothing would be loaded with them. Pass the policy's path, or leave them out."
+            )
 
     def _check_model_length(self, args: VQAGRPOConfig, prompt: int) -> None:
         """vLLM reserves memory by its model length: by default, what prompt and answer need."""
@@ -240,7 +227,7 @@ class VQAGRPOTrainer(GRPOTrainer):
     # ------------------------------------------------------------------ rollouts
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        num_generations = self.num_generations if self.model.training else self.num_generations_eval
+        num_generations = self.num_generations
         rows = inputs[::num_generations]
         loaded = [self.loader.get(row["video"]) for row in rows]
         self._readable = [clip is not None for clip in loaded for _ in range(num_generations)]
@@ -255,21 +242,29 @@ class VQAGRPOTrainer(GRPOTrainer):
         if self.use_vllm and (self.state.global_step != self._last_loaded_step or self.vllm_generation.asleep):
             self.vllm_generation.sync_weights()
             self._last_loaded_step = self.state.global_step
-        with (
-            unwrap_model_for_generation(  # no collective in here: processes may do different amounts of work
-                self.model_wrapped,
-                self.accelerator,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-            ) as policy,
-            self.accelerator.autocast(),
-        ):
+        with self._whole_policy() as policy:
             self._clips = ClipBatch(frames, self._motion.get(names, [clip.motion_frames for clip in clips]))
             self._rollouts = self._roll_out(policy, names, clips, maps, num_generations)
         if self._trains_copies_now():
             inputs = self._add_copies(inputs)
+        if self.trains_copies:
+            self._clear_logs(len(inputs) * self.accelerator.num_processes)
         output = super()._generate_and_score_completions(inputs)
+        if self._trains_copies_now() and self._scales_by_batch:
+            self._scale_by_kind(output)
         output["clips"] = self._clips
         return output
+
+    @contextmanager
+    def _whole_policy(self) -> Iterator[Any]:
+        """The policy with all its weights, which answers questions. No collective in here: processes may do different
+        amounts of work."""
+        kwargs = self.args.gradient_checkpointing_kwargs  # with which checkpointing goes on afterwards
+        unwrapped = unwrap_model_for_generation(
+            self.model_wrapped, self.accelerator, gradient_checkpointing_kwargs=kwargs
+        )
+        with unwrapped as policy, self.accelerator.autocast():
+            yield policy
 
     @torch.no_grad()
     def _roll_out(
@@ -312,15 +307,15 @@ class VQAGRPOTrainer(GRPOTrainer):
     def _perturbs_now(self) -> bool:
         """In each n-th draw of answers. Draws are counted from the step, which a resumed run knows; where an epoch ends
         in a shorter accumulation, the count shifts by what was missing."""
-        if not (self.needs_perturbed and self.model.training):
-            return self.needs_perturbed
+        if not self.needs_perturbed:
+            return False
         accumulated = self.args.gradient_accumulation_steps
         micro_steps = self.state.global_step * accumulated + self._step % accumulated
         draw = micro_steps // (self.args.steps_per_generation * self.num_iterations)
         return draw % self.args.perturb_every == 0
 
     def _trains_copies_now(self) -> bool:
-        return self.trains_copies and self.model.training and self._perturbs_now()
+        return self.trains_copies and self._perturbs_now()
 
     def _add_copies(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Behind each clip's answers those to its copy, as of a clip of its own. A missing one keeps its place."""
@@ -339,6 +334,25 @@ class VQAGRPOTrainer(GRPOTrainer):
         self._perturbations = alternate(self._perturbations, self._perturbations, size)
         originals = [{**row, "copy_of": None} for row in inputs]
         return alternate(originals, [copy_row(row) for row in inputs], size)
+
+    def _clear_logs(self, rows: int) -> None:
+        """TRL's table of completions holds those of this draw, and no others."""
+        columns = {"rewards", "extra"}
+        self._logs = {
+            name: defaultdict(lambda: deque(maxlen=rows)) if name in columns else deque(maxlen=rows)
+            for name in self._logs
+        }
+
+    def _scale_by_kind(self, output: dict[str, Any]) -> None:
+        """Advantages over the standard deviation of originals or of copies, not of both: see `own_scale`."""
+        rewards, copies = self._scored
+        weights, aggregation = self.reward_weights.to(rewards.device), self.multi_objective_aggregation
+        factors = own_scale(rewards, weights, copies, self.num_generations, aggregation)
+        own = len(output["advantages"])
+        output["advantages"] *= factors[own * self.accelerator.process_index :][:own]
+        logged = self._logs["advantages"]
+        before = [logged.pop() for _ in factors][::-1]
+        logged.extend((torch.tensor(before) * factors.cpu()).tolist())
 
     def _engine(self, policy: Any) -> RolloutEngine:
         if self.use_vllm:
@@ -430,31 +444,98 @@ class VQAGRPOTrainer(GRPOTrainer):
     ) -> torch.Tensor:
         """(global rows, rewards), NaN = not scorable: the rubric sees every process's answers at once."""
         local = [
-            {**row, "completion": completion, "perturbed": perturbed, "readable": readable}
-            for row, completion, perturbed, readable in zip(
-                inputs, completions, self._perturbed, self._readable, strict=True
+            {**row, "completion": completion, "completion_ids": ids, "perturbed": perturbed, "readable": readable}
+            for row, completion, ids, perturbed, readable in zip(
+                inputs, completions, completion_ids_list, self._perturbed, self._readable, strict=True
             )
         ]
         # Rewards that are normalized one by one: there a missing one would count as the mean of its group.
         floor = self.multi_objective_aggregation == "normalize_then_sum"
-        table = score_global_batch(self.rubric, gather_object(local), floor)
-        mode = "train" if self.model.training else "eval"
+        rows = gather_object(local)
+        table = score_global_batch(self.rubric, rows, floor, self._log_column, trainer_state=self.state)
+        rewards = table.rewards.to(self.accelerator.device)
+        self._scored = rewards, torch.tensor([row.get("copy_of") is not None for row in rows], device=rewards.device)
         for name, value in table.metrics.items():
-            self._metrics[mode][f"vqa/{name}"].append(value)
-        for column in ("video_id", "mos", "perturbed"):  # beside each answer in TRL's table of completions
+            self._metrics["train"][f"vqa/{name}"].append(value)
+        for column in LOGGED[:-1]:  # beside each answer in TRL's table of completions
             self._log_completion_extra(column, [row[column] for row in local])
         shown = [" ".join(map(str, (m.mode, *m.source))) if m else None for m in self._perturbations]
-        self._log_completion_extra("perturbation", shown)
-        return table.rewards.to(self.accelerator.device)
+        self._log_completion_extra(LOGGED[-1], shown)
+        return rewards
+
+    def _log_column(self, column: str, values: list[Any]) -> None:
+        """A reward's further column, of all processes' answers, in TRL's table of completions."""
+        if column in LOGGED:
+            raise ValueError(f"log_extra({column!r}, ...): the table of completions has such a column: rename yours.")
+        own = len(values) // self.accelerator.num_processes
+        self._log_completion_extra(column, values[own * self.accelerator.process_index :][:own])
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """As TRL's, without shuffling single answers: the K answers to a clip stay together."""
-        if not self.model.training:
-            return self._generate_and_score_completions(generation_batch)
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             self._buffered_inputs = split_groups(self._generate_and_score_completions(generation_batch), steps)
         return self._buffered_inputs[self._step % steps]
+
+    # ------------------------------------------------------------------ validation
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score held-out clips by one greedy answer each, over the whole set at once.
+
+        Args:
+            eval_dataset: As `train_dataset`, or several by name; default the trainer's.
+            ignore_keys: Not needed.
+            metric_key_prefix: Of the metrics' names.
+
+        Returns:
+            `eval_srcc`, `eval_plcc`, `eval_parse_rate` (NaN where undefined; left out of the log then) and
+            `eval_skipped_clips`, the number of unreadable ones. They do not depend on batch size or process count.
+
+        Raises:
+            ValueError: If there is no such set, its `prompt` is not the policy's question, a `video_id` names two
+                clips, or one has no MOS.
+            ClipError: If no clip can be read.
+        """
+        for rows in evaluation_sets(eval_dataset):
+            check_rows(rows, self.processing_class.question)
+        training = self.model.training
+        self.model.eval()
+        try:
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        finally:
+            self.model.train(training)
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """What `evaluate` and `predict` of `Trainer` call; its predictions are the scores (C,), NaN without one."""
+        rows, batch_size = list(dataloader.dataset), self.args.per_device_eval_batch_size
+        with self._whole_policy() as policy:
+            predictions, metrics = validate(policy, self.processing_class, rows, self.sampling, batch_size)
+        scores = [prediction.scores[0] if prediction.answers else math.nan for prediction in predictions]
+        return EvalLoopOutput(
+            predictions=np.array(scores),
+            label_ids=np.array([row["mos"] for row in rows]),
+            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
+            num_samples=len(rows),
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As TRL's; of a validation its values alone, without the completions of the last step, which are shown."""
+        if self.model.training:
+            super().log(logs, start_time)
+        else:
+            known = {name: value for name, value in logs.items() if not math.isnan(value)}  # JSON has no NaN
+            Trainer.log(self, known, start_time)
+
+    # ------------------------------------------------------------------ checkpoints
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As TRL's, but beside the others until all processes have written all of it: a `checkpoint-N` is complete.
