@@ -41,9 +41,12 @@ class GRPOArguments:
     mos_scale: str = field(metadata={"help": "'linear:LO,HI', 'div20' or 'identity'."})
     preset: str = field(default="recommended", metadata={"help": "Rewards: 'paper', 'official' or 'recommended'."})
     leave_out: list[str] = field(default_factory=list, metadata={"help": "Rewards of the preset to leave out."})
-    distortion_weight: float = field(
-        default=1.0,
-        metadata={"help": "Weight of the distortion reward where labels have kind and severity; 0 leaves it out."},
+    distortion_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight of the distortion reward, for labels with kind and severity, where it is 1 by default; 0 "
+            "leaves it out."
+        },
     )
     contrast_weight: float = field(
         default=0.0,
@@ -80,7 +83,7 @@ class GRPOArguments:
 
     def __post_init__(self) -> None:
         for name in ("distortion_weight", "contrast_weight"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 0, which leaves the reward out.")
         if self.early_stopping_patience < 0:
             raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: must be at least 0.")
@@ -157,8 +160,14 @@ def make_rubric(data: GRPOArguments, rows: list[LabelRow], weights: list[float] 
     """The preset's rewards, and distortion and contrast where they have a weight; with other weights, if given."""
     rubric = preset(data.preset)
     kinds = {kind for row in rows for kind in distortions_of(row)}
-    if kinds and data.distortion_weight:
-        rubric = rubric.plus(Distortion(sorted(kinds | set(KINDS))), data.distortion_weight)
+    distortion_weight = float(bool(kinds)) if data.distortion_weight is None else data.distortion_weight
+    if distortion_weight and not kinds:
+        raise ValueError(
+            f"distortion_weight={distortion_weight}: no label names a distortion, in the columns kind and severity. "
+            "Leave it out, or add them."
+        )
+    if distortion_weight:
+        rubric = rubric.plus(Distortion(sorted(kinds | set(KINDS))), distortion_weight)
     if data.contrast_weight:
         rubric = rubric.plus(Contrast(), data.contrast_weight)
     rubric = rubric.without(data.leave_out)

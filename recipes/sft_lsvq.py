@@ -17,6 +17,7 @@ from vqathinker.data import ClipLoader, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.synth.default import prepare_default
 from vqathinker.training import SFTCollator, check_precision, load_dtype, sft_dataset
+from vqathinker.training.options import SFT_REFUSED, refuse_options
 from vqathinker.training.trainer import GIVE_UP_AFTER
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -58,9 +59,8 @@ def main(argv: list[str] | None = None) -> None:
         prepare_default("runs/demo")
         argv = ["--config", str(CONFIGS / "demo_sft.yaml"), *argv]
     data, args = TrlParser((SFTArguments, TrainingArguments)).parse_args_and_config(argv)
+    refuse_options(args, SFT_REFUSED)
     args.remove_unused_columns = False
-    if args.dataloader_num_workers:
-        raise ValueError(f"dataloader_num_workers={args.dataloader_num_workers}: set decode_threads, leave this at 0.")
 
     # Labels and policy
     rows = read_labels(data.train_labels, data.video_root, data.mos_scale, data.video_column, data.mos_column)

@@ -12,6 +12,7 @@ import pytest
 PAGES = (
     "README.md",
     "docs/rewards.md",
+    "docs/options.md",
     "docs/data.md",
     "docs/evaluation.md",
     "docs/architecture.md",

@@ -120,6 +120,33 @@ def test_reward_weights_are_those_of_all_rewards_that_are_there(monkeypatch):
         grpo_lsvq.make_rubric(data, rows, [1, 1, 1, 1])
 
 
+def test_a_weight_for_distortions_needs_labels_that_name_them(monkeypatch):
+    monkeypatch.syspath_prepend(RECIPES)
+    import grpo_lsvq
+
+    from vqathinker.data import LabelRow
+
+    def weights(weight, kind):
+        data = grpo_lsvq.GRPOArguments("", "", "", "identity", distortion_weight=weight)
+        rubric = grpo_lsvq.make_rubric(
+            data, [LabelRow("a.mp4", "a.mp4", 3.0, {"kind": kind, "severity": kind and "0.3"})]
+        )
+        return dict(zip(rubric.names, rubric.weights, strict=True)).get("distortion")
+
+    assert [weights(weight, "blur") for weight in (None, 0, 2.0)] == [1, None, 2]
+    assert weights(None, "") is None and weights(0, "") is None
+    with pytest.raises(ValueError, match=r"distortion_weight=1\.0: no label names a distortion"):
+        weights(1.0, "")
+
+
+def test_the_warm_start_refuses_what_would_go_wrong(monkeypatch):
+    monkeypatch.syspath_prepend(RECIPES)
+    import sft_lsvq
+
+    with pytest.raises(ValueError, match=r"^label_smoothing_factor=0\.1: "):
+        sft_lsvq.main(["--config", str(RECIPES / "configs/demo_sft.yaml"), "--label_smoothing_factor", "0.1"])
+
+
 def test_a_quick_demo_does_not_replace_a_whole_one(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(RECIPES)
     import demo

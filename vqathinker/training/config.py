@@ -14,15 +14,15 @@ from trl import GRPOConfig
 
 from perturb import MODES
 from vqathinker.rollout.vllm_engine import check_vllm
+from vqathinker.training.options import check_options
 from vqathinker.training.validation import METRICS
-
-UNHEARD = ("min_p", "repetition_penalty", "generation_kwargs", "vllm_structured_outputs_regex")
-"""TRL's options that rollouts do not take."""
 
 
 @dataclass
 class VQAGRPOConfig(GRPOConfig):
     """`GRPOConfig` with VQAThinker's hyper-parameters as defaults.
+
+    What each option means here, and which are refused: `docs/options.md`.
 
     Args:
         perturbation_modes: Temporal perturbations to draw from; names of `perturb.MODES`.
@@ -61,6 +61,7 @@ class VQAGRPOConfig(GRPOConfig):
             "whole vocabulary: over a long answer ('sequence_...') the ratio would fall to nothing."
         },
     )
+    log_multimodal: bool = field(default=False, metadata={"help": "Must stay false: clips are not put into logs."})
     perturbation_modes: list[str] = field(
         default_factory=lambda: list(MODES), metadata={"help": f"Temporal perturbations: {', '.join(MODES)}."}
     )
@@ -78,6 +79,7 @@ class VQAGRPOConfig(GRPOConfig):
             self._join_processes_on_cpu()
         self._set_validation()
         super().__post_init__()
+        check_options(self)
         if self.per_device_train_batch_size % self.num_generations:
             raise ValueError(
                 f"per_device_train_batch_size={self.per_device_train_batch_size} counts answers and must be a multiple "
@@ -91,12 +93,6 @@ class VQAGRPOConfig(GRPOConfig):
             )
         if self.use_vllm:
             check_vllm()
-        unheard = {name: getattr(self, name) for name in UNHEARD if getattr(self, name) not in (None, 0, 1.0, {})}
-        if unheard:
-            raise ValueError(
-                f"{unheard}: rollouts are drawn with temperature, top_p and top_k only (prompts are embeddings, which "
-                "have no tokens to penalise). Leave the others unset."
-            )
         if self.temperature <= 0:
             raise ValueError(f"temperature={self.temperature}: answers are drawn, it must be above 0.")
         self._check_save_steps()
@@ -107,11 +103,6 @@ class VQAGRPOConfig(GRPOConfig):
             raise ValueError(f"perturbation_variant={self.perturbation_variant!r}: must be 'paper' or 'official'.")
         if self.perturb_every < 1:
             raise ValueError(f"perturb_every={self.perturb_every}: must be at least 1 (every draw).")
-        if self.dataloader_num_workers:
-            raise ValueError(
-                f"dataloader_num_workers={self.dataloader_num_workers}: clips are decoded ahead by threads, set "
-                "decode_threads instead and leave this at 0."
-            )
         if self.decode_threads < 1:
             raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")
         self.frame_cache = self.frame_cache or None
@@ -154,11 +145,14 @@ class VQAGRPOConfig(GRPOConfig):
 
     def _check_save_steps(self) -> None:
         """Answers are no part of a checkpoint: it must fall where new ones are drawn, or a resumed run would differ."""
+        name = "save_steps" if self.save_strategy == "steps" else "eval_steps"  # "best" saves after an evaluation
+        steps = getattr(self, name)
         period = math.lcm(self.steps_per_generation * self.num_iterations, self.gradient_accumulation_steps)
         period //= self.gradient_accumulation_steps
-        if self.save_strategy == "steps" and self.save_steps >= 1 and self.save_steps % period:
+        by_steps = self.save_strategy == "steps" or (self.save_strategy == "best" and self.eval_strategy == "steps")
+        if by_steps and period > 1 and steps % period:  # a share of all steps, below 1, may fall anywhere
             raise ValueError(
-                f"save_steps={self.save_steps}: one draw of answers is trained on for {period} steps "
+                f"{name}={steps}: one draw of answers is trained on for {period} steps "
                 f"(steps_per_generation={self.steps_per_generation} x num_iterations={self.num_iterations} / "
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps}), and a checkpoint between two draws "
                 f"could not be resumed exactly. Use a multiple of {period}."

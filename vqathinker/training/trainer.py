@@ -41,6 +41,7 @@ from vqathinker.training.groups import (
     pack_groups,
     split_groups,
 )
+from vqathinker.training.options import check_trainer
 from vqathinker.training.order import EpochCallback, EpochSampler
 from vqathinker.training.precision import check_precision
 from vqathinker.training.scores import score_global_batch
@@ -118,6 +119,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         processing_class: VQAThinkerProcessor,
         **kwargs: Any,
     ) -> None:
+        check_trainer(model, args, kwargs)
         self.rubric = weighted_rubric(rubric, args.reward_weights)
         args = shallow_copy(args)  # the caller's may be given to a trainer with another rubric too
         check_rows(train_dataset, processing_class.question)
@@ -222,7 +224,19 @@ class VQAGRPOTrainer(GRPOTrainer):
             )
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
-        return EpochSampler.like(super()._get_train_sampler(dataset))
+        sampler = EpochSampler.like(super()._get_train_sampler(dataset))
+        if self.args.data_seed is not None:  # TRL's takes the seed of everything else
+            sampler.seed = self.args.data_seed
+        return sampler
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', but where the reference moves with the policy (`sync_ref_model`) nothing is resumed."""
+        if resume_from_checkpoint and self.args.sync_ref_model:
+            raise ValueError(
+                f"resume_from_checkpoint={resume_from_checkpoint!r} with sync_ref_model=True: a checkpoint does not "
+                "hold the reference, which would start from the first policy again. Start anew."
+            )
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     # ------------------------------------------------------------------ rollouts
 
