@@ -104,9 +104,17 @@ def demo(tmp_path_factory):
     return folder, done.stdout
 
 
-@pytest.fixture(scope="session")
-def internvl(tmp_path_factory):
-    """Folder of a tiny InternVL with another LM width than the tiny policy's."""
+LANGUAGE_MODELS = {
+    "qwen2": {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e6}},  # as InternVL3's
+    "qwen3": {"head_dim": 32},  # as InternVL3.5's: heads wider than their share
+    "qwen3, tied": {"head_dim": 32},
+    "llama": {"head_dim": 32},
+}
+
+
+@pytest.fixture(scope="session", params=list(LANGUAGE_MODELS))
+def internvl(request, tmp_path_factory):
+    """Folder of a tiny InternVL, with each language model, of another width than the tiny policy's."""
     import torch
     from transformers import InternVLConfig, InternVLForConditionalGeneration
 
@@ -114,6 +122,7 @@ def internvl(tmp_path_factory):
 
     _, processor = tiny_policy()
     tokenizer = processor.tokenizer
+    family, _, tied = request.param.partition(", ")
     config = InternVLConfig(
         vision_config={
             "hidden_size": 32,
@@ -124,20 +133,36 @@ def internvl(tmp_path_factory):
             "patch_size": 14,
         },
         text_config={
-            "model_type": "qwen2",
+            "model_type": family,
             "vocab_size": len(tokenizer),
             "hidden_size": 48,
             "intermediate_size": 96,
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
+            **LANGUAGE_MODELS[request.param],
         },
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
-        tie_word_embeddings=False,
+        tie_word_embeddings=bool(tied),  # counts for transformers, the text_config's own does not
     )
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("internvl")
-    InternVLForConditionalGeneration(config).save_pretrained(folder)
+    model = InternVLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def from_internvl(internvl, tmp_path_factory):
+    """Folder of a policy made from it, with a small motion branch, and its processor."""
+    from vqathinker.policy import MotionConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+
+    folder = tmp_path_factory.mktemp("from_internvl")
+    motion = MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=64)
+    policy = VQAThinkerForConditionalGeneration.from_internvl(internvl, "random", motion)
+    policy.save_pretrained(folder)
+    VQAThinkerProcessor.from_internvl(internvl, policy.config).save_pretrained(folder)
     return folder

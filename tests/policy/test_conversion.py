@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from vqathinker.clips import uniform_indices
 from vqathinker.policy import MotionConfig, convert_internvlchat, load_policy
@@ -44,6 +44,13 @@ LLM = {
     "use_cache": False,
     "use_sliding_window": False,
     "vocab_size": len(TOKENIZER),
+}
+QWEN3 = LLM | {  # InternVL3.5
+    "architectures": ["Qwen3ForCausalLM"],
+    "attention_bias": False,
+    "head_dim": 16,
+    "model_type": "qwen3",
+    "rope_scaling": None,
 }
 VIT = {
     "architectures": ["InternVisionModel"],
@@ -112,9 +119,9 @@ class Layer(nn.Module):
 class Published(nn.Module):
     """InternVLChat with the motion branch of the published code, under its names."""
 
-    def __init__(self, motion=True):
+    def __init__(self, motion=True, llm=LLM):
         super().__init__()
-        width, side, hidden = VIT["hidden_size"], VIT["image_size"] // 14, LLM["hidden_size"]
+        width, side, hidden = VIT["hidden_size"], VIT["image_size"] // 14, llm["hidden_size"]
         embeddings = nn.Module()
         embeddings.class_embedding = nn.Parameter(torch.randn(1, 1, width))
         embeddings.patch_embedding = nn.Conv2d(3, width, 14, 14)
@@ -123,8 +130,8 @@ class Published(nn.Module):
         encoder.layers = nn.ModuleList(Layer(width, VIT["intermediate_size"]) for _ in range(VIT["num_hidden_layers"]))
         self.vision_model = nn.ModuleDict({"embeddings": embeddings, "encoder": encoder})
         self.mlp1 = self._mlp(4 * width, hidden)
-        known = {k: v for k, v in LLM.items() if "attn_implementation" not in k}
-        self.language_model = Qwen2ForCausalLM(Qwen2Config(**known | {"torch_dtype": "float32"}))
+        known = {k: v for k, v in llm.items() if "attn_implementation" not in k} | {"torch_dtype": "float32"}
+        self.language_model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[llm["model_type"]](**known))
         if motion:
             self.motion_mlp = self._mlp(32 * 20, hidden)
             slowfast = _create_slowfast()(
@@ -318,10 +325,11 @@ def test_a_tied_head_is_the_embedding(published, tmp_path, repeated):
     assert torch.equal(policy.lm_head.weight, weights["language_model.model.embed_tokens.weight"])
 
 
-def test_a_plain_internvl_converts_without_a_motion_branch(tmp_path, frames):
+@pytest.mark.parametrize("llm", [LLM, QWEN3])
+def test_a_plain_internvl_converts_without_a_motion_branch(tmp_path, frames, llm):
     torch.manual_seed(1)
-    plain = Published(motion=False)
-    folder = write(tmp_path / "in", plain)
+    plain = Published(motion=False, llm=llm)
+    folder = write(tmp_path / "in", plain, CONFIG | {"llm_config": llm})
     convert_internvlchat(folder, tmp_path / "out", motion_tokens=0, image_size=112, num_frames=6, prompt_style="train")
     policy, processor = load_policy(tmp_path / "out", "cpu")
     batch = processor([frames])
@@ -409,7 +417,7 @@ def test_a_slowfast_of_another_size_is_refused(checkpoint, tmp_path):
         ("vision_config", "model_type", "siglip", "vision_config.model_type = 'siglip'"),
         ("vision_config", "use_moe", True, "vision_config.use_moe = True"),
         ("vision_config", "num_attention_heads", None, r"lacks \['vision_config.num_attention_heads'\]"),
-        ("llm_config", "model_type", "qwen3", "llm_config.model_type = 'qwen3': must be 'qwen2'"),
+        ("llm_config", "model_type", "qwen3_moe", "llm_config.model_type = 'qwen3_moe': must be 'qwen2' or 'qwen3'"),
         ("llm_config", "architectures", ["InternLM2ForCausalLM"], "llm_config.architectures = "),
         ("llm_config", "vocab_size", 100, "no more than the 100 of the embedding"),
         ("", "model_type", "internvl", "model_type 'internvl': must be 'internvl_chat'.*vqathinker init"),

@@ -18,9 +18,6 @@ def model():
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,
-        layer_types=["full_attention", "sliding_attention", "full_attention"],
-        use_sliding_window=True,
-        sliding_window=5,
     )
     return Qwen2ForCausalLM(config).eval()
 

@@ -2,8 +2,10 @@ import re
 
 import pytest
 import torch
+from transformers import AutoProcessor
 
 from vqathinker.cli import main
+from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.training import budget
 from vqathinker.training.groups import ClipBatch, pack_groups
 
@@ -26,19 +28,12 @@ def shape(policy, processor):
     return budget.shape_of(SETTINGS, policy.config, prompt=len(processor.prompt_ids()))
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_activations_are_what_a_forward_keeps(policy, processor, checkpointing, frozen):
+def kept_by_a_forward(policy, processor, shape, frozen=False):
+    """Bytes of what a forward in the loss keeps for its backward, beside the weights."""
     from trl.trainer.grpo_trainer import add_fused_lm_head
-
-    settings = SETTINGS | {"freeze": ["vision_tower", "multi_modal_projector"] if frozen else []}
-    shape = budget.shape_of(settings, policy.config, prompt=len(processor.prompt_ids()))
-    policy.freeze(settings["freeze"])
 
     add_fused_lm_head(policy, temperature=0.9, outputs=("log_probs", "entropy"))
     policy.train()
-    if checkpointing:
-        policy.gradient_checkpointing_enable({"use_reentrant": False})
     prompt = torch.tensor(processor.prompt_ids())
     ids = torch.cat([prompt.expand(8, -1), torch.randint(6, 500, (8, shape.completion))], 1)
     packed = pack_groups(ids, torch.ones_like(ids), shape.clips, shape.completion)
@@ -52,20 +47,45 @@ def test_activations_are_what_a_forward_keeps(policy, processor, checkpointing, 
             kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor too, so that no address is used twice
         return tensor
 
-    frames = torch.zeros(shape.clips, 6, 3, 64, 64, dtype=torch.uint8)
+    side = processor.image_size
+    frames = torch.zeros(shape.clips, 6, 3, side, side, dtype=torch.uint8)
     motion = torch.randn(shape.clips, policy.config.motion_tokens, policy.config.motion_config.feature_size)
     if frozen:
         frames = torch.stack([clip.spatial.detach() for clip in policy.encode(list(frames), motion_features=motion)])
     clips = ClipBatch(frames, motion)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         policy(**packed.inputs, **clips.inputs(), fused_lm_head=True)
-    measured = sum(size for size, _ in kept.values())
+    return sum(size for size, _ in kept.values())
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_activations_are_what_a_forward_keeps(policy, processor, checkpointing, frozen):
+    settings = SETTINGS | {"freeze": ["vision_tower", "multi_modal_projector"] if frozen else []}
+    shape = budget.shape_of(settings, policy.config, prompt=len(processor.prompt_ids()))
+    policy.freeze(settings["freeze"])
+    if checkpointing:
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
+    measured = kept_by_a_forward(policy, processor, shape, frozen)
     estimate = budget.activation_bytes(policy.config, shape, 4, checkpointing)
     if checkpointing:  # the layer that is recomputed comes on top of what is kept
         layer = budget.activation_bytes(policy.config, shape, 4, False) / policy.config.text_config.num_hidden_layers
         assert measured < estimate < measured + layer
     else:
         assert estimate == pytest.approx(measured, rel=0.05)
+
+
+def test_activations_and_cache_of_other_language_models(from_internvl):
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(from_internvl)
+    processor = AutoProcessor.from_pretrained(from_internvl)
+    policy.freeze(["vision_tower", "multi_modal_projector"])
+    settings = SETTINGS | {"freeze": ["vision_tower", "multi_modal_projector"]}
+    shape = budget.shape_of(settings, policy.config, prompt=len(processor.prompt_ids()))
+    measured = kept_by_a_forward(policy, processor, shape, frozen=True)
+    assert budget.activation_bytes(policy.config, shape, 4, False) == pytest.approx(measured, rel=0.05)
+    cache = policy.model.language_model(inputs_embeds=torch.randn(1, 30, 48), use_cache=True).past_key_values
+    measured = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert 30 * budget.cache_bytes_per_token(policy.config, 4) == measured
 
 
 def test_weights_gradients_and_optimizer_are_what_a_step_holds(policy, shape):

@@ -37,7 +37,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _add_init(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("init", help="make a policy from an InternVL3 checkpoint and SlowFast weights")
+    parser = commands.add_parser("init", help="make a policy from an InternVL3 or 3.5 checkpoint and SlowFast weights")
     parser.add_argument("--internvl", required=True, help="HF-format checkpoint, e.g. OpenGVLab/InternVL3-8B-hf")
     parser.add_argument(
         "--slowfast", required=True, help="pytorchvideo checkpoint, e.g. SLOWFAST_8x8_R50.pyth, or 'random'"

@@ -5,7 +5,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
 from vqathinker.policy.conversion import convert_internvlchat
 from vqathinker.policy.features import ClipFeatures, MotionCache
-from vqathinker.policy.loading import check_checkpoint, load_policy
+from vqathinker.policy.loading import check_checkpoint, check_whole_weights, load_policy
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.policy.processing import ClipInput, VQAThinkerProcessor
 
@@ -24,6 +24,7 @@ __all__ = [
     "VQAThinkerForConditionalGeneration",
     "VQAThinkerProcessor",
     "check_checkpoint",
+    "check_whole_weights",
     "convert_internvlchat",
     "load_policy",
 ]

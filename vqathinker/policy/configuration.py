@@ -8,6 +8,60 @@ from huggingface_hub.dataclasses import strict
 from transformers import InternVLConfig, PreTrainedConfig
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LANGUAGE_MODELS = ("llama", "qwen2", "qwen3")
+"""Those of which tests say that the loss, transformers' rollouts and vLLM's compute the same."""
+ROPE_TYPES = ("default", "dynamic", "linear", "llama3", "yarn")
+"""Rotary embeddings likewise; `"dynamic"` up to the length at which it starts to scale."""
+
+
+def check_language_model(text: PreTrainedConfig) -> None:
+    """Refuse a language model that training and rollouts would not compute alike.
+
+    Args:
+        text: Its configuration.
+
+    Raises:
+        ValueError: If it is none of `LANGUAGE_MODELS`, or has layers without full attention, a rotary embedding that is
+            none of `ROPE_TYPES`, or dropout.
+    """
+    layers = set(getattr(text, "layer_types", None) or ["full_attention"])
+    rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
+    dropout = getattr(text, "attention_dropout", 0.0)
+    rules = (
+        (
+            "model_type",
+            {text.model_type},
+            LANGUAGE_MODELS,
+            "others have parts that the loss leaves out: the router's auxiliary loss of a mixture of experts, windows, "
+            "scaled embeddings or logits. Take a checkpoint with a dense language model, e.g. InternVL3 or InternVL3.5 "
+            "of 1B to 38B",
+        ),
+        (
+            "layer_types",
+            layers,
+            ("full_attention",),
+            "the loss packs answers under a mask of its own, which knows no windows. Take a checkpoint without "
+            "use_sliding_window",
+        ),
+        (
+            "rope_type",
+            {rope},
+            ROPE_TYPES,
+            "with others a token's position depends on what else is computed. Take a checkpoint without",
+        ),
+        (
+            "attention_dropout",
+            {dropout},
+            (0,),
+            "rollouts have none, so that the loss would be of another policy. Set it to 0 in config.json",
+        ),
+    )
+    for name, found, allowed, reason in rules:
+        if wrong := found - set(allowed):
+            raise ValueError(
+                f"text_config has {name}={', '.join(map(repr, sorted(wrong)))}: must be "
+                f"{' or '.join(map(repr, allowed))}; {reason}."
+            )
 
 
 @strict
@@ -68,6 +122,9 @@ class VQAThinkerConfig(InternVLConfig):
         motion_tokens: Motion tokens m per clip (published code: 1); 0 leaves the motion branch out.
         motion_run_length: Frames per key frame that the motion encoder sees: 1 is `sampled` motion input (paper), more
             is `dense` (VQA²): a run of neighbouring frames around each key frame.
+
+    Raises:
+        ValueError: If a value is out of range, or for a language model that is not supported (`check_language_model`).
     """
 
     model_type = "vqathinker"
@@ -89,6 +146,7 @@ class VQAThinkerConfig(InternVLConfig):
                 "(0 = no motion branch) and the run at least 1 frame."
             )
         super().__post_init__(**kwargs)
+        check_language_model(self.text_config)
 
     @property
     def motion_input(self) -> str:

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, Qwen2Config
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, Qwen2Config, Qwen3Config
 
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
@@ -60,8 +60,8 @@ SUPPORTED: dict[str, tuple[tuple[str, Any, tuple[Any, ...]], ...]] = {
         ("use_moe", False, (False,)),
     ),
     "llm_config": (
-        ("model_type", None, ("qwen2",)),
-        ("architectures", None, (["Qwen2ForCausalLM"],)),
+        ("model_type", None, ("qwen2", "qwen3")),
+        ("architectures", None, (["Qwen2ForCausalLM"], ["Qwen3ForCausalLM"])),
     ),
 }
 """Settings that change what the weights mean, by section of config.json: their name, InternVL's default for where they
@@ -124,7 +124,7 @@ def convert_internvlchat(
 
     Args:
         path: Folder with `config.json`, the weights (safetensors or `pytorch_model.bin`, in one file or with an index)
-            and the tokenizer: the published VQAThinker, or InternVL2.5 / InternVL3 with a Qwen2 language model.
+            and the tokenizer: the published VQAThinker, or InternVL2.5, 3 or 3.5 with a Qwen2 or Qwen3 language model.
         out: Folder of the policy.
         slowfast: For a checkpoint without motion branch: pytorchvideo weights or `"random"`, as in
             `VQAThinkerForConditionalGeneration.from_internvl`.
@@ -190,8 +190,8 @@ def _read_config(path: Path) -> dict[str, Any]:
             if sections[section].get(name, default) not in allowed:
                 raise ValueError(
                     f"{str(file)!r} has {f'{section}.{name}'.lstrip('.')} = {sections[section].get(name, default)!r}: "
-                    f"must be {' or '.join(map(repr, allowed))}. Convert InternVL2.5 or InternVL3 checkpoints with the "
-                    "300M vision tower and a Qwen2 language model, LoRA weights merged."
+                    f"must be {' or '.join(map(repr, allowed))}. Convert InternVL2.5, 3 or 3.5 checkpoints with the "
+                    "300M vision tower and a Qwen2 or Qwen3 language model, LoRA weights merged."
                 )
     return known
 
@@ -264,12 +264,13 @@ def _policy_config(
 ) -> VQAThinkerConfig:
     """InternVLChat's settings in the policy's terms."""
     vision, text = known["vision_config"], known["llm_config"]
-    fields = {field.name for field in dataclasses.fields(Qwen2Config)} - {"architectures", "dtype", "use_cache"}
+    family = {"qwen2": Qwen2Config, "qwen3": Qwen3Config}[text["model_type"]]
+    fields = {field.name for field in dataclasses.fields(family)} - {"architectures", "dtype", "use_cache"}
     ratio = known.get("downsample_ratio", 0.5)
     return VQAThinkerConfig(
         vision_config={own: vision[name] for name, own in VISION.items()},
         text_config={name: value for name, value in text.items() if name in fields or name.startswith("rope_")}
-        | {"model_type": "qwen2", "eos_token_id": tokenizer.convert_tokens_to_ids(END_TOKEN)},
+        | {"model_type": text["model_type"], "eos_token_id": tokenizer.convert_tokens_to_ids(END_TOKEN)},
         motion_config=motion_config,
         motion_tokens=motion_tokens,
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKENS["context_image_token"]),

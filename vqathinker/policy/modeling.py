@@ -17,7 +17,13 @@ from transformers.models.internvl.modeling_internvl import (
     InternVLPreTrainedModel,
 )
 
-from vqathinker.policy.configuration import IMAGENET_MEAN, IMAGENET_STD, MotionConfig, VQAThinkerConfig
+from vqathinker.policy.configuration import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MotionConfig,
+    VQAThinkerConfig,
+    check_language_model,
+)
 from vqathinker.policy.features import ClipFeatures
 from vqathinker.policy.motion import MotionEncoder, MotionProjector
 
@@ -365,7 +371,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         motion_run_length: int = 1,
         **kwargs: Any,
     ) -> VQAThinkerForConditionalGeneration:
-        """Start a policy from an HF-format InternVL3 checkpoint of any size, e.g. `OpenGVLab/InternVL3-8B-hf`.
+        """Start a policy from an HF-format InternVL3 or InternVL3.5 checkpoint, e.g. `OpenGVLab/InternVL3-8B-hf`.
 
         Args:
             path: Checkpoint folder or hub id.
@@ -377,7 +383,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             kwargs: For `from_pretrained`: `dtype`, `attn_implementation`, ...
 
         Raises:
-            ValueError: If the checkpoint is no InternVL one, lacks weights, or the SlowFast weights do not fit.
+            ValueError: If the checkpoint is no InternVL one, has a language model that is not supported
+                (`check_language_model`) or lacks weights, or the SlowFast weights do not fit.
         """
         config = AutoConfig.from_pretrained(path)
         if config.model_type != "internvl":
@@ -385,6 +392,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
                 f"{str(path)!r} has model_type {config.model_type!r}: from_internvl takes HF-format InternVL "
                 "checkpoints (the '-hf' ones)."
             )
+        check_language_model(config.text_config)  # before its weights are read
         source, report = InternVLForConditionalGeneration.from_pretrained(path, output_loading_info=True, **kwargs)
         if report["missing_keys"] or report["mismatched_keys"]:
             raise ValueError(

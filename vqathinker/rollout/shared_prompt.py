@@ -61,17 +61,13 @@ class SharedPromptLayer(DynamicLayer):
 
 
 def share_prompts(cache: DynamicCache, n: int) -> None:
-    """Make the cache of P prompts one of their P n answers, in place; a sliding layer repeats its short window."""
-    for place, layer in enumerate(cache.layers):
-        if layer.is_sliding:
-            layer.batch_repeat_interleave(n)
-        else:
-            cache.layers[place] = SharedPromptLayer(layer, n)
+    """Make the cache of P prompts one of their P n answers, in place."""
+    cache.layers = [SharedPromptLayer(layer, n) for layer in cache.layers]
 
 
 @contextmanager
 def attention_to_shared_prompts(language_model: PreTrainedModel) -> Iterator[None]:
-    """Make a model read `SharedPromptLayer`s, one new token at a time; other layers it reads as ever."""
+    """Make a model read `SharedPromptLayer`s, one new token at a time."""
     before = language_model.config._attn_implementation
     language_model.set_attn_implementation(NAME)
     try:

@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 import torch
-from accelerate.utils import DistributedType, is_peft_model
+from accelerate.utils import DistributedType
 from packaging.requirements import Requirement
 from packaging.version import Version
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from trl.generation.vllm_generation import VLLMGeneration, empty_cache, extract_logprobs
 from trl.trainer.utils import ensure_master_addr_port
 
+from vqathinker.policy import check_whole_weights
 from vqathinker.rollout.engine import Completion, Sampling, eos_token_ids
 
 PROMPT_BATCH = 4096
@@ -37,7 +38,8 @@ class VLLMEngine(VLLMGeneration):
 
     Raises:
         ImportError: If vLLM is missing or outside the supported range.
-        ValueError: If the mode is not "colocate" or the memory does not suffice.
+        ValueError: If the mode is not "colocate", the policy has adapters, quantized weights or FSDP's shards, or the
+            memory does not suffice.
     """
 
     def _init_vllm(self) -> None:
@@ -46,11 +48,12 @@ class VLLMEngine(VLLMGeneration):
                 f"vllm_mode={self.mode!r}: rollouts take prompt embeddings from the policy in the same process. "
                 "Set vllm_mode='colocate'."
             )
-        if is_peft_model(self.model) or self.accelerator.distributed_type == DistributedType.FSDP:
+        check_whole_weights(self.model)
+        if self.accelerator.distributed_type == DistributedType.FSDP:
             raise ValueError(
-                f"use_vllm=True with a {type(self.model).__name__} on {self.accelerator.distributed_type}: the engine "
-                "gets the policy's own weights, whole or from ZeRO's shards, not an adapter's or FSDP's. Train without "
-                "peft_config and with recipes/accelerate/ddp.yaml, zero2.yaml or zero3.yaml, or set use_vllm=False."
+                f"use_vllm=True on {self.accelerator.distributed_type}: the engine gets the policy's weights, whole or "
+                "from ZeRO's shards, not FSDP's. Train with recipes/accelerate/ddp.yaml, zero2.yaml or zero3.yaml, or "
+                "set use_vllm=False."
             )
         self.tp_group = self._tensor_parallel_group()
         os.environ |= {
@@ -63,10 +66,8 @@ class VLLMEngine(VLLMGeneration):
 
         # On a CPU: threads bound to cores can slow the trainer beside them a hundredfold.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        config = copy.deepcopy(self.model.config.get_text_config())
         with tempfile.TemporaryDirectory() as folder:
-            config.architectures = [AutoModelForCausalLM._model_mapping[type(config)].__name__]
-            config.save_pretrained(folder)
+            language_config(self.model).save_pretrained(folder)
             try:
                 self.llm = LLM(
                     folder,
@@ -131,7 +132,7 @@ class VLLMEngine(VLLMGeneration):
         runner = self.llm.llm_engine.model_executor.driver_worker.model_runner
         if self.accelerator.device.type == "cpu":  # repacks its weights, which only a reload undoes
             runner.reload_weights(weights_iterator=self._language_weights())
-            if self.model.config.get_text_config().tie_word_embeddings:  # the reload forgets the tied head
+            if has_tied_head(self.model):  # the reload forgets the tied head
                 runner.model.lm_head.quant_method.process_weights_after_loading(runner.model.lm_head)
         else:
             runner.model.load_weights(self._language_weights())
@@ -205,6 +206,23 @@ class VLLMEngine(VLLMGeneration):
             [Completion(list(answer.token_ids), [value for (value,) in next(logprobs)]) for answer in output.outputs]
             for output in outputs
         ]
+
+
+def language_config(policy: PreTrainedModel) -> PreTrainedConfig:
+    """The policy's language model as vLLM must read it to compute what transformers does."""
+    config = copy.deepcopy(policy.config.get_text_config())
+    config.architectures = [AutoModelForCausalLM._model_mapping[type(config)].__name__]
+    config.tie_word_embeddings = has_tied_head(policy)  # what holds for transformers stands outside the text_config
+    config.sliding_window = None  # vLLM puts it on every layer, the policy has none with a window
+    if config.rope_parameters["rope_type"] == "dynamic":
+        # The same up to max_position_embeddings, the engine's limit. Older vLLM scales short prompts too (vllm#41277).
+        config.rope_parameters["rope_type"] = "default"
+    return config
+
+
+def has_tied_head(policy: PreTrainedModel) -> bool:
+    """Whether the policy's head is its token embedding."""
+    return policy.get_output_embeddings().weight is policy.get_input_embeddings().weight
 
 
 def check_vllm() -> None:

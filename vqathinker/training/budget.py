@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import yaml
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from vqathinker.clips import FrameCache, clip_bytes
 from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration
@@ -199,9 +199,9 @@ def vision_tokens(config: VQAThinkerConfig, shape: Shape) -> int:
 def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpointing: bool) -> int:
     """Tensors that one forward keeps for its backward.
 
-    A layer keeps ten tensors of the model's width and four (language) or two (vision) of the MLP's; the language model
-    also the mask of its packed rows. With gradient checkpointing a layer keeps its input, and one at a time is
-    recomputed.
+    A layer keeps six tensors of the model's width, four of its heads' and four (language) or two (vision) of the MLP's;
+    the language model also the mask of its packed rows, and Qwen3's queries and keys before and after their norms.
+    With gradient checkpointing a layer keeps its input, and one at a time is recomputed.
 
     Args:
         config: The policy's.
@@ -212,7 +212,11 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
     text, vision = config.get_text_config(), config.vision_config
     row = shape.packed // shape.clips
     tokens = vision_tokens(config, shape)
-    language = shape.packed * (10 * text.hidden_size + 4 * text.intermediate_size) + shape.clips * row**2
+    heads = text.num_attention_heads * head_size(text)
+    kept = 6 * text.hidden_size + 4 * heads + 4 * text.intermediate_size
+    if text.model_type == "qwen3":
+        kept += 2 * (heads + text.num_key_value_heads * head_size(text))
+    language = shape.packed * kept + shape.clips * row**2
     tower = tokens * (10 * vision.hidden_size + 2 * vision.intermediate_size)
     pixels = 0 if shape.frozen_vision else shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
     outside = 2 * shape.packed * text.hidden_size + 2 * tokens * vision.hidden_size + pixels
@@ -233,11 +237,15 @@ def frame_cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Sh
     return FrameCache(settings["frame_cache"], int(settings["frame_cache_gib"] * GIB)).forecast(clips, size)
 
 
+def head_size(text: PreTrainedConfig) -> int:
+    """Width of an attention head, which a language model may choose freely."""
+    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+
+
 def cache_bytes_per_token(config: VQAThinkerConfig, width: int) -> int:
     """Keys and values of one token in all layers."""
     text = config.get_text_config()
-    heads = text.hidden_size // text.num_attention_heads * text.num_key_value_heads
-    return 2 * width * text.num_hidden_layers * heads
+    return 2 * width * text.num_hidden_layers * head_size(text) * text.num_key_value_heads
 
 
 def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, machine: Machine) -> dict[str, int]:

@@ -101,6 +101,9 @@ SFT_REFUSED: Mapping[str, str] = {
 TRAINER_REFUSED = ("tools", "rollout_func", "environment_factory", "reward_processing_classes")
 """Arguments of TRL's trainer that belong to answers of several turns and to reward models."""
 
+_QUANTIZING = ("quantization_config", "load_in_4bit", "load_in_8bit")
+"""Arguments of `from_pretrained` that quantize weights."""
+
 _SHARED_OUT = {"split_batches": False, "dispatch_batches": False, "even_batches": True, "use_seedable_sampler": True}
 """What `accelerator_config` must say, or leave out: the sampler hands each process whole groups."""
 
@@ -134,6 +137,11 @@ def check_options(args: Any) -> None:
         raise ValueError("do_eval=True with eval_strategy='no': validation follows eval_strategy; set that.")
     if args.max_completion_length is None:
         raise ValueError("max_completion_length=None: answers must end somewhere, set their longest length in tokens.")
+    if quantizing := {name: value for name, value in (args.model_init_kwargs or {}).items() if name in _QUANTIZING}:
+        raise ValueError(
+            f"model_init_kwargs={quantizing}: quantized weights are not supported yet, neither the policy's nor the "
+            "reference's. Leave it out, and if memory is short, train under ZeRO-3 or freeze parts."
+        )
     sharing = args.accelerator_config.to_dict()
     accumulated = (sharing["gradient_accumulation_kwargs"] or {}).get("num_steps", 1)
     if accumulated != 1 or any(bool(sharing[key]) != value for key, value in _SHARED_OUT.items()):

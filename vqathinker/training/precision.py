@@ -6,10 +6,14 @@ Adam's updates are about the learning rate, 1e-6 in the paper. Between two neigh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import AutoConfig
+
+from vqathinker.policy import check_whole_weights
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 """Choices of the recipes' `dtype`."""
@@ -52,16 +56,41 @@ def load_dtype(choice: str, args: Any) -> torch.dtype:
     return getattr(torch, choice)
 
 
+def check_whole(model: nn.Module | str, options: Mapping[str, Any]) -> None:
+    """Refuse adapters (LoRA) and quantized weights before TRL makes or loads them.
+
+    Args:
+        model: The policy, or its path.
+        options: TRL's arguments, `peft_config` and `quantization_config` among them.
+
+    Raises:
+        ValueError: If either is given, or the policy has adapters or quantized weights.
+    """
+    given = [name for name in ("peft_config", "quantization_config") if options.get(name) is not None]
+    if isinstance(model, str) and hasattr(AutoConfig.from_pretrained(model), "quantization_config"):
+        given.append(f"the quantization_config of {model!r}")
+    if given:
+        raise ValueError(
+            f"{' and '.join(given)}: neither adapters (LoRA) nor quantized weights are supported yet. Leave it out, "
+            "and if memory is short, train under ZeRO-3 or freeze parts (policy.freeze)."
+        )
+    if not isinstance(model, str):
+        check_whole_weights(model)
+
+
 def check_precision(model: nn.Module, args: Any) -> None:
-    """Refuse a run whose optimizer would update weights of 16 bits. Frozen ones may have any type.
+    """Refuse a run whose optimizer would update weights of 16 bits, adapters, or quantized weights.
+
+    Frozen weights may have any type that is a plain number's.
 
     Args:
         model: What is trained.
         args: `TrainingArguments`.
 
     Raises:
-        ValueError: If trained weights have 16 bits and no float32 master weights.
+        ValueError: If trained weights have 16 bits and no float32 master weights, or see `check_whole_weights`.
     """
+    check_whole_weights(model)
     trained = [p for p in model.parameters() if p.requires_grad and p.is_floating_point()]
     short = [p for p in trained if p.element_size() < 4]
     if not short or dtype_over_master_weights(args) is not None:

@@ -43,7 +43,7 @@ from vqathinker.training.groups import (
 )
 from vqathinker.training.options import check_trainer
 from vqathinker.training.order import EpochCallback, EpochSampler
-from vqathinker.training.precision import check_precision
+from vqathinker.training.precision import check_precision, check_whole
 from vqathinker.training.scores import score_global_batch
 from vqathinker.training.validation import validate
 
@@ -95,7 +95,8 @@ class VQAGRPOTrainer(GRPOTrainer):
     Raises:
         ValueError: If the batch holds a single clip although a reward compares clips, `beta` needs a reference that
             cannot be loaded, a `video_id` names two clips, `reward_weights` of the configuration are not one per
-            reward or contradict a `Rubric`, or trained weights have 16 bits and no master weights (`check_precision`).
+            reward or contradict a `Rubric`, trained weights have 16 bits and no master weights (`check_precision`), or
+            adapters or quantized weights are asked for.
 
     Metrics beside TRL's: `vqa/parse_rate`, `vqa/out_of_range_rate`, `vqa/temporal_win_rate`, `vqa/srcc`, `vqa/plcc`
     (mean answer per clip against MOS, this batch), `vqa/skipped_clips` (unreadable so far in this batch), and what
@@ -123,6 +124,7 @@ class VQAGRPOTrainer(GRPOTrainer):
         self.rubric = weighted_rubric(rubric, args.reward_weights)
         args = shallow_copy(args)  # the caller's may be given to a trainer with another rubric too
         check_rows(train_dataset, processing_class.question)
+        check_whole(model, kwargs)
         self._check(model, args, train_dataset)
         for rows in evaluation_sets(kwargs.get("eval_dataset")):
             check_rows(rows, processing_class.question)
@@ -141,7 +143,7 @@ class VQAGRPOTrainer(GRPOTrainer):
             )
         if args.use_vllm:
             set_seed(args.seed, device_specific=True)  # vLLM seeds every generator of the process with its own
-        check_precision(self.model, args)  # only now: adapters, which TRL puts on, are trained in a type of their own
+        check_precision(self.model, args)  # only now: TRL has loaded what was given as a path
         self._check_models()
         self.add_callback(EpochCallback())
         clips = len(set(train_dataset["video"]))
@@ -207,12 +209,21 @@ class VQAGRPOTrainer(GRPOTrainer):
 
     def _check_models(self) -> None:
         """TRL loads the reference from the policy's path; what lies there must be the same kind of model."""
+        longest = len(self.processing_class.prompt_ids()) + self.args.max_completion_length
         for model in filter(None, (self.model, self.ref_model)):
-            attention = self.accelerator.unwrap_model(model).config.get_text_config()._attn_implementation
-            if attention != "sdpa":
+            text = self.accelerator.unwrap_model(model).config.get_text_config()
+            if text.rope_parameters["rope_type"] == "dynamic" and longest > text.max_position_embeddings:
                 raise ValueError(
-                    f"attn_implementation={attention!r}: the K answers to a clip share one row under a mask of their "
-                    "own, which only 'sdpa' takes. Load the policy with it and set model_init_kwargs likewise."
+                    f"a prompt and an answer of max_completion_length={self.args.max_completion_length} take up to "
+                    f"{longest} tokens, but beyond max_position_embeddings={text.max_position_embeddings} the policy's "
+                    "rotary embedding rescales all positions, also those that rollouts keep. Lower "
+                    "max_completion_length or the number of frames."
+                )
+            if text._attn_implementation != "sdpa":
+                raise ValueError(
+                    f"attn_implementation={text._attn_implementation!r}: the K answers to a clip share one row under "
+                    "a mask of their own, which only 'sdpa' takes. Load the policy with it and set model_init_kwargs "
+                    "likewise."
                 )
         if self.ref_model is None:
             return
