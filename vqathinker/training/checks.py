@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
+from transformers import PreTrainedModel
 
 from rewards import Rubric, preset
 
@@ -69,3 +70,79 @@ def evaluation_sets(datasets: Any) -> list[Any]:
     if datasets is None or isinstance(datasets, str):
         return []
     return list(datasets.values()) if isinstance(datasets, dict) else [datasets]
+
+
+def check_batch(rubric: Rubric, args: Any, dataset: Any) -> None:
+    """Raise `ValueError` if a generation batch takes more clips than there are, or fewer than the rewards compare."""
+    clips = args.generation_batch_size // args.num_generations
+    if len(dataset) < clips:
+        raise ValueError(
+            f"the training set has {len(dataset)} clips, one batch takes {clips} (generation_batch_size="
+            f"{args.generation_batch_size} / num_generations={args.num_generations}): nothing would be trained. "
+            "Lower per_device_train_batch_size or gradient_accumulation_steps, or add clips."
+        )
+    if clips < 2 and any(getattr(reward, "compares_videos", False) for reward in rubric.rewards):
+        raise ValueError(
+            f"generation_batch_size={args.generation_batch_size} with num_generations={args.num_generations} is "
+            f"{clips} clip per batch, but {rubric.names} compares clips: raise per_device_train_batch_size, "
+            "gradient_accumulation_steps or the number of processes so that a batch holds at least 2."
+        )
+
+
+def check_reference(model: PreTrainedModel | str, args: Any) -> None:
+    """Raise `ValueError` if the reference cannot be loaded from the policy's path, or nothing is with its arguments."""
+    if args.beta and not isinstance(model, str) and not model.config._name_or_path:
+        raise ValueError(
+            f"beta={args.beta} needs a reference model, which is loaded from the policy's path, but this policy "
+            "was built in memory. Save it and pass from_pretrained(...) or its path, or set beta=0."
+        )
+    if args.model_init_kwargs and not (args.beta or isinstance(model, str)):
+        raise ValueError(
+            f"model_init_kwargs={args.model_init_kwargs} with a policy that is loaded and beta=0, which needs no "
+            "reference: nothing would be loaded with them. Pass the policy's path, or leave them out."
+        )
+
+
+def vllm_model_length(args: Any, prompt: int) -> int:
+    """vLLM reserves memory by its model length: by default, what a prompt of `prompt` tokens and an answer need."""
+    needed = prompt + args.max_completion_length
+    if (args.vllm_max_model_length or needed) < needed:
+        raise ValueError(
+            f"vllm_max_model_length={args.vllm_max_model_length}, but a prompt takes {prompt} tokens and an answer "
+            f"up to max_completion_length={args.max_completion_length}: set at least {needed}, or leave it unset."
+        )
+    return args.vllm_max_model_length or needed
+
+
+def check_models(policy: PreTrainedModel, reference: PreTrainedModel | None, longest_answer: int, prompt: int) -> None:
+    """Raise `ValueError` if policy or reference compute something else in the loss than in rollouts.
+
+    TRL loads the reference from the policy's path; what lies there must be the same kind of model.
+
+    Args:
+        policy: The policy.
+        reference: Its reference, if there is one.
+        longest_answer: `max_completion_length`.
+        prompt: Tokens of a prompt.
+    """
+    longest = prompt + longest_answer
+    for model in filter(None, (policy, reference)):
+        text = model.config.get_text_config()
+        if text.rope_parameters["rope_type"] == "dynamic" and longest > text.max_position_embeddings:
+            raise ValueError(
+                f"a prompt and an answer of max_completion_length={longest_answer} take up to "
+                f"{longest} tokens, but beyond max_position_embeddings={text.max_position_embeddings} the policy's "
+                "rotary embedding rescales all positions, also those that rollouts keep. Lower "
+                "max_completion_length or the number of frames."
+            )
+        if text._attn_implementation != "sdpa":
+            raise ValueError(
+                f"attn_implementation={text._attn_implementation!r}: the K answers to a clip share one row under "
+                "a mask of their own, which only 'sdpa' takes. Load the policy with it and set model_init_kwargs "
+                "likewise."
+            )
+    if reference is not None and type(reference) is not type(policy):
+        raise ValueError(
+            f"the reference model at {policy.config._name_or_path!r} is a {type(reference).__name__}, the policy a "
+            f"{type(policy).__name__}: save the policy and load it again, so that its path holds it, or set beta=0."
+        )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import shutil
 import zlib
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy as shallow_copy
-from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
 
@@ -17,9 +15,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object, set_seed
 from transformers import PreTrainedModel, Trainer
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, rotate_checkpoints
-from trl import GRPOTrainer
+from transformers.trainer_utils import EvalLoopOutput
 from trl.models import unwrap_model_for_generation
 
 import perturb
@@ -30,7 +26,16 @@ from vqathinker.policy import ClipFeatures, ClipInput, MotionCache, VQAThinkerPr
 from vqathinker.rollout import Completion, RolloutEngine, Sampling, TransformersEngine
 from vqathinker.rollout.vllm_engine import VLLMEngine
 from vqathinker.training.advantages import own_scale
-from vqathinker.training.checks import check_rows, evaluation_sets, weighted_rubric
+from vqathinker.training.checkpoints import CheckpointTrainer
+from vqathinker.training.checks import (
+    check_batch,
+    check_models,
+    check_reference,
+    check_rows,
+    evaluation_sets,
+    vllm_model_length,
+    weighted_rubric,
+)
 from vqathinker.training.config import VQAGRPOConfig
 from vqathinker.training.groups import (
     AnsweredCopy,
@@ -53,28 +58,8 @@ GIVE_UP_AFTER = 16
 LOGGED = ("video_id", "mos", "perturbed", "perturbation")
 """Columns of the table of completions beside TRL's and those that rewards add by `log_extra`."""
 
-CARD = """\
----
-library_name: vqathinker
-tags: [{tags}]
----
 
-# {name}
-
-Judges the quality of a video: a reason and a score from 1 to 5. Trained with vqathinker by reinforcement learning
-(GRPO) from `{base}`; rewards: {rewards}.
-
-```python
-from vqathinker import QualityScorer
-
-print(QualityScorer.from_pretrained("{folder}").score("clip.mp4"))
-```
-
-What its scores are worth is not measured by training: `vqathinker eval --model {folder}`.
-"""
-
-
-class VQAGRPOTrainer(GRPOTrainer):
+class VQAGRPOTrainer(CheckpointTrainer):
     """GRPO for video quality assessment (VQAThinker Eq. 2-3) on TRL's trainer.
 
     TRL keeps the loop, the loss, the metrics, the checkpoints and the multi-process set-up. This class adds: clips are
@@ -125,12 +110,13 @@ class VQAGRPOTrainer(GRPOTrainer):
         args = shallow_copy(args)  # the caller's may be given to a trainer with another rubric too
         check_rows(train_dataset, processing_class.question)
         check_whole(model, kwargs)
-        self._check(model, args, train_dataset)
+        check_batch(self.rubric, args, train_dataset)
+        check_reference(model, args)
         for rows in evaluation_sets(kwargs.get("eval_dataset")):
             check_rows(rows, processing_class.question)
         args.reward_weights = list(self.rubric.weights)
         if args.use_vllm:
-            self._check_model_length(args, len(processing_class.prompt_ids()))
+            args.vllm_max_model_length = vllm_model_length(args, len(processing_class.prompt_ids()))
         own_engine = patch("trl.trainer.grpo_trainer.VLLMGeneration", VLLMEngine)  # TRL passes its options on to it
         with own_engine, without_false_alarm():
             super().__init__(
@@ -144,7 +130,8 @@ class VQAGRPOTrainer(GRPOTrainer):
         if args.use_vllm:
             set_seed(args.seed, device_specific=True)  # vLLM seeds every generator of the process with its own
         check_precision(self.model, args)  # only now: TRL has loaded what was given as a path
-        self._check_models()
+        policy, reference = (m and self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model))
+        check_models(policy, reference, args.max_completion_length, len(processing_class.prompt_ids()))
         self.add_callback(EpochCallback())
         clips = len(set(train_dataset["video"]))
         told = clips if self.accelerator.is_main_process else None
@@ -163,7 +150,6 @@ class VQAGRPOTrainer(GRPOTrainer):
             self.scale_rewards == "batch" or self.multi_objective_aggregation == "normalize_then_sum"
         )
         self.sampling = Sampling(args.max_completion_length, args.temperature, args.top_p, args.top_k)
-        policy = self.accelerator.unwrap_model(self.model)
         policy.generation_config.max_new_tokens = args.max_completion_length  # for whoever loads the checkpoint
         self._motion = MotionCache(policy)
         self._clips: ClipBatch | None = None  # the clips behind the rows that TRL is scoring
@@ -171,68 +157,6 @@ class VQAGRPOTrainer(GRPOTrainer):
         self._perturbed: list[str | None] = []
         self._copies: dict[int, AnsweredCopy] = {}
         self._perturbations: list[perturb.FrameMap | None] = []
-
-    def _check(self, model: PreTrainedModel | str, args: VQAGRPOConfig, dataset: Any) -> None:
-        clips = args.generation_batch_size // args.num_generations
-        if len(dataset) < clips:
-            raise ValueError(
-                f"the training set has {len(dataset)} clips, one batch takes {clips} (generation_batch_size="
-                f"{args.generation_batch_size} / num_generations={args.num_generations}): nothing would be trained. "
-                "Lower per_device_train_batch_size or gradient_accumulation_steps, or add clips."
-            )
-        if clips < 2 and any(getattr(reward, "compares_videos", False) for reward in self.rubric.rewards):
-            raise ValueError(
-                f"generation_batch_size={args.generation_batch_size} with num_generations={args.num_generations} is "
-                f"{clips} clip per batch, but {self.rubric.names} compares clips: raise per_device_train_batch_size, "
-                "gradient_accumulation_steps or the number of processes so that a batch holds at least 2."
-            )
-        if args.beta and not isinstance(model, str) and not model.config._name_or_path:
-            raise ValueError(
-                f"beta={args.beta} needs a reference model, which is loaded from the policy's path, but this policy "
-                "was built in memory. Save it and pass from_pretrained(...) or its path, or set beta=0."
-            )
-        if args.model_init_kwargs and not (args.beta or isinstance(model, str)):
-            raise ValueError(
-                f"model_init_kwargs={args.model_init_kwargs} with a policy that is loaded and beta=0, which needs no "
-                "reference: nothing would be loaded with them. Pass the policy's path, or leave them out."
-            )
-
-    def _check_model_length(self, args: VQAGRPOConfig, prompt: int) -> None:
-        """vLLM reserves memory by its model length: by default, what prompt and answer need."""
-        needed = prompt + args.max_completion_length
-        if (args.vllm_max_model_length or needed) < needed:
-            raise ValueError(
-                f"vllm_max_model_length={args.vllm_max_model_length}, but a prompt takes {prompt} tokens and an answer "
-                f"up to max_completion_length={args.max_completion_length}: set at least {needed}, or leave it unset."
-            )
-        args.vllm_max_model_length = args.vllm_max_model_length or needed
-
-    def _check_models(self) -> None:
-        """TRL loads the reference from the policy's path; what lies there must be the same kind of model."""
-        longest = len(self.processing_class.prompt_ids()) + self.args.max_completion_length
-        for model in filter(None, (self.model, self.ref_model)):
-            text = self.accelerator.unwrap_model(model).config.get_text_config()
-            if text.rope_parameters["rope_type"] == "dynamic" and longest > text.max_position_embeddings:
-                raise ValueError(
-                    f"a prompt and an answer of max_completion_length={self.args.max_completion_length} take up to "
-                    f"{longest} tokens, but beyond max_position_embeddings={text.max_position_embeddings} the policy's "
-                    "rotary embedding rescales all positions, also those that rollouts keep. Lower "
-                    "max_completion_length or the number of frames."
-                )
-            if text._attn_implementation != "sdpa":
-                raise ValueError(
-                    f"attn_implementation={text._attn_implementation!r}: the K answers to a clip share one row under "
-                    "a mask of their own, which only 'sdpa' takes. Load the policy with it and set model_init_kwargs "
-                    "likewise."
-                )
-        if self.ref_model is None:
-            return
-        reference, policy = (type(self.accelerator.unwrap_model(m)).__name__ for m in (self.ref_model, self.model))
-        if reference != policy:
-            raise ValueError(
-                f"the reference model at {self.model.config._name_or_path!r} is a {reference}, the policy a {policy}: "
-                "save the policy and load it again, so that its path holds it, or set beta=0."
-            )
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         sampler = EpochSampler.like(super()._get_train_sampler(dataset))
@@ -559,53 +483,6 @@ class VQAGRPOTrainer(GRPOTrainer):
         else:
             known = {name: value for name, value in logs.items() if not math.isnan(value)}  # JSON has no NaN
             Trainer.log(self, known, start_time)
-
-    # ------------------------------------------------------------------ checkpoints
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As TRL's, but beside the others until all processes have written all of it: a `checkpoint-N` is complete.
-
-        The main process renames it, so that several nodes must share `output_dir`.
-        """
-        folder, name = Path(self.args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        staging = folder / "_saving"  # uploads to the hub leave out what starts with _
-        if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        with (
-            patch.object(self, "_get_output_dir", lambda trial: str(staging)),
-            patch.object(self, "_push_from_checkpoint", lambda folder: None),
-        ):
-            super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(folder / name)
-        if self.args.should_save:
-            self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))  # it names the best checkpoint
-            shutil.rmtree(folder / name, ignore_errors=True)
-            (staging / name).rename(folder / name)
-            staging.rmdir()
-            best = self.state.best_model_checkpoint
-            rotate_checkpoints(str(folder), self.args.save_total_limit, best, use_mtime=True)
-        self.accelerator.wait_for_everyone()
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(folder / name))
-
-    def create_model_card(
-        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
-    ) -> None:
-        """A card that says where the policy comes from and how it judges a clip; TRL's shows a chat."""
-        if self.is_world_process_zero():
-            named = zip(self.rubric.names, self.rubric.weights, strict=True)
-            own = [tags] if isinstance(tags, str) else tags or ()
-            card = CARD.format(
-                name=model_name or Path(self.args.output_dir).name,
-                base=self.model.config._name_or_path,
-                rewards=", ".join(f"{weight:g} x {name}" for name, weight in named),
-                folder=self.args.output_dir,
-                tags=", ".join(dict.fromkeys([*self._tag_names, *own])),  # an upload hands over the model's again
-            )
-            (Path(self.args.output_dir) / "README.md").write_text(card, encoding="utf-8")
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._clips = inputs["clips"]

@@ -1,0 +1,85 @@
+"""Checkpoints that are complete once they have their name, and a card that says what the policy does."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from trl import GRPOTrainer
+
+from rewards import Rubric
+
+CARD = """\
+---
+library_name: vqathinker
+tags: [{tags}]
+---
+
+# {name}
+
+Judges the quality of a video: a reason and a score from 1 to 5. Trained with vqathinker by reinforcement learning
+(GRPO) from `{base}`; rewards: {rewards}.
+
+```python
+from vqathinker import QualityScorer
+
+print(QualityScorer.from_pretrained("{folder}").score("clip.mp4"))
+```
+
+What its scores are worth is not measured by training: `vqathinker eval --model {folder}`.
+"""
+
+
+class CheckpointTrainer(GRPOTrainer):
+    """What a `VQAGRPOTrainer` leaves on disk."""
+
+    rubric: Rubric
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As TRL's, but beside the others until all processes have written all of it: a `checkpoint-N` is complete.
+
+        The main process renames it, so that several nodes must share `output_dir`.
+        """
+        folder, name = Path(self.args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        staging = folder / "_saving"  # uploads to the hub leave out what starts with _
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        with (
+            patch.object(self, "_get_output_dir", lambda trial: str(staging)),
+            patch.object(self, "_push_from_checkpoint", lambda folder: None),
+        ):
+            super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(folder / name)
+        if self.args.should_save:
+            self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))  # it names the best checkpoint
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (staging / name).rename(folder / name)
+            staging.rmdir()
+            best = self.state.best_model_checkpoint
+            rotate_checkpoints(str(folder), self.args.save_total_limit, best, use_mtime=True)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder / name))
+
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
+    ) -> None:
+        """A card that says where the policy comes from and how it judges a clip; TRL's shows a chat."""
+        if self.is_world_process_zero():
+            named = zip(self.rubric.names, self.rubric.weights, strict=True)
+            own = [tags] if isinstance(tags, str) else tags or ()
+            card = CARD.format(
+                name=model_name or Path(self.args.output_dir).name,
+                base=self.model.config._name_or_path,
+                rewards=", ".join(f"{weight:g} x {name}" for name, weight in named),
+                folder=self.args.output_dir,
+                tags=", ".join(dict.fromkeys([*self._tag_names, *own])),  # an upload hands over the model's again
+            )
+            (Path(self.args.output_dir) / "README.md").write_text(card, encoding="utf-8")
