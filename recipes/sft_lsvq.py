@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate import PartialState
-from transformers import AutoProcessor, Trainer, TrainingArguments
+from transformers import AutoProcessor, TrainingArguments
 from trl import TrlParser
 
 from vqathinker.data import ClipLoader, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.synth.default import prepare_default
-from vqathinker.training import SFTCollator, check_precision, load_dtype, sft_dataset
+from vqathinker.training import SFTCollator, WholeCheckpointTrainer, check_precision, load_dtype, sft_dataset
 from vqathinker.training.options import SFT_REFUSED, refuse_options
 from vqathinker.training.trainer import GIVE_UP_AFTER
 
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         f"{args.output_dir}/skipped.jsonl",
         give_up_after=min(GIVE_UP_AFTER, len(rows)),
     )
-    trainer = Trainer(
+    trainer = WholeCheckpointTrainer(
         policy,
         args,
         data_collator=SFTCollator(processor, loader, policy),

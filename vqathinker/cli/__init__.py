@@ -16,7 +16,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: Arguments, default `sys.argv[1:]`.
 
     Returns:
-        Exit code: 0; 1 where something could not be scored; or 2 when the input is wrong, with one line that says what.
+        Exit code: 0; 1 where something could not be scored, or a policy is not sane; or 2 when the input is wrong, with
+        one line that says what.
     """
     parser = argparse.ArgumentParser(prog="vqathinker", description=__doc__)
     parser.add_argument("--version", action="version", version=f"vqathinker {__version__}")

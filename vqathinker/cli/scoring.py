@@ -1,4 +1,4 @@
-"""`score`, `eval`, `flip-rate`, `temporal-sensitivity`: what a trained policy is for, and what it is worth."""
+"""`score`, `eval`, `flip-rate`, `temporal-sensitivity`, `doctor`: what a trained policy is for and worth."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ DEMO = "runs/demo/grpo"
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register the commands of this module."""
-    for add in (_add_score, _add_eval, _add_flip_rate, _add_temporal):
+    for add in (_add_score, _add_eval, _add_flip_rate, _add_temporal, _add_doctor):
         add(commands)
 
 
 def _add_policy(parser: argparse.ArgumentParser) -> None:
-    """Options of everything that scores."""
+    """Options of everything that scores clips of the user's."""
     parser.add_argument("--model", default=DEMO, help=f"checkpoint folder or hub id; default {DEMO}, from `make demo`")
-    parser.add_argument("--device", help="default the accelerator, where there is one, else cpu")
     parser.add_argument(
         "--readout",
         default="answer",
@@ -38,10 +37,17 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
         "levels: from the probabilities of level words",
     )
     parser.add_argument("--samples", type=int, default=0, help="answers to sample, whose mean counts; 0 = one greedy")
-    parser.add_argument("--batch-size", type=int, help="clips at a time; default 8, with vLLM 64")
     parser.add_argument("--decode-threads", type=int, default=2, help="clips decoded at a time")
     parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"])
     parser.add_argument("--vllm-memory", type=float, default=0.5, help="share of the device's memory for vLLM")
+    parser.add_argument("--seed", type=int, default=0, help="of samples and resamples")
+    _add_looks(parser, "8, with vLLM 64")
+
+
+def _add_looks(parser: argparse.ArgumentParser, batch_size: str) -> None:
+    """Where a policy runs, what it sees of a clip and how long it may answer."""
+    parser.add_argument("--device", help="default the accelerator, where there is one, else cpu")
+    parser.add_argument("--batch-size", type=int, help=f"clips at a time; default {batch_size}")
     parser.add_argument("--frames", type=int, help="key frames per clip (paper: 12); default the checkpoint's")
     parser.add_argument("--image-size", type=int, help="side of the key frames (paper: 560); default the checkpoint's")
     parser.add_argument(
@@ -50,7 +56,6 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
         help="key frames evenly spaced by frame number or time; default the checkpoint's",
     )
     parser.add_argument("--max-new-tokens", type=int, help="longest answer; default the checkpoint's")
-    parser.add_argument("--seed", type=int, default=0, help="of samples and resamples")
 
 
 def _scorer(options: argparse.Namespace) -> QualityScorer:
@@ -285,3 +290,25 @@ def _temporal(options: argparse.Namespace) -> int:
         print(markdown([sensitivity_table(results)]))
         print(f"{len(videos)} clips: {compared} compared, {len(videos) - compared} without a score", file=sys.stderr)
     return 1 if _is_main() and compared < len(videos) else 0
+
+
+# ---------------------------------------------------------------- doctor
+
+
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("doctor", help="did every weight load, and do worse clips score lower?")
+    parser.add_argument("model", metavar="MODEL", help="checkpoint folder or hub id")
+    _add_looks(parser, "8")
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from vqathinker.synth.doctor import examine, verdict
+
+    looks = (options.frames, options.image_size, options.sampling)
+    findings = []
+    for finding in examine(options.model, options.device, *looks, options.max_new_tokens, options.batch_size):
+        _say(f"{'ok' if finding.ok else 'FAILED':8}{finding.check}: {finding.text}")
+        findings.append(finding)
+    _say(verdict(findings))
+    return 0 if all(finding.ok for finding in findings) else 1

@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
+from vqathinker.policy.complete import IncompleteCheckpoint
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
 from vqathinker.policy.conversion import convert_internvlchat
 from vqathinker.policy.features import ClipFeatures, MotionCache
@@ -18,6 +19,7 @@ AutoProcessor.register(VQAThinkerConfig, VQAThinkerProcessor)
 __all__ = [
     "ClipFeatures",
     "ClipInput",
+    "IncompleteCheckpoint",
     "MotionCache",
     "MotionConfig",
     "VQAThinkerConfig",

@@ -333,8 +333,8 @@ def _check_weights(path: Path, weights: dict[str, torch.Tensor], shapes: dict[st
     missing, unknown = sorted(shapes.keys() - weights.keys()), sorted(weights.keys() - shapes.keys())
     if missing:
         raise ValueError(
-            f"{str(path)!r} lacks {len(missing)} weights, {missing[:3]} among them: it must hold all that its "
-            "config.json speaks of. Download the whole folder, and give motion_config if SlowFast is no R50."
+            f"{str(path)!r} lacks {len(missing)} of {len(shapes)} weights, {missing[:3]} among them: it must hold all "
+            "that its config.json speaks of. Download the whole folder, and give motion_config if SlowFast is no R50."
         )
     if unknown:
         raise ValueError(
@@ -348,6 +348,7 @@ def _check_weights(path: Path, weights: dict[str, torch.Tensor], shapes: dict[st
     ]
     if wrong:
         raise ValueError(
-            f"{str(path)!r} has {len(wrong)} weights of another shape than its config.json asks for, {wrong[:3]} among "
-            "them. Take the config.json that the weights were saved with, and motion_config if SlowFast is no R50."
+            f"{str(path)!r} has {len(wrong)} of {len(shapes)} weights in another shape than its config.json asks for, "
+            f"{wrong[:3]} among them. Take the config.json that the weights were saved with, and motion_config if "
+            "SlowFast is no R50."
         )

@@ -41,6 +41,7 @@ def load_policy(
 
     Raises:
         FileNotFoundError: See `check_checkpoint`.
+        IncompleteCheckpoint: If a weight is missing, left over or of another shape.
     """
     check_checkpoint(path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

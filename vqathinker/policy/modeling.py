@@ -17,6 +17,7 @@ from transformers.models.internvl.modeling_internvl import (
     InternVLPreTrainedModel,
 )
 
+from vqathinker.policy.complete import load_complete
 from vqathinker.policy.configuration import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -54,6 +55,8 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         if config.motion_tokens:
             self.motion_encoder = MotionEncoder(config.motion_config)
             self.motion_projector = MotionProjector(config.motion_config.feature_size, config.text_config.hidden_size)
+        else:
+            self._keys_to_ignore_on_load_unexpected = [r"\bmotion_(encoder|projector)\."]  # of a policy that has one
         self.post_init()
 
     def motion_features(self, motion_frames: torch.Tensor) -> torch.Tensor:
@@ -342,21 +345,16 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         return super().generate(input_ids, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers, but a checkpoint that does not hold every weight is refused, not filled up at random.
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, but a checkpoint that is not this policy weight by weight is refused, not filled up at
+        random. With `motion_tokens=0` the weights of a motion branch are left out.
 
         Raises:
-            ValueError: If weights are missing or of another shape.
+            IncompleteCheckpoint: A ValueError, if weights are missing, left over or of another shape, or a file of them
+                cannot be read.
         """
         with_report = kwargs.pop("output_loading_info", False)
-        policy, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-        if wrong:
-            path = args[0] if args else kwargs.get("pretrained_model_name_or_path")
-            raise ValueError(
-                f"{str(path)!r} lacks {len(wrong)} weights of the policy or has them in another shape, {wrong[:3]} "
-                "among them. Make policies with `vqathinker init`, and load them as they were saved."
-            )
+        policy, report = load_complete(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)
         if policy.config.motion_tokens:  # loading makes new, trainable parameters
             policy.model.motion_encoder.requires_grad_(False)
         return (policy, report) if with_report else policy
@@ -384,7 +382,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
 
         Raises:
             ValueError: If the checkpoint is no InternVL one, has a language model that is not supported
-                (`check_language_model`) or lacks weights, or the SlowFast weights do not fit.
+                (`check_language_model`), lacks weights or has others, or SlowFast's do not fit.
         """
         config = AutoConfig.from_pretrained(path)
         if config.model_type != "internvl":
@@ -393,12 +391,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
                 "checkpoints (the '-hf' ones)."
             )
         check_language_model(config.text_config)  # before its weights are read
-        source, report = InternVLForConditionalGeneration.from_pretrained(path, output_loading_info=True, **kwargs)
-        if report["missing_keys"] or report["mismatched_keys"]:
-            raise ValueError(
-                f"{str(path)!r} lacks {sorted(report['missing_keys'])[:3]} or differs in shape at "
-                f"{sorted(map(str, report['mismatched_keys']))[:3]}: it is no complete InternVL checkpoint."
-            )
+        source, _ = load_complete(InternVLForConditionalGeneration.from_pretrained, path, **kwargs)
         known = source.config.to_dict()
         for key in ("model_type", "architectures", "transformers_version", "dtype"):
             known.pop(key, None)

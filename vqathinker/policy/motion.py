@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import sys
 import types
 from collections.abc import Callable
@@ -124,9 +125,14 @@ class MotionEncoder(nn.Module):
             path: File with a state dict, bare or under `"model_state"`; read with `weights_only=True`.
 
         Raises:
-            ValueError: If a weight is missing, unknown or of another shape.
+            ValueError: If a weight is missing, unknown or of another shape, or the file holds no weights.
         """
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            raise ValueError(
+                f"{str(path)!r} is not a file of weights ({str(error).splitlines()[0]}): download it again."
+            ) from error
         state = state.get("model_state", state)
         own = self.state_dict()
         state = {k: v for k, v in state.items() if k.startswith("blocks.") and int(k.split(".")[1]) < NUM_STAGES}
@@ -134,8 +140,10 @@ class MotionEncoder(nn.Module):
         shapes = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
         if missing or unknown or shapes:
             raise ValueError(
-                f"{str(path)!r} does not fit {self.config.model_depth=}, {self.config.stem_dim_outs=}; missing "
-                f"{missing[:3]}, unknown {unknown[:3]}, other shape {shapes[:3]}. Set motion_config to match the file."
+                f"{str(path)!r} does not fit model_depth={self.config.model_depth}, "
+                f"stem_dim_outs={self.config.stem_dim_outs}: of {len(own)} weights {len(missing)} are missing "
+                f"({missing[:3]}) and {len(shapes)} of another shape ({shapes[:3]}), and {len(unknown)} are unknown "
+                f"({unknown[:3]}). Set motion_config to match the file."
             )
         self.load_state_dict(state)
 

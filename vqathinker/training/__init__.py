@@ -8,6 +8,7 @@ _HOMES = {
     "SFTCollator": "sft",
     "VQAGRPOConfig": "config",
     "VQAGRPOTrainer": "trainer",
+    "WholeCheckpointTrainer": "checkpoints",
     "check_precision": "precision",
     "load_dtype": "precision",
     "sft_dataset": "sft",

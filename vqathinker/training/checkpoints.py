@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import GRPOTrainer
 
 from rewards import Rubric
+from vqathinker.policy.complete import check_names
 
 CARD = """\
 ---
@@ -34,7 +36,18 @@ What its scores are worth is not measured by training: `vqathinker eval --model 
 """
 
 
-class CheckpointTrainer(GRPOTrainer):
+class WholeCheckpointTrainer(Trainer):
+    """transformers' `Trainer`, which warns of weights that a checkpoint lacks or has besides, and trains on; this one
+    raises `IncompleteCheckpoint`."""
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        tied = self.model.all_tied_weights_keys  # are not saved, and loaded with those they are tied to
+        missing = [name for name in load_result.missing_keys if name not in tied]
+        total = len(self.model.state_dict())
+        check_names("the checkpoint to resume from", total, missing, load_result.unexpected_keys)
+
+
+class CheckpointTrainer(WholeCheckpointTrainer, GRPOTrainer):
     """What a `VQAGRPOTrainer` leaves on disk."""
 
     rubric: Rubric
