@@ -14,7 +14,7 @@ import torch
 from tabulate import tabulate
 from transformers import GenerationConfig
 
-import perturb
+from vqathinker import perturb
 from vqathinker.policy import ClipFeatures
 from vqathinker.rollout import Sampling, TransformersEngine
 from vqathinker.synth import tiny_policy

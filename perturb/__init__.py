@@ -10,8 +10,8 @@
 Needs numpy only.
 """
 
-from perturb.frame_map import BLANK, FrameMap
-from perturb.modes import MODES, draw, drop, duplicate, global_shuffle, jitter, local_shuffle, reverse
+from .frame_map import BLANK, FrameMap
+from .modes import MODES, draw, drop, duplicate, global_shuffle, jitter, local_shuffle, reverse
 
 __all__ = [
     "BLANK",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from perturb.frame_map import BLANK, FrameMap
+from .frame_map import BLANK, FrameMap
 
 MAX_AFFECTED_FRAMES = 3
 """Largest number of frames that `duplicate` and `drop` touch (published code)."""

@@ -18,10 +18,10 @@ from transformers import AutoProcessor, EarlyStoppingCallback
 from transformers.trainer_utils import IntervalStrategy
 from trl import TrlParser
 
-from rewards import Contrast, Distortion, Rubric, preset
-from rewards.distortion import KINDS
 from vqathinker.data import LabelRow, clip_dataset, distortions_of, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
+from vqathinker.rewards import Contrast, Distortion, Rubric, preset
+from vqathinker.rewards.distortion import KINDS
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 
 CONFIGS = Path(__file__).parent / "configs"

@@ -25,12 +25,12 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-import perturb
-from rewards.distortion import degree, parse_distortions
+from vqathinker import perturb
 from vqathinker.clips import open_clip, run_indices, uniform_indices
 from vqathinker.data import LabelRow, read_labels
 from vqathinker.evaluation import srcc
 from vqathinker.policy import ClipInput, load_policy
+from vqathinker.rewards.distortion import degree, parse_distortions
 from vqathinker.rollout import Sampling
 from vqathinker.scoring import predict
 from vqathinker.synth import SPATIAL, TEMPORAL, SynthSpec, make_set, tiny_policy

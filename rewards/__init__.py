@@ -14,17 +14,17 @@ Every reward is also a stand-alone TRL / ms-swift reward function: `GRPOTrainer(
 Needs numpy and scipy only.
 """
 
-from rewards.advantages import advantages, zero_gradient_groups
-from rewards.comparisons import Length, Linear, Threshold, linear_reward, threshold_reward
-from rewards.contrast import Contrast, contrast_fidelity
-from rewards.distortion import Distortion, distortion_reward
-from rewards.format import Format, format_reward
-from rewards.parsing import ParsedAnswer, parse_answer, text_of
-from rewards.presets import PRESETS, preset
-from rewards.ranking import Ranking, fidelity_ranking
-from rewards.regression import Regression, gaussian_regression
-from rewards.rubric import RewardTable, Rubric
-from rewards.temporal import Temporal, temporal_bonus
+from .advantages import advantages, zero_gradient_groups
+from .comparisons import Length, Linear, Threshold, linear_reward, threshold_reward
+from .contrast import Contrast, contrast_fidelity
+from .distortion import Distortion, distortion_reward
+from .format import Format, format_reward
+from .parsing import ParsedAnswer, parse_answer, text_of
+from .presets import PRESETS, preset
+from .ranking import Ranking, fidelity_ranking
+from .regression import Regression, gaussian_regression
+from .rubric import RewardTable, Rubric
+from .temporal import Temporal, temporal_bonus
 
 __all__ = [
     "PRESETS",

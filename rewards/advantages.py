@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from rewards.parsing import group_indices
+from .parsing import group_indices
 
 EPS = 1e-4
 """Added to the standard deviation (published code, TRL)."""

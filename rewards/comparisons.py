@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rewards.parsing import check_columns, check_mos, scores_of, text_of
+from .parsing import check_columns, check_mos, scores_of, text_of
 
 
 def threshold_reward(score: float, mos: float, threshold: float = 0.35) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rewards.parsing import check_columns, group_indices, scores_of
+from .parsing import check_columns, group_indices, scores_of
 
 EPS = 0.01
 """Square of a tenth of a score: smaller leads over the copy pay in proportion."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rewards.parsing import check_columns, text_of
+from .parsing import check_columns, text_of
 
 DEGREES = ("barely visible", "slight", "moderate", "strong", "severe")
 """Words for a distortion's severity from 0 to 1, in five equal steps."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rewards.parsing import text_of
+from .parsing import text_of
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _BETWEEN = re.compile(r"</think>\s*<answer>")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from rewards.answer_number import MAX_NUMBER_LENGTH, SCORE_RANGE, Number, score_in
+from .answer_number import MAX_NUMBER_LENGTH, SCORE_RANGE, Number, score_in
 
 RULES = ("recommended", "official")
 """How a number is found in an answer. `recommended`: see `rewards.answer_number.score_in`. `official`: the first one,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rewards.format import Format
-from rewards.ranking import Ranking
-from rewards.regression import Regression
-from rewards.rubric import Rubric
-from rewards.temporal import Temporal
+from .format import Format
+from .ranking import Ranking
+from .regression import Regression
+from .rubric import Rubric
+from .temporal import Temporal
 
 
 def _paper() -> Rubric:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rewards.parsing import check_columns, check_mos, check_rule, group_indices, scores_of
+from .parsing import check_columns, check_mos, check_rule, group_indices, scores_of
 
 EPS = 1e-6
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rewards.parsing import check_columns, check_mos, check_rule, parse_answer, scores_of
+from .parsing import check_columns, check_mos, check_rule, parse_answer, scores_of
 
 
 def gaussian_regression(score: float, mos: float, alpha: float = 1.0, sigma: float = 0.5) -> float:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rewards.parsing import RULES, parse_answer
+from .parsing import RULES, parse_answer
 
 RewardFunction = Callable[..., list[float | None]]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from rewards.parsing import group_indices, scores_of
-from rewards.ranking import Ranking, check_groups, fidelity_ranking
-from rewards.regression import Regression
+from .parsing import group_indices, scores_of
+from .ranking import Ranking, check_groups, fidelity_ranking
+from .regression import Regression
 
 SCOPES = ("group", "batch", "response")
 

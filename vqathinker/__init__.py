@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import Any
 
+from vqathinker import _names  # noqa: F401, finds vqathinker.rewards and vqathinker.perturb
+
 __version__ = "0.1.0"
 
 # Looked up on first use, so that `import vqathinker` and the command line start without loading torch.

@@ -200,7 +200,7 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from tabulate import tabulate
 
-    import rewards
+    from vqathinker import rewards
 
     rows = _read_answers(options.file)
     perturbed = [row.get("perturbed_completion") for row in rows]

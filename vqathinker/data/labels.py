@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from rewards.distortion import parse_distortions
 from vqathinker.clips import VIDEO_SUFFIXES
 from vqathinker.data.formats import READERS, LabelError, number_of
 from vqathinker.data.scales import MosScale, mos_scale
+from vqathinker.rewards.distortion import parse_distortions
 
 logger = logging.getLogger(__name__)
 

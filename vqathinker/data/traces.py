@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rewards.distortion import degree
+from vqathinker.rewards.distortion import degree
 
 LEVELS = ("excellent", "good", "fair", "poor", "bad")
 """Quality words from MOS 5 down to 1 (ITU-R BT.500, Q-Align)."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rewards.distortion import KINDS, named_distortions
 from vqathinker.data import LabelRow, distortions_of
 from vqathinker.evaluation.metrics import plcc, srcc
+from vqathinker.rewards.distortion import KINDS, named_distortions
 from vqathinker.scoring.predict import Prediction, mean_score
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
-import perturb
-from perturb import MODES
+from vqathinker import perturb
 from vqathinker.clips import ClipError
 from vqathinker.data import ClipLoader
 from vqathinker.evaluation.report import Table
+from vqathinker.perturb import MODES
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout import Sampling
 from vqathinker.scoring.predict import PAPER_SAMPLING, answer_clips, mean_score

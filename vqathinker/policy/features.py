@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from perturb import FrameMap
+from vqathinker.perturb import FrameMap
 
 
 @dataclass(frozen=True)

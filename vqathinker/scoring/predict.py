@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from rewards import ParsedAnswer, parse_answer
 from vqathinker.data import ClipLoader
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.rewards import ParsedAnswer, parse_answer
 from vqathinker.rollout import Sampling, TransformersEngine, eos_token_ids
 
 PAPER_SAMPLING = Sampling(max_new_tokens=2048, temperature=0.9, top_p=1.0, top_k=50)

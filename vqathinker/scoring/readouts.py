@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rewards import parse_answer
-from rewards.answer_number import SCORE_RANGE
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.data.traces import LEVELS
 from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.rewards import parse_answer
+from vqathinker.rewards.answer_number import SCORE_RANGE
 
 READOUTS = ("answer", "expected", "levels")
 """`answer`: the number in the text. `expected`: `expected_score`. `levels`: `level_score`."""

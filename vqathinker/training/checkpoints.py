@@ -12,8 +12,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import GRPOTrainer
 
-from rewards import Rubric
 from vqathinker.policy.complete import check_names
+from vqathinker.rewards import Rubric
 
 CARD = """\
 ---

@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from rewards import Rubric, preset
+from vqathinker.rewards import Rubric, preset
 
 
 def weighted_rubric(rubric: Rubric | str | Sequence[Any], weights: Sequence[float] | None) -> Rubric:

@@ -12,7 +12,7 @@ from transformers.trainer_utils import SaveStrategy, SchedulerType
 from transformers.utils import strtobool
 from trl import GRPOConfig
 
-from perturb import MODES
+from vqathinker.perturb import MODES
 from vqathinker.rollout.vllm_engine import check_vllm
 from vqathinker.training.options import check_options
 from vqathinker.training.validation import METRICS

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rewards import Rubric, zero_gradient_groups
-from rewards.parsing import group_indices
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.evaluation.metrics import plcc, srcc
+from vqathinker.rewards import Rubric, zero_gradient_groups
+from vqathinker.rewards.parsing import group_indices
 
 
 class GlobalScores:

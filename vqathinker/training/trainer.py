@@ -18,11 +18,11 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 from trl.models import unwrap_model_for_generation
 
-import perturb
-from rewards import Rubric
+from vqathinker import perturb
 from vqathinker._compat import without_false_alarm
 from vqathinker.data import ClipLoader
 from vqathinker.policy import ClipFeatures, ClipInput, MotionCache, VQAThinkerProcessor
+from vqathinker.rewards import Rubric
 from vqathinker.rollout import Completion, RolloutEngine, Sampling, TransformersEngine
 from vqathinker.rollout.vllm_engine import VLLMEngine
 from vqathinker.training.advantages import own_scale
