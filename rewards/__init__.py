@@ -11,7 +11,7 @@
 1
 
 Every reward is also a stand-alone TRL / ms-swift reward function: `GRPOTrainer(reward_funcs=[rewards.Regression()])`.
-Needs numpy and scipy only.
+Needs numpy only.
 """
 
 from .advantages import advantages, zero_gradient_groups

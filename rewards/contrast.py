@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .parsing import check_columns, group_indices, scores_of
+from .ranking import normal_cdf
 
 EPS = 0.01
 """Square of a tenth of a score: smaller leads over the copy pay in proportion."""
@@ -27,10 +28,8 @@ def contrast_fidelity(original: Sequence[float], perturbed: Sequence[float], eps
     Returns:
         One reward in [0, 1] per entry of `perturbed`.
     """
-    from scipy.special import ndtr  # here, because it is most of the time that `import rewards` would take
-
     spread = np.sqrt(np.var(original, ddof=1) + np.var(perturbed, ddof=1) + eps)
-    return np.sqrt(ndtr((np.mean(original) - np.asarray(perturbed)) / spread)).tolist()
+    return np.sqrt(normal_cdf((np.mean(original) - np.asarray(perturbed)) / spread)).tolist()
 
 
 class Contrast:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,12 @@ import numpy as np
 from .parsing import check_columns, check_mos, check_rule, group_indices, scores_of
 
 EPS = 1e-6
+
+
+def normal_cdf(values: np.ndarray) -> np.ndarray:
+    """Phi, the standard normal distribution function, of each value."""
+    flat = [0.5 * math.erfc(-value / math.sqrt(2)) for value in np.ravel(values)]
+    return np.reshape(flat, np.shape(values))
 
 
 def _target(mos_i: float, mos_j: np.ndarray, tie: float) -> tuple[np.ndarray, np.ndarray]:
@@ -47,8 +54,6 @@ def fidelity_ranking(
 
     Source: VQAThinker Eq. 6; averaging, ties and eps as in the published code.
     """
-    from scipy.special import ndtr  # here, because it is most of the time that `import rewards` would take
-
     groups = group_indices(video_id)
 
     def statistics(values: Sequence[float | None]) -> dict[Hashable, tuple[float, float, float]]:
@@ -73,7 +78,7 @@ def fidelity_ranking(
         weight_p, weight_q = _target(label, mos_j, tie)
         members = [i for i in groups[name] if scores[i] is not None]
         own_scores = np.array([scores[i] for i in members])[:, None]  # (K, 1) against (J,) opponents
-        p = ndtr((own_scores - mean_j) / np.sqrt(variance + var_j + eps))
+        p = normal_cdf((own_scores - mean_j) / np.sqrt(variance + var_j + eps))
         fidelity = np.sqrt(p * weight_p + eps) + np.sqrt((1 - p) * weight_q + eps)
         for i, value in zip(members, fidelity.mean(axis=1), strict=True):
             rewards[i] = float(value)

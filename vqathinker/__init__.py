@@ -1,5 +1,6 @@
 """vqathinker: GRPO reinforcement learning that teaches a multimodal LLM to judge video quality, from scores alone."""
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -22,5 +23,14 @@ __all__ = ["__version__", *_HOMES]
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        try:
+            return getattr(import_module(_HOMES[name]), name)
+        except ModuleNotFoundError as error:
+            raise missing_extra(error, "train" if "training" in _HOMES[name] else "score") from error
     raise AttributeError(f"module 'vqathinker' has no attribute {name!r}")
+
+
+def missing_extra(error: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
+    """The same error, which says how to get what is missing."""
+    python = "" if sys.version_info >= (3, 11) else f", with Python 3.11 or later (this is {sys.version.split()[0]})"
+    return ModuleNotFoundError(f"{error}: install the extra `{extra}`, pip install 'vqathinker[{extra}]'{python}")

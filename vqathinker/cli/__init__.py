@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from vqathinker import __version__
+from vqathinker import __version__, missing_extra
 from vqathinker.cli import scoring, training
 
 
@@ -30,6 +30,10 @@ def main(argv: list[str] | None = None) -> int:
     options.rest = rest
     try:
         return options.run(options) or 0
+    except ModuleNotFoundError as error:
+        known = missing_extra(error, "train" if options.command == "train" else "score")
+        print(f"vqathinker {options.command}: {known}", file=sys.stderr)
+        return 2
     except (ValueError, OSError, ImportError) as error:
         print(f"vqathinker {options.command}: {error}", file=sys.stderr)
         return 2
