@@ -120,7 +120,8 @@ def examine(
         return
     yield Finding("checkpoint", True, f"all {len(policy.state_dict())} weights are there")
     yield check_values(policy)
-    longest = max_new_tokens or policy.generation_config.max_new_tokens or LONGEST_ANSWER
+    longest = policy.generation_config.max_new_tokens or LONGEST_ANSWER
+    longest = longest if max_new_tokens is None else max_new_tokens
     agreement = check_processor(policy, processor, longest)
     yield agreement
     if agreement.ok:
