@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
@@ -51,6 +50,15 @@ class CheckpointTrainer(WholeCheckpointTrainer, GRPOTrainer):
     """What a `VQAGRPOTrainer` leaves on disk."""
 
     rubric: Rubric
+    _staging: str | None = None
+    """Where a checkpoint is being written."""
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._staging or super()._get_output_dir(trial)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._staging is None:  # an upload before the checkpoint has its name would miss it
+            super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As TRL's, but beside the others until all processes have written all of it: a `checkpoint-N` is complete.
@@ -62,11 +70,11 @@ class CheckpointTrainer(WholeCheckpointTrainer, GRPOTrainer):
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        with (
-            patch.object(self, "_get_output_dir", lambda trial: str(staging)),
-            patch.object(self, "_push_from_checkpoint", lambda folder: None),
-        ):
+        self._staging = str(staging)
+        try:
             super()._save_checkpoint(model, trial)
+        finally:
+            self._staging = None
         self.accelerator.wait_for_everyone()
         if self.state.best_global_step == self.state.global_step:
             self.state.best_model_checkpoint = str(folder / name)

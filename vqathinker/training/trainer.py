@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy as shallow_copy
 from typing import Any, ClassVar
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl.models import unwrap_model_for_generation
 
 from vqathinker import perturb
-from vqathinker._compat import without_false_alarm
+from vqathinker._compat import vllm_generation, without_false_alarm
 from vqathinker.data import ClipLoader
 from vqathinker.policy import ClipFeatures, ClipInput, MotionCache, VQAThinkerProcessor
 from vqathinker.rewards import Rubric
@@ -117,8 +116,7 @@ class VQAGRPOTrainer(CheckpointTrainer):
         args.reward_weights = list(self.rubric.weights)
         if args.use_vllm:
             args.vllm_max_model_length = vllm_model_length(args, len(processing_class.prompt_ids()))
-        own_engine = patch("trl.trainer.grpo_trainer.VLLMGeneration", VLLMEngine)  # TRL passes its options on to it
-        with own_engine, without_false_alarm():
+        with vllm_generation(VLLMEngine), without_false_alarm():
             super().__init__(
                 model=model,
                 reward_funcs=list(self.rubric.rewards),
@@ -128,6 +126,11 @@ class VQAGRPOTrainer(CheckpointTrainer):
                 **kwargs,
             )
         if args.use_vllm:
+            if not isinstance(self.vllm_generation, VLLMEngine):
+                raise TypeError(
+                    f"TRL made a {type(self.vllm_generation).__name__} for rollouts, which knows no clips, and no "
+                    "VLLMEngine: this version of TRL is not supported, see constraints.txt."
+                )
             set_seed(args.seed, device_specific=True)  # vLLM seeds every generator of the process with its own
         check_precision(self.model, args)  # only now: TRL has loaded what was given as a path
         policy, reference = (m and self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model))
