@@ -6,12 +6,10 @@
 Without --config it runs the embedded default: synthetic clips and a tiny policy, on any machine.
 """
 
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import AutoProcessor, EarlyStoppingCallback
@@ -92,8 +90,6 @@ class GRPOArguments:
 @record  # the launcher shows the traceback of the process that failed first
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would look for a GPU
     if not {"--config", "--help", "-h"} & set(argv):
         print("No --config given: running the embedded default, recipes/configs/demo.yaml.")
         if not Path("runs/demo/sft/config.json").exists():

@@ -10,14 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate import PartialState
-from transformers import AutoProcessor, TrainingArguments
+from torch.distributed.elastic.multiprocessing.errors import record
+from transformers import AutoProcessor
 from trl import TrlParser
 
 from vqathinker.data import ClipLoader, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.synth.default import prepare_default
-from vqathinker.training import SFTCollator, WholeCheckpointTrainer, check_precision, load_dtype, sft_dataset
-from vqathinker.training.options import SFT_REFUSED, refuse_options
+from vqathinker.training import (
+    SFTCollator,
+    VQASFTConfig,
+    WholeCheckpointTrainer,
+    check_precision,
+    load_dtype,
+    sft_dataset,
+)
 from vqathinker.training.trainer import GIVE_UP_AFTER
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -25,7 +32,7 @@ CONFIGS = Path(__file__).parent / "configs"
 
 @dataclass
 class SFTArguments:
-    """What to train on; everything else is transformers' TrainingArguments."""
+    """What to train on; everything else is VQASFTConfig, and so transformers' TrainingArguments."""
 
     model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
     train_labels: str = field(metadata={"help": "Label file: .jsonl, .json, .txt or .csv."})
@@ -52,15 +59,14 @@ class SFTArguments:
     frame_cache_gib: float = field(default=64, metadata={"help": "Cap on the frame cache, in GiB (LSVQ takes 118)."})
 
 
+@record  # the launcher shows the traceback of the process that failed first
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     if not {"--config", "--help", "-h"} & set(argv):
         print("No --config given: running the embedded default, recipes/configs/demo_sft.yaml.")
         prepare_default("runs/demo")
         argv = ["--config", str(CONFIGS / "demo_sft.yaml"), *argv]
-    data, args = TrlParser((SFTArguments, TrainingArguments)).parse_args_and_config(argv)
-    refuse_options(args, SFT_REFUSED)
-    args.remove_unused_columns = False
+    data, args = TrlParser((SFTArguments, VQASFTConfig)).parse_args_and_config(argv)
 
     # Labels and policy
     rows = read_labels(data.train_labels, data.video_root, data.mos_scale, data.video_column, data.mos_column)
@@ -72,13 +78,13 @@ def main(argv: list[str] | None = None) -> None:
     policy.freeze(data.freeze)
     check_precision(policy, args)
 
-    # Train
+    # Trainer
     loader = ClipLoader(
         processor.load_clip,
         data.decode_threads,
         data.strict_clips,
         f"{args.output_dir}/skipped.jsonl",
-        give_up_after=min(GIVE_UP_AFTER, len(rows)),
+        give_up_after=min(GIVE_UP_AFTER, max(1, len(rows) // args.world_size)),  # a process sees its share
     )
     trainer = WholeCheckpointTrainer(
         policy,
@@ -87,7 +93,10 @@ def main(argv: list[str] | None = None) -> None:
         train_dataset=sft_dataset(rows, args.seed, data.reasoning),
         processing_class=processor,
     )
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+
+    # Train, or go on: --resume_from_checkpoint FOLDER, or true for the newest checkpoint of output_dir
+    resume = args.resume_from_checkpoint
+    trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     trainer.save_model(args.output_dir)
     trainer.save_state()
 

@@ -18,7 +18,8 @@ OVERRIDDEN = {
     (VQAGRPOTrainer, GRPOTrainer): (
         "_get_train_sampler train _generate_and_score_completions _tokenize_prompts _generate_single_turn _generate "
         "_get_per_token_logps_and_entropies _calculate_rewards _prepare_inputs evaluate evaluation_loop log "
-        "_compute_loss _save_checkpoint _get_output_dir _push_from_checkpoint _issue_warnings_after_load create_model_card"
+        "_compute_loss _save_checkpoint _get_output_dir _push_from_checkpoint "
+        "_issue_warnings_after_load create_model_card"
     ),
     (VLLMEngine, VLLMGeneration): "_init_vllm sync_weights",
     (EpochSampler, RepeatSampler): "__iter__",

@@ -27,10 +27,9 @@ def run(command, cwd, **env):
 
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("configs/*.yaml")), ids=lambda file: file.name)
 def test_config_is_understood_to_the_last_key(file, tmp_path, monkeypatch):
-    from transformers import TrainingArguments
     from trl import TrlParser
 
-    from vqathinker.training import VQAGRPOConfig
+    from vqathinker.training import VQAGRPOConfig, VQASFTConfig
 
     monkeypatch.syspath_prepend(str(RECIPES))
     import grpo_lsvq
@@ -39,7 +38,7 @@ def test_config_is_understood_to_the_last_key(file, tmp_path, monkeypatch):
     settings = yaml.safe_load(file.read_text())
     if settings.get("use_vllm"):
         pytest.importorskip("vllm", reason="vllm is not installed")
-    kinds = (sft_lsvq.SFTArguments, TrainingArguments)
+    kinds = (sft_lsvq.SFTArguments, VQASFTConfig)
     if "num_generations" in settings:
         kinds = (grpo_lsvq.GRPOArguments, VQAGRPOConfig)
     data, args = TrlParser(kinds).parse_args_and_config(

@@ -20,9 +20,9 @@ from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout import Completion
 from vqathinker.rollout.vllm_engine import VLLMEngine
 from vqathinker.synth import tiny_policy
-from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer
+from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, VQASFTConfig
 from vqathinker.training.groups import ClipBatch
-from vqathinker.training.options import REFUSED, SFT_REFUSED, refuse_options
+from vqathinker.training.options import REFUSED, SFT_REFUSED
 
 REPO = Path(__file__).parent.parent.parent
 ROW = re.compile(r"\| (`\w+`(?:, `\w+`)*) \| (honoured|refused) \| [^|]+ \|")
@@ -428,9 +428,8 @@ def test_fsdp_is_refused_from_the_launcher_too(config, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(SFT_REFUSED))
 def test_the_warm_start_refuses_what_it_would_ignore(name, tmp_path):
-    args = TrainingArguments(str(tmp_path), use_cpu=True, **{name: OTHER_VALUES.get(name, True)})
     with pytest.raises(ValueError, match=f"^{name}="):
-        refuse_options(args, SFT_REFUSED)
+        VQASFTConfig(str(tmp_path), use_cpu=True, **{name: OTHER_VALUES.get(name, True)})
 
 
 def test_arguments_for_several_turns_are_refused(base, train_rows, config):

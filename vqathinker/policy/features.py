@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from vqathinker.perturb import FrameMap
 
@@ -49,10 +50,11 @@ class MotionCache:
 
     Args:
         policy: Has `motion_features_of`; features are returned on its device and kept on the CPU.
+        encoder: Motion encoder that computes them in place of the policy's; moved to its device.
     """
 
-    def __init__(self, policy: Any) -> None:
-        self.policy = policy
+    def __init__(self, policy: Any, encoder: nn.Module | None = None) -> None:
+        self.policy, self.encoder = policy, encoder
         self._known: dict[str, torch.Tensor] = {}
 
     def get(self, names: Sequence[str | None], motion_frames: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -69,7 +71,8 @@ class MotionCache:
         new = [place for place, name in enumerate(names) if name not in self._known]
         fresh: dict[int, torch.Tensor] = {}
         if new:
-            computed = self.policy.motion_features_of([motion_frames[place].to(device) for place in new])
+            encoder = None if self.encoder is None else self.encoder.to(device)
+            computed = self.policy.motion_features_of([motion_frames[place].to(device) for place in new], encoder)
             fresh = dict(zip(new, computed.cpu(), strict=True))
             self._known.update({names[place]: value for place, value in fresh.items() if names[place] is not None})
         values = [fresh[place] if place in fresh else self._known[name] for place, name in enumerate(names)]

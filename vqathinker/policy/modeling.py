@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, InternVLForConditionalGeneration, InternVLModel
 from transformers import initialization as init
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.models.internvl.modeling_internvl import (
     InternVLCausalLMOutputWithPast,
     InternVLModelOutputWithPast,
@@ -59,13 +61,14 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             self._keys_to_ignore_on_load_unexpected = [r"\bmotion_(encoder|projector)\."]  # of a policy that has one
         self.post_init()
 
-    def motion_features(self, motion_frames: torch.Tensor) -> torch.Tensor:
+    def motion_features(self, motion_frames: torch.Tensor, encoder: MotionEncoder | None = None) -> torch.Tensor:
         """Frozen SlowFast features; see `VQAThinkerForConditionalGeneration.motion_features`."""
         if not self.config.motion_tokens:
             return torch.zeros(
                 len(motion_frames), 0, self.config.motion_config.feature_size, device=motion_frames.device
             )
-        return self.motion_encoder(motion_frames.flatten(1, 2), self.config.motion_tokens)
+        encoder = self.motion_encoder if encoder is None else encoder
+        return encoder(motion_frames.flatten(1, 2), self.config.motion_tokens)
 
     def project_motion(self, motion_features: torch.Tensor) -> torch.Tensor:
         """(C, m, F) motion features to (C, m, D) motion tokens."""
@@ -204,6 +207,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             visual_embeds: (B, T n + m, D) tokens, if known, instead of all of the above.
             labels: (B, L) ids to predict, -100 = not scored.
             logits_to_keep: How many last positions get logits; 0 = all.
+            kwargs: Among them `num_items_in_batch`, how many scored ids the loss is a mean over; default those in
+                `labels`.
 
         Returns:
             Output with `loss` (if `labels`), `logits` (B, L, V) and `past_key_values`.
@@ -228,6 +233,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         logits = self.lm_head(outputs.last_hidden_state[:, keep])
         loss = None
         if labels is not None:
+            if kwargs.get("num_items_in_batch") is not None:  # 0 where no clip of a step could be read
+                kwargs["num_items_in_batch"] = torch.as_tensor(kwargs["num_items_in_batch"]).clamp(min=1)
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
             )
@@ -240,25 +247,43 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         )
 
     @torch.no_grad()
-    def motion_features(self, motion_frames: torch.Tensor) -> torch.Tensor:
+    def motion_features(self, motion_frames: torch.Tensor, encoder: MotionEncoder | None = None) -> torch.Tensor:
         """Frozen SlowFast features: they never change, so cache them.
 
         Args:
             motion_frames: (C, T, r, 3, s, s) uint8.
+            encoder: Computes them in place of the policy's own.
 
         Returns:
             (C, m, F).
         """
-        return self.model.motion_features(motion_frames)
+        return self.model.motion_features(motion_frames, encoder)
 
-    def motion_features_of(self, clips: Sequence[torch.Tensor]) -> torch.Tensor:
+    def copy_motion_encoder(self) -> MotionEncoder | None:
+        """The frozen motion encoder once more, whole where ZeRO-3 shares the policy's weights out (collective there).
+
+        Returns:
+            `None` for a policy without a motion branch.
+        """
+        if not self.config.motion_tokens:
+            return None
+        encoder = self.model.motion_encoder
+        if not is_deepspeed_zero3_enabled():
+            return copy.deepcopy(encoder)
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(list(encoder.parameters())):
+            return copy.deepcopy(encoder)
+
+    def motion_features_of(self, clips: Sequence[torch.Tensor], encoder: MotionEncoder | None = None) -> torch.Tensor:
         """`motion_features` for C clips (T_i, r, 3, s, s) whose lengths may differ; equal lengths run together."""
         lengths: dict[int, list[int]] = {}
         for place, clip in enumerate(clips):
             lengths.setdefault(len(clip), []).append(place)
         found: dict[int, torch.Tensor] = {}
         for places in lengths.values():
-            found.update(zip(places, self.motion_features(torch.stack([clips[i] for i in places])), strict=True))
+            features = self.motion_features(torch.stack([clips[i] for i in places]), encoder)
+            found.update(zip(places, features, strict=True))
         return torch.stack([found[place] for place in range(len(clips))])
 
     def encode(

@@ -8,8 +8,7 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from accelerate import PartialState
-
+from vqathinker.scoring.scorer import process_state
 from vqathinker.synth.build import SynthSpec, is_made, make_set
 
 SPEC = SynthSpec(splits={"sft": 160, "train": 1600, "val": 96, "test": 400}, ood=64)
@@ -37,7 +36,7 @@ def prepare_default(folder: str | Path, spec: SynthSpec = SPEC) -> None:
     folder = Path(folder)
     held_out = {"test": spec.splits["test"]}
     longer = replace(spec, splits=held_out, ood=0, num_frames=spec.num_frames * 3 // 2)
-    with PartialState().main_process_first():
+    with process_state().main_process_first():
         for name, wanted in {"data": spec, "longer": longer}.items():
             if not is_made(folder / name, wanted):
                 make_set(folder / name, wanted)

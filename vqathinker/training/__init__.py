@@ -8,6 +8,7 @@ _HOMES = {
     "SFTCollator": "sft",
     "VQAGRPOConfig": "config",
     "VQAGRPOTrainer": "trainer",
+    "VQASFTConfig": "sft",
     "WholeCheckpointTrainer": "checkpoints",
     "check_precision": "precision",
     "load_dtype": "precision",

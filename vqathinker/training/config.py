@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import dataclass, field
 
-import torch
 from transformers.trainer_utils import SaveStrategy, SchedulerType
-from transformers.utils import strtobool
 from trl import GRPOConfig
 
 from vqathinker.perturb import MODES
 from vqathinker.rollout.vllm_engine import check_vllm
 from vqathinker.training.options import check_options
+from vqathinker.training.processes import join_processes_on_cpu
 from vqathinker.training.validation import METRICS
 
 
@@ -75,8 +73,7 @@ class VQAGRPOConfig(GRPOConfig):
     frame_cache_gib: float = field(default=64, metadata={"help": "Cap on the frame cache, in GiB (LSVQ takes 118)."})
 
     def __post_init__(self) -> None:
-        if "LOCAL_RANK" in os.environ and not torch.accelerator.is_available():
-            self._join_processes_on_cpu()
+        join_processes_on_cpu(self)
         self._set_validation()
         super().__post_init__()
         check_options(self)
@@ -110,17 +107,6 @@ class VQAGRPOConfig(GRPOConfig):
             raise ValueError(
                 f"frame_cache_gib={self.frame_cache_gib}: must be above 0; for no cache leave frame_cache empty."
             )
-
-    def _join_processes_on_cpu(self) -> None:
-        """Accelerate looks for GPUs only; unless told, it takes each of several CPU processes for the only one.
-
-        It also calls the device "cpu:0", under which torch cannot load a checkpoint's optimizer.
-        """
-        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
-        if strtobool(os.environ.get("ACCELERATE_USE_DEEPSPEED", "false")):
-            self.ddp_backend = self.ddp_backend or "gloo"
-        else:
-            self.use_cpu = True
 
     def _set_validation(self) -> None:
         """Validation takes one greedy answer for each clip; what is best is told by a metric that it has."""

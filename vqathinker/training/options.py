@@ -93,6 +93,7 @@ SFT_REFUSED: Mapping[str, str] = {
     "use_liger_kernel": _LAYERS,
     "liger_kernel_config": _LAYERS,
     "dataloader_num_workers": _NO_WORKERS,
+    "remove_unused_columns": "the model's inputs are made from the columns video and completion, which it does not know",
     "do_eval": _AFTERWARDS,
     "do_predict": _AFTERWARDS,
 }

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel
+from transformers import TrainingArguments
 
-from vqathinker.clips import ClipError
 from vqathinker.data import ClipLoader, LabelRow, distortions_of
 from vqathinker.data.traces import trace
-from vqathinker.policy import ClipInput, MotionCache, VQAThinkerProcessor
+from vqathinker.policy import ClipInput, MotionCache, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.training.options import SFT_REFUSED, refuse_options
+from vqathinker.training.processes import join_processes_on_cpu
+
+
+@dataclass
+class VQASFTConfig(TrainingArguments):
+    """`TrainingArguments` for clips; several processes without GPUs are one run.
+
+    Raises:
+        ValueError: If an option of `SFT_REFUSED` is set.
+    """
+
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Stays off: the model's inputs are made from columns it does not know."}
+    )
+
+    def __post_init__(self) -> None:
+        join_processes_on_cpu(self)
+        super().__post_init__()
+        refuse_options(self, SFT_REFUSED)
 
 
 def sft_dataset(rows: Sequence[LabelRow], seed: int, reasoning: bool = True) -> Dataset:
@@ -37,32 +57,40 @@ def sft_dataset(rows: Sequence[LabelRow], seed: int, reasoning: bool = True) -> 
 class SFTCollator:
     """Rows of `sft_dataset` to model inputs; only the trace is scored.
 
+    Unreadable clips are left out. A batch without a readable one is a blank clip with nothing to learn: every process
+    takes part in every step, and what it learns does not depend on how rows were shared out.
+
     Args:
         processor: The policy's processor.
-        loader: Decodes the clips; unreadable ones are left out of the batch (or raise, if it is strict).
-        policy: Computes the motion features, once per clip.
+        loader: Decodes the clips.
+        policy: Its motion encoder computes the motion features, once per clip. It is copied: under ZeRO-3 processes can
+            call the policy's own only together, but which clips a process knows already is its own affair. There the
+            copying is collective.
     """
 
-    def __init__(self, processor: VQAThinkerProcessor, loader: ClipLoader[ClipInput], policy: PreTrainedModel) -> None:
+    def __init__(
+        self,
+        processor: VQAThinkerProcessor,
+        loader: ClipLoader[ClipInput],
+        policy: VQAThinkerForConditionalGeneration,
+    ) -> None:
         self.processor, self.loader = processor, loader
-        self.motion = MotionCache(policy)
-        self._last: list[tuple[dict[str, Any], ClipInput]] = []
+        self.motion = MotionCache(policy, policy.copy_motion_encoder())
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """
         Returns:
-            `input_ids`, `attention_mask`, `labels` (B, L), `frames` (B, T, 3, S, S), `motion_features` (B, m, F).
+            `input_ids`, `attention_mask`, `labels` (B, L), `frames` (B, T, 3, S, S), `motion_features` (B, m, F) of B
+            readable clips, or of the blank one.
 
         Raises:
-            ClipError: If no clip has been readable so far.
+            ClipError: As the loader's `get`.
         """
         self.loader.prefetch(row["video"] for row in rows)
         pairs = [(row, clip) for row in rows if (clip := self.loader.get(row["video"])) is not None]
-        # A batch without a readable clip repeats the last readable one: every process must take part in the step.
-        pairs = pairs or self._last
+        names: list[str | None] = [row["video"] for row, _ in pairs]
         if not pairs:
-            raise ClipError(rows[0]["video"], "and no other clip could be read before it; look at skipped.jsonl")
-        self._last = pairs[-1:]
+            pairs, names = [(rows[0], self.processor.blank_clip())], [None]
         tokenizer = self.processor.tokenizer
         prompt = list(self.processor.prompt_ids())
         answers = [
@@ -76,12 +104,11 @@ class SFTCollator:
         mask = torch.arange(width) < lengths[:, None]
         labels = ids.masked_fill(~mask, -100)
         labels[:, : len(prompt)] = -100
+        labels[[name is None for name in names]] = -100
         return {
             "input_ids": ids,
             "attention_mask": mask.long(),
             "labels": labels,
             "frames": torch.stack([clip.frames for _, clip in pairs]),
-            "motion_features": self.motion.get(
-                [row["video"] for row, _ in pairs], [clip.motion_frames for _, clip in pairs]
-            ).cpu(),
+            "motion_features": self.motion.get(names, [clip.motion_frames for _, clip in pairs]).cpu(),
         }

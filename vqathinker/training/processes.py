@@ -1,0 +1,30 @@
+"""Several processes on a machine without an accelerator are one run, as they are on one with GPUs."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from transformers import TrainingArguments
+from transformers.utils import strtobool
+
+
+def join_processes_on_cpu(args: TrainingArguments) -> None:
+    """To be called before `TrainingArguments.__post_init__`, which sets the processes up.
+
+    Accelerate looks for GPUs only; unless told, it takes each of several CPU processes for the only one. It also calls
+    the device "cpu:0", under which torch cannot load a checkpoint's optimizer.
+
+    Args:
+        args: Its `use_cpu` is set; under DeepSpeed, which that would turn off, its `ddp_backend` instead.
+    """
+    if torch.accelerator.is_available():
+        return
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would look for a GPU
+    if "LOCAL_RANK" not in os.environ:
+        return
+    os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
+    if strtobool(os.environ.get("ACCELERATE_USE_DEEPSPEED", "false")):
+        args.ddp_backend = args.ddp_backend or "gloo"
+    else:
+        args.use_cpu = True
