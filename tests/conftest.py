@@ -70,8 +70,17 @@ def repo():
     return REPO
 
 
+@pytest.fixture(scope="session")
+def without_vllm(tmp_path_factory):
+    """Environment of processes that do not use vLLM and do not find it: TRL would import it, which takes longer than
+    all else that they do."""
+    folder = tmp_path_factory.mktemp("without_vllm")
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['vllm'] = None\n")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
+
+
 @pytest.fixture
-def torchrun(tmp_path):
+def torchrun(tmp_path, without_vllm):
     """Runs a script in several real processes on this machine and gives what they wrote to stdout and stderr."""
     # an address of its own: else the launcher asks what the machine's name resolves to, and may hang
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
@@ -79,7 +88,7 @@ def torchrun(tmp_path):
     def run(processes, *arguments, **env):
         command = [str(part) for part in (*launcher, "--nproc_per_node", processes, *arguments)]
         outputs = [tmp_path / f"{processes}.{name}" for name in ("stdout", "stderr")]
-        env = os.environ | {"OMP_NUM_THREADS": "1"} | env
+        env = os.environ | {"OMP_NUM_THREADS": "1"} | without_vllm | env
         # files, no pipes: those stay open while any worker lives that outlived its launcher
         with outputs[0].open("w") as out, outputs[1].open("w") as err:
             process = subprocess.Popen(command, stdout=out, stderr=err, env=env, cwd=tmp_path)

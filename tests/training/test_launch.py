@@ -32,7 +32,7 @@ def needs(package):
 
 
 @pytest.fixture(scope="module")
-def launch(clip_set, tmp_path_factory):
+def launch(clip_set, tmp_path_factory, without_vllm):
     """Starts the recipe on the small set with two processes, from the shipped base, which earns rewards."""
     repo, shared = Path(__file__).parents[2], tmp_path_factory.mktemp("launch")
 
@@ -60,7 +60,7 @@ def launch(clip_set, tmp_path_factory):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | ({} if "--use_vllm" in arguments else without_vllm),
             cwd=shared,
         )
 
@@ -91,7 +91,7 @@ def trained(launch, tmp_path_factory):
                 needs("vllm")
             folder = tmp_path_factory.mktemp(f"{strategy}_{engine}")
             span = 2 if strategy == "zero2" else 1  # there one engine spans both processes
-            options = ("--use_vllm", str(engine == "vllm").lower(), "--vllm_tensor_parallel_size", span)
+            options = ("--use_vllm", "true", "--vllm_tensor_parallel_size", span) if engine == "vllm" else ()
             finish(launch(strategy, folder, *options))
             done[strategy, engine] = folder
         return done[strategy, engine]

@@ -181,9 +181,9 @@ def _budget(options: argparse.Namespace) -> None:
     print(f"\nabout {sum(seconds.values()):.0f} s a step with answers of full length: {shares}")
     if line := budget.frame_cache(settings, config, shape, options.clips):
         print(line)
-    room = machine.memory - parts["total"] / budget.GIB
-    verdict = "fits" if room > 0 else "does NOT fit"
-    print(f"{verdict} {machine.memory:g} GiB: {abs(room):.1f} GiB {'left' if room > 0 else 'too much'}")
+    left = machine.memory - parts["total"] / budget.GIB
+    verdict = "fits" if left > 0 else "does NOT fit"
+    print(f"{verdict} {machine.memory:g} GiB: {abs(left):.1f} GiB {'left' if left > 0 else 'too much'}")
 
 
 def _add_inspect(commands: argparse._SubParsersAction) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 logger = logging.getLogger(__name__)
 GIB, MIB = 2**30, 2**20
 SPARE = 10 * GIB
-"""Left free on the disk, or a twentieth of a smaller one: checkpoints need room too."""
+"""Left free on the disk, or a twentieth of a smaller one: checkpoints need space too."""
 HEADERS = 2048
 """Bytes of a file beside the arrays, rounded up."""
 LOOKS = 50
@@ -97,14 +97,14 @@ class FrameCache:
             held, (free, spare) = self._look(), self._disk()
         except OSError as error:
             return f"frame cache: {self.folder} cannot be read ({error})"
-        need, room, cap = clips * size, held + free - spare, ""
+        need, space, cap = clips * size, held + free - spare, ""
         if self.max_bytes is not None:
-            room, cap = min(room, self.max_bytes), f", at most {self.max_bytes / GIB:.1f}"
+            space, cap = min(space, self.max_bytes), f", at most {self.max_bytes / GIB:.1f}"
         line = (
             f"frame cache: {clips} clips x {size / MIB:.1f} MiB = {need / GIB:.1f} GiB in {self.folder} (holds "
             f"{held / GIB:.1f}{cap}), {free / GIB:.1f} GiB free"
         )
-        return line if need <= room else f"{line}: only {max(0, room) / GIB:.1f} GiB of them will be kept"
+        return line if need <= space else f"{line}: only {max(0, space) / GIB:.1f} GiB of them will be kept"
 
     def _keep(self, file: Path, arrays: dict[str, np.ndarray]) -> None:
         size = sum(array.nbytes for array in arrays.values()) + HEADERS
@@ -130,7 +130,7 @@ class FrameCache:
             partial.unlink(missing_ok=True)
 
     def _take(self, size: int) -> bool:
-        """Whether there is room for `size` bytes, which are then counted, as other threads write meanwhile."""
+        """Whether there is space for `size` bytes, which are then counted, as other threads write meanwhile."""
         with self._lock:
             if self._stopped:
                 return False

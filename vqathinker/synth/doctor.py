@@ -175,9 +175,9 @@ def check_processor(
     visual = processor.num_frames * processor.tokens_per_frame + config.motion_tokens
     if placeholders != visual:
         faults.append(f"the prompt has {placeholders} placeholders for {visual} visual tokens")
-    room = config.text_config.max_position_embeddings
-    if len(prompt) + max_new_tokens > room:
-        faults.append(f"a prompt of {len(prompt)} tokens and an answer of {max_new_tokens} exceed {room} positions")
+    longest = config.text_config.max_position_embeddings
+    if len(prompt) + max_new_tokens > longest:
+        faults.append(f"a prompt of {len(prompt)} tokens and an answer of {max_new_tokens} exceed {longest} positions")
     fits = f"the prompt's {len(prompt)} tokens ({visual} visual) and the tokenizer's {len(tokenizer)} are the policy's"
     return Finding("processor", not faults, "; ".join(faults) or fits)
 

@@ -301,7 +301,7 @@ def _exchanged(trained: int, machine: Machine) -> int:
 
 
 def _cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, width: int) -> int:
-    """Keys and values of all answers of a draw on one GPU, and of their prompts."""
+    """Keys and values of all answers of a generation batch on one GPU, and of their prompts."""
     steps = settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
     prompts = min(_sampled(settings, shape) * steps, max(1, 256 // shape.answers))  # of the engine's batch of 256
     return prompts * (shape.prompt + shape.answers * shape.completion) * cache_bytes_per_token(config, width)
@@ -326,7 +326,7 @@ def seconds_per_step(
     per_token = 6 + 2 * sum(bool(settings[name]) for name in ("gradient_checkpointing", "beta", "use_vllm"))
     work = count["language"] * shape.packed + count["vision"] * vision_tokens(config, shape)
     flops = per_token * work * micro_steps
-    share = (1 + 1 / settings["perturb_every"]) / 2  # copies are half of a draw that has them
+    share = (1 + 1 / settings["perturb_every"]) / 2  # copies are half of a generation batch that has them
     if settings.get("contrast_weight"):
         flops *= share
     answers = _sampled(settings, shape) * shape.answers * micro_steps * share

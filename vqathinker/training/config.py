@@ -25,8 +25,8 @@ class VQAGRPOConfig(GRPOConfig):
     Args:
         perturbation_modes: Temporal perturbations to draw from; names of `perturb.MODES`.
         perturbation_variant: `"paper"` or `"official"`, see `perturb.draw`.
-        perturb_every: Where a reward needs perturbed copies (`rewards.Temporal`, `rewards.Contrast`): each n-th draw of
-            answers has them, n >= 1. The others lack these rewards, and take about half as long.
+        perturb_every: Where a reward needs perturbed copies (`rewards.Temporal`, `rewards.Contrast`): each n-th
+            generation batch has them, n >= 1. The others lack these rewards, and take about half as long.
         strict_clips: Stop at the first unreadable clip instead of skipping and listing it in `skipped.jsonl`.
         decode_threads: Clips decoded at a time.
         frame_cache: Folder for a lossless cache of decoded frames; `None` or `""` = none.
@@ -65,7 +65,7 @@ class VQAGRPOConfig(GRPOConfig):
     )
     perturbation_variant: str = field(default="paper", metadata={"help": "'paper' or 'official'."})
     perturb_every: int = field(
-        default=1, metadata={"help": "Rewards that need perturbed copies have them in each n-th draw of answers."}
+        default=1, metadata={"help": "Rewards that need perturbed copies have them in each n-th generation batch."}
     )
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
     decode_threads: int = field(default=2, metadata={"help": "Clips decoded at a time."})
@@ -99,7 +99,7 @@ class VQAGRPOConfig(GRPOConfig):
         if self.perturbation_variant not in ("paper", "official"):
             raise ValueError(f"perturbation_variant={self.perturbation_variant!r}: must be 'paper' or 'official'.")
         if self.perturb_every < 1:
-            raise ValueError(f"perturb_every={self.perturb_every}: must be at least 1 (every draw).")
+            raise ValueError(f"perturb_every={self.perturb_every}: must be at least 1 (every generation batch).")
         if self.decode_threads < 1:
             raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")
         self.frame_cache = self.frame_cache or None
@@ -130,7 +130,7 @@ class VQAGRPOConfig(GRPOConfig):
             self.lr_scheduler_kwargs = {"mode": "max"} | (json.loads(own) if isinstance(own, str) else own or {})
 
     def _check_save_steps(self) -> None:
-        """Answers are no part of a checkpoint: it must fall where new ones are drawn, or a resumed run would differ."""
+        """Answers are no part of a checkpoint: it must fall where new ones come, or a resumed run would differ."""
         name = "save_steps" if self.save_strategy == "steps" else "eval_steps"  # "best" saves after an evaluation
         steps = getattr(self, name)
         period = math.lcm(self.steps_per_generation * self.num_iterations, self.gradient_accumulation_steps)
@@ -138,8 +138,8 @@ class VQAGRPOConfig(GRPOConfig):
         by_steps = self.save_strategy == "steps" or (self.save_strategy == "best" and self.eval_strategy == "steps")
         if by_steps and period > 1 and steps % period:  # a share of all steps, below 1, may fall anywhere
             raise ValueError(
-                f"{name}={steps}: one draw of answers is trained on for {period} steps "
+                f"{name}={steps}: one generation batch is trained on for {period} steps "
                 f"(steps_per_generation={self.steps_per_generation} x num_iterations={self.num_iterations} / "
-                f"gradient_accumulation_steps={self.gradient_accumulation_steps}), and a checkpoint between two draws "
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps}), and a checkpoint between two of "
                 f"could not be resumed exactly. Use a multiple of {period}."
             )

@@ -83,7 +83,7 @@ REFUSED: Mapping[str, str] = {
     "log_multimodal": "clips are not put into logs; the table of completions names them by video_id",
     "log_unique_prompts": "all clips are asked the same question, and one row of the table would be left",
     "include_num_input_tokens_seen": "TRL counts tokens in any case, as num_tokens",
-    "enable_jit_checkpoint": "it saves in the midst of a draw of answers, from where no run resumes exactly. Set "
+    "enable_jit_checkpoint": "it saves between two generation batches, from where no run resumes exactly. Set "
     "save_steps",
 }
 """Option -> why it is not taken, and what to do instead, where something is to be done."""
@@ -93,7 +93,7 @@ SFT_REFUSED: Mapping[str, str] = {
     "use_liger_kernel": _LAYERS,
     "liger_kernel_config": _LAYERS,
     "dataloader_num_workers": _NO_WORKERS,
-    "remove_unused_columns": "the model's inputs are made from the columns video and completion, which it does not know",
+    "remove_unused_columns": "the model's inputs are made from columns that it does not know, video and completion",
     "do_eval": _AFTERWARDS,
     "do_predict": _AFTERWARDS,
 }
@@ -147,8 +147,8 @@ def check_options(args: Any) -> None:
     accumulated = (sharing["gradient_accumulation_kwargs"] or {}).get("num_steps", 1)
     if accumulated != 1 or any(bool(sharing[key]) != value for key, value in _SHARED_OUT.items()):
         raise ValueError(
-            f"accelerator_config={sharing}: the sampler hands each process whole groups of answers, and a draw counts "
-            f"gradient_accumulation_steps. Leave {[*_SHARED_OUT]} and num_steps out."
+            f"accelerator_config={sharing}: the sampler hands each process whole groups of answers, and a generation "
+            f"batch counts gradient_accumulation_steps. Leave {[*_SHARED_OUT]} and num_steps out."
         )
     lost = {"every_n_layers", "offload"} & set(args.gradient_checkpointing_kwargs or {})
     if lost:

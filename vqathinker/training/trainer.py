@@ -257,14 +257,14 @@ class VQAGRPOTrainer(CheckpointTrainer):
         return answers
 
     def _perturbs_now(self) -> bool:
-        """In each n-th draw of answers. Draws are counted from the step, which a resumed run knows; where an epoch ends
+        """In each n-th generation batch. They are counted from the step, which a resumed run knows; where an epoch ends
         in a shorter accumulation, the count shifts by what was missing."""
         if not self.needs_perturbed:
             return False
         accumulated = self.args.gradient_accumulation_steps
         micro_steps = self.state.global_step * accumulated + self._step % accumulated
-        draw = micro_steps // (self.args.steps_per_generation * self.num_iterations)
-        return draw % self.args.perturb_every == 0
+        batch = micro_steps // (self.args.steps_per_generation * self.num_iterations)
+        return batch % self.args.perturb_every == 0
 
     def _trains_copies_now(self) -> bool:
         return self.trains_copies and self._perturbs_now()
@@ -288,7 +288,7 @@ class VQAGRPOTrainer(CheckpointTrainer):
         return alternate(originals, [copy_row(row) for row in inputs], size)
 
     def _clear_logs(self, rows: int) -> None:
-        """TRL's table of completions holds those of this draw, and no others."""
+        """TRL's table of completions holds those of this generation batch, and no others."""
         columns = {"rewards", "extra"}
         self._logs = {
             name: defaultdict(lambda: deque(maxlen=rows)) if name in columns else deque(maxlen=rows)
