@@ -18,7 +18,7 @@ from trl import TrlParser
 
 from vqathinker.data import LabelRow, clip_dataset, distortions_of, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
-from vqathinker.rewards import Contrast, Distortion, Rubric, preset
+from vqathinker.rewards import Contrast, Distortion, Rubric, named_rewards, preset
 from vqathinker.rewards.distortion import KINDS
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 
@@ -38,6 +38,13 @@ class GRPOArguments:
     video_root: str = field(metadata={"help": "Folder the label files' video names are relative to."})
     mos_scale: str = field(metadata={"help": "'linear:LO,HI', 'div20' or 'identity'."})
     preset: str = field(default="recommended", metadata={"help": "Rewards: 'paper', 'official' or 'recommended'."})
+    rewards: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Instead of a preset: NAME=WEIGHT each, NAME one of rewards.REWARDS (format, regression, ...), or "
+            "the place of your own, package.module:attribute, in a package or the current folder."
+        },
+    )
     leave_out: list[str] = field(default_factory=list, metadata={"help": "Rewards of the preset to leave out."})
     distortion_weight: float | None = field(
         default=None,
@@ -153,9 +160,20 @@ def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
 
 
 def make_rubric(data: GRPOArguments, rows: list[LabelRow], weights: list[float] | None = None) -> Rubric:
-    """The preset's rewards, and distortion and contrast where they have a weight; with other weights, if given."""
+    """The rewards that are named; or the preset's, and distortion and contrast where they have a weight; with other
+    weights, if given."""
+    kinds = sorted({kind for row in rows for kind in distortions_of(row)})
+    distortion = Distortion(sorted({*kinds, *KINDS}))
+    if data.rewards:
+        others = {"leave_out": data.leave_out, "distortion_weight": data.distortion_weight, "reward_weights": weights}
+        others |= {"contrast_weight": data.contrast_weight or None}
+        if given := {name: value for name, value in others.items() if value not in (None, [])}:
+            raise ValueError(f"rewards={data.rewards} with {given}: rewards names all of them with their weights.")
+        sys.path.append(str(Path.cwd()))  # where one's own may lie
+        named = named_rewards(data.rewards)
+        own = [distortion if isinstance(reward, Distortion) else reward for reward in named.rewards]
+        return Rubric(own, named.weights)
     rubric = preset(data.preset)
-    kinds = {kind for row in rows for kind in distortions_of(row)}
     distortion_weight = float(bool(kinds)) if data.distortion_weight is None else data.distortion_weight
     if distortion_weight and not kinds:
         raise ValueError(
@@ -163,7 +181,7 @@ def make_rubric(data: GRPOArguments, rows: list[LabelRow], weights: list[float] 
             "Leave it out, or add them."
         )
     if distortion_weight:
-        rubric = rubric.plus(Distortion(sorted(kinds | set(KINDS))), distortion_weight)
+        rubric = rubric.plus(distortion, distortion_weight)
     if data.contrast_weight:
         rubric = rubric.plus(Contrast(), data.contrast_weight)
     rubric = rubric.without(data.leave_out)

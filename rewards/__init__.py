@@ -20,14 +20,17 @@ from .contrast import Contrast, contrast_fidelity
 from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
 from .parsing import ParsedAnswer, parse_answer, text_of
-from .presets import PRESETS, preset
+from .presets import PRESETS, REWARDS, named_rewards, preset
 from .ranking import Ranking, fidelity_ranking
 from .regression import Regression, gaussian_regression
+from .reward import FLAGS, Reward, check_reward
 from .rubric import RewardTable, Rubric
 from .temporal import Temporal, temporal_bonus
 
 __all__ = [
+    "FLAGS",
     "PRESETS",
+    "REWARDS",
     "Contrast",
     "Distortion",
     "Format",
@@ -36,17 +39,20 @@ __all__ = [
     "ParsedAnswer",
     "Ranking",
     "Regression",
+    "Reward",
     "RewardTable",
     "Rubric",
     "Temporal",
     "Threshold",
     "advantages",
+    "check_reward",
     "contrast_fidelity",
     "distortion_reward",
     "fidelity_ranking",
     "format_reward",
     "gaussian_regression",
     "linear_reward",
+    "named_rewards",
     "parse_answer",
     "preset",
     "temporal_bonus",

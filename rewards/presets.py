@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from .comparisons import Length, Linear, Threshold
+from .contrast import Contrast
+from .distortion import Distortion
 from .format import Format
 from .ranking import Ranking
 from .regression import Regression
+from .reward import find_reward
 from .rubric import Rubric
 from .temporal import Temporal
 
@@ -47,3 +53,49 @@ def preset(name: str) -> Rubric:
     if name not in PRESETS:
         raise ValueError(f"preset {name!r} is unknown: choose one of {list(PRESETS)}.")
     return PRESETS[name]()
+
+
+def _strict_format() -> Format:
+    return Format(strict=True)
+
+
+def _temporal() -> Temporal:
+    return Temporal(Regression(), Ranking(), scope="response")
+
+
+REWARDS: dict[str, Callable[[], Any]] = {
+    "format": _strict_format,
+    "regression": Regression,
+    "rank": Ranking,
+    "temporal": _temporal,
+    "distortion": Distortion,
+    "contrast": Contrast,
+    "threshold": Threshold,
+    "linear": Linear,
+    "length": Length,
+}
+"""Reward name -> function that makes one, as the preset `recommended` has it."""
+
+
+def named_rewards(entries: str | Sequence[str]) -> Rubric:
+    """A rubric from text, as in a recipe's `--rewards format=1 rank=0.5 my_package.my_module:concise=2`.
+
+    Args:
+        entries: `NAME=WEIGHT` or `NAME` (weight 1) each, or all in one text with commas; NAME is one of `REWARDS`, or
+            the place of one's own, `package.module:attribute`.
+
+    Raises:
+        ValueError: If a name is unknown, a weight is no finite number, or there is no entry.
+    """
+    texts = entries.split(",") if isinstance(entries, str) else [part for text in entries for part in text.split(",")]
+    rewards, weights = [], []
+    for text in filter(None, map(str.strip, texts)):
+        name, _, weight = text.partition("=")
+        try:
+            weights.append(float(weight or 1))
+        except ValueError:
+            weights.append(math.nan)
+        if not math.isfinite(weights[-1]):
+            raise ValueError(f"rewards: {text!r} must be NAME=WEIGHT with a finite number, e.g. {name}=0.5.")
+        rewards.append(find_reward(name.strip(), REWARDS))
+    return Rubric(rewards, weights)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .parsing import RULES, parse_answer
+from .reward import check_reward
 
-RewardFunction = Callable[..., list[float | None]]
+RewardFunction = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,13 @@ class Rubric:
     or `"recommended"` where none has.
 
     Args:
-        rewards: Reward callables with the drop-in signature, each with its own `__name__`.
+        rewards: Rewards, see `Reward`, each with its own `__name__`.
         weights: One finite weight per reward; default 1 each.
 
     Raises:
         ValueError: If the list is empty, two rewards share a name or have different rules, or a weight is missing or
-            not finite.
-        TypeError: If a reward is not callable or has no `__name__`.
+            not finite, or a reward's flag is misspelt.
+        TypeError: If a reward is none, see `check_reward`.
 
     Example:
         >>> from rewards import Format, Regression, Rubric
@@ -67,8 +68,7 @@ class Rubric:
         if not rewards:
             raise ValueError("rewards is empty: a rubric needs at least one reward.")
         for reward in rewards:
-            if not callable(reward) or not hasattr(reward, "__name__"):
-                raise TypeError(f"{reward!r} is no reward: it must be callable and have a `__name__`, its metric key.")
+            check_reward(reward)
         self.rewards = rewards
         self.names = [reward.__name__ for reward in rewards]
         duplicates = sorted({name for name in self.names if self.names.count(name) > 1})

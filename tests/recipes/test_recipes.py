@@ -146,6 +146,27 @@ def test_the_warm_start_refuses_what_would_go_wrong(monkeypatch):
         sft_lsvq.main(["--config", str(RECIPES / "configs/demo_sft.yaml"), "--label_smoothing_factor", "0.1"])
 
 
+def test_rewards_are_taken_by_name_and_from_the_current_folder(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(RECIPES)
+    import grpo_lsvq
+
+    from vqathinker.data import LabelRow
+
+    (tmp_path / "rewards_of_mine.py").write_text(
+        "def short(completions, **columns):\n    return [float(len(text) < 9) for text in completions]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    rows = [LabelRow("a.mp4", "a.mp4", 3.0, {"kind": "my_own_fault", "severity": "0.3"})]
+    named = ["format", "distortion=0.5", "rewards_of_mine:short=2"]
+    rubric = grpo_lsvq.make_rubric(grpo_lsvq.GRPOArguments("", "", "", "identity", rewards=named), rows)
+    assert rubric.names == ["format", "distortion", "short"] and rubric.weights == [1, 0.5, 2]
+    assert "my_own_fault" in rubric.rewards[1].kinds
+    for others in ({"leave_out": ["rank"]}, {"distortion_weight": 1.0}, {"contrast_weight": 0.5}):
+        with pytest.raises(ValueError, match=f"rewards=.* with .*{next(iter(others))}"):
+            grpo_lsvq.make_rubric(grpo_lsvq.GRPOArguments("", "", "", "identity", rewards=named, **others), rows)
+
+
 def test_a_quick_demo_does_not_replace_a_whole_one(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(RECIPES)
     import demo

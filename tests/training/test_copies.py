@@ -94,7 +94,7 @@ def test_a_copy_is_a_clip_without_labels_that_names_its_original(make_trainer):
         labels = columns[name]
         assert None not in labels[0::4] + labels[1::4] and set(labels[2::4] + labels[3::4]) == {None}, name
     entry = trainer.state.log_history[0]
-    assert entry["vqa/skipped_clips"] == 0 and math.isfinite(entry["loss"]) and entry["grad_norm"] > 0
+    assert entry["quality/skipped_clips"] == 0 and math.isfinite(entry["loss"]) and entry["grad_norm"] > 0
 
 
 def test_only_some_draws_may_have_copies(make_trainer):
@@ -121,7 +121,7 @@ def test_a_copy_that_lost_frames_is_not_trained_on(make_trainer):
         assert taught.tolist() == [True, True, False, False] * 2
         assert not chunk["advantages"][~taught].any()
     entry = trainer.state.log_history[0]
-    assert entry["vqa/skipped_clips"] == 0 and math.isfinite(entry["loss"])
+    assert entry["quality/skipped_clips"] == 0 and math.isfinite(entry["loss"])
 
 
 def test_copies_do_not_touch_rewards_and_metrics_of_originals():

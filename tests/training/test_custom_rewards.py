@@ -59,7 +59,7 @@ def test_functions_in_every_form_that_trl_calls(make_trainer, train_rows, tmp_pa
     assert entry["rewards/judge/mean"] == 1
     assert table["label"][known].tolist() == [f"{mos:.2f}" for mos in table["mos"][known]]
     assert table["label"][~known].isna().all() and table["in_order"][~known].isna().all()
-    assert entry["vqa/steps"] == 0
+    assert entry["quality/steps"] == 0
 
 
 def test_coroutines_run_at_the_same_time_and_inside_a_running_loop():
@@ -79,6 +79,14 @@ def test_coroutines_run_at_the_same_time_and_inside_a_running_loop():
 
     table = asyncio.run(notebook())
     assert table.rewards == {"format": [1.0], "a": [0.5], "b": [0.5]} and table.total == [3.5]
+
+
+def test_a_reward_without_its_column_is_refused_at_the_start(make_trainer):
+    def sharp(completions, sharpness, **kwargs):
+        return [1.0] * len(completions)
+
+    with pytest.raises(ValueError, match=r"reward 'sharp' needs \['sharpness'\], but the data set has the columns"):
+        make_trainer([sharp])
 
 
 def test_a_column_that_the_table_has_already_is_refused(make_trainer):

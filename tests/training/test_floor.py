@@ -55,13 +55,13 @@ def test_no_number_is_not_worth_more_than_a_wrong_one(advantages, rubric):
     assert (found[:, NONE] < found[:, RIGHT]).all() and (found[:, NONE] < found[:, NEAR]).all()
     assert (found[:, NONE] <= found[:, WRONG] + 1e-3).all()
     assert not values.isnan().any() and (values[:, NONE, -1] == 0).all()
-    assert metrics["vqa/floored_rewards"] == [len(found) * (1 if len(rubric) == 1 else 3)]
+    assert metrics["quality/floored_rewards"] == [len(found) * (1 if len(rubric) == 1 else 3)]
 
 
 def test_the_default_aggregation_leaves_it_missing(advantages):
     _, values, metrics = advantages("recommended")
     assert values[:, NONE, 1:].isnan().all() and not values[:, :NONE].isnan().any()
-    assert "vqa/floored_rewards" not in metrics
+    assert "quality/floored_rewards" not in metrics
 
 
 def rows_of(*videos):

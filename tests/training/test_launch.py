@@ -109,7 +109,7 @@ def test_the_recipe_trains_with_two_processes(trained, strategy, engine):
     assert last["step"] == 2 and math.isfinite(last["train_loss"])
     assert last["epoch"] == 0.5  # 2 steps of 2 processes with 2 clips each, of 16
     for entry in (first, second):
-        assert math.isfinite(entry["loss"]) and entry["vqa/skipped_clips"] == 0
+        assert math.isfinite(entry["loss"]) and entry["quality/skipped_clips"] == 0
         assert entry["completions/mean_length"] > 1
         if engine == "vllm":  # sampler and trainer agree: the weights arrived, after the first update too
             assert entry["sampling/sampling_logp_difference/max"] < 1e-2

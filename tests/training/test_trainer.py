@@ -82,8 +82,8 @@ def test_metrics_and_completions_are_logged(make_trainer):
     entry = trainer.state.log_history[0]
     for name in ("format", "regression", "rank", "temporal"):
         assert f"rewards/{name}/mean" in entry and f"rewards/{name}/std" in entry
-    assert {"reward", "kl", "entropy", "completions/mean_length", "vqa/group_reward_std"} <= entry.keys()
-    assert entry["vqa/parse_rate"] == 0 and entry["vqa/skipped_clips"] == 0
+    assert {"reward", "kl", "entropy", "completions/mean_length", "quality/group_reward_std"} <= entry.keys()
+    assert entry["quality/parse_rate"] == 0 and entry["quality/skipped_clips"] == 0
     files = list(Path(trainer.args.output_dir, "completions").glob("*.parquet"))
     columns = {"video_id", "mos", "completion", "perturbation", "perturbed", "advantage", "rank"}
     assert len(files) == 2 and columns <= set(pd.read_parquet(files[0]).columns)
@@ -159,7 +159,7 @@ def test_an_unreadable_clip_is_skipped_counted_and_teaches_nothing(make_trainer,
     reward = Spread()
     trainer = make_trainer([reward], rows=rows, max_steps=1)
     trainer.train()
-    assert trainer.state.log_history[0]["vqa/skipped_clips"] == 1
+    assert trainer.state.log_history[0]["quality/skipped_clips"] == 1
     skipped = (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()
     assert [json.loads(line)["video"] for line in skipped] == [str(bad)]
     _, ids, *_ = reward.seen[0]

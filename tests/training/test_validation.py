@@ -95,8 +95,8 @@ def test_the_policys_own_answers_are_scored_before_and_during_training(make_trai
     assert logged(trainer, "eval_parse_rate") == [(0, 0), (1, 0), (2, 0)] and not any(modes)
     training = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert [entry["step"] for entry in training] == [1, 2]
-    assert all("vqa/parse_rate" in entry and "kl" in entry for entry in training)
-    assert not any(key.startswith("eval_vqa") for entry in trainer.state.log_history for key in entry)
+    assert all("quality/parse_rate" in entry and "kl" in entry for entry in training)
+    assert not any(key.startswith("eval_quality") for entry in trainer.state.log_history for key in entry)
     assert len(list((tmp_path / "run" / "completions").glob("*.parquet"))) == 2
     json.dumps(trainer.state.log_history, allow_nan=False)
     assert trainer.model.training

@@ -29,11 +29,11 @@ def pyplot() -> Any:
 
 WARNINGS = {
     "entropy": "entropy of answers",
-    "vqa/group_reward_std": "std of rewards within a group",
-    "vqa/zero_gradient_groups": "groups without gradient",
-    "vqa/identical_answers": "identical within a group",
-    "vqa/common_score": "most frequent score",
-    "vqa/score_spread": "spread of scores / of MOS",
+    "quality/group_reward_std": "std of rewards within a group",
+    "quality/zero_gradient_groups": "groups without gradient",
+    "quality/identical_answers": "identical within a group",
+    "quality/common_score": "most frequent score",
+    "quality/score_spread": "spread of scores / of MOS",
 }
 """Logged metric -> what it tells of a collapse."""
 

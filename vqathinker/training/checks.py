@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from vqathinker.rewards import Rubric, preset
+from vqathinker.rewards.reward import missing_columns
 
 
 def weighted_rubric(rubric: Rubric | str | Sequence[Any], weights: Sequence[float] | None) -> Rubric:
@@ -26,6 +27,16 @@ def weighted_rubric(rubric: Rubric | str | Sequence[Any], weights: Sequence[floa
             "reward_weights out, or pass rubric.weighted(reward_weights)."
         )
     return weighted
+
+
+def check_columns(rubric: Rubric, dataset: Any) -> None:
+    """Raise `ValueError` if a reward cannot be called without a column that the data set does not have."""
+    for reward in rubric.rewards:
+        if missing := missing_columns(reward, dataset.column_names):
+            raise ValueError(
+                f"reward {reward.__name__!r} needs {missing}, but the data set has the columns {dataset.column_names}: "
+                "add them to the label file, or give the reward defaults."
+            )
 
 
 def check_rows(dataset: Any, question: str) -> None:

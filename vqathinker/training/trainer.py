@@ -28,6 +28,7 @@ from vqathinker.training.advantages import own_scale
 from vqathinker.training.checkpoints import CheckpointTrainer
 from vqathinker.training.checks import (
     check_batch,
+    check_columns,
     check_models,
     check_reference,
     check_rows,
@@ -82,15 +83,16 @@ class VQAGRPOTrainer(CheckpointTrainer):
             reward or contradict a `Rubric`, trained weights have 16 bits and no master weights (`check_precision`), or
             adapters or quantized weights are asked for.
 
-    Metrics beside TRL's: `vqa/parse_rate`, `vqa/out_of_range_rate`, `vqa/temporal_win_rate`, `vqa/srcc`, `vqa/plcc`
-    (mean answer per clip against MOS, this batch), `vqa/skipped_clips` (unreadable so far in this batch), and what
-    warns of a collapse, beside TRL's `entropy`: `vqa/group_reward_std` (standard deviation of the total reward among
-    the answers to one clip, mean over clips; TRL's `reward_std` is that of the whole batch), `vqa/zero_gradient_groups`
-    (share of clips whose answers all earn the same; TRL's `frac_reward_zero_std` is 0 with `scale_rewards="batch"`),
-    `vqa/score_spread` (standard deviation of the clips' mean answers over that of their MOS), `vqa/identical_answers`
-    (share of answers whose score another answer to the same clip gives too) and `vqa/common_score` (share of all
-    answers that give the most frequent score). With `multi_objective_aggregation="normalize_then_sum"` answers that a
-    reward cannot score are given its `floor`, and `vqa/floored_rewards` counts these rewards in the batch.
+    Metrics beside TRL's are `quality/...`: `parse_rate`, `out_of_range_rate`, `temporal_win_rate`, `srcc`, `plcc` (mean
+    answer per clip against MOS, this batch), `skipped_clips` (unreadable so far in this batch), and what warns of a
+    collapse, beside TRL's `entropy`: `group_reward_std` (standard deviation of the total reward among the answers to
+    one clip, mean over clips; TRL's `reward_std` is that of the whole batch), `zero_gradient_groups` (share of clips
+    whose answers all earn the same; TRL's `frac_reward_zero_std` is 0 with `scale_rewards="batch"`), `score_spread`
+    (standard deviation of the clips' mean answers over that of their MOS), `identical_answers` (share of answers whose
+    score another answer to the same clip gives too) and `common_score` (share of all answers that give the most
+    frequent score). With `multi_objective_aggregation="normalize_then_sum"` answers that a reward cannot score are
+    given its `floor`, and `floored_rewards` counts these rewards in the batch. What rewards log by `log_metric` is
+    there too. The names of before, `vqa/...`, are logged for one more version.
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "vqathinker"]
@@ -109,6 +111,7 @@ class VQAGRPOTrainer(CheckpointTrainer):
         args = shallow_copy(args)  # the caller's may be given to a trainer with another rubric too
         check_rows(train_dataset, processing_class.question)
         check_whole(model, kwargs)
+        check_columns(self.rubric, train_dataset)
         check_batch(self.rubric, args, train_dataset)
         check_reference(model, args)
         for rows in evaluation_sets(kwargs.get("eval_dataset")):
@@ -408,7 +411,8 @@ class VQAGRPOTrainer(CheckpointTrainer):
         rewards = table.rewards.to(self.accelerator.device)
         self._scored = rewards, torch.tensor([row.get("copy_of") is not None for row in rows], device=rewards.device)
         for name, value in table.metrics.items():
-            self._metrics["train"][f"vqa/{name}"].append(value)
+            for prefix in ("quality", "vqa"):  # the latter until the next version
+                self._metrics["train"][f"{prefix}/{name}"].append(value)
         for column in LOGGED[:-1]:  # beside each answer in TRL's table of completions
             self._log_completion_extra(column, [row[column] for row in local])
         shown = [" ".join(map(str, (m.mode, *m.source))) if m else None for m in self._perturbations]

@@ -1,0 +1,111 @@
+"""What a reward is: a function of completions, and what it may declare about itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
+
+FLAGS = ("needs_perturbed", "trains_copies", "compares_videos")
+"""What a reward may declare, all False by default."""
+GIVEN = (
+    *("completions", "prompts", "completion_ids", "mos", "video_id", "perturbed_completions", "copy_of"),
+    *("trainer_state", "log_extra", "log_metric"),
+)
+"""What every reward is handed by name in training, whatever the columns of the data set."""
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """A function or an instance of a class with `__call__`, for a batch of N completions.
+
+    It is called by keyword, with the completions and the columns of the data set, and takes what it needs and
+    `**columns`. It may declare:
+
+    - `needs_perturbed`: the trainer samples answers to a perturbed copy of each clip (`perturbed_completions`);
+    - `trains_copies`: these answers are trained on, as those to clips of their own (`copy_of`);
+    - `compares_videos`: it needs at least two clips in a batch;
+    - `applies(row)` and `floor`: see `Rubric.floored`.
+
+    Attributes:
+        __name__: Metric key.
+    """
+
+    __name__: str
+
+    def __call__(self, completions: Sequence[Any], **columns: Any) -> Sequence[float | None]:
+        """One reward per completion, `None` where it does not apply or cannot be scored."""
+        ...
+
+
+def check_reward(reward: Any) -> None:
+    """Is this a reward, and does it declare only what is known?
+
+    Raises:
+        TypeError: If it is not callable, has no `__name__`, or takes no `completions`.
+        ValueError: If a flag is misspelt or no bool.
+    """
+    if not callable(reward) or not hasattr(reward, "__name__"):
+        raise TypeError(f"{reward!r} is no reward: it must be callable and have a `__name__`, its metric key.")
+    name = reward.__name__
+    if isinstance(reward, type):
+        raise TypeError(f"reward {name!r} is a class: give an instance, {name}().")
+    parameters = inspect.signature(reward).parameters.values()
+    if not any(p.name == "completions" or p.kind is p.VAR_KEYWORD for p in parameters):
+        raise TypeError(f"reward {name!r} takes no `completions`: rewards are called by keyword, see rewards.Reward.")
+    for flag in FLAGS:
+        value = getattr(reward, flag, False)
+        if not isinstance(value, bool):
+            raise ValueError(f"reward {name!r} has {flag}={value!r}: it must be True or False.")
+    own = [key for key in dir(reward) if not key.startswith("_") and isinstance(getattr(reward, key), bool)]
+    for key in own:
+        meant = get_close_matches(key, FLAGS, 1, cutoff=0.8)
+        if meant and key not in FLAGS:
+            raise ValueError(f"reward {name!r} declares {key}, which nobody reads: did you mean {meant[0]}?")
+
+
+def missing_columns(reward: Any, columns: Sequence[str]) -> list[str]:
+    """Columns that a reward cannot be called without and a data set does not have.
+
+    Args:
+        reward: The reward.
+        columns: Of the data set.
+    """
+    return [
+        p.name
+        for p in inspect.signature(reward).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        if p.name not in (*GIVEN, *columns)
+    ]
+
+
+def find_reward(name: str, known: Mapping[str, Any]) -> Any:
+    """A reward by its name, or somebody's own by its place, `package.module:attribute`.
+
+    Args:
+        name: Either.
+        known: Name -> class of a reward, which is made with its defaults.
+
+    Returns:
+        The reward; of a class at a place an instance, made with its defaults.
+
+    Raises:
+        ValueError: On an unknown name, or where there is nothing at the place.
+    """
+    if ":" not in name:
+        if name not in known:
+            raise ValueError(
+                f"reward {name!r} is unknown: choose among {sorted(known)}, or give package.module:attribute."
+            )
+        return known[name]()
+    place, _, attribute = name.partition(":")
+    try:
+        found = getattr(import_module(place), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"reward {name!r}: {error}. Write package.module:attribute of something that can be imported from here, "
+            "or install its package."
+        ) from error
+    return found() if isinstance(found, type) else found
