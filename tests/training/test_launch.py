@@ -77,13 +77,20 @@ def finish(process, seconds=400):
 
 
 def history(folder):
+    """Of the training steps, and the run's last entry."""
+    return [entry for entry in log_of(folder) if "eval_runtime" not in entry]
+
+
+def log_of(folder):
     return json.loads((folder / "trainer_state.json").read_text())["log_history"]
 
 
 @pytest.fixture(scope="module")
-def trained(launch, tmp_path_factory):
-    """Two steps with two processes, once for each strategy and engine; the folder."""
+def trained(launch, clip_set, tmp_path_factory):
+    """Two steps with two processes, once for each strategy and engine, after a validation on 3 clips; the folder."""
     done = {}
+    labels = tmp_path_factory.mktemp("labels") / "val.csv"
+    labels.write_text("".join((clip_set / "val.csv").read_text().splitlines(keepends=True)[:4]))
 
     def run(strategy, engine):
         if (strategy, engine) not in done:
@@ -92,7 +99,7 @@ def trained(launch, tmp_path_factory):
             folder = tmp_path_factory.mktemp(f"{strategy}_{engine}")
             span = 2 if strategy == "zero2" else 1  # there one engine spans both processes
             options = ("--use_vllm", "true", "--vllm_tensor_parallel_size", span) if engine == "vllm" else ()
-            finish(launch(strategy, folder, *options))
+            finish(launch(strategy, folder, "--val_labels", labels, *options))
             done[strategy, engine] = folder
         return done[strategy, engine]
 
@@ -113,6 +120,12 @@ def test_the_recipe_trains_with_two_processes(trained, strategy, engine):
         assert entry["completions/mean_length"] > 1
         if engine == "vllm":  # sampler and trainer agree: the weights arrived, after the first update too
             assert entry["sampling/sampling_logp_difference/max"] < 1e-2
+    validated = [entry for entry in log_of(folder) if "eval_runtime" in entry]  # by the engine, which went on after it
+    assert [entry["step"] for entry in validated] == [0, 2]
+    assert all(entry["eval_skipped_clips"] == 0 <= entry["eval_parse_rate"] for entry in validated)
+    plain = log_of(trained(strategy, "transformers"))[0]
+    for name in ("eval_parse_rate", "eval_srcc"):
+        assert validated[0].get(name) == pytest.approx(plain.get(name)), name
     assert second["kl"] > 1e-4 > first["kl"]  # the second draw is made with other weights
     load_policy(folder)
 

@@ -15,7 +15,7 @@ from vqathinker.data import clip_dataset, read_labels
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout import Completion
 from vqathinker.scoring import Prediction
-from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, validation
+from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, trainer as trainer_module
 
 base, clips, out, per_device = sys.argv[1:]
 policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
@@ -64,7 +64,7 @@ def judge(policy, processor, videos, **settings):
     return [Prediction(video, (f"<answer>{score:.2f}</answer>",), True) for video, score in zip(videos, scores)]
 
 
-validation.predict = judge
+trainer_module.predict = judge
 held_out = trainer.evaluate(clip_dataset(rows[:7], processor.question))
 weights = sum(p.double().abs().sum().item() for p in policy.parameters())
 if trainer.accelerator.is_main_process:

@@ -14,7 +14,7 @@ from vqathinker.clips import ClipError
 from vqathinker.data import LabelRow, clip_dataset
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.scoring import Prediction
-from vqathinker.training import VQAGRPOTrainer, validation
+from vqathinker.training import VQAGRPOTrainer, trainer
 
 ANSWER = "<think>a</think><answer>{:.2f}</answer>"
 
@@ -55,7 +55,7 @@ def answering(monkeypatch):
             texts = ["nothing" if score is None else ANSWER.format(score) for score in scores]
             return [Prediction(video, (text,), True) for video, text in zip(videos, texts, strict=True)]
 
-        monkeypatch.setattr(validation, "predict", predict)
+        monkeypatch.setattr(trainer, "predict", predict)
         return asked
 
     return answer

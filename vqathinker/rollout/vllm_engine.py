@@ -167,7 +167,8 @@ class VLLMEngine(VLLMGeneration):
                 f"vllm_max_model_length={self.max_model_length}: raise it, or lower max_completion_length or the "
                 "number of frames."
             )
-        seeds = torch.randint(2**31, (len(prompts),)).tolist() if seeds is None else seeds
+        if seeds is None:  # greedy answers draw nothing: a validation leaves the generator where it was
+            seeds = torch.randint(2**31, (len(prompts),)).tolist() if sampling.temperature else [0] * len(prompts)
         requests = [(prompt.cpu(), seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         shares = [requests]
         if self.tp_group:  # the processes of one engine answer all their prompts together

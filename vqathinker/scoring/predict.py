@@ -15,7 +15,7 @@ from vqathinker.data import ClipLoader
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rewards import ParsedAnswer, parse_answer
-from vqathinker.rollout import Sampling, TransformersEngine, eos_token_ids
+from vqathinker.rollout import RolloutEngine, Sampling, make_engine
 
 PAPER_SAMPLING = Sampling(max_new_tokens=2048, temperature=0.9, top_p=1.0, top_k=50)
 """VQAThinker, "Implementation Details"."""
@@ -59,6 +59,7 @@ def predict(
     sampling: Sampling = PAPER_SAMPLING,
     batch_size: int = 16,
     progress: bool = False,
+    engine: RolloutEngine | None = None,
 ) -> list[Prediction]:
     """Let the policy judge clips. Each is decoded and encoded once, however many answers are drawn.
 
@@ -71,6 +72,7 @@ def predict(
         sampling: How samples are drawn, and the longest answer.
         batch_size: Clips at a time.
         progress: Show a progress bar.
+        engine: That answers; default the policy itself.
 
     Returns:
         One prediction per video, in order.
@@ -80,7 +82,7 @@ def predict(
     total = math.ceil(len(videos) / batch_size)
     predictions: list[Prediction] = []
     for names, clips in tqdm(batches, total=total, desc="scoring", unit="batch", disable=not progress):
-        known = answer_clips(policy, processor, clips, samples, greedy, sampling)
+        known = answer_clips(policy, processor, clips, samples, greedy, sampling, engine)
         predictions += [known.get(name) or Prediction(name, (), greedy, loader.skipped[name]) for name in names]
     return predictions
 
@@ -108,6 +110,7 @@ def answer_clips(
     samples: int,
     greedy: bool,
     sampling: Sampling = PAPER_SAMPLING,
+    engine: RolloutEngine | None = None,
 ) -> dict[Any, Prediction]:
     """Answers to one batch of decoded clips; arguments as in `predict`.
 
@@ -118,6 +121,7 @@ def answer_clips(
         samples: Sampled answers per clip.
         greedy: Also a greedy answer.
         sampling: How samples are drawn, and the longest answer.
+        engine: That answers; default the policy itself.
 
     Returns:
         Name -> prediction.
@@ -126,9 +130,7 @@ def answer_clips(
         return {}
     tokenizer = processor.tokenizer
     prompts = embed_prompts(policy, processor, list(clips.values()))
-    engine = TransformersEngine(
-        policy, eos_token_ids(policy, tokenizer), tokenizer.pad_token_id, [policy.config.image_token_id]
-    )
+    engine = engine or make_engine(policy, processor)
     answers: dict[Any, list[str]] = {name: [] for name in clips}
     for count, how in ((int(greedy), replace(sampling, temperature=0.0)), (samples, sampling)):
         if count:

@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import PartialState
 
 from vqathinker.data import ClipLoader
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor, load_policy
-from vqathinker.rollout import RolloutEngine, Sampling, TransformersEngine, eos_token_ids
+from vqathinker.rollout import ENGINES, RolloutEngine, Sampling, make_engine
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, embed_prompts, mean_score
 from vqathinker.scoring.readouts import READOUTS, expected_score, level_score
-
-ENGINES = ("transformers", "vllm")
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,10 @@ class QualityScorer:
         temperature = sampling.temperature if samples else 0.0
         self.sampling = replace(sampling, max_new_tokens=longest, temperature=temperature)
         self.engine_name = engine
-        self.engine = self._make_engine(vllm_memory) if readout != "levels" else None
+        self.engine: RolloutEngine | None = None
+        if readout != "levels":
+            sequences = self.batch_size * max(1, samples)
+            self.engine = make_engine(policy, processor, engine, sequences, longest, vllm_memory)
 
     @classmethod
     def from_pretrained(
@@ -217,30 +218,6 @@ class QualityScorer:
         status = "ok" if known else "no_number" if first == "ok" else first
         frames = tuple(clip.indices.tolist())
         return QualityScore("", mean_score(values), spread, status, texts, len(known), frames, notes=clip.notes)
-
-    def _make_engine(self, vllm_memory: float) -> RolloutEngine:
-        tokenizer = self.processor.tokenizer
-        sequences = self.batch_size * max(1, self.samples)
-        if self.engine_name == "transformers":
-            stops, placeholder = eos_token_ids(self.policy, tokenizer), [self.policy.config.image_token_id]
-            return TransformersEngine(self.policy, stops, tokenizer.pad_token_id, placeholder, sequences)
-        from vqathinker.rollout.vllm_engine import VLLMEngine, check_vllm
-
-        try:
-            check_vllm()
-            engine = VLLMEngine(
-                self.policy,
-                Accelerator(cpu=self.policy.device.type == "cpu"),
-                self.processor,
-                gpu_memory_utilization=vllm_memory,
-                max_model_length=len(self.processor.prompt_ids()) + self.sampling.max_new_tokens,
-                max_num_seqs=sequences,
-            )
-        except (ImportError, ValueError) as error:  # speaks of the trainer's settings
-            own = "engine='transformers' instead of use_vllm=False, vllm_memory, max_new_tokens"
-            raise type(error)(f"{error} (When scoring, the settings are {own}.)") from error
-        engine.sync_weights()
-        return engine
 
 
 def torch_device(name: str | torch.device) -> torch.device:

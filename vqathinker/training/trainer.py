@@ -22,8 +22,9 @@ from vqathinker._compat import vllm_generation, without_false_alarm
 from vqathinker.data import ClipLoader
 from vqathinker.policy import ClipFeatures, ClipInput, MotionCache, VQAThinkerProcessor
 from vqathinker.rewards import Rubric
-from vqathinker.rollout import Completion, RolloutEngine, Sampling, TransformersEngine
+from vqathinker.rollout import Completion, RolloutEngine, Sampling, make_engine
 from vqathinker.rollout.vllm_engine import VLLMEngine
+from vqathinker.scoring.predict import Prediction, predict
 from vqathinker.training.advantages import own_scale
 from vqathinker.training.checkpoints import CheckpointTrainer
 from vqathinker.training.checks import (
@@ -54,6 +55,9 @@ from vqathinker.training.validation import validate
 
 GIVE_UP_AFTER = 16
 """Unreadable clips (all of a smaller set), without a readable one, after which a run stops: the set is elsewhere."""
+
+VLLM_ROUND = 64
+"""Clips in each process that vLLM answers to at once in a validation."""
 
 LOGGED = ("video_id", "mos", "perturbed", "perturbation")
 """Columns of the table of completions beside TRL's and those that rewards add by `log_extra`."""
@@ -194,9 +198,7 @@ class VQAGRPOTrainer(CheckpointTrainer):
         names = [row["video"] if clip is not None else None for row, clip in zip(rows, loaded, strict=True)]
         maps = [self._frame_map(row) if name else None for row, name in zip(rows, names, strict=True)]
         self._perturbations = [frame_map for frame_map in maps for _ in range(num_generations)]
-        if self.use_vllm and (self.state.global_step != self._last_loaded_step or self.vllm_generation.asleep):
-            self.vllm_generation.sync_weights()
-            self._last_loaded_step = self.state.global_step
+        self._sync_engine()
         with self._whole_policy() as policy:
             self._clips = ClipBatch(frames, self._motion.get(names, [clip.motion_frames for clip in clips]))
             self._rollouts = self._roll_out(policy, names, clips, maps, num_generations)
@@ -209,6 +211,12 @@ class VQAGRPOTrainer(CheckpointTrainer):
             self._scale_by_kind(output)
         output["clips"] = self._clips
         return output
+
+    def _sync_engine(self) -> None:
+        """Give vLLM the policy's weights, if they changed or it has slept since. Collective."""
+        if self.use_vllm and (self.state.global_step != self._last_loaded_step or self.vllm_generation.asleep):
+            self.vllm_generation.sync_weights()
+            self._last_loaded_step = self.state.global_step
 
     @contextmanager
     def _whole_policy(self) -> Iterator[Any]:
@@ -312,9 +320,7 @@ class VQAGRPOTrainer(CheckpointTrainer):
     def _engine(self, policy: Any) -> RolloutEngine:
         if self.use_vllm:
             return self.vllm_generation
-        return TransformersEngine(
-            policy, self.eos_token_ids, self._tokenizer.pad_token_id, [policy.config.image_token_id]
-        )
+        return make_engine(policy, self.processing_class)
 
     def _frame_map(self, row: dict[str, Any]) -> perturb.FrameMap | None:
         """The clip's perturbation in this batch: a function of seed, step and clip, whatever the process count."""
@@ -472,9 +478,8 @@ class VQAGRPOTrainer(CheckpointTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """What `evaluate` and `predict` of `Trainer` call; its predictions are the scores (C,), NaN without one."""
-        rows, batch_size = list(dataloader.dataset), self.args.per_device_eval_batch_size
-        with self._whole_policy() as policy:
-            predictions, metrics = validate(policy, self.processing_class, rows, self.sampling, batch_size)
+        rows = list(dataloader.dataset)
+        predictions, metrics = validate(rows, self._judge, VLLM_ROUND if self.use_vllm else len(rows))
         scores = [prediction.scores[0] if prediction.answers else math.nan for prediction in predictions]
         return EvalLoopOutput(
             predictions=np.array(scores),
@@ -482,6 +487,19 @@ class VQAGRPOTrainer(CheckpointTrainer):
             metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
             num_samples=len(rows),
         )
+
+    def _judge(self, videos: list[str]) -> list[Prediction]:
+        """Greedy answers to some clips, with the engine of the rollouts. Collective with vLLM and under ZeRO-3."""
+        self._sync_engine()
+        size = len(videos) if self.use_vllm else self.args.per_device_eval_batch_size
+        with self._whole_policy() as policy:
+            engine = self._engine(policy)
+            if self.use_vllm and not videos:  # the other processes of a tensor-parallel engine wait for this one
+                engine.generate([], 1, self.sampling)
+                return []
+            return predict(
+                policy, self.processing_class, videos, sampling=self.sampling, batch_size=size, engine=engine
+            )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As TRL's; of a validation its values alone, without the completions of the last step, which are shown."""

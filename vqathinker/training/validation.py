@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from accelerate import PartialState
@@ -11,29 +12,22 @@ from accelerate.utils import gather_object
 from vqathinker.clips import ClipError
 from vqathinker.data import LabelRow
 from vqathinker.evaluation.summary import summarize
-from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.rollout import Sampling
-from vqathinker.scoring.predict import Prediction, predict
+from vqathinker.scoring.predict import Prediction
 
 METRICS = ("srcc", "plcc", "parse_rate")
 """What a validation logs, as `eval_srcc`, ..."""
 
 
 def validate(
-    policy: VQAThinkerForConditionalGeneration,
-    processor: VQAThinkerProcessor,
-    rows: Sequence[Mapping[str, Any]],
-    sampling: Sampling,
-    batch_size: int,
+    rows: Sequence[Mapping[str, Any]], judge: Callable[[list[str]], list[Prediction]], round_size: int
 ) -> tuple[list[Prediction], dict[str, float]]:
     """Let the policy judge held-out clips, which are shared out among the processes. Collective.
 
     Args:
-        policy: The policy; left in the mode it came in.
-        processor: Its processor.
         rows: C rows with `video`, `video_id` and `mos`.
-        sampling: The longest answer; answers are greedy.
-        batch_size: Clips at a time in each process.
+        judge: Greedy answers to some clips, in order. It is called equally often in every process, as it may be
+            collective; with no clips where a process has none left.
+        round_size: Clips at most in one call.
 
     Returns:
         C predictions in the order of `rows`, and `METRICS` (NaN where undefined) with `skipped_clips`, the number of
@@ -51,7 +45,10 @@ def validate(
         )
     state = PartialState()
     own = range(len(labels))[state.process_index :: state.num_processes]
-    found = predict(policy, processor, [labels[i].video for i in own], sampling=sampling, batch_size=batch_size)
+    longest = math.ceil(len(labels) / state.num_processes)  # of the processes' shares
+    found: list[Prediction] = []
+    for start in range(0, longest, round_size):
+        found += judge([labels[i].video for i in own[start : start + round_size]])
     by_place = dict(gather_object(list(zip(own, found, strict=True))))
     predictions = [by_place[i] for i in range(len(labels))]
     summary = summarize(predictions, labels)

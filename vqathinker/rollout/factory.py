@@ -1,0 +1,63 @@
+"""The one place where an engine is made for a policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accelerate import Accelerator
+
+from vqathinker.rollout.engine import RolloutEngine, eos_token_ids
+from vqathinker.rollout.transformers_engine import TransformersEngine
+
+ENGINES = ("transformers", "vllm")
+BATCH_SIZE = 256
+"""Sequences generated at a time."""
+
+
+def make_engine(
+    policy: Any,
+    processor: Any,
+    name: str = "transformers",
+    batch_size: int = BATCH_SIZE,
+    longest_answer: int = 0,
+    vllm_memory: float = 0.5,
+) -> RolloutEngine:
+    """An engine that answers with this policy, and never with the visual placeholder.
+
+    In training with vLLM TRL makes the engine, from its own options.
+
+    Args:
+        policy: The policy.
+        processor: Its processor.
+        name: Among `ENGINES`.
+        batch_size: Sequences at a time.
+        longest_answer: In tokens; vLLM reserves memory for it.
+        vllm_memory: Share of the device's memory (on a CPU: of the machine's) that vLLM may take.
+
+    Raises:
+        ValueError: On another name, or if the memory does not suffice.
+        ImportError: If vLLM is missing or outside the supported range.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"engine={name!r}: must be one of {ENGINES}.")
+    if name == "transformers":
+        tokenizer = processor.tokenizer
+        stops, placeholder = eos_token_ids(policy, tokenizer), [policy.config.image_token_id]
+        return TransformersEngine(policy, stops, tokenizer.pad_token_id, placeholder, batch_size)
+    from vqathinker.rollout.vllm_engine import VLLMEngine, check_vllm
+
+    try:
+        check_vllm()
+        engine = VLLMEngine(
+            policy,
+            Accelerator(cpu=policy.device.type == "cpu"),
+            processor,
+            gpu_memory_utilization=vllm_memory,
+            max_model_length=len(processor.prompt_ids()) + longest_answer,
+            max_num_seqs=batch_size,
+        )
+    except (ImportError, ValueError) as error:  # speaks of the trainer's settings
+        own = "engine='transformers' instead of use_vllm=False, vllm_memory, max_new_tokens"
+        raise type(error)(f"{error} (When scoring, the settings are {own}.)") from error
+    engine.sync_weights()
+    return engine
