@@ -16,6 +16,13 @@ import pytest
 REPO = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(items):
+    """Where tests are shared out among processes: a file to each, and all that need the demo to one, which makes it."""
+    for item in items:
+        name = "demo" if "demo" in item.fixturenames else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(scope="session")
 def clip_set(tmp_path_factory):
     """Folder with train.csv (16 clips), val.csv (4) and their videos."""

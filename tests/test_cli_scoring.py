@@ -13,7 +13,6 @@ from vqathinker.cli import main
 from vqathinker.cli.scoring import find_videos
 from vqathinker.clips import VideoWriter
 from vqathinker.rollout import Completion
-from vqathinker.scoring import QualityScorer
 from vqathinker.synth import OodSpec
 
 
@@ -26,7 +25,7 @@ def judge(monkeypatch, processor):
             texts = [f"<think>soft\nedges</think><answer>{1 + seed % 400 / 100:.2f}</answer>" for seed in seeds]
             return [[Completion(processor.tokenizer(text)["input_ids"])] * n for text in texts]
 
-    monkeypatch.setattr(QualityScorer, "_make_engine", lambda self, memory: Judge())
+    monkeypatch.setattr("vqathinker.scoring.scorer.make_engine", lambda *settings: Judge())
 
 
 @pytest.fixture

@@ -154,7 +154,10 @@ def test_what_need_not_be_there_is_no_fault(base, policy, tmp_path, case, cls):
     ("weights", "message"),
     [
         (without("model.norm"), r"1 are missing of \d+ \(model.language_model.norm.weight\)"),
-        (with_weight("language_model.lm_head.weight", 3, 3), r"lm_head.weight \(3, 3\), not \(562, 48\)"),
+        (
+            with_weight("language_model.lm_head.weight", 3, 3),
+            r"lm_head.weight \(3, 3\), not \(562, 48\)|one of its tied weights, .* in another shape",
+        ),
         (with_weight("extra", 2), r"1 have no place in the model \(extra\)"),
     ],
 )

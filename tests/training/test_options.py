@@ -230,6 +230,7 @@ def build(base, train_rows, tmp_path_factory):
         trainer = VQAGRPOTrainer(policy or shared, [Share("distinct"), Share("e")], args, dataset, processor)
         trainer.model.train()
         trainer.current_gradient_accumulation_steps = 1
+        trainer.accelerator.gradient_state._set_sync_gradients(True)  # whatever a run that failed has left
         return trainer
 
     return make
