@@ -26,7 +26,7 @@ controls: install
 	$(BIN)/python recipes/controls.py
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine" -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine" -n 2
 
 # The other tests: DeepSpeed, vLLM (its CPU build where there is none), several processes. Where the two cannot be
 # installed, their tests are skipped by name.

@@ -16,11 +16,21 @@ import pytest
 REPO = Path(__file__).parent.parent
 
 
-def pytest_collection_modifyitems(items):
-    """Where tests are shared out among processes: a file to each, and all that need the demo to one, which makes it."""
-    for item in items:
-        name = "demo" if "demo" in item.fixturenames else item.location[0]
-        item.add_marker(pytest.mark.xdist_group(name))
+DEMO = ("tests/recipes/test_recipes.py", "tests/test_docs.py", "tests/synth/test_doctor.py")
+"""Files whose tests need the demo."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n 2` a file's tests go to one process, and all that need the demo to the one that makes it."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "demo" if file in DEMO else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
