@@ -126,10 +126,9 @@ def answer_clips(
     Returns:
         Name -> prediction.
     """
-    if not clips:
-        return {}
     tokenizer = processor.tokenizer
-    prompts = embed_prompts(policy, processor, list(clips.values()))
+    # Without a readable clip the engine is asked too: other processes may wait for this one.
+    prompts = embed_prompts(policy, processor, list(clips.values())) if clips else []
     engine = engine or make_engine(policy, processor)
     answers: dict[Any, list[str]] = {name: [] for name in clips}
     for count, how in ((int(greedy), replace(sampling, temperature=0.0)), (samples, sampling)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
@@ -13,8 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from accelerate.utils import gather_object, set_seed
-from transformers import PreTrainedModel, Trainer
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import PreTrainedModel
 from trl.models import unwrap_model_for_generation
 
 from vqathinker import perturb
@@ -26,7 +24,6 @@ from vqathinker.rollout import Completion, RolloutEngine, Sampling, make_engine
 from vqathinker.rollout.vllm_engine import VLLMEngine
 from vqathinker.scoring.predict import Prediction, predict
 from vqathinker.training.advantages import own_scale
-from vqathinker.training.checkpoints import CheckpointTrainer
 from vqathinker.training.checks import (
     check_batch,
     check_columns,
@@ -51,19 +48,16 @@ from vqathinker.training.options import check_trainer
 from vqathinker.training.order import EpochCallback, EpochSampler
 from vqathinker.training.precision import check_precision, check_whole
 from vqathinker.training.scores import score_global_batch
-from vqathinker.training.validation import validate
+from vqathinker.training.validation import ValidationTrainer
 
 GIVE_UP_AFTER = 16
 """Unreadable clips (all of a smaller set), without a readable one, after which a run stops: the set is elsewhere."""
-
-VLLM_ROUND = 64
-"""Clips in each process that vLLM answers to at once in a validation."""
 
 LOGGED = ("video_id", "mos", "perturbed", "perturbation")
 """Columns of the table of completions beside TRL's and those that rewards add by `log_extra`."""
 
 
-class VQAGRPOTrainer(CheckpointTrainer):
+class VQAGRPOTrainer(ValidationTrainer):
     """GRPO for video quality assessment (VQAThinker Eq. 2-3) on TRL's trainer.
 
     TRL keeps the loop, the loss, the metrics, the checkpoints and the multi-process set-up. This class adds: clips are
@@ -441,53 +435,6 @@ class VQAGRPOTrainer(CheckpointTrainer):
 
     # ------------------------------------------------------------------ validation
 
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Score held-out clips by one greedy answer each, over the whole set at once.
-
-        Args:
-            eval_dataset: As `train_dataset`, or several by name; default the trainer's.
-            ignore_keys: Not needed.
-            metric_key_prefix: Of the metrics' names.
-
-        Returns:
-            `eval_srcc`, `eval_plcc`, `eval_parse_rate` (NaN where undefined; left out of the log then) and
-            `eval_skipped_clips`, the number of unreadable ones. They do not depend on batch size or process count.
-
-        Raises:
-            ValueError: If there is no such set, its `prompt` is not the policy's question, a `video_id` names two
-                clips, or one has no MOS.
-            ClipError: If no clip can be read.
-        """
-        for rows in evaluation_sets(eval_dataset):
-            check_rows(rows, self.processing_class.question)
-        training = self.model.training
-        self.model.eval()
-        try:
-            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        finally:
-            self.model.train(training)
-
-    def evaluation_loop(
-        self,
-        dataloader: Any,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """What `evaluate` and `predict` of `Trainer` call; its predictions are the scores (C,), NaN without one."""
-        rows = list(dataloader.dataset)
-        predictions, metrics = validate(rows, self._judge, VLLM_ROUND if self.use_vllm else len(rows))
-        scores = [prediction.scores[0] if prediction.answers else math.nan for prediction in predictions]
-        return EvalLoopOutput(
-            predictions=np.array(scores),
-            label_ids=np.array([row["mos"] for row in rows]),
-            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
-            num_samples=len(rows),
-        )
-
     def _judge(self, videos: list[str]) -> list[Prediction]:
         """Greedy answers to some clips, with the engine of the rollouts. Collective with vLLM and under ZeRO-3."""
         self._sync_engine()
@@ -500,14 +447,6 @@ class VQAGRPOTrainer(CheckpointTrainer):
             return predict(
                 policy, self.processing_class, videos, sampling=self.sampling, batch_size=size, engine=engine
             )
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As TRL's; of a validation its values alone, without the completions of the last step, which are shown."""
-        if self.model.training:
-            super().log(logs, start_time)
-        else:
-            known = {name: value for name, value in logs.items() if not math.isnan(value)}  # JSON has no NaN
-            Trainer.log(self, known, start_time)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._clips = inputs["clips"]

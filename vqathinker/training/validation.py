@@ -6,13 +6,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
 
 from vqathinker.clips import ClipError
 from vqathinker.data import LabelRow
 from vqathinker.evaluation.summary import summarize
 from vqathinker.scoring.predict import Prediction
+from vqathinker.training.checkpoints import CheckpointTrainer
+from vqathinker.training.checks import check_rows, evaluation_sets
+
+VLLM_ROUND = 64
+"""Clips in each process that vLLM answers to at once."""
 
 METRICS = ("srcc", "plcc", "parse_rate")
 """What a validation logs, as `eval_srcc`, ..."""
@@ -60,3 +68,66 @@ def validate(
         )
     metrics = {name: getattr(summary, name) for name in METRICS}
     return predictions, metrics | {"skipped_clips": float(summary.num_unreadable)}
+
+
+class ValidationTrainer(CheckpointTrainer):
+    """What a `VQAGRPOTrainer` does with held-out clips."""
+
+    def _judge(self, videos: list[str]) -> list[Prediction]:
+        """Greedy answers to some clips. Collective with vLLM and under ZeRO-3."""
+        raise NotImplementedError
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score held-out clips by one greedy answer each, over the whole set at once.
+
+        Args:
+            eval_dataset: As `train_dataset`, or several by name; default the trainer's.
+            ignore_keys: Not needed.
+            metric_key_prefix: Of the metrics' names.
+
+        Returns:
+            `eval_srcc`, `eval_plcc`, `eval_parse_rate` (NaN where undefined; left out of the log then) and
+            `eval_skipped_clips`, the number of unreadable ones. They do not depend on batch size or process count.
+
+        Raises:
+            ValueError: If there is no such set, its `prompt` is not the policy's question, a `video_id` names two
+                clips, or one has no MOS.
+            ClipError: If no clip can be read.
+        """
+        for rows in evaluation_sets(eval_dataset):
+            check_rows(rows, self.processing_class.question)
+        training = self.model.training
+        self.model.eval()
+        try:
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        finally:
+            self.model.train(training)
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """What `evaluate` and `predict` of `Trainer` call; its predictions are the scores (C,), NaN without one."""
+        rows = list(dataloader.dataset)
+        predictions, metrics = validate(rows, self._judge, VLLM_ROUND if self.use_vllm else len(rows))
+        scores = [prediction.scores[0] if prediction.answers else math.nan for prediction in predictions]
+        return EvalLoopOutput(
+            predictions=np.array(scores),
+            label_ids=np.array([row["mos"] for row in rows]),
+            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
+            num_samples=len(rows),
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As TRL's; of a validation its values alone, without the completions of the last step, which are shown."""
+        if self.model.training:
+            super().log(logs, start_time)
+        else:
+            known = {name: value for name, value in logs.items() if not math.isnan(value)}  # JSON has no NaN
+            Trainer.log(self, known, start_time)
