@@ -39,6 +39,21 @@ def test_inspect_rewards_scores_distortions_where_they_are_labelled(tmp_path, ca
     assert [line.split()[column] for line in lines[2:6]] == ["1.000", "0.000", "-", "-"]
 
 
+def test_inspect_rewards_takes_named_ones_and_ones_own(tmp_path, capsys, monkeypatch):
+    (tmp_path / "some_rewards.py").write_text(
+        "def long(completions, **columns):\n    return [9.0] * len(completions)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    rows = [{"completion": "<answer>3</answer>", "mos": 3.0, "video_id": "a"}] * 2
+    file = write_answers(tmp_path / "x.jsonl", rows)
+    assert main(["inspect-rewards", file, "--rewards", "regression=0.5", "some_rewards:long"]) == 0
+    out = capsys.readouterr().out
+    assert "regression" in out and "9.500" in out and "temporal" not in out
+    assert main(["inspect-rewards", file, "--rewards", "colour"]) == 2
+    assert "reward 'colour' is unknown" in capsys.readouterr().err
+
+
 def test_inspect_rewards_needs_neither_torch_nor_trl(tmp_path, repo):
     file = write_answers(tmp_path / "x.jsonl", [answer("a", 4, s) for s in (4, 3)] + [answer("b", 2, 2)])
     code = (

@@ -42,6 +42,7 @@ def test_the_wheel_ships_packages_recipes_and_configs(wheel, repo):
         for path in (repo / "recipes").rglob(suffix)
     }
     assert len(recipes) > 10 and recipes <= names
+    assert {f"{package}/py.typed" for package in ("rewards", "perturb", "vqathinker", "vqathinker/rewards")} <= names
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
 
 

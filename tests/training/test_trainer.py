@@ -337,6 +337,16 @@ def test_one_configuration_serves_rubrics_with_other_weights(base, train_rows, c
     assert args.reward_weights is None
 
 
+def test_options_of_loading_are_used_or_refused_and_no_false_alarm_is_given(make_trainer, capfd, caplog):
+    loading = {"attn_implementation": "sdpa"}
+    trainer = make_trainer(beta=0.04, model_init_kwargs=loading)  # the reference is loaded with them
+    assert trainer.ref_model is not None and trainer.args.model_init_kwargs == loading
+    shown = capfd.readouterr()
+    assert "will be ignored" not in caplog.text + shown.out + shown.err
+    with pytest.raises(ValueError, match=r"model_init_kwargs=.*nothing would be loaded with them"):
+        make_trainer(beta=0, model_init_kwargs=loading)
+
+
 def test_attention_that_takes_no_mask_is_refused(base, train_rows, config):
     policy = VQAThinkerForConditionalGeneration.from_pretrained(base, attn_implementation="eager")
     processor = AutoProcessor.from_pretrained(base)

@@ -194,6 +194,9 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
         help='JSON lines: {"completion", "mos", "video_id"}; optional: "perturbed_completion", "kind" with "severity"',
     )
     parser.add_argument("--preset", default="recommended", help="paper, official or recommended")
+    parser.add_argument(
+        "--rewards", nargs="+", help="instead of a preset: NAME=WEIGHT each, or package.module:attribute=WEIGHT"
+    )
     parser.set_defaults(run=_inspect)
 
 
@@ -205,10 +208,11 @@ def _inspect(options: argparse.Namespace) -> None:
     rows = _read_answers(options.file)
     perturbed = [row.get("perturbed_completion") for row in rows]
     ids = [row["video_id"] for row in rows]
-    rubric = rewards.preset(options.preset)
+    sys.path.append(str(Path.cwd()))  # where rewards of one's own may lie
+    rubric = rewards.named_rewards(options.rewards) if options.rewards else rewards.preset(options.preset)
     labelled = {}
     if any("kind" in row for row in rows):
-        rubric = rubric.plus(rewards.Distortion())
+        rubric = rubric if options.rewards else rubric.plus(rewards.Distortion())
         labelled = {key: [row.get(key) for row in rows] for key in ("kind", "severity")}
     table = rubric.score(
         [row["completion"] for row in rows],
