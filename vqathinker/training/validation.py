@@ -73,9 +73,8 @@ def validate(
 class ValidationTrainer(CheckpointTrainer):
     """What a `VQAGRPOTrainer` does with held-out clips."""
 
-    def _judge(self, videos: list[str]) -> list[Prediction]:
-        """Greedy answers to some clips. Collective with vLLM and under ZeRO-3."""
-        raise NotImplementedError
+    _judge: Callable[[list[str]], list[Prediction]]
+    """Greedy answers to some clips. Collective with vLLM and under ZeRO-3."""
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
