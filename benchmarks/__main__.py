@@ -15,7 +15,7 @@ from tabulate import tabulate
 from transformers import GenerationConfig
 
 from vqathinker import perturb
-from vqathinker.policy import ClipFeatures
+from vqathinker.policy import STREAMS, ClipFeatures
 from vqathinker.rollout import Sampling, TransformersEngine
 from vqathinker.synth import tiny_policy
 from vqathinker.training.groups import pack_groups
@@ -30,15 +30,16 @@ def main() -> None:
     clips = [processor.from_array(rng.integers(0, 256, (24, 96, 96, 3), dtype=np.uint8)) for _ in range(CLIPS)]
     frames = torch.stack([clip.frames for clip in clips])
     with torch.no_grad():
-        features = policy.encode(list(frames), motion_frames=[clip.motion_frames for clip in clips])
+        features = policy.encode(frames=frames, motion_frames=[clip.motion_frames for clip in clips])
     maps = [perturb.draw(6, rng, variant="official") for _ in clips]
     prompt = torch.tensor(processor.prompt_ids()).expand(CLIPS * ANSWERS, -1)
     ids = torch.cat([prompt, torch.randint(10, 200, (CLIPS * ANSWERS, TOKENS))], dim=1)
     motion = torch.randn(CLIPS, policy.config.motion_tokens, policy.config.motion_config.feature_size)
-    visual = {"frames": frames, "motion_features": motion}
+    index = processor.index_of([processor.render()] * CLIPS)
+    visual = {"frames": frames, "motion_features": motion, "visual_index": index}
     pairs = {
         "perturbed copies: re-index features / encode again": perturbed(policy, processor, clips, features, maps),
-        "K answers in the loss: clip and prompt once / K times": grouped(policy, ids, visual),
+        "K answers in the loss: clip and prompt once / K times": grouped(policy, processor, ids, visual),
         "answers of 8 to 32 tokens in the loss: one after another / all as the longest": ragged(policy, ids, visual),
         "frozen vision in the loss: tokens kept from the rollouts / encoded again": kept(policy, ids, visual, features),
         "K answers sampled: prompt read and kept once / K times": sampled(policy, processor, features),
@@ -67,23 +68,25 @@ def clock(way: Callable[[], object]) -> float:
 def perturbed(policy, processor, clips, features, maps):
     runs = [frame_map.apply(clip.motion_frames) for clip, frame_map in zip(clips, maps, strict=True)]
 
-    def motion() -> torch.Tensor:
-        return policy.model.project_motion(policy.motion_features_of(runs))
+    stream = STREAMS["motion"]
 
     def reindex() -> list[ClipFeatures]:
-        blank = policy.blank_features(processor.image_size)
-        return [f.perturbed(m, blank, tokens) for f, m, tokens in zip(features, maps, motion(), strict=True)]
+        _, blanks = policy.blanks(processor.image_size)
+        motion = stream.project(policy.model, stream.features(policy.model, runs))
+        copies = zip(features, maps, motion, strict=True)
+        return [known.perturbed(m, blanks, {"motion": tokens}) for known, m, tokens in copies]
 
     def again() -> list[ClipFeatures]:
         shown = [frame_map.apply(clip.frames) for clip, frame_map in zip(clips, maps, strict=True)]
-        return policy.encode(shown, motion_frames=runs)
+        return policy.encode(frames=shown, motion_frames=runs)
 
     return reindex, again
 
 
-def grouped(policy, ids, visual):
+def grouped(policy, processor, ids, visual):
     mask = torch.ones_like(ids)
     repeated = {name: values.repeat_interleave(ANSWERS, 0) for name, values in visual.items()}
+    repeated["visual_index"] = processor.index_of([processor.render()] * CLIPS * ANSWERS)
     packed = pack_groups(ids, mask, CLIPS, TOKENS)
     return lambda: policy(**packed.inputs, **visual), lambda: policy(ids, mask, **repeated)
 
@@ -97,14 +100,14 @@ def ragged(policy, ids, visual):
 
 def kept(policy, ids, visual, features):
     rows = pack_groups(ids, torch.ones_like(ids), CLIPS, TOKENS).inputs
-    encoded = visual | {"frames": None, "spatial_features": torch.stack([clip.spatial for clip in features])}
+    encoded = visual | {"frames": None, "spatial_features": [clip["spatial"] for clip in features]}
     return lambda: policy(**rows, **encoded), lambda: policy(**rows, **visual)
 
 
 def sampled(policy, processor, features):
     tokenizer = processor.tokenizer
     engine = TransformersEngine(policy, [tokenizer.eos_token_id], tokenizer.pad_token_id)
-    prompts = [policy.prompt_embeds(torch.tensor(processor.prompt_ids()), f).detach() for f in features]
+    prompts = [policy.prompt_embeds(processor.render(), [f]).detach() for f in features]
     embeds = torch.stack(prompts).repeat_interleave(ANSWERS, 0)
     config = GenerationConfig(
         max_new_tokens=TOKENS, do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=0

@@ -20,7 +20,15 @@ import transformers
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from vqathinker.policy import MotionConfig, VQAThinkerConfig, VQAThinkerForConditionalGeneration
+from vqathinker.policy import (
+    STREAMS,
+    MotionConfig,
+    Prompt,
+    Slot,
+    VQAThinkerConfig,
+    VQAThinkerForConditionalGeneration,
+    token_index,
+)
 from vqathinker.policy.motion import MotionEncoder
 from vqathinker.training import budget
 from vqathinker.training.groups import PackedGroups, pack_groups
@@ -106,16 +114,20 @@ class Batch:
         self.clips, self.answers, self.length = clips, answers, length
         side, rows = config.vision_config.image_size[0], clips * answers
         per_frame = int((side / config.vision_config.patch_size[0] * config.downsample_ratio) ** 2)
-        visual = torch.full((clips, FRAMES * per_frame + config.motion_tokens), config.image_token_id)
+        counts = (*[per_frame] * FRAMES, config.motion_tokens)
+        slots = (*(Slot("spatial", 0, frame) for frame in range(FRAMES)), Slot("motion"))
+        visual = torch.full((clips, sum(counts)), config.image_token_id)
         texts = [torch.randint(10, 600, (clips, TEXT)) for _ in range(2)]
         prompts = torch.cat([texts[0], visual, texts[1]], dim=1)
         self.prompt = prompts.shape[1]
+        self.prompts = [Prompt(tuple(ids.tolist()), slots, counts) for ids in prompts]
         self.ids = torch.cat([prompts.repeat_interleave(answers, 0), torch.randint(10, 600, (rows, length))], dim=1)
         self.mask = torch.ones_like(self.ids)
         self.mask[:, -length:] = torch.arange(length) < torch.randint(length // 2, length + 1, (rows, 1))
         self.visual = {
             "frames": torch.randint(0, 256, (clips, FRAMES, 3, side, side), dtype=torch.uint8),
             "motion_features": torch.randn(clips, config.motion_tokens, config.motion_config.feature_size),
+            "visual_index": token_index(self.prompts, config.streams),
         }
         self.advantages = torch.randn(rows, 1)
 
@@ -137,6 +149,9 @@ def packed_logps(policy: Any, batch: Batch) -> torch.Tensor:
 def row_logps(policy: Any, batch: Batch) -> torch.Tensor:
     """The same, one row per answer, each with a clip of its own."""
     visual = {name: values.repeat_interleave(batch.answers, 0) for name, values in batch.visual.items()}
+    visual["visual_index"] = token_index(
+        [p for p in batch.prompts for _ in range(batch.answers)], policy.config.streams
+    )
     inputs = {"input_ids": batch.ids, "attention_mask": batch.mask, "labels": batch.ids}
     return log_probs(policy, inputs, visual)[:, -batch.length :].where(batch.known, 0)
 
@@ -198,9 +213,10 @@ def motion(policy: Any, accelerator: Any) -> dict[str, Any]:
     """SlowFast under autocast against float32."""
     side = policy.config.motion_config.image_size
     frames = torch.randint(0, 256, (2, FRAMES, 1, 3, side, side), dtype=torch.uint8, device=accelerator.device)
-    exact = policy.motion_features(frames)
+    stream = STREAMS["motion"]
+    exact = torch.stack(stream.features(policy.model, frames))
     with accelerator.autocast():
-        mixed = policy.motion_features(frames)
+        mixed = torch.stack(stream.features(policy.model, frames))
     return check("motion features in bfloat16: relative error", ((mixed - exact).norm() / exact.norm()).item(), 0.05)
 
 

@@ -125,8 +125,8 @@ def main(argv: list[str] | None = None) -> None:
         policy,
         make_rubric(data, rows, args.reward_weights),
         args,
-        train_dataset=clip_dataset(rows, processor.question),
-        eval_dataset=clip_dataset(held_out[0], processor.question) if held_out else None,
+        train_dataset=clip_dataset(rows, processor),
+        eval_dataset=clip_dataset(held_out[0], processor) if held_out else None,
         processing_class=processor,
         callbacks=[EarlyStoppingCallback(data.early_stopping_patience)] if data.early_stopping_patience else None,
     )

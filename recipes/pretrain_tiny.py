@@ -29,7 +29,7 @@ from vqathinker import perturb
 from vqathinker.clips import open_clip, run_indices, uniform_indices
 from vqathinker.data import LabelRow, read_labels
 from vqathinker.evaluation import srcc
-from vqathinker.policy import ClipInput, load_policy
+from vqathinker.policy import ClipInput, load_policy, tokens_in
 from vqathinker.rewards.distortion import degree, parse_distortions
 from vqathinker.rollout import Sampling
 from vqathinker.scoring import predict
@@ -266,8 +266,10 @@ def clip_tokens(policy, processor, clips: np.ndarray, shuffle: np.random.Generat
     for start in tqdm(range(0, len(clips), 64), desc="encoding"):
         part = clips[start : start + 64]
         looks = [shuffled(processor, clip, shuffle) if shuffle else processor.from_array(clip) for clip in part]
-        features = policy.encode([look.frames for look in looks], [look.motion_frames for look in looks])
-        found += [feature.tokens for feature in features]
+        features = policy.encode(
+            frames=[look.frames for look in looks], motion_frames=[look.motion_frames for look in looks]
+        )
+        found += [tokens_in(processor.render(), [feature]) for feature in features]
     return torch.stack(found)
 
 

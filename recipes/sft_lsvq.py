@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         policy,
         args,
         data_collator=SFTCollator(processor, loader, policy),
-        train_dataset=sft_dataset(rows, args.seed, data.reasoning),
+        train_dataset=sft_dataset(rows, processor, args.seed, data.reasoning),
         processing_class=processor,
     )
 

@@ -278,11 +278,11 @@ def test_native_labels_are_for_evaluation_only():
         mos_scale("native")
 
 
-def test_dataset_columns(train_rows):
-    dataset = clip_dataset(train_rows, "How good?")
+def test_dataset_columns(train_rows, processor):
+    dataset = clip_dataset(train_rows, processor)
     assert {"prompt", "video", "video_id", "mos", "kind", "severity", "when", "scene"} == set(dataset.column_names)
     with pytest.raises(ValueError, match="empty"):
-        clip_dataset([], "How good?")
+        clip_dataset([], processor)
 
 
 def test_distortion_columns_are_read_or_refused(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from vqathinker.clips import ClipError
 from vqathinker.data import ClipLoader
+from vqathinker.messages import user_prompt
 
 
 class Reader:
@@ -21,7 +22,7 @@ class Reader:
 
 
 def rows(*videos):
-    return [{"video": video} for video in videos]
+    return [{"prompt": user_prompt([video], "How good?")} for video in videos]
 
 
 def test_each_clip_of_a_batch_is_read_once_however_often_the_batch_is_drawn():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import InternVLForConditionalGeneration
 
-from vqathinker.policy import MotionConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.policy import STREAMS, MotionConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.policy.motion import MotionEncoder, _create_slowfast, slow_indices
 
 SMALL = MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=64)
@@ -37,7 +37,7 @@ def test_from_internvl_keeps_internvl_and_takes_slowfast(internvl, slowfast, fra
     assert projector.linear_1.bias.abs().max() == 0
 
     processor = VQAThinkerProcessor.from_internvl(internvl, policy.config)
-    assert (processor.image_size, processor.tokens_per_frame, processor.motion_image_size) == (56, 4, 64)
+    assert (processor.image_size, STREAMS["spatial"].tokens(processor), processor.motion_image_size) == (56, 4, 64)
     batch = processor([frames])
     with torch.no_grad():
         ours = policy.model.frame_features(batch["frames"][0])

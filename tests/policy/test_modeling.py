@@ -5,7 +5,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import perturb
 from perturb import FrameMap
-from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.policy import STREAMS, VQAThinkerForConditionalGeneration, tokens_in
 from vqathinker.scoring import QualityScorer
 from vqathinker.synth import tiny_policy
 
@@ -43,12 +43,13 @@ def test_a_map_on_frames_and_on_features_is_the_same_model_input(policy, process
     frame_map = perturb.draw(6, np.random.default_rng(1), [mode], variant)
     runs = frame_map.apply(clip.motion_frames)
     with torch.no_grad():
-        [direct] = policy.encode([frame_map.apply(clip.frames)], motion_frames=[runs])
-        [original] = policy.encode([clip.frames], motion_frames=[clip.motion_frames])
-        motion = policy.model.project_motion(policy.motion_features_of([runs]))[0]
-        mapped = original.perturbed(frame_map, policy.blank_features(processor.image_size), motion)
+        [direct] = policy.encode(frames=[frame_map.apply(clip.frames)], motion_frames=[runs])
+        [original] = policy.encode(frames=[clip.frames], motion_frames=[clip.motion_frames])
+        mapped = original.perturbed(frame_map, policy.blanks(processor.image_size)[1], {"motion": direct["motion"]})
     assert not frame_map.is_identity and mapped.num_frames == len(frame_map.source)
-    torch.testing.assert_close(mapped.tokens, direct.tokens, atol=1e-5, rtol=1e-5)
+    prompt = processor.render(frames=[mapped.num_frames])
+    shown = [tokens_in(prompt, [features]) for features in (mapped, direct)]
+    torch.testing.assert_close(*shown, atol=1e-5, rtol=1e-5)
 
 
 def test_gradients_reach_everything_but_slowfast(policy, batch):
@@ -78,10 +79,10 @@ def test_gradient_checkpointing_changes_nothing(policy, batch):
 def test_encoded_features_replace_pixels(policy, processor, batch):
     with torch.no_grad():
         pixels = policy(**batch, logits_to_keep=1).logits
-        features = policy.encode(list(batch["frames"]), motion_frames=list(batch["motion_frames"]))
-        embeds = torch.stack([policy.prompt_embeds(torch.tensor(processor.prompt_ids()), f) for f in features])
+        features = policy.encode(frames=batch["frames"], motion_frames=batch["motion_frames"])
+        embeds = torch.stack([policy.prompt_embeds(processor.render(), [f]) for f in features])
         from_embeds = policy(inputs_embeds=embeds, attention_mask=batch["attention_mask"], logits_to_keep=1).logits
-        tokens = torch.stack([f.tokens for f in features])
+        tokens = torch.stack([tokens_in(processor.render(), [f]) for f in features])
         visual = policy(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], visual_embeds=tokens, logits_to_keep=1
         ).logits
@@ -99,7 +100,8 @@ def test_larger_frames_interpolate_the_position_embedding(policy, frames):
     _, processor = tiny_policy()
     processor.image_size = 96
     batch = processor([frames])
-    assert processor.tokens_per_frame == 9 and batch["input_ids"].shape[1] == 6 * 5 + len(tiny_policy()[1].prompt_ids())
+    assert STREAMS["spatial"].tokens(processor) == 9
+    assert batch["input_ids"].shape[1] == 6 * 5 + len(tiny_policy()[1].prompt_ids())
     with torch.no_grad():
         assert torch.isfinite(policy(**batch).logits).all()
 
@@ -137,15 +139,18 @@ def test_sampled_motion_input_and_any_number_of_tokens(frames, motion_tokens):
     clip = processor.from_array(frames)
     assert clip.motion_frames.shape == (6, 1, 3, 48, 48)
     with torch.no_grad():
-        [features] = policy.encode([clip.frames], motion_frames=[clip.motion_frames])
-    assert features.motion.shape == (motion_tokens, 128)
+        [features] = policy.encode(frames=[clip.frames], motion_frames=[clip.motion_frames])
+    assert features["motion"].shape == (motion_tokens, 128)
 
 
 def test_prompt_and_clip_that_disagree_are_refused(policy, batch):
+    shown = {"input_ids": batch["input_ids"], "frames": batch["frames"], "visual_index": batch["visual_index"]}
     with pytest.raises(ValueError, match="60 placeholders but the clips give 50"):
-        policy(input_ids=batch["input_ids"], frames=batch["frames"], motion_features=torch.zeros(2, 1, 640))
+        policy(**shown, motion_features=torch.zeros(2, 1, 640))
     with pytest.raises(ValueError, match="motion_frames or motion_features"):
-        policy(input_ids=batch["input_ids"], frames=batch["frames"])
+        policy(**shown)
+    with pytest.raises(ValueError, match="without visual_index"):
+        policy(**{**batch, "visual_index": None})
 
 
 def test_a_blank_position_shows_a_black_frame(policy, processor, frames):

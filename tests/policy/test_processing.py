@@ -5,13 +5,18 @@ import pytest
 import torch
 
 from vqathinker.clips import ClipError
-from vqathinker.policy import VQAThinkerProcessor, check_checkpoint, load_policy
-from vqathinker.policy.prompts import QUESTION, video_prompt
+from vqathinker.policy import STREAMS, VQAThinkerProcessor, check_checkpoint, load_policy
+from vqathinker.policy.prompts import QUESTION, instructed, joined, motion_last, written
 from vqathinker.synth import tiny_tokenizer
 
 
+def shown(num_frames, style):
+    lines = [*motion_last(num_frames, tuple(STREAMS.values()), style), [instructed(QUESTION, style)]]
+    return written(joined(lines, style), lambda slot: "<image>")
+
+
 def test_training_prompt_is_the_published_one():
-    text = video_prompt(["<image>"] * 6, "<image>")
+    text = shown(6, "train")
     assert text == (
         "Now you will receive a video:\nFrame1:<image>\nFrame2:<image>\nFrame3:<image>\nFrame4:<image>\n"
         "Frame5:<image>\nFrame6:<image>\nMotion Feature:<image>\n"
@@ -22,7 +27,7 @@ def test_training_prompt_is_the_published_one():
 
 
 def test_test_prompt_has_no_line_breaks():
-    text = video_prompt(["<image>"] * 12, "<image>", style="test")
+    text = shown(12, "test")
     assert "\n" not in text and text.startswith("Now you will receive a video:Frame1: <image>Frame2: <image>")
     assert "Frame12: <image>Motion Feature: <image>You are doing" in text and "quality.First output" in text
 
@@ -32,7 +37,7 @@ def test_placeholders_of_internvl3(size, count):
     processor = VQAThinkerProcessor(tiny_tokenizer(), image_size=size)
     ids = processor.prompt_ids()
     image = processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
-    assert processor.tokens_per_frame == count
+    assert STREAMS["spatial"].tokens(processor) == count
     assert ids.count(image) == 6 * count + 1
     assert processor.prompt_ids(4).count(image) == 4 * count + 1
     text = processor.tokenizer.decode(ids)

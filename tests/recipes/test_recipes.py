@@ -153,7 +153,8 @@ def test_rewards_are_taken_by_name_and_from_the_current_folder(monkeypatch, tmp_
     from vqathinker.data import LabelRow
 
     (tmp_path / "rewards_of_mine.py").write_text(
-        "def short(completions, **columns):\n    return [float(len(text) < 9) for text in completions]\n"
+        "from rewards import text_of\n\n\ndef short(completions, **columns):\n"
+        "    return [float(len(text_of(completion)) < 9) for completion in completions]\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -16,9 +16,10 @@ def prompts(policy, processor, frames):
     clips = [processor.from_array(frames), processor.from_array(frames[::-1].copy())]
     with torch.no_grad():
         features = policy.encode(
-            [clips[0].frames, clips[1].frames[:4]], motion_frames=[clips[0].motion_frames, clips[1].motion_frames[:4]]
+            frames=[clips[0].frames, clips[1].frames[:4]],
+            motion_frames=[clips[0].motion_frames, clips[1].motion_frames[:4]],
         )
-        return [policy.prompt_embeds(torch.tensor(processor.prompt_ids(f.num_frames)), f) for f in features]
+        return [policy.prompt_embeds(processor.render(frames=[f.num_frames]), [f]) for f in features]
 
 
 def test_shared_prefill_and_padding_give_plain_greedy_answers(engine, policy, prompts):

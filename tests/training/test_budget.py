@@ -48,11 +48,13 @@ def kept_by_a_forward(policy, processor, shape, frozen=False):
         return tensor
 
     side = processor.image_size
-    frames = torch.zeros(shape.clips, 6, 3, side, side, dtype=torch.uint8)
+    frames = list(torch.zeros(shape.clips, 6, 3, side, side, dtype=torch.uint8))
     motion = torch.randn(shape.clips, policy.config.motion_tokens, policy.config.motion_config.feature_size)
     if frozen:
-        frames = torch.stack([clip.spatial.detach() for clip in policy.encode(list(frames), motion_features=motion)])
-    clips = ClipBatch(frames, motion)
+        frames = [clip["spatial"].detach() for clip in policy.encode(frames=frames, motion_features=motion)]
+    name = "spatial_features" if frozen else "frames"
+    seen = [{name: a, "motion_features": b} for a, b in zip(frames, motion, strict=True)]
+    clips = ClipBatch([processor.render()] * shape.clips, seen, ["spatial", "motion"])
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         policy(**packed.inputs, **clips.inputs(), fused_lm_head=True)
     return sum(size for size, _ in kept.values())
@@ -112,7 +114,8 @@ def test_autocast_copies_are_what_a_forward_casts(policy, processor, shape):
             copies[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage().nbytes(), tensor)
         return tensor
 
-    clips = ClipBatch(torch.zeros(1, 6, 3, 64, 64, dtype=torch.uint8), torch.randn(1, 6, 640))
+    seen = {"frames": torch.zeros(6, 3, 64, 64, dtype=torch.uint8), "motion_features": torch.randn(6, 640)}
+    clips = ClipBatch([processor.render()], [seen], ["spatial", "motion"])
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
         policy(prompt, **clips.inputs())
     settings = SETTINGS | {"bf16": True}

@@ -9,6 +9,7 @@ from transformers import AutoProcessor
 from trl.trainer.utils import nanstd
 
 import rewards
+from rewards import text_of
 from vqathinker.data import clip_dataset
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.training import VQAGRPOTrainer
@@ -30,7 +31,7 @@ class Noted:
 
     def __call__(self, completions, **columns):
         self.calls.append(columns)
-        return [len(set(text)) / 20 for text in completions]
+        return [len(set(text)) / 20 for text in map(text_of, completions)]
 
 
 @pytest.fixture
@@ -39,9 +40,7 @@ def make_trainer(base, train_rows, config):
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
         policy.freeze(freeze)
         processor = AutoProcessor.from_pretrained(base)
-        return VQAGRPOTrainer(
-            policy, rubric, config(**changes), clip_dataset(train_rows, processor.question), processor
-        )
+        return VQAGRPOTrainer(policy, rubric, config(**changes), clip_dataset(train_rows, processor), processor)
 
     return make
 
@@ -70,12 +69,13 @@ def test_the_loss_looks_at_the_copies_that_were_answered(make_trainer, freeze):
     assert len(prompts) == 8 and [len(chunk["clips"]) for chunk in chunks] == [4, 4]
     assert [len(chunk["completion_ids"]) for chunk in chunks] == [8, 8]  # 2 clips and 2 copies, 2 answers each
     policy, seen = trainer.model, []
-    ids = torch.tensor(trainer.processing_class.prompt_ids())
-    text = policy.get_input_embeddings()(ids)
     with torch.no_grad():
         for chunk in chunks:
-            tokens = policy.model.visual_embeds(**{"frames": None, "motion_frames": None} | chunk["clips"].inputs())
-            seen += [policy.model.insert(text, ids, clip) for clip in tokens]
+            clips = chunk["clips"]
+            shown = clips.inputs()
+            del shown["visual_index"]
+            features = policy.encode(**shown)
+            seen += [policy.prompt_embeds(prompt, [f]) for prompt, f in zip(clips.prompts, features, strict=True)]
     for original, copy, expected, expected_copy in zip(seen[::2], seen[1::2], prompts[:4], prompts[4:], strict=True):
         torch.testing.assert_close(original, expected, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(copy, expected_copy, atol=1e-4, rtol=1e-4)
@@ -111,15 +111,27 @@ def test_only_some_draws_may_have_copies(make_trainer):
         make_trainer([rewards.Contrast()], perturb_every=0)
 
 
-def test_a_copy_that_lost_frames_is_not_trained_on(make_trainer):
+@pytest.mark.parametrize("freeze", [(), FROZEN_VISION])
+def test_a_copy_that_lost_frames_is_trained_on_like_the_others(make_trainer, freeze):
     noted = Noted()
-    trainer = make_trainer([noted, rewards.Contrast()], perturbation_modes=["drop"], max_steps=1)  # clips get shorter
+    trainer = make_trainer([noted, rewards.Contrast()], freeze, perturbation_modes=["drop"], max_steps=1)
     trainer.train()
-    assert len(noted.calls[0]["video_id"]) == 8 and set(noted.calls[0]["copy_of"]) == {None}
+    assert len(set(noted.calls[0]["video_id"])) == 8 and noted.calls[0]["copy_of"].count(None) == 8
     for chunk in trainer._buffered_inputs:
-        taught = (chunk["completion_mask"] * chunk["tool_mask"]).any(1)
-        assert taught.tolist() == [True, True, False, False] * 2
-        assert not chunk["advantages"][~taught].any()
+        lengths = [len(clip.get("frames", clip.get("spatial_features"))) for clip in chunk["clips"].clips]
+        assert lengths[0::2] == [6, 6] and all(3 <= length < 6 for length in lengths[1::2])
+        assert "tool_mask" not in chunk and chunk["completion_mask"].any(1).all()  # every row teaches
+        ids, mask = (torch.cat([chunk[f"prompt_{k}"], chunk[f"completion_{k}"]], 1) for k in ("ids", "mask"))
+        keep, trainer._clips = chunk["completion_ids"].shape[1], chunk["clips"]
+        with torch.no_grad():
+            packed = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, keep)[0]
+            for row in range(len(ids)):  # each in a batch of its own
+                one = slice(row // 2, row // 2 + 1)
+                logits = trainer.model(ids[row : row + 1], mask[row : row + 1], **chunk["clips"].inputs(one)).logits
+                logps = (logits[0, -keep - 1 : -1] / trainer.temperature).log_softmax(-1)
+                expected = logps.gather(-1, ids[row, -keep:, None])[:, 0]
+                real = chunk["completion_mask"][row].bool()
+                torch.testing.assert_close(packed[row][real], expected[real], atol=1e-4, rtol=1e-4)
     entry = trainer.state.log_history[0]
     assert entry["quality/skipped_clips"] == 0 and math.isfinite(entry["loss"])
 

@@ -7,7 +7,9 @@ import pytest
 from transformers import AutoProcessor
 
 import rewards
+from rewards import text_of
 from vqathinker.data import LabelRow, clip_dataset
+from vqathinker.messages import text_in
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.training import VQAGRPOTrainer
 
@@ -19,7 +21,7 @@ def in_order(prompts, completions, completion_ids, **kwargs):
 def labelled(completions, mos, log_extra, log_metric, trainer_state, **kwargs):
     log_extra("label", [f"{value:.2f}" for value in mos])
     log_metric("steps", trainer_state.global_step)
-    return [len(set(text)) / 20 for text in completions]
+    return [len(set(text)) / 20 for text in map(text_of, completions)]
 
 
 async def judged(completions, **kwargs):
@@ -31,7 +33,7 @@ class Judge:
     __name__ = "judge"
 
     async def __call__(self, completions, prompts, **kwargs):
-        return [float("quality" in prompt) for prompt in prompts]
+        return [float("quality" in text_in(prompt)) for prompt in prompts]
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def make_trainer(base, train_rows, config):
     def make(rubric, rows=train_rows, **changes):
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
         processor = AutoProcessor.from_pretrained(base)
-        return VQAGRPOTrainer(policy, rubric, config(**changes), clip_dataset(rows, processor.question), processor)
+        return VQAGRPOTrainer(policy, rubric, config(**changes), clip_dataset(rows, processor), processor)
 
     return make
 

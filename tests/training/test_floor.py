@@ -20,7 +20,7 @@ RIGHT, NEAR, WRONG, NONE = range(4)
 def advantages(base, train_rows, config, monkeypatch):
     """The advantages and rewards, (clips, 4), of a right, a near, a wrong answer and one without a number."""
 
-    def answers(self, policy, names, clips, maps, num_generations):
+    def answers(self, policy, rows, names, clips, maps):
         mos = {row.video: row.mos for row in train_rows}
         said = [
             text
@@ -38,7 +38,7 @@ def advantages(base, train_rows, config, monkeypatch):
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
         args = config(num_generations=4, beta=0, **changes)
         processor = AutoProcessor.from_pretrained(base)
-        trainer = VQAGRPOTrainer(policy, rubric, args, clip_dataset(train_rows, processor.question), processor)
+        trainer = VQAGRPOTrainer(policy, rubric, args, clip_dataset(train_rows, processor), processor)
         calculate, seen = trainer._calculate_rewards, []
         trainer._calculate_rewards = lambda *given: seen.append(calculate(*given)) or seen[-1]
         trainer.model.train()

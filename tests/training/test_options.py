@@ -15,6 +15,7 @@ from transformers import AutoProcessor, TrainingArguments
 from trl import GRPOConfig
 from trl.trainer.callbacks import SyncRefModelCallback
 
+from rewards import text_of
 from vqathinker.data import clip_dataset
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout import Completion
@@ -188,7 +189,10 @@ class Share:
         self.__name__ = name
 
     def __call__(self, completions, mos, **columns):
-        return [len(set(text)) / 20 if self.__name__ == "distinct" else text.count("e") / 5 for text in completions]
+        return [
+            len(set(text)) / 20 if self.__name__ == "distinct" else text.count("e") / 5
+            for text in map(text_of, completions)
+        ]
 
 
 class FakeLLM:
@@ -206,7 +210,7 @@ def build(base, train_rows, tmp_path_factory):
     """Makes a trainer, with small answers and without reference, from options. All share one policy, to save time."""
     shared = VQAThinkerForConditionalGeneration.from_pretrained(base)
     processor = AutoProcessor.from_pretrained(base)
-    folder, dataset = tmp_path_factory.mktemp("options"), clip_dataset(train_rows, processor.question)
+    folder, dataset = tmp_path_factory.mktemp("options"), clip_dataset(train_rows, processor)
 
     def make(policy=None, **changes):
         settings = {
@@ -271,7 +275,9 @@ def _loss(trainer):
     answers = torch.randint(10, 400, (4, 12), generator=generator)
     mask = torch.ones_like(answers)
     mask[1, 7:] = 0
-    trainer._clips = ClipBatch(*(torch.randn(shape, generator=generator) for shape in (frames, motion)))
+    spatial, motion = (torch.randn(shape, generator=generator) for shape in (frames, motion))
+    clips = [{"spatial_features": a, "motion_features": b} for a, b in zip(spatial, motion, strict=True)]
+    trainer._clips = ClipBatch([processor.render()] * 2, clips, ["spatial", "motion"])
     ids = torch.cat([prompt.expand(4, -1), answers], 1)
     seen = torch.cat([torch.ones(4, len(prompt), dtype=torch.long), mask], 1)
     with torch.no_grad():
@@ -319,10 +325,10 @@ def cache(build, changes):
 
 def maps(build, changes):
     trainer = build(**changes)
-    found = []
+    found, clip = [], trainer.processing_class.blank_clip()
     for step in range(3):
         trainer.state.global_step = step
-        found += [trainer._frame_map(row) for row in trainer.train_dataset.select(range(4))]
+        found += [trainer._frame_map(row, clip) for row in trainer.train_dataset.select(range(4))]
     return found
 
 
@@ -354,10 +360,10 @@ def draw(build, changes):
     end = trainer.processing_class.tokenizer.eos_token_id
     generator = torch.Generator().manual_seed(1)
 
-    def roll_out(policy, names, clips, frame_maps, num_generations):
-        rows = torch.randint(10, 400, (len(names) * num_generations, 12), generator=generator).tolist()
-        trainer._perturbed = ["a"] * len(rows)
-        with_end = [[*row[: 5 + i], end] if i % 3 else row for i, row in enumerate(rows)]
+    def roll_out(policy, rows, names, clips, frame_maps):
+        answers = torch.randint(10, 400, (2 * len(rows), 12), generator=generator).tolist()
+        trainer._perturbed = ["a"] * len(answers)
+        with_end = [[*answer[: 5 + i], end] if i % 3 else answer for i, answer in enumerate(answers)]
         return [Completion(row, [-6.5] * len(row)) for row in with_end]
 
     trainer._roll_out = roll_out
@@ -435,7 +441,7 @@ def test_the_warm_start_refuses_what_it_would_ignore(name, tmp_path):
 
 def test_arguments_for_several_turns_are_refused(base, train_rows, config):
     processor = AutoProcessor.from_pretrained(base)
-    dataset = clip_dataset(train_rows, processor.question)
+    dataset = clip_dataset(train_rows, processor)
     with pytest.raises(ValueError, match=r"\['tools'\]"):
         VQAGRPOTrainer(str(base), "paper", config(), dataset, processor, tools=[len])
 

@@ -7,6 +7,7 @@ from accelerate.data_loader import prepare_data_loader
 from transformers import AutoProcessor, TrainerState
 from trl.trainer.utils import RepeatSampler
 
+from rewards import text_of
 from vqathinker.data import clip_dataset
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.training import VQAGRPOTrainer
@@ -55,7 +56,7 @@ class Noted:
 
     def __call__(self, completions, video_id, **columns):
         self.clips.append(list(dict.fromkeys(video_id)))
-        return [len(set(text)) / 20 for text in completions]
+        return [len(set(text)) / 20 for text in map(text_of, completions)]
 
 
 def test_a_run_resumed_after_the_first_epoch_continues_the_uninterrupted_one(base, train_rows, config, tmp_path):
@@ -64,7 +65,7 @@ def test_a_run_resumed_after_the_first_epoch_continues_the_uninterrupted_one(bas
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
         args = config(max_steps=4, gradient_accumulation_steps=1, **changes)
         processor = AutoProcessor.from_pretrained(base)
-        clips = clip_dataset(train_rows[:5], processor.question)  # 2 steps of 2 clips an epoch
+        clips = clip_dataset(train_rows[:5], processor)  # 2 steps of 2 clips an epoch
         trainer = VQAGRPOTrainer(policy, [noted], args, clips, processor)
         trainer.train(resume_from_checkpoint=checkpoint)
         return noted.clips, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], trainer.model

@@ -91,7 +91,7 @@ def test_a_recipe_that_would_round_its_updates_away_is_refused(recipe, name):
 def test_the_trainer_counts_what_it_refuses_and_lets_frozen_parts_be(base, train_rows, config):
     def make(policy):
         processor = AutoProcessor.from_pretrained(base)
-        return VQAGRPOTrainer(policy, "recommended", config(), clip_dataset(train_rows, processor.question), processor)
+        return VQAGRPOTrainer(policy, "recommended", config(), clip_dataset(train_rows, processor), processor)
 
     policy = VQAThinkerForConditionalGeneration.from_pretrained(base, dtype=torch.bfloat16)
     trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
@@ -121,7 +121,7 @@ def test_adapters_and_quantized_weights_are_refused_at_the_start(
     for name, value in attributes.items():  # by which PEFT and transformers mark a model
         setattr(policy, name, value)
     processor = AutoProcessor.from_pretrained(base)
-    dataset = clip_dataset(train_rows, processor.question)
+    dataset = clip_dataset(train_rows, processor)
     with pytest.raises(ValueError, match=message):
         VQAGRPOTrainer(policy, "recommended", config(), dataset, processor, **options)
     if attributes:  # the SFT recipe asks here
@@ -133,7 +133,7 @@ def test_a_quantized_checkpoint_is_refused_before_transformers_asks_for_adapters
     known = json.loads((base / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(known | {"quantization_config": {"load_in_4bit": True}}))
     processor = AutoProcessor.from_pretrained(base)
-    dataset = clip_dataset(train_rows, processor.question)
+    dataset = clip_dataset(train_rows, processor)
     with pytest.raises(ValueError, match=r"^the quantization_config of '.*': neither adapters"):
         VQAGRPOTrainer(str(tmp_path), "recommended", config(), dataset, processor)
 

@@ -27,7 +27,7 @@ args = VQAGRPOConfig(
 rows = read_labels(f"{clips}/train.csv", clips, "identity")
 mos = {row.video: row.mos for row in rows}
 processor = AutoProcessor.from_pretrained(base)
-trainer = VQAGRPOTrainer(policy, "recommended", args, clip_dataset(rows, processor.question), processor)
+trainer = VQAGRPOTrainer(policy, "recommended", args, clip_dataset(rows, processor), processor)
 
 
 def answers(self, policy, names, clips, maps, num_generations):
@@ -65,7 +65,7 @@ def judge(policy, processor, videos, **settings):
 
 
 trainer_module.predict = judge
-held_out = trainer.evaluate(clip_dataset(rows[:7], processor.question))
+held_out = trainer.evaluate(clip_dataset(rows[:7], processor))
 weights = sum(p.double().abs().sum().item() for p in policy.parameters())
 if trainer.accelerator.is_main_process:
     log = {k: v for k, v in trainer.state.log_history[0].items() if k.startswith(("rew", "vqa", "kl", "completions"))}

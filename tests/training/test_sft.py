@@ -6,6 +6,7 @@ from rewards import distortion_reward, format_reward, parse_answer
 from rewards.distortion import parse_distortions
 from vqathinker.data import ClipLoader, trace
 from vqathinker.data.traces import LEVELS
+from vqathinker.policy import STREAMS
 from vqathinker.training import SFTCollator, VQASFTConfig, sft_dataset
 
 
@@ -22,16 +23,16 @@ def test_traces_earn_the_rewards_and_say_the_label(mos, truth):
         assert "strong noise and slight stutter late." in text
 
 
-def test_dataset_names_the_distortion_and_repeats_with_the_seed(train_rows):
-    first, second = sft_dataset(train_rows, 0), sft_dataset(train_rows, 0)
-    assert first["completion"] == second["completion"] != sft_dataset(train_rows, 1)["completion"]
+def test_dataset_names_the_distortion_and_repeats_with_the_seed(train_rows, processor):
+    first, second = sft_dataset(train_rows, processor, 0), sft_dataset(train_rows, processor, 0)
+    assert first["completion"] == second["completion"] != sft_dataset(train_rows, processor, 1)["completion"]
     for row, text in zip(train_rows, first["completion"], strict=True):
         assert distortion_reward(text, parse_distortions(row.extra["kind"], row.extra["severity"])) == 1
 
 
 def test_only_the_trace_is_scored(policy, processor, train_rows):
     collate = SFTCollator(processor, ClipLoader(processor.load_clip), policy)
-    rows = sft_dataset(train_rows[:3], 0).to_list()
+    rows = sft_dataset(train_rows[:3], processor, 0).to_list()
     batch = collate(rows)
     tokenizer = processor.tokenizer
     for row, labels, mask in zip(rows, batch["labels"], batch["attention_mask"], strict=True):
@@ -43,8 +44,8 @@ def test_only_the_trace_is_scored(policy, processor, train_rows):
 
 def test_unreadable_clips_leave_the_batch(policy, processor, train_rows, tmp_path):
     collate = SFTCollator(processor, ClipLoader(processor.load_clip), policy)
-    rows = sft_dataset(train_rows[:2], 0).to_list()
-    rows[0]["video"] = str(tmp_path / "missing.mp4")
+    rows = sft_dataset(train_rows[:2], processor, 0).to_list()
+    rows[0]["prompt"] = processor.messages(str(tmp_path / "missing.mp4"))
     batch = collate(rows)
     tokenizer = processor.tokenizer
     assert len(batch["input_ids"]) == 1
@@ -53,11 +54,11 @@ def test_unreadable_clips_leave_the_batch(policy, processor, train_rows, tmp_pat
 
 def test_a_batch_without_a_readable_clip_teaches_nothing(policy, processor, train_rows, tmp_path):
     """Another process's batch may have some; what a process saw before, which a resumed one cannot know, is no part."""
-    rows = sft_dataset(train_rows[:2], 0).to_list()
+    rows = sft_dataset(train_rows[:2], processor, 0).to_list()
     for number, row in enumerate(rows):
-        row["video"] = str(tmp_path / f"missing{number}.mp4")
+        row["prompt"] = processor.messages(str(tmp_path / f"missing{number}.mp4"))
     batch = SFTCollator(processor, ClipLoader(processor.load_clip), policy)(rows)
-    assert len(batch["input_ids"]) == 1 and (batch["labels"] == -100).all() and not batch["frames"].any()
+    assert len(batch["input_ids"]) == 1 and (batch["labels"] == -100).all() and not batch["frames"][0].any()
     for scored in (torch.tensor(7), torch.tensor(0), 0):  # of all processes
         policy.zero_grad()
         loss = policy(**batch, num_items_in_batch=scored).loss
@@ -67,12 +68,13 @@ def test_a_batch_without_a_readable_clip_teaches_nothing(policy, processor, trai
 
 def test_the_collator_computes_motion_without_the_policys_own_encoder(policy, processor, train_rows):
     """ZeRO-3 shares its weights out among processes, which can use them only together."""
-    expected = policy.motion_features_of([processor.load_clip(row.video).motion_frames for row in train_rows[:2]])
+    motion = [processor.load_clip(row.video).motion_frames for row in train_rows[:2]]
+    expected = STREAMS["motion"].features(policy.model, motion)
     collate = SFTCollator(processor, ClipLoader(processor.load_clip), policy)
     for parameter in policy.model.motion_encoder.parameters():
         parameter.data = torch.empty(0)
-    features = collate(sft_dataset(train_rows[:2], 0).to_list())["motion_features"]
-    assert torch.equal(features, expected) and features.any()
+    features = collate(sft_dataset(train_rows[:2], processor, 0).to_list())["motion_features"]
+    assert all(map(torch.equal, features, expected)) and features[0].any()
 
 
 @pytest.mark.parametrize("setting", [{"dataloader_num_workers": 2}, {"remove_unused_columns": True}])

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoProcessor
 
 import rewards
+from rewards import text_of
 from vqathinker.clips import ClipError
 from vqathinker.data import LabelRow, clip_dataset
 from vqathinker.policy import MotionConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
@@ -31,7 +32,7 @@ class Spread:
 
     def __call__(self, completions, mos, *, video_id, perturbed_completions=None, **columns):
         self.seen.append((list(completions), list(video_id), perturbed_completions, columns))
-        return [len(set(text)) / 20 for text in completions]
+        return [len(set(text)) / 20 for text in map(text_of, completions)]
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def make_trainer(base, train_rows, config):
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
         policy.freeze(freeze)
         processor = AutoProcessor.from_pretrained(base)
-        train, held_out = (rows and clip_dataset(rows, processor.question) for rows in (rows, eval_rows))
+        train, held_out = (rows and clip_dataset(rows, processor) for rows in (rows, eval_rows))
         return VQAGRPOTrainer(policy, rubric or [Spread()], config(**changes), train, processor, eval_dataset=held_out)
 
     return make
@@ -110,7 +111,7 @@ def test_perturbed_copies_are_answered_and_never_the_original_again(make_trainer
     trainer = make_trainer([reward], max_steps=1)
     maps = []
     draw = trainer._frame_map
-    trainer._frame_map = lambda row: maps.append(draw(row)) or maps[-1]
+    trainer._frame_map = lambda row, clip: maps.append(draw(row, clip)) or maps[-1]
     trainer.train()
     texts, ids, perturbed, columns = reward.seen[0]
     assert len(texts) == len(perturbed) == 8 and len(set(ids)) == 4
@@ -144,7 +145,8 @@ def test_loss_equals_trls_on_repeated_clips(make_trainer, freeze):
             input_ids=ids,
             attention_mask=mask,
             frames=torch.stack([trainer.loader.get(row["video"]).frames for row in batch[: len(ids)]]),
-            motion_features=clips.motion_features.repeat_interleave(2, 0),
+            motion_features=[clip["motion_features"] for clip in clips.clips for _ in range(2)],
+            visual_index=trainer.processing_class.index_of([prompt for prompt in clips.prompts for _ in range(2)]),
         ).logits[:, -keep - 1 : -1]
     expected = (logits / trainer.temperature).log_softmax(-1).gather(-1, ids[:, -keep:, None])[..., 0]
     real = inputs["completion_mask"].bool()
@@ -332,7 +334,7 @@ def test_one_configuration_serves_rubrics_with_other_weights(base, train_rows, c
     for weight in (0.5, 2.0):
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
         rubric = rewards.Rubric([rewards.Format()], [weight])
-        trainer = VQAGRPOTrainer(policy, rubric, args, clip_dataset(train_rows, processor.question), processor)
+        trainer = VQAGRPOTrainer(policy, rubric, args, clip_dataset(train_rows, processor), processor)
         assert trainer.reward_weights.tolist() == trainer.args.reward_weights == [weight]
     assert args.reward_weights is None
 
@@ -351,7 +353,7 @@ def test_attention_that_takes_no_mask_is_refused(base, train_rows, config):
     policy = VQAThinkerForConditionalGeneration.from_pretrained(base, attn_implementation="eager")
     processor = AutoProcessor.from_pretrained(base)
     with pytest.raises(ValueError, match=r"attn_implementation='eager'.*only 'sdpa'"):
-        VQAGRPOTrainer(policy, [Spread()], config(), clip_dataset(train_rows, processor.question), processor)
+        VQAGRPOTrainer(policy, [Spread()], config(), clip_dataset(train_rows, processor), processor)
 
 
 def test_a_reference_of_another_class_is_refused(config, train_rows, internvl):
@@ -359,7 +361,7 @@ def test_a_reference_of_another_class_is_refused(config, train_rows, internvl):
     processor = VQAThinkerProcessor.from_internvl(internvl, policy.config)
     policy.config._name_or_path = str(internvl)
     with pytest.raises(ValueError, match="is a InternVLForConditionalGeneration, the policy a VQAThinker"):
-        VQAGRPOTrainer(policy, "recommended", config(), clip_dataset(train_rows, processor.question), processor)
+        VQAGRPOTrainer(policy, "recommended", config(), clip_dataset(train_rows, processor), processor)
 
 
 def test_a_set_smaller_than_one_batch_is_refused(make_trainer, train_rows):
@@ -370,7 +372,7 @@ def test_a_set_smaller_than_one_batch_is_refused(make_trainer, train_rows):
 def test_kl_needs_a_policy_with_a_path(config, train_rows):
     policy, processor = tiny_policy()
     with pytest.raises(ValueError, match=r"beta=0\.04 needs a reference"):
-        VQAGRPOTrainer(policy, "recommended", config(), clip_dataset(train_rows, processor.question), processor)
+        VQAGRPOTrainer(policy, "recommended", config(), clip_dataset(train_rows, processor), processor)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 from scipy.stats import pearsonr, spearmanr
 from transformers import AutoProcessor, EarlyStoppingCallback
 
+from rewards import text_of
 from vqathinker.clips import ClipError
 from vqathinker.data import LabelRow, clip_dataset
+from vqathinker.messages import user_prompt
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.scoring import Prediction
 from vqathinker.training import VQAGRPOTrainer, trainer
@@ -25,7 +27,7 @@ class Distinct:
     __name__ = "distinct"
 
     def __call__(self, completions, **columns):
-        return [len(set(text)) / 20 for text in completions]
+        return [len(set(text)) / 20 for text in map(text_of, completions)]
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def make_trainer(base, train_rows, config):
     def make(eval_rows=None, callbacks=None, **changes):
         policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
         processor = AutoProcessor.from_pretrained(base)
-        train, held_out = (rows and clip_dataset(rows, processor.question) for rows in (train_rows, eval_rows))
+        train, held_out = (rows and clip_dataset(rows, processor) for rows in (train_rows, eval_rows))
         settings = config(**changes)
         return VQAGRPOTrainer(
             policy, [Distinct()], settings, train, processor, eval_dataset=held_out, callbacks=callbacks
@@ -172,8 +174,8 @@ def test_a_validation_leaves_checkpointing_as_it_was(make_trainer, train_rows):
 def test_several_named_sets_are_scored_one_by_one(make_trainer, answering, train_rows):
     answering([row.mos for row in train_rows[:3]], [6 - row.mos for row in train_rows[3:6]])
     trainer = make_trainer()
-    question = trainer.processing_class.question
-    sets = {"a": clip_dataset(train_rows[:3], question), "b": clip_dataset(train_rows[3:6], question)}
+    processor = trainer.processing_class
+    sets = {"a": clip_dataset(train_rows[:3], processor), "b": clip_dataset(train_rows[3:6], processor)}
     metrics = trainer.evaluate(sets)
     assert metrics["eval_a_srcc"] == pytest.approx(1) and metrics["eval_b_srcc"] == pytest.approx(-1)
     make_trainer(eval_strategy="steps", eval_steps=1, eval_rows=train_rows[:2], metric_for_best_model="a_srcc")
@@ -185,7 +187,7 @@ def test_clips_that_cannot_be_judged_are_counted_or_refused(make_trainer, train_
     with pytest.raises(ClipError, match="nor can the other 1 validation clips"):
         make_trainer(lost).evaluate()
     trainer = make_trainer()
-    columns = {"prompt": [trainer.processing_class.question], "video": [train_rows[0].video], "video_id": ["a"]}
+    columns = {"prompt": [trainer.processing_class.messages(train_rows[0].video)], "video_id": ["a"]}
     with pytest.raises(ValueError, match="1 of 1 validation clips have no MOS, 'a' the first"):
         trainer.evaluate(Dataset.from_dict(columns))
 
@@ -205,13 +207,25 @@ def test_what_a_validation_does_not_have_is_refused(config, changes, message):
 
 def test_a_prompt_that_the_policy_is_not_asked_is_refused(make_trainer, train_rows, base, config):
     trainer = make_trainer()
-    other = clip_dataset(train_rows, "How loud?")
-    with pytest.raises(ValueError, match=r"the prompt 'How loud\?' of 16 of 16 rows is not the question"):
-        VQAGRPOTrainer(trainer.model, [Distinct()], config(), other, trainer.processing_class)
+    processor = trainer.processing_class
+    rows = clip_dataset(train_rows, processor)
+    text = rows.remove_columns("prompt").add_column("prompt", ["How loud?"] * len(rows))
+    with pytest.raises(ValueError, match=r"the prompt 'How loud\?' is no conversation"):
+        VQAGRPOTrainer(trainer.model, [Distinct()], config(), text, processor)
     with pytest.raises(ValueError, match="How loud"):
+        trainer.evaluate(text)
+    two = user_prompt([train_rows[0].video] * 2, "Which one?")
+    with pytest.raises(ValueError, match="shows 2 clips: it must have exactly one"):
+        trainer.evaluate(Dataset.from_dict({"prompt": [two], "video_id": ["a"], "mos": [3.0]}))
+    other = rows.remove_columns("video").add_column("video", ["x.mp4"] * len(rows))
+    with pytest.raises(ValueError, match=r"the row's video is 'x\.mp4', but its prompt shows"):
         trainer.evaluate(other)
-    with pytest.raises(ValueError, match=r"must be a datasets\.Dataset with prompt, video and video_id"):
-        VQAGRPOTrainer(trainer.model, [Distinct()], config(), other.remove_columns("video"), trainer.processing_class)
+    forged = processor.messages(train_rows[0].video, "How <IMG_CONTEXT>?")
+    with pytest.raises(ValueError, match="holds <IMG_CONTEXT>"):
+        trainer.evaluate(Dataset.from_dict({"prompt": [forged], "video_id": ["a"], "mos": [3.0]}))
+    with pytest.raises(ValueError, match=r"must be a datasets\.Dataset with prompt and video_id"):
+        nameless = other.remove_columns("video_id")
+        VQAGRPOTrainer(trainer.model, [Distinct()], config(), nameless, trainer.processing_class)
     with pytest.raises(ValueError, match="a IterableDataset with columns"):
         VQAGRPOTrainer(trainer.model, [Distinct()], config(), other.to_iterable_dataset(), trainer.processing_class)
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from datasets import Dataset
 
 from vqathinker.data.labels import LabelRow
 
 
-def clip_dataset(rows: Sequence[LabelRow], prompt: str) -> Dataset:
-    """A light dataset: paths and labels only. `ClipLoader` decodes the clips of a batch when it is drawn.
+def clip_dataset(rows: Sequence[LabelRow], processor: Any) -> Dataset:
+    """A light dataset: prompts and labels only. `ClipLoader` decodes the clips of a batch when it is drawn.
 
     Args:
         rows: Label rows.
-        prompt: The question, as logged beside the completions.
+        processor: The policy's, whose question is asked about each.
 
     Returns:
-        Columns `prompt`, `video`, `video_id`, `mos`, and the rows' further columns.
+        Columns `prompt` (conversational), `video`, `video_id`, `mos`, and the rows' further columns.
 
     Raises:
         ValueError: If there are no rows.
@@ -26,7 +27,7 @@ def clip_dataset(rows: Sequence[LabelRow], prompt: str) -> Dataset:
         raise ValueError("rows is empty: there is nothing to train on.")
     extras = sorted({key for row in rows for key in row.extra} - {"prompt", "video", "video_id", "mos"})
     columns = {
-        "prompt": [prompt] * len(rows),
+        "prompt": [processor.messages(row.video) for row in rows],
         "video": [row.video for row in rows],
         "video_id": [row.video_id for row in rows],
         "mos": [row.mos for row in rows],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from vqathinker.clips import ClipError
+from vqathinker.messages import videos_in
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,8 +50,8 @@ class ClipLoader(Generic[T]):
         self._lock = threading.Lock()
 
     def __call__(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Collate: start decoding the rows' clips and return the rows unchanged."""
-        self.prefetch(row["video"] for row in rows)
+        """Collate: start decoding the clips that the rows' prompts show, and return the rows unchanged."""
+        self.prefetch(video for row in rows for video in videos_in(row["prompt"]))
         return rows
 
     def prefetch(self, videos: Iterable[str]) -> None:

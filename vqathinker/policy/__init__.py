@@ -5,10 +5,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from vqathinker.policy.complete import IncompleteCheckpoint
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
 from vqathinker.policy.conversion import convert_internvlchat
-from vqathinker.policy.features import ClipFeatures, MotionCache
+from vqathinker.policy.features import ClipFeatures, FeatureCache, tokens_in
 from vqathinker.policy.loading import check_checkpoint, check_whole_weights, load_policy
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.policy.processing import ClipInput, VQAThinkerProcessor
+from vqathinker.policy.prompts import Prompt, Slot, token_index
+from vqathinker.policy.streams import STREAMS, VisualStream, copied_trunk
 
 AutoConfig.register(VQAThinkerConfig.model_type, VQAThinkerConfig)
 AutoModelForImageTextToText.register(VQAThinkerConfig, VQAThinkerForConditionalGeneration)
@@ -17,16 +19,23 @@ AutoModelForCausalLM.register(VQAThinkerConfig, VQAThinkerForConditionalGenerati
 AutoProcessor.register(VQAThinkerConfig, VQAThinkerProcessor)
 
 __all__ = [
+    "STREAMS",
     "ClipFeatures",
     "ClipInput",
+    "FeatureCache",
     "IncompleteCheckpoint",
-    "MotionCache",
     "MotionConfig",
+    "Prompt",
+    "Slot",
     "VQAThinkerConfig",
     "VQAThinkerForConditionalGeneration",
     "VQAThinkerProcessor",
+    "VisualStream",
     "check_checkpoint",
     "check_whole_weights",
     "convert_internvlchat",
+    "copied_trunk",
     "load_policy",
+    "token_index",
+    "tokens_in",
 ]

@@ -122,6 +122,8 @@ class VQAThinkerConfig(InternVLConfig):
         motion_tokens: Motion tokens m per clip (published code: 1); 0 leaves the motion branch out.
         motion_run_length: Frames per key frame that the motion encoder sees: 1 is `sampled` motion input (paper), more
             is `dense` (VQA²): a run of neighbouring frames around each key frame.
+        streams: Names of the visual streams, see `vqathinker.policy.streams`; with `motion_tokens=0` there is no
+            motion stream.
 
     Raises:
         ValueError: If a value is out of range, or for a language model that is not supported (`check_language_model`).
@@ -134,6 +136,7 @@ class VQAThinkerConfig(InternVLConfig):
     motion_config: dict | PreTrainedConfig | None = None
     motion_tokens: int = 1
     motion_run_length: int = 1
+    streams: list[str] | tuple[str, ...] = ("spatial", "motion")
 
     def __post_init__(self, **kwargs):
         if self.motion_config is None:

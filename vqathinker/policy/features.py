@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import nn
 
 from vqathinker.perturb import FrameMap
+from vqathinker.policy.prompts import Prompt, Slot
+from vqathinker.policy.streams import VisualStream
 
 
 @dataclass(frozen=True)
@@ -17,63 +19,113 @@ class ClipFeatures:
     """Encoded clip, in the language model's width D.
 
     Attributes:
-        spatial: (T, n, D), n tokens for each of T key frames.
-        motion: (m, D), the clip's motion tokens.
+        tokens: Stream -> (T, n, D), n tokens for each of T key frames, or (m, D), the clip's m tokens.
     """
 
-    spatial: torch.Tensor
-    motion: torch.Tensor
+    tokens: dict[str, torch.Tensor]
+
+    def __getitem__(self, stream: str) -> torch.Tensor:
+        return self.tokens[stream]
 
     @property
     def num_frames(self) -> int:
-        """T."""
-        return self.spatial.shape[0]
+        """T. The first stream shows single frames."""
+        return len(next(iter(self.tokens.values())))
 
-    @property
-    def tokens(self) -> torch.Tensor:
-        """(T n + m, D) in the order of the prompt's placeholders: frames, then motion."""
-        return torch.cat([self.spatial.flatten(0, 1), self.motion])
+    def tokens_at(self, slot: Slot, count: int) -> torch.Tensor:
+        """(count, D) tokens of a slot.
 
-    def perturbed(self, frame_map: FrameMap, blank: torch.Tensor, motion: torch.Tensor) -> ClipFeatures:
-        """Features of the perturbed clip: spatial ones re-indexed, only motion is new.
+        Raises:
+            ValueError: If there are not as many.
+        """
+        rows = self.tokens[slot.stream].flatten(0, -2)
+        start = (slot.frame or 0) * count
+        if start + count > len(rows) or (slot.frame is None and count < len(rows)):
+            raise ValueError(
+                f"{slot} takes {count} tokens from {start} on, of a clip that gives {len(rows)}: processor and policy "
+                "disagree on frames, image size or motion tokens."
+            )
+        return rows[start : start + count]
+
+    def perturbed(
+        self, frame_map: FrameMap, blanks: Mapping[str, torch.Tensor], whole: Mapping[str, torch.Tensor]
+    ) -> ClipFeatures:
+        """Features of the perturbed clip: those of single frames re-indexed, only those of the whole clip are new.
 
         Args:
             frame_map: Map over the T key frames.
-            blank: (n, D) features of a black frame, shown at blank positions.
-            motion: (m, D) motion tokens of the perturbed clip.
+            blanks: Stream -> (n, D) tokens of a black frame, shown at blank positions.
+            whole: Stream -> (m, D) tokens of the whole perturbed clip.
         """
-        return ClipFeatures(frame_map.apply(self.spatial, blank), motion)
+        return ClipFeatures(
+            {
+                name: whole[name] if name in whole else frame_map.apply(tokens, blanks.get(name))
+                for name, tokens in self.tokens.items()
+            }
+        )
 
 
-class MotionCache:
-    """Motion features of unperturbed clips, each computed once: the encoder is frozen.
+def tokens_in(prompt: Prompt, clips: Sequence[ClipFeatures]) -> torch.Tensor:
+    """(P, D) the clips' tokens in the order of a prompt's placeholders.
+
+    Raises:
+        ValueError: If the clips do not fit its slots.
+    """
+    filled = zip(prompt.slots, prompt.counts, strict=True)
+    return torch.cat([clips[slot.clip].tokens_at(slot, count) for slot, count in filled])
+
+
+class FeatureCache:
+    """Features of unperturbed clips, each computed once for as long as what computes them is frozen.
 
     Args:
-        policy: Has `motion_features_of`; features are returned on its device and kept on the CPU.
-        encoder: Motion encoder that computes them in place of the policy's; moved to its device.
+        policy: Has the streams; what is returned is on its device. What is remembered lies on the CPU.
+        trunks: Stream -> modules that compute its features in place of the policy's, see `copied_trunk`.
     """
 
-    def __init__(self, policy: Any, encoder: nn.Module | None = None) -> None:
-        self.policy, self.encoder = policy, encoder
-        self._known: dict[str, torch.Tensor] = {}
+    def __init__(self, policy: Any, trunks: Mapping[str, SimpleNamespace] | None = None) -> None:
+        self.policy, self.trunks = policy, dict(trunks or {})
+        self._known: dict[str, dict[str, torch.Tensor]] = {}
 
-    def get(self, names: Sequence[str | None], motion_frames: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Features of C clips.
+    @torch.no_grad()
+    def inputs(self, names: Sequence[str | None], clips: Sequence[Any]) -> list[dict[str, torch.Tensor]]:
+        """What the policy takes of C clips: features of streams that are frozen, and what the others look at.
 
         Args:
             names: C names; `None` for a clip that must not be remembered.
-            motion_frames: C tensors (T, r, 3, s, s) uint8.
+            clips: C `ClipInput`.
 
         Returns:
-            (C, m, F).
+            C dicts of arguments, see `VQAThinkerForConditionalGeneration.encode`.
         """
+        found: list[dict[str, torch.Tensor]] = [{} for _ in clips]
+        for stream in self.policy.streams:
+            raw = [getattr(clip, stream.takes) for clip in clips]
+            frozen = stream.frozen(self.policy.model)
+            if not frozen:
+                self._known.pop(stream.name, None)
+            name = stream.features_name if frozen else stream.takes
+            values = self.features(stream, names, raw) if frozen else [one.to(self.policy.device) for one in raw]
+            for own, value in zip(found, values, strict=True):
+                own[name] = value
+        return found
+
+    def features(
+        self, stream: VisualStream, names: Sequence[str | None], clips: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """C clips' features of one stream; arguments as `inputs`, but the clips are what the stream takes."""
         device = self.policy.device
-        new = [place for place, name in enumerate(names) if name not in self._known]
+        known = self._known.setdefault(stream.name, {}) if stream.remembered else {}
+        new = [place for place, name in enumerate(names) if name not in known]
         fresh: dict[int, torch.Tensor] = {}
         if new:
-            encoder = None if self.encoder is None else self.encoder.to(device)
-            computed = self.policy.motion_features_of([motion_frames[place].to(device) for place in new], encoder)
-            fresh = dict(zip(new, computed.cpu(), strict=True))
-            self._known.update({names[place]: value for place, value in fresh.items() if names[place] is not None})
-        values = [fresh[place] if place in fresh else self._known[name] for place, name in enumerate(names)]
-        return torch.stack(values).to(device)
+            trunk = self.trunks.get(stream.name, self.policy.model)
+            if stream.name in self.trunks:
+                for part in stream.trunk:
+                    getattr(trunk, part).to(device)
+            computed = stream.features(trunk, [clips[place].to(device) for place in new])
+            fresh = dict(zip(new, computed, strict=True))
+            if stream.remembered:
+                kept = {names[place]: value.cpu() for place, value in fresh.items() if names[place] is not None}
+                known.update(kept)
+        return [fresh[place] if place in fresh else known[name].to(device) for place, name in enumerate(names)]

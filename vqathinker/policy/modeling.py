@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, InternVLForConditionalGeneration, InternVLModel
 from transformers import initialization as init
-from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.models.internvl.modeling_internvl import (
     InternVLCausalLMOutputWithPast,
     InternVLModelOutputWithPast,
@@ -27,8 +25,10 @@ from vqathinker.policy.configuration import (
     VQAThinkerConfig,
     check_language_model,
 )
-from vqathinker.policy.features import ClipFeatures
-from vqathinker.policy.motion import MotionEncoder, MotionProjector
+from vqathinker.policy.features import ClipFeatures, tokens_in
+from vqathinker.policy.motion import MotionProjector
+from vqathinker.policy.prompts import Prompt
+from vqathinker.policy.streams import VisualStream, streams_of
 
 
 class VQAThinkerPreTrainedModel(InternVLPreTrainedModel):
@@ -45,8 +45,22 @@ class VQAThinkerPreTrainedModel(InternVLPreTrainedModel):
                 init.zeros_(linear.bias)
 
 
+def take_visual(streams: Sequence[VisualStream], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Out of a call's arguments what the streams look at."""
+    names = {name for stream in streams for name in (stream.takes, stream.features_name)}
+    found = {name: kwargs.pop(name) for name in sorted(names & kwargs.keys())}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _mismatch(placeholders: int, tokens: int) -> str:
+    return (
+        f"the prompt has {placeholders} placeholders but the clips give {tokens} visual tokens: processor and model "
+        "disagree on frames, image size or motion tokens."
+    )
+
+
 class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
-    """Vision tower, projector, language model, and the motion branch."""
+    """Vision tower, projector, language model, and what further visual streams bring."""
 
     def __init__(self, config: VQAThinkerConfig) -> None:
         # Not InternVLModel.__init__: it would initialise weights before the motion branch exists.
@@ -54,27 +68,13 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         self.vision_tower = AutoModel.from_config(config.vision_config)
         self.multi_modal_projector = InternVLMultiModalProjector(config)
         self.language_model = AutoModel.from_config(config.text_config)
-        if config.motion_tokens:
-            self.motion_encoder = MotionEncoder(config.motion_config)
-            self.motion_projector = MotionProjector(config.motion_config.feature_size, config.text_config.hidden_size)
-        else:
+        self.streams = streams_of(config)
+        for stream in self.streams:
+            for name, module in stream.build(config).items():
+                self.add_module(name, module)
+        if not config.motion_tokens:
             self._keys_to_ignore_on_load_unexpected = [r"\bmotion_(encoder|projector)\."]  # of a policy that has one
         self.post_init()
-
-    def motion_features(self, motion_frames: torch.Tensor, encoder: MotionEncoder | None = None) -> torch.Tensor:
-        """Frozen SlowFast features; see `VQAThinkerForConditionalGeneration.motion_features`."""
-        if not self.config.motion_tokens:
-            return torch.zeros(
-                len(motion_frames), 0, self.config.motion_config.feature_size, device=motion_frames.device
-            )
-        encoder = self.motion_encoder if encoder is None else encoder
-        return encoder(motion_frames.flatten(1, 2), self.config.motion_tokens)
-
-    def project_motion(self, motion_features: torch.Tensor) -> torch.Tensor:
-        """(C, m, F) motion features to (C, m, D) motion tokens."""
-        if not self.config.motion_tokens:
-            return motion_features.new_zeros(*motion_features.shape[:2], self.config.text_config.hidden_size)
-        return self.motion_projector(motion_features.to(self.motion_projector.linear_1.weight.dtype))
 
     def frame_features(self, frames: torch.Tensor) -> torch.Tensor:
         """(N, 3, S, S) uint8 frames to (N, n, D) tokens."""
@@ -87,22 +87,50 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             vision_feature_select_strategy=self.config.vision_feature_select_strategy,
         ).pooler_output
 
-    def visual_embeds(
-        self,
-        frames: torch.Tensor | None,
-        motion_frames: torch.Tensor | None,
-        motion_features: torch.Tensor | None,
-        spatial_features: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """(C, T n + m, D) tokens of C clips of equal length, in placeholder order."""
-        if spatial_features is None:
-            spatial_features = self.frame_features(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        if motion_features is None:
-            if motion_frames is None:
-                raise ValueError("frames came without motion_frames or motion_features: pass one of them.")
-            motion_features = self.motion_features(motion_frames)
-        motion = self.project_motion(motion_features)
-        return torch.cat([spatial_features.flatten(1, 2), motion], dim=1)
+    def visual_tokens(self, visual: Mapping[str, Any]) -> dict[str, list[torch.Tensor]]:
+        """What the streams show of C clips.
+
+        Args:
+            visual: See `VQAThinkerForConditionalGeneration.encode`.
+
+        Returns:
+            Stream -> C tensors of tokens, (T_i, n, D) or (m, D).
+
+        Raises:
+            ValueError: If a stream has nothing to look at, or nobody takes an entry.
+        """
+        tokens = {}
+        for stream in self.streams:
+            if (known := visual.get(stream.features_name)) is None:
+                if (clips := visual.get(stream.takes)) is None:
+                    raise ValueError(
+                        f"nothing for the stream {stream.name!r} came with {sorted(visual)}: pass {stream.takes} or "
+                        f"{stream.features_name} too."
+                    )
+                known = stream.features(self, list(clips))
+            tokens[stream.name] = stream.project(self, list(known))
+        return tokens
+
+    def ordered(self, visual: Mapping[str, Any], index: torch.Tensor | None) -> torch.Tensor:
+        """(P, D) the tokens of C clips in the order of the placeholders.
+
+        Args:
+            visual: See `visual_tokens`.
+            index: (P,) see `vqathinker.policy.prompts.token_index`.
+
+        Raises:
+            ValueError: If it is missing, or the clips give another number of tokens.
+        """
+        if index is None:
+            raise ValueError(
+                f"{sorted(visual)} came without visual_index, which tells the order of their tokens in the prompt: "
+                "pass what the processor returns, or token_index(prompts, ...)."
+            )
+        tokens = self.visual_tokens(visual)
+        table = torch.cat([clip.flatten(0, -2) for stream in self.streams for clip in tokens[stream.name]])
+        if len(table) != len(index):
+            raise ValueError(_mismatch(len(index), len(table)))
+        return table[index.to(table.device)]
 
     def insert(self, inputs_embeds: torch.Tensor, input_ids: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Put visual tokens at the placeholders.
@@ -117,10 +145,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         """
         mask = input_ids == self.config.image_token_id
         if int(mask.sum()) != len(tokens):
-            raise ValueError(
-                f"the prompt has {int(mask.sum())} placeholders but the clips give {len(tokens)} visual tokens: "
-                "processor and model disagree on frames, image size or motion tokens."
-            )
+            raise ValueError(_mismatch(int(mask.sum()), len(tokens)))
         return inputs_embeds.masked_scatter(mask.unsqueeze(-1), tokens.to(inputs_embeds))
 
     def forward(
@@ -130,10 +155,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         position_ids: torch.LongTensor | None = None,
         past_key_values: Any = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        frames: torch.Tensor | None = None,
-        motion_frames: torch.Tensor | None = None,
-        motion_features: torch.Tensor | None = None,
-        spatial_features: torch.Tensor | None = None,
+        visual_index: torch.LongTensor | None = None,
         visual_embeds: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> InternVLModelOutputWithPast:
@@ -142,10 +164,11 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             raise ValueError("give exactly one of input_ids and inputs_embeds.")
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-        if frames is not None or spatial_features is not None:
-            visual_embeds = self.visual_embeds(frames, motion_frames, motion_features, spatial_features)
+        visual = take_visual(self.streams, kwargs)
+        if visual:
+            visual_embeds = self.ordered(visual, visual_index)
         if visual_embeds is not None:
-            inputs_embeds = self.insert(inputs_embeds, input_ids, visual_embeds.flatten(0, 1))
+            inputs_embeds = self.insert(inputs_embeds, input_ids, visual_embeds.flatten(0, -2))
         outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -185,30 +208,25 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         position_ids: torch.LongTensor | None = None,
         past_key_values: Any = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        frames: torch.Tensor | None = None,
-        motion_frames: torch.Tensor | None = None,
-        motion_features: torch.Tensor | None = None,
-        spatial_features: torch.Tensor | None = None,
+        visual_index: torch.LongTensor | None = None,
         visual_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> Any:
-        """One pass over B sequences, each with a clip of its own.
+        """One pass over B sequences, which look at C clips.
 
         Args:
             input_ids: (B, L) ids with one `<IMG_CONTEXT>` per visual token.
             attention_mask: (B, L), 0 = padding, or (B, 1, L, L), true = visible.
             inputs_embeds: (B, L, D) instead of `input_ids`, visual tokens already inserted.
-            frames: (B, T, 3, S, S) uint8 key frames; encoded here, with gradients.
-            motion_frames: (B, T, r, 3, s, s) uint8 frames for the motion encoder.
-            motion_features: (B, m, F) its output, if known, instead of `motion_frames`.
-            spatial_features: (B, T, n, D) the frames' tokens, if known, instead of `frames`.
-            visual_embeds: (B, T n + m, D) tokens, if known, instead of all of the above.
+            visual_index: (P,) which visual token stands at which placeholder, see `token_index`; the processor and
+                `token_index` make it. Needed with what the streams look at.
+            visual_embeds: (P, D) or (B, P / B, D) tokens in the order of the placeholders, instead of all that.
             labels: (B, L) ids to predict, -100 = not scored.
             logits_to_keep: How many last positions get logits; 0 = all.
-            kwargs: Among them `num_items_in_batch`, how many scored ids the loss is a mean over; default those in
-                `labels`.
+            kwargs: What the streams look at, see `encode`; it is encoded here, with gradients. And
+                `num_items_in_batch`, how many scored ids the loss is a mean over; default those in `labels`.
 
         Returns:
             Output with `loss` (if `labels`), `logits` (B, L, V) and `past_key_values`.
@@ -222,10 +240,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
-            frames=frames,
-            motion_frames=motion_frames,
-            motion_features=motion_features,
-            spatial_features=spatial_features,
+            visual_index=visual_index,
             visual_embeds=visual_embeds,
             **kwargs,
         )
@@ -246,126 +261,89 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             attentions=outputs.attentions,
         )
 
-    @torch.no_grad()
-    def motion_features(self, motion_frames: torch.Tensor, encoder: MotionEncoder | None = None) -> torch.Tensor:
-        """Frozen SlowFast features: they never change, so cache them.
+    @property
+    def streams(self) -> tuple[VisualStream, ...]:
+        """How it looks at clips."""
+        return self.model.streams
 
-        Args:
-            motion_frames: (C, T, r, 3, s, s) uint8.
-            encoder: Computes them in place of the policy's own.
-
-        Returns:
-            (C, m, F).
-        """
-        return self.model.motion_features(motion_frames, encoder)
-
-    def copy_motion_encoder(self) -> MotionEncoder | None:
-        """The frozen motion encoder once more, whole where ZeRO-3 shares the policy's weights out (collective there).
-
-        Returns:
-            `None` for a policy without a motion branch.
-        """
-        if not self.config.motion_tokens:
-            return None
-        encoder = self.model.motion_encoder
-        if not is_deepspeed_zero3_enabled():
-            return copy.deepcopy(encoder)
-        import deepspeed
-
-        with deepspeed.zero.GatheredParameters(list(encoder.parameters())):
-            return copy.deepcopy(encoder)
-
-    def motion_features_of(self, clips: Sequence[torch.Tensor], encoder: MotionEncoder | None = None) -> torch.Tensor:
-        """`motion_features` for C clips (T_i, r, 3, s, s) whose lengths may differ; equal lengths run together."""
-        lengths: dict[int, list[int]] = {}
-        for place, clip in enumerate(clips):
-            lengths.setdefault(len(clip), []).append(place)
-        found: dict[int, torch.Tensor] = {}
-        for places in lengths.values():
-            features = self.motion_features(torch.stack([clips[i] for i in places]), encoder)
-            found.update(zip(places, features, strict=True))
-        return torch.stack([found[place] for place in range(len(clips))])
-
-    def encode(
-        self,
-        frames: Sequence[torch.Tensor],
-        motion_frames: Sequence[torch.Tensor] | None = None,
-        motion_features: torch.Tensor | None = None,
-    ) -> list[ClipFeatures]:
+    def encode(self, **visual: Sequence[torch.Tensor] | torch.Tensor) -> list[ClipFeatures]:
         """Encode clips once; generation and forward accept the result.
 
         Args:
-            frames: C tensors (T_i, 3, S, S) uint8; the T_i may differ.
-            motion_frames: C tensors (T_i, r, 3, s, s) uint8.
-            motion_features: (C, m, F) instead of `motion_frames`.
+            visual: For every stream either what it looks at (`frames`: (T_i, 3, S, S) uint8 of C clips, whose T_i may
+                differ; `motion_frames`: (T_i, r, 3, s, s) uint8) or its features, if known (`spatial_features`:
+                (T_i, n, D); `motion_features`: (m, F)): C tensors, or one with C first.
 
         Returns:
             C `ClipFeatures`, with gradients unless under `torch.no_grad`.
+
+        Raises:
+            ValueError: If a stream has nothing to look at, or nobody takes an argument.
         """
-        spatial = self.model.frame_features(torch.cat(list(frames))).split([len(clip) for clip in frames])
-        if motion_features is None:
-            if motion_frames is None:
-                raise ValueError("encode needs motion_frames or motion_features.")
-            motion_features = self.motion_features_of(motion_frames)
-        motion = self.model.project_motion(motion_features)
-        return [ClipFeatures(s, m) for s, m in zip(spatial, motion, strict=True)]
+        known = {name for stream in self.streams for name in (stream.takes, stream.features_name)}
+        if unknown := sorted(visual.keys() - known):
+            raise ValueError(f"encode got {unknown}, which no stream takes: pass some of {sorted(known)}.")
+        tokens = self.model.visual_tokens(visual)
+        return [ClipFeatures(dict(zip(tokens, clip, strict=True))) for clip in zip(*tokens.values(), strict=True)]
 
     def freeze(self, parts: Sequence[str]) -> None:
         """Keep parts of the policy as they are.
 
         Args:
-            parts: Among `"vision_tower"`, `"multi_modal_projector"`, `"motion_projector"` and `"language_model"`.
+            parts: Among `"language_model"` and the modules of its streams: `"vision_tower"`,
+                `"multi_modal_projector"`, `"motion_projector"`. The motion encoder always is.
 
         Raises:
             ValueError: On another name.
         """
-        known = ("vision_tower", "multi_modal_projector", "motion_projector", "language_model")
-        unknown = [part for part in parts if part not in known]
-        if unknown:
-            raise ValueError(f"freeze={unknown}: must be among {list(known)}.")
-        if "motion_projector" in parts and not self.config.motion_tokens:
-            raise ValueError("freeze=['motion_projector']: this policy has no motion branch (motion_tokens=0).")
+        known = [part for stream in self.streams for part in (*stream.trunk, *stream.head) if part != "motion_encoder"]
+        known.append("language_model")
+        if unknown := [part for part in parts if part not in known]:
+            why = "" if self.config.motion_tokens else " This policy has no motion branch (motion_tokens=0)."
+            raise ValueError(f"freeze={unknown}: must be among {known}.{why}")
         for part in parts:
             getattr(self.model, part).requires_grad_(False)
 
-    @property
-    def vision_is_frozen(self) -> bool:
-        """Whether nothing that encodes frames is trained: then a frame's tokens stay what they are."""
-        parts = (self.model.vision_tower, self.model.multi_modal_projector)
-        return not any(parameter.requires_grad for part in parts for parameter in part.parameters())
-
-    def blank_features(self, image_size: int) -> torch.Tensor:
-        """(n, D) features of a black frame of side `image_size`."""
+    def blanks(self, image_size: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Features and tokens of a black frame of side `image_size`, by stream, of those that show single frames."""
         black = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=self.device)
-        return self.model.frame_features(black)[0]
+        features, tokens = {}, {}
+        for stream in self.streams:
+            if stream.per_frame:
+                found = stream.features(self.model, [black])
+                features[stream.name], tokens[stream.name] = found[0][0], stream.project(self.model, found)[0][0]
+        return features, tokens
 
-    def prompt_embeds(self, input_ids: torch.Tensor, features: ClipFeatures) -> torch.Tensor:
-        """Embeddings of one prompt with its clip's tokens inserted.
+    def prompt_embeds(self, prompt: Prompt, clips: Sequence[ClipFeatures]) -> torch.Tensor:
+        """Embeddings of one prompt with its clips' tokens in their slots.
 
         Args:
-            input_ids: (L,) ids.
-            features: The clip.
+            prompt: L tokens, see `VQAThinkerProcessor.render`.
+            clips: As many as it shows.
 
         Returns:
             (L, D).
+
+        Raises:
+            ValueError: If the clips do not fit its slots.
         """
-        input_ids = input_ids.to(self.device)
-        return self.model.insert(self.get_input_embeddings()(input_ids), input_ids, features.tokens)
+        ids = torch.tensor(prompt.ids, device=self.device)
+        return self.model.insert(self.get_input_embeddings()(ids), ids, tokens_in(prompt, clips))
 
     @torch.no_grad()
     def generate(self, input_ids: torch.Tensor | None = None, **kwargs: Any) -> Any:
-        """As in transformers; also takes `frames` + `motion_frames` (from the processor) or `visual_embeds`.
+        """As in transformers; also takes what the processor makes of clips, or `visual_embeds`.
 
         Returns:
             New tokens only, (B, <= max_new_tokens), when visual inputs are given.
         """
-        visual = {name: kwargs.pop(name, None) for name in ("frames", "motion_frames", "motion_features")}
+        visual, index = take_visual(self.streams, kwargs), kwargs.pop("visual_index", None)
         embeds = kwargs.pop("visual_embeds", None)
-        if visual["frames"] is not None:
-            embeds = self.model.visual_embeds(**visual)
+        if visual:
+            embeds = self.model.ordered(visual, index)
         if embeds is not None:
             text = self.get_input_embeddings()(input_ids)
-            kwargs["inputs_embeds"] = self.model.insert(text, input_ids, embeds.flatten(0, 1))
+            kwargs["inputs_embeds"] = self.model.insert(text, input_ids, embeds.flatten(0, -2))
             input_ids = None
         return super().generate(input_ids, **kwargs)
 
@@ -429,12 +407,10 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         for part in ("vision_tower", "multi_modal_projector", "language_model"):
             setattr(policy.model, part, getattr(source.model, part))
         policy.lm_head, policy.generation_config = source.lm_head, source.generation_config
-        if motion_tokens:
-            encoder = MotionEncoder(config.motion_config)
-            if str(slowfast) != "random":
-                encoder.load_pytorchvideo(slowfast)
-            projector = MotionProjector(config.motion_config.feature_size, config.text_config.hidden_size)
-            policy._init_weights(projector)
-            policy.model.motion_encoder = encoder.to(device=source.device, dtype=source.dtype)
-            policy.model.motion_projector = projector.to(device=source.device, dtype=source.dtype)
+        for stream in policy.streams:
+            for name, module in stream.build(config).items():
+                policy._init_weights(module)
+                if name == "motion_encoder" and str(slowfast) != "random":
+                    module.load_pytorchvideo(slowfast)
+                policy.model.add_module(name, module.to(device=source.device, dtype=source.dtype))
         return policy

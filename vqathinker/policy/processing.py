@@ -21,13 +21,29 @@ from vqathinker.clips import (
     timed_indices,
     uniform_indices,
 )
+from vqathinker.messages import blocks_of, user_prompt
 from vqathinker.policy.configuration import VQAThinkerConfig
-from vqathinker.policy.prompts import QUESTION, STYLES, video_prompt
+from vqathinker.policy.prompts import (
+    LAYOUTS,
+    QUESTION,
+    STYLES,
+    Line,
+    Prompt,
+    Slot,
+    instructed,
+    joined,
+    slot_tokens,
+    token_index,
+    written,
+)
+from vqathinker.policy.streams import STREAMS, find_streams
 
 if TYPE_CHECKING:
     from vqathinker.clips import Clip
 
 logger = logging.getLogger(__name__)
+MAX_PROMPTS = 4096
+"""Tokenised prompts that are remembered."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,9 @@ class VQAThinkerProcessor(ProcessorMixin):
         sampling: `"number"`: key frames evenly spaced by frame number (published). `"time"`: evenly spaced in time,
             which differs for files of variable frame rate; frames in memory count as of constant rate.
         prompt_style: `"train"` or `"test"`, see `prompts`.
-        question: The question.
+        question: The question about a clip that comes with none: how good is it?
+        streams: Names of the policy's visual streams; `"motion"` counts where there are motion tokens.
+        layout: Order of a clip's tokens, one of `prompts.LAYOUTS`: `"motion_last"` (published) or `"interleaved"`.
         chat_template: Jinja template; default the tokenizer's.
 
     Raises:
@@ -86,6 +104,8 @@ class VQAThinkerProcessor(ProcessorMixin):
         prompt_style: str = "train",
         question: str = QUESTION,
         chat_template: str | None = None,
+        streams: Sequence[str] = ("spatial", "motion"),
+        layout: str = "motion_last",
     ) -> None:
         super().__init__(tokenizer, chat_template=chat_template)
         if num_frames < 1:
@@ -99,14 +119,18 @@ class VQAThinkerProcessor(ProcessorMixin):
             raise ValueError(f"sampling={sampling!r}: must be one of {SAMPLINGS}.")
         if prompt_style not in STYLES:
             raise ValueError(f"prompt_style={prompt_style!r}: must be one of {STYLES}.")
+        if layout not in LAYOUTS:
+            raise ValueError(f"layout={layout!r}: must be one of {tuple(LAYOUTS)}.")
+        find_streams(streams)
         self.num_frames, self.image_size, self.fit = num_frames, image_size, fit
         self.patch_size, self.downsample_ratio = patch_size, downsample_ratio
         self.motion_tokens, self.motion_image_size = motion_tokens, motion_image_size
         self.motion_run_length, self.sampling = motion_run_length, sampling
         self.prompt_style, self.question = prompt_style, question
+        self.streams, self.layout = list(streams), layout
         tokenizer.padding_side = "left"
         self._cache: FrameCache | None = None
-        self._prompts: dict[tuple, tuple[int, ...]] = {}
+        self._prompts: dict[tuple, Prompt] = {}
 
     @classmethod
     def for_config(cls, tokenizer: PreTrainedTokenizerBase, config: VQAThinkerConfig, **kwargs: Any):
@@ -124,6 +148,7 @@ class VQAThinkerProcessor(ProcessorMixin):
             "motion_tokens": config.motion_tokens,
             "motion_image_size": config.motion_config.image_size,
             "motion_run_length": config.motion_run_length,
+            "streams": list(config.streams),
         }
         return cls(tokenizer, **(sizes | kwargs))
 
@@ -137,11 +162,6 @@ class VQAThinkerProcessor(ProcessorMixin):
         """
         tokenizer = AutoTokenizer.from_pretrained(path)
         return cls.for_config(tokenizer, config, chat_template=tokenizer.chat_template)
-
-    @property
-    def tokens_per_frame(self) -> int:
-        """Visual tokens n of one frame: 256 at 448 px, 400 at 560 px."""
-        return round(self.image_size // self.patch_size * self.downsample_ratio) ** 2
 
     @property
     def clip_bytes(self) -> int:
@@ -256,28 +276,88 @@ class VQAThinkerProcessor(ProcessorMixin):
         motion = fit_frames(raw, self.motion_image_size, self.fit)[inverse[len(keys) :]]
         return {"frames": frames, "motion_frames": motion.reshape(*runs.shape, *motion.shape[1:]), "indices": keys}
 
-    def prompt_ids(self, num_frames: int | None = None) -> tuple[int, ...]:
-        """Token ids of the whole prompt for a clip of `num_frames` key frames (default: the processor's)."""
-        settings = (self.tokens_per_frame, self.motion_tokens, self.prompt_style, self.question)
-        key = (num_frames or self.num_frames, *settings)
+    def messages(self, video: str | None = None, question: str | None = None, system: str = "") -> list[dict[str, Any]]:
+        """A conversational prompt about one clip, as data sets hold it.
+
+        Args:
+            video: The clip's path; `None` for one that is in memory.
+            question: Default the processor's own.
+            system: A system message; "" for the chat template's own.
+        """
+        text = instructed(self.question if question is None else question, self.prompt_style)
+        return user_prompt([video], text, system)
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]] | None = None, frames: Sequence[int] | None = None
+    ) -> Prompt:
+        """A conversational prompt to token ids and slots.
+
+        Args:
+            messages: With as many video blocks as there are clips, see `messages`; default the processor's question.
+            frames: Key frames of each clip; default the processor's number of them.
+
+        Raises:
+            ValueError: If a block is neither text nor video, there are not as many clips as video blocks, or a text
+                holds the placeholder of visual tokens.
+        """
+        messages = self.messages() if messages is None else messages
+        blocks = [(message["role"], blocks_of(message)) for message in messages]
+        videos = sum(block["type"] == "video" for _, content in blocks for block in content)
+        frames = (self.num_frames,) * videos if frames is None else tuple(frames)
+        if len(frames) != videos:
+            raise ValueError(
+                f"the prompt shows {videos} clips, but {len(frames)} came with it: give one per video block."
+            )
+        texts = tuple((role, *(block.get("text") for block in content)) for role, content in blocks)
+        settings = (self.image_size, self.motion_tokens, self.prompt_style, self.layout)
+        key = (texts, frames, *settings)
         if key not in self._prompts:
-            self._prompts[key] = self._tokenize_prompt(*key)
+            if len(self._prompts) >= MAX_PROMPTS:
+                self._prompts.clear()
+            self._prompts[key] = self._render(blocks, frames)
         return self._prompts[key]
 
-    def _tokenize_prompt(
-        self, num_frames: int, tokens_per_frame: int, motion_tokens: int, style: str, question: str
-    ) -> tuple[int, ...]:
-        def placeholder(count: int) -> str:
-            tok = self.tokenizer
-            return tok.start_image_token + tok.context_image_token * count + tok.end_image_token
+    def _render(self, blocks: list[tuple[str, list[dict[str, Any]]]], frames: tuple[int, ...]) -> Prompt:
+        streams = find_streams([name for name in self.streams if name != "motion" or self.motion_tokens])
+        by_name = {stream.name: stream for stream in streams}
+        tokenizer, style = self.tokenizer, self.prompt_style
+        slots: list[Slot] = []
+        counts: list[int] = []
 
-        frames = [placeholder(tokens_per_frame)] * num_frames
-        motion = placeholder(motion_tokens) if motion_tokens else ""
-        message = {"role": "user", "content": [{"type": "text", "text": video_prompt(frames, motion, style, question)}]}
-        rendered = self.tokenizer.apply_chat_template(
-            [message], chat_template=self.chat_template, add_generation_prompt=True, tokenize=False
+        def placeholders(slot: Slot) -> str:
+            count = slot_tokens(slot, by_name[slot.stream], self, frames[slot.clip])
+            slots.append(slot)
+            counts.append(count)
+            return tokenizer.start_image_token + tokenizer.context_image_token * count + tokenizer.end_image_token
+
+        clip, rendered = 0, []
+        for role, content in blocks:
+            lines: list[Line] = []
+            for block in content:
+                if block["type"] == "video":
+                    lines += LAYOUTS[self.layout](frames[clip], streams, style, clip)
+                    clip += 1
+                elif tokenizer.context_image_token in block["text"]:
+                    raise ValueError(
+                        f"the prompt's text {block['text'][:80]!r} holds {tokenizer.context_image_token}, which stands "
+                        "for visual tokens: remove it."
+                    )
+                else:
+                    lines.append([block["text"]])
+            text = written(joined(lines, style), placeholders)
+            rendered.append({"role": role, "content": [{"type": "text", "text": text}]})
+        text = tokenizer.apply_chat_template(
+            rendered, chat_template=self.chat_template, add_generation_prompt=True, tokenize=False
         )
-        return tuple(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+        return Prompt(tuple(tokenizer(text, add_special_tokens=False)["input_ids"]), tuple(slots), tuple(counts))
+
+    def prompt_ids(self, num_frames: int | None = None) -> tuple[int, ...]:
+        """Token ids of the processor's own question about a clip of `num_frames` key frames (default: its own)."""
+        return self.render(frames=[num_frames or self.num_frames]).ids
+
+    def index_of(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """`visual_index` of a batch, see `VQAThinkerForConditionalGeneration.forward`."""
+        return token_index(prompts, self.streams)
 
     def __call__(self, videos: Sequence[str | Path | np.ndarray | torch.Tensor], **kwargs: Any) -> BatchFeature:
         """Prompts and pixels for a batch of clips.
@@ -286,19 +366,22 @@ class VQAThinkerProcessor(ProcessorMixin):
             videos: Paths, or arrays (N, H, W, 3) uint8.
 
         Returns:
-            `input_ids` and `attention_mask` (B, L), `frames` (B, T, 3, S, S), `motion_frames` (B, T, r, 3, s, s).
+            `input_ids` and `attention_mask` (B, L), `visual_index` (P,), and what the streams look at: `frames`
+            (B, T, 3, S, S), `motion_frames` (B, T, r, 3, s, s).
 
         Raises:
             ClipError: If a file cannot be read.
         """
         clips = [self.load_clip(v) if isinstance(v, str | Path) else self.from_array(v) for v in videos]
-        ids = torch.tensor(self.prompt_ids()).expand(len(clips), -1)
+        prompts = [self.render(frames=[len(clip.frames)]) for clip in clips]
+        ids = torch.tensor([prompt.ids for prompt in prompts])
+        taken = dict.fromkeys(STREAMS[name].takes for name in self.streams)
         return BatchFeature(
             {
-                "input_ids": ids.clone(),
+                "input_ids": ids,
                 "attention_mask": torch.ones_like(ids),
-                "frames": torch.stack([clip.frames for clip in clips]),
-                "motion_frames": torch.stack([clip.motion_frames for clip in clips]),
+                "visual_index": self.index_of(prompts),
+                **{name: torch.stack([getattr(clip, name) for clip in clips]) for name in taken},
             }
         )
 

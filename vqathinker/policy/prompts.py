@@ -1,6 +1,17 @@
-"""The prompts of the published code, to the letter: trained weights expect them."""
+"""The prompt: which text and which visual tokens the language model reads, and in which order.
+
+A prompt is a list of parts, texts and slots. It is the only statement of their order. The published styles are kept to
+the letter: trained weights expect them.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from vqathinker.policy.streams import Sizes, VisualStream
 
 QUESTION = (
     "You are doing the video quality assessment task. Here is the question: What is your overall rating on the "
@@ -11,23 +22,145 @@ INSTRUCTION = (
     "First output the thinking process in <think> </think> tags and then output the final answer in "
     "<answer> </answer> tags."
 )
+INTRODUCTION = "Now you will receive a video:"
 STYLES = ("train", "test")
 """`"train"`: line breaks between the parts. `"test"`: none (published test script)."""
 
 
-def video_prompt(frames: list[str], motion: str, style: str = "train", question: str = QUESTION) -> str:
-    """The user's message.
+@dataclass(frozen=True)
+class Slot:
+    """Where visual tokens go.
+
+    Attributes:
+        stream: Name of the visual stream that gives them.
+        clip: Which clip of the prompt, from 0.
+        frame: Which of its key frames, from 0; `None` for all of the clip's tokens.
+    """
+
+    stream: str
+    clip: int = 0
+    frame: int | None = None
+
+
+Part = str | Slot
+Line = list[Part]
+
+
+def motion_last(num_frames: int, streams: Sequence[VisualStream], style: str, clip: int = 0) -> list[Line]:
+    """Frame by frame what shows single frames, then what shows the whole clip (published).
 
     Args:
-        frames: One placeholder text per frame.
-        motion: The motion placeholder, "" without a motion branch.
+        num_frames: Key frames T.
+        streams: The policy's.
         style: One of `STYLES`.
-        question: The question, without the instruction on the answer's format.
+        clip: Number of the clip in the prompt.
     """
-    if style == "train":
-        lines = [f"Frame{i}:{frame}" for i, frame in enumerate(frames, start=1)]
-        lines += [f"Motion Feature:{motion}"] if motion else []
-        return "\n".join(["Now you will receive a video:", *lines, f"{question} {INSTRUCTION}"])
-    parts = [f"Frame{i}: {frame}" for i, frame in enumerate(frames, start=1)]
-    parts += [f"Motion Feature: {motion}"] if motion else []
-    return "".join(["Now you will receive a video:", *parts, question, INSTRUCTION])
+    space = " " if style == "test" else ""
+    lines = _frame_lines(num_frames, [stream for stream in streams if stream.per_frame], space, clip)
+    whole = [stream for stream in streams if not stream.per_frame]
+    return [[INTRODUCTION], *lines, *([f"{s.label}:{space}", Slot(s.name, clip)] for s in whole)]
+
+
+def interleaved(num_frames: int, streams: Sequence[VisualStream], style: str, clip: int = 0) -> list[Line]:
+    """Frame by frame all that belongs to it: the tokens of the whole clip are dealt out to the frames in order.
+
+    Arguments as in `motion_last`.
+    """
+    space = " " if style == "test" else ""
+    return [[INTRODUCTION], *_frame_lines(num_frames, streams, space, clip)]
+
+
+LAYOUTS: dict[str, Callable[..., list[Line]]] = {"motion_last": motion_last, "interleaved": interleaved}
+"""Name -> order of a clip's tokens."""
+
+
+def _frame_lines(num_frames: int, streams: Sequence[VisualStream], space: str, clip: int) -> list[Line]:
+    return [
+        [f"{stream.label}{frame + 1}:{space}", Slot(stream.name, clip, frame)]
+        for frame in range(num_frames)
+        for stream in streams
+    ]
+
+
+def instructed(question: str, style: str = "train") -> str:
+    """A question with the instruction on the answer's format."""
+    return f"{question}{' ' if style == 'train' else ''}{INSTRUCTION}"
+
+
+def joined(lines: Sequence[Line], style: str) -> list[Part]:
+    """Lines to parts, with what the style puts between them."""
+    parts: list[Part] = []
+    for number, line in enumerate(lines):
+        parts += ["\n"] if number and style == "train" else []
+        parts += line
+    return parts
+
+
+def written(parts: Sequence[Part], shown: Callable[[Slot], str]) -> str:
+    """Parts as one text.
+
+    Args:
+        parts: Texts and slots.
+        shown: What is written for a slot.
+    """
+    return "".join(part if isinstance(part, str) else shown(part) for part in parts)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A tokenised prompt.
+
+    Attributes:
+        ids: L token ids, with one placeholder for each visual token.
+        slots: What fills the placeholders, in order.
+        counts: Visual tokens of each slot.
+    """
+
+    ids: tuple[int, ...]
+    slots: tuple[Slot, ...]
+    counts: tuple[int, ...]
+
+
+def token_index(prompts: Sequence[Prompt], streams: Sequence[str]) -> torch.Tensor:
+    """Which visual token stands at which placeholder of a batch.
+
+    Args:
+        prompts: B prompts.
+        streams: Names of the policy's streams, in its order.
+
+    Returns:
+        (P,) int64: for the P placeholders, prompt by prompt, the row of a table that holds the tokens stream by stream,
+        then prompt by prompt, clip by clip and frame by frame.
+    """
+    sizes: dict[tuple[int, int, int], int] = {}  # every token is shown once
+    for row, prompt in enumerate(prompts):
+        for slot, count in zip(prompt.slots, prompt.counts, strict=True):
+            key = (streams.index(slot.stream), row, slot.clip)
+            sizes[key] = sizes.get(key, 0) + count
+    starts, total = {}, 0
+    for key in sorted(sizes):
+        starts[key] = total
+        total += sizes[key]
+    index = []
+    for row, prompt in enumerate(prompts):
+        for slot, count in zip(prompt.slots, prompt.counts, strict=True):
+            start = starts[streams.index(slot.stream), row, slot.clip] + (slot.frame or 0) * count
+            index.append(torch.arange(start, start + count))
+    return torch.cat(index)
+
+
+def slot_tokens(slot: Slot, stream: VisualStream, sizes: Sizes, num_frames: int) -> int:
+    """Tokens of a slot.
+
+    Raises:
+        ValueError: If a whole clip's tokens cannot be dealt out evenly to its frames.
+    """
+    count = stream.tokens(sizes)
+    if slot.frame is None or stream.per_frame:
+        return count * (num_frames if stream.per_frame and slot.frame is None else 1)
+    if count % num_frames:
+        raise ValueError(
+            f"layout='interleaved' with {count} tokens of the stream {stream.name!r} and {num_frames} key frames: the "
+            f"tokens must be a multiple of the frames, e.g. motion_tokens={num_frames}."
+        )
+    return count // num_frames

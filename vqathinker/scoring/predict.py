@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from vqathinker.data import ClipLoader
 from vqathinker.data.scales import LABEL_RANGE
-from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.policy import ClipInput, FeatureCache, Prompt, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rewards import ParsedAnswer, parse_answer
 from vqathinker.rollout import RolloutEngine, Sampling, make_engine
 
@@ -89,17 +89,27 @@ def predict(
 
 @torch.no_grad()
 def embed_prompts(
-    policy: VQAThinkerForConditionalGeneration, processor: VQAThinkerProcessor, clips: Sequence[ClipInput]
+    policy: VQAThinkerForConditionalGeneration,
+    processor: VQAThinkerProcessor,
+    clips: Sequence[ClipInput],
+    prompts: Sequence[Prompt] | None = None,
 ) -> list[torch.Tensor]:
-    """The whole prompts of C clips, encoded in one batch.
+    """The whole prompts about C clips, which are encoded in one batch.
+
+    Args:
+        policy: The policy.
+        processor: Its processor.
+        clips: C >= 1 clips.
+        prompts: One about each; default the processor's question.
 
     Returns:
         C embeddings (L_i, D).
     """
-    device = policy.device
-    motion = policy.motion_features_of([clip.motion_frames.to(device) for clip in clips])
-    features = policy.encode([clip.frames.to(device) for clip in clips], motion_features=motion)
-    return [policy.prompt_embeds(torch.tensor(processor.prompt_ids(f.num_frames)), f) for f in features]
+    cache = FeatureCache(policy)
+    visual = cache.inputs([None] * len(clips), clips)
+    features = policy.encode(**{name: [clip[name] for clip in visual] for name in visual[0]})
+    prompts = prompts or [processor.render(frames=[len(clip.frames)]) for clip in clips]
+    return [policy.prompt_embeds(prompt, [own]) for prompt, own in zip(prompts, features, strict=True)]
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -163,6 +164,7 @@ def check_processor(
         "downsample_ratio": (processor.downsample_ratio, config.downsample_ratio),
         "motion_tokens": (processor.motion_tokens, config.motion_tokens),
         "motion_run_length": (processor.motion_run_length, config.motion_run_length),
+        "streams": (list(processor.streams), list(config.streams)),
         "motion_image_size": (processor.motion_image_size, config.motion_config.image_size),
     }
     faults = [
@@ -172,8 +174,14 @@ def check_processor(
     if len(tokenizer) > rows:
         faults.append(f"the tokenizer has {len(tokenizer)} tokens, the embedding {rows} rows")
     prompt = processor.prompt_ids()
+    sizes = SimpleNamespace(
+        image_size=processor.image_size,
+        patch_size=config.vision_config.patch_size[0],
+        downsample_ratio=config.downsample_ratio,
+        motion_tokens=config.motion_tokens,
+    )
+    visual = sum(s.tokens(sizes) * (processor.num_frames if s.per_frame else 1) for s in policy.streams)
     placeholders = prompt.count(config.image_token_id)
-    visual = processor.num_frames * processor.tokens_per_frame + config.motion_tokens
     if placeholders != visual:
         faults.append(f"the prompt has {placeholders} placeholders for {visual} visual tokens")
     longest = config.text_config.max_position_embeddings

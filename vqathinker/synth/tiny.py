@@ -8,8 +8,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from vqathinker.data.traces import trace, verdict
-from vqathinker.policy import MotionConfig, VQAThinkerConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.policy.prompts import QUESTION, STYLES, video_prompt
+from vqathinker.policy import (
+    STREAMS,
+    MotionConfig,
+    VQAThinkerConfig,
+    VQAThinkerForConditionalGeneration,
+    VQAThinkerProcessor,
+)
+from vqathinker.policy.prompts import QUESTION, STYLES, instructed, joined, motion_last, written
 from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, TEMPORAL
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
@@ -30,9 +36,11 @@ def tiny_tokenizer(vocab_size: int = 640) -> PreTrainedTokenizerFast:
         vocab_size: Number of tokens.
     """
     rng = np.random.default_rng(0)
-    corpus = [
-        video_prompt([""] * 12, "m", style, question) for style in STYLES for question in (QUESTION, TINY_QUESTION)
-    ]
+    corpus = []
+    for style in STYLES:
+        for question in (QUESTION, TINY_QUESTION):
+            lines = [*motion_last(12, tuple(STREAMS.values()), style), [instructed(question, style)]]
+            corpus.append(written(joined(lines, style), lambda slot: "m" if slot.stream == "motion" else ""))
     for mos in np.linspace(1, 5, 60):
         for kind in (*DISTORTIONS, *OOD_DISTORTIONS):
             when = str(rng.choice(["early", "midway", "late", "throughout"])) if kind in TEMPORAL else ""

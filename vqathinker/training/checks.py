@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
 
+from vqathinker.messages import is_prompt, text_in, videos_in
+from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.rewards import Rubric, preset
 from vqathinker.rewards.reward import missing_columns
+from vqathinker.training.groups import GROUP_COLUMNS, group_of
 
 
 def weighted_rubric(rubric: Rubric | str | Sequence[Any], weights: Sequence[float] | None) -> Rubric:
@@ -39,41 +42,73 @@ def check_columns(rubric: Rubric, dataset: Any) -> None:
             )
 
 
-def check_rows(dataset: Any, question: str) -> None:
-    """Raise `ValueError` if a data set says something else than what training does with it.
+def check_rows(dataset: Any, processor: VQAThinkerProcessor) -> None:
+    """Raise `ValueError` if a data set cannot be trained on as it stands.
 
-    Its `prompt` must be the question that the policy is asked; and a `video_id` must name one clip with one label, as
-    the answers of a batch are grouped by it.
+    Every prompt must be conversational and show one clip, and a group's name must stand for one prompt with one label,
+    as the answers of a batch are grouped by it.
 
     Args:
         dataset: A `datasets.Dataset`, see `vqathinker.data.clip_dataset`.
-        question: The processor's.
+        processor: The policy's.
     """
     columns = getattr(dataset, "column_names", None) or ()
-    missing = {"prompt", "video", "video_id"} - set(columns)
-    if missing or not isinstance(dataset, Dataset):
+    if not isinstance(dataset, Dataset) or "prompt" not in columns or not set(GROUP_COLUMNS) & set(columns):
         raise ValueError(
-            f"a {type(dataset).__name__} with columns {list(columns)}: a data set must be a datasets.Dataset "
-            "with prompt, video and video_id, see vqathinker.data.clip_dataset."
+            f"a {type(dataset).__name__} with columns {list(columns)}: a data set must be a datasets.Dataset with "
+            "prompt and video_id or sample_id, see vqathinker.data.clip_dataset."
         )
-    other = [prompt for prompt in dataset["prompt"] if prompt != question]
-    if other:
-        raise ValueError(
-            f"the prompt {other[0]!r} of {len(other)} of {len(dataset)} rows is not the question that the policy is "
-            f"asked, {question!r}: it would be logged, and another one answered. Use clip_dataset(rows, "
-            "processor.question), and set another question in the processor: it is saved with the policy."
-        )
-    labels = dataset["mos"] if "mos" in columns else [None] * len(dataset)
-    known: dict[Any, tuple[Any, Any]] = {}
-    for name, *row in zip(dataset["video_id"], dataset["video"], labels, strict=True):
-        first = known.setdefault(name, tuple(row))
-        if first != tuple(row):
-            (video, mos), (other_video, its_mos) = first, row
+    labels = [name for name in ("mos", "answer") if name in columns]
+    known: dict[str, tuple[Any, ...]] = {}
+    for row in dataset.select_columns(
+        [name for name in ("prompt", "video", *GROUP_COLUMNS, *labels) if name in columns]
+    ):
+        videos = _videos_of(row, processor)
+        name, own = group_of(row), (*videos, text_in(row["prompt"]), *(row[label] for label in labels))
+        if (first := known.setdefault(name, own)) != own:
             raise ValueError(
-                f"video_id {name!r} names {video!r} with MOS {mos} and {other_video!r} with MOS {its_mos}: answers are "
-                "grouped by video_id, which must name one clip with one label. Rename one, for example with its set's "
-                "name in front, or drop a row."
+                f"video_id {name!r} names {_told(first, labels)} and {_told(own, labels)}: answers are grouped by "
+                "video_id (or sample_id), which must name one clip with one question and one label. Rename one, for "
+                "example with its set's name in front, or drop a row."
             )
+
+
+def _videos_of(row: Mapping[str, Any], processor: VQAThinkerProcessor) -> list[str]:
+    """The clips of a row's prompt, which is rendered once to see that it can be."""
+    prompt = row["prompt"]
+    if not is_prompt(prompt):
+        raise ValueError(
+            f"the prompt {str(prompt)[:120]!r} is no conversation, so that nobody could tell which clip it shows: use "
+            "vqathinker.data.clip_dataset(rows, processor), or write "
+            '[{"role": "user", "content": [{"type": "video", "video": path}, {"type": "text", "text": ...}]}].'
+        )
+    videos = videos_in(prompt)
+    if len(videos) != 1:
+        raise ValueError(
+            f"the prompt {str(prompt)[:200]} shows {len(videos)} clips: it must have exactly one block "
+            '{"type": "video", "video": path}.'
+        )
+    if row.get("video", videos[0]) != videos[0]:
+        raise ValueError(
+            f"the row's video is {row['video']!r}, but its prompt shows {videos[0]!r}, which would be judged: make "
+            "them equal, or leave the column video out."
+        )
+    processor.render(prompt)
+    return videos
+
+
+_NAMES = {"mos": "MOS", "answer": "answer"}
+
+
+def _told(row: tuple[Any, ...], labels: Sequence[str]) -> str:
+    video, _, *values = row
+    known = [f"{_NAMES[label]} {value}" for label, value in zip(labels, values, strict=True) if value is not None]
+    return f"{video!r} with {' and '.join(known) or 'no label'}"
+
+
+def longest_prompt(dataset: Any, processor: VQAThinkerProcessor) -> int:
+    """Tokens of a data set's longest prompt."""
+    return max(len(processor.render(prompt).ids) for prompt in dataset["prompt"])
 
 
 def evaluation_sets(datasets: Any) -> list[Any]:

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
+from vqathinker.policy import Prompt, token_index
 from vqathinker.rollout import Completion
+
+GROUP_COLUMNS = ("sample_id", "video_id")
+"""Where a row names its group: a clip about which several things are asked has several."""
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """What the policy sees of C clips.
+    """What the policy sees of the clips behind C prompts, one clip each; their lengths may differ.
 
     Attributes:
-        frames: (C, T, 3, S, S) uint8; or, of a policy whose vision is frozen, their tokens (C, T, n, D).
-        motion_features: (C, m, F) from the frozen motion encoder.
+        prompts: C prompts.
+        clips: C dicts of the policy's arguments, see `VQAThinkerForConditionalGeneration.encode`.
+        streams: Names of the policy's visual streams.
     """
 
-    frames: torch.Tensor
-    motion_features: torch.Tensor
+    prompts: list[Prompt]
+    clips: list[dict[str, torch.Tensor]]
+    streams: list[str]
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self.prompts)
 
-    def inputs(self, part: slice = slice(None)) -> dict[str, torch.Tensor]:
+    def inputs(self, part: slice = slice(None)) -> dict[str, Any]:
         """The policy's arguments for some of the clips."""
-        frames = "spatial_features" if self.frames.is_floating_point() else "frames"
-        return {frames: self.frames[part], "motion_features": self.motion_features[part]}
+        visual = {name: [clip[name] for clip in self.clips[part]] for name in self.clips[0]}
+        return visual | {"visual_index": token_index(self.prompts[part], self.streams)}
 
     def split(self, num_chunks: int) -> list[ClipBatch]:
         """Equal parts, in order."""
         size = len(self) // num_chunks
-        pairs = zip(self.frames.split(size), self.motion_features.split(size), strict=True)
-        return [ClipBatch(*pair) for pair in pairs]
+        starts = range(0, len(self), size)
+        return [ClipBatch(self.prompts[i : i + size], self.clips[i : i + size], self.streams) for i in starts]
 
 
 @dataclass(frozen=True)
@@ -44,20 +50,26 @@ class AnsweredCopy:
     """A perturbed copy whose answers are trained on.
 
     Attributes:
-        frames: (T, 3, S, S) uint8, or their tokens (T, n, D), as in `ClipBatch`.
-        motion_features: (m, F).
+        prompt: About it, which may show fewer frames.
+        clip: The policy's arguments, as in `ClipBatch`.
         answers: K completions.
     """
 
-    frames: torch.Tensor
-    motion_features: torch.Tensor
+    prompt: Prompt
+    clip: dict[str, torch.Tensor]
     answers: list[Completion]
 
 
 def copy_row(row: dict[str, Any]) -> dict[str, Any]:
     """The data set row of a clip's copy: a video of its own without any label, which names its original."""
-    kept = {"prompt": row["prompt"], "video_id": f"{row['video_id']} (copy)", "copy_of": row["video_id"]}
-    return dict.fromkeys(row) | kept
+    name = group_of(row)
+    kept = {"prompt": row["prompt"], "task": row.get("task"), "copy_of": name}
+    return dict.fromkeys(row) | kept | {key: f"{name} (copy)" for key in GROUP_COLUMNS if key in row}
+
+
+def group_of(row: Mapping[str, Any]) -> str:
+    """Name of the group that a data set row's answers make up."""
+    return next(row[key] for key in GROUP_COLUMNS if row.get(key) is not None)
 
 
 def alternate(first: Sequence[Any], second: Sequence[Any], size: int) -> list[Any]:

@@ -13,7 +13,14 @@ from transformers import TrainingArguments
 
 from vqathinker.data import ClipLoader, LabelRow, distortions_of
 from vqathinker.data.traces import trace
-from vqathinker.policy import ClipInput, MotionCache, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.messages import videos_in
+from vqathinker.policy import (
+    ClipInput,
+    FeatureCache,
+    VQAThinkerForConditionalGeneration,
+    VQAThinkerProcessor,
+    copied_trunk,
+)
 from vqathinker.training.options import SFT_REFUSED, refuse_options
 from vqathinker.training.processes import join_processes_on_cpu
 
@@ -36,22 +43,23 @@ class VQASFTConfig(TrainingArguments):
         refuse_options(self, SFT_REFUSED)
 
 
-def sft_dataset(rows: Sequence[LabelRow], seed: int, reasoning: bool = True) -> Dataset:
+def sft_dataset(rows: Sequence[LabelRow], processor: VQAThinkerProcessor, seed: int, reasoning: bool = True) -> Dataset:
     """Clips with the trace to learn. Distortions that a CSV's `kind`, `severity` and `when` columns tell are named.
 
     Args:
         rows: Label rows.
+        processor: The policy's, whose question is asked about each.
         seed: Of the choice among templates.
         reasoning: False: answers without it (VQAThinker, Table 4).
 
     Returns:
-        Columns `video` and `completion`.
+        Columns `prompt` (conversational) and `completion`.
     """
     rng = np.random.default_rng(seed)
     traces = [trace(row.mos, rng, distortions_of(row), row.extra.get("when", "")) for row in rows]
     if not reasoning:
         traces = [text[text.index("<answer>") :] for text in traces]
-    return Dataset.from_dict({"video": [row.video for row in rows], "completion": traces})
+    return Dataset.from_dict({"prompt": [processor.messages(row.video) for row in rows], "completion": traces})
 
 
 class SFTCollator:
@@ -63,9 +71,9 @@ class SFTCollator:
     Args:
         processor: The policy's processor.
         loader: Decodes the clips.
-        policy: Its motion encoder computes the motion features, once per clip. It is copied: under ZeRO-3 processes can
-            call the policy's own only together, but which clips a process knows already is its own affair. There the
-            copying is collective.
+        policy: What of it is frozen computes features, once per clip where they are remembered. That is copied: under
+            ZeRO-3 processes can call the policy's own only together, but which clips a process knows already is its own
+            affair. There the copying is collective.
     """
 
     def __init__(
@@ -75,40 +83,52 @@ class SFTCollator:
         policy: VQAThinkerForConditionalGeneration,
     ) -> None:
         self.processor, self.loader = processor, loader
-        self.motion = MotionCache(policy, policy.copy_motion_encoder())
+        self.streams = policy.streams
+        self.kept = [stream for stream in self.streams if stream.remembered and stream.frozen(policy.model)]
+        self.features = FeatureCache(policy, {stream.name: copied_trunk(policy.model, stream) for stream in self.kept})
 
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """
         Returns:
-            `input_ids`, `attention_mask`, `labels` (B, L), `frames` (B, T, 3, S, S), `motion_features` (B, m, F) of B
-            readable clips, or of the blank one.
+            `input_ids`, `attention_mask`, `labels` (B, L), `visual_index` (P,), and of B readable clips, or of the
+            blank one, what the streams look at (`frames`) or their features (`motion_features`), B tensors each.
 
         Raises:
             ClipError: As the loader's `get`.
         """
-        self.loader.prefetch(row["video"] for row in rows)
-        pairs = [(row, clip) for row in rows if (clip := self.loader.get(row["video"])) is not None]
-        names: list[str | None] = [row["video"] for row, _ in pairs]
-        if not pairs:
-            pairs, names = [(rows[0], self.processor.blank_clip())], [None]
+        self.loader(rows)
+        videos = [videos_in(row["prompt"])[0] for row in rows]
+        there = zip(rows, videos, strict=True)
+        found = [(row, video, clip) for row, video in there if (clip := self.loader.get(video)) is not None]
+        if not found:
+            found = [(rows[0], None, self.processor.blank_clip())]
+        prompts = [self.processor.render(row["prompt"], [len(clip.frames)]) for row, _, clip in found]
+        nothing = [video is None for _, video, _ in found]
+        batch = self._tokens([prompt.ids for prompt in prompts], [row["completion"] for row, _, _ in found], nothing)
+        clips, names = [clip for _, _, clip in found], [video for _, video, _ in found]
+        for stream in self.streams:
+            raw = [getattr(clip, stream.takes) for clip in clips]
+            if stream in self.kept:
+                features = self.features.features(stream, names, raw)
+                batch[stream.features_name] = [value.cpu() for value in features]
+            else:
+                batch[stream.takes] = raw
+        return batch | {"visual_index": self.processor.index_of(prompts)}
+
+    def _tokens(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[str], nothing: Sequence[bool]
+    ) -> dict[str, Any]:
+        """Prompts with their completions, padded right; only completions are scored, and those to `nothing` are not."""
         tokenizer = self.processor.tokenizer
-        prompt = list(self.processor.prompt_ids())
         answers = [
-            tokenizer(row["completion"] + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
-            for row, _ in pairs
+            tokenizer(completion + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
+            for completion in completions
         ]
-        width = len(prompt) + max(map(len, answers))
-        padding = [[tokenizer.pad_token_id] * (width - len(prompt) - len(answer)) for answer in answers]
-        ids = torch.tensor([prompt + answer + pad for answer, pad in zip(answers, padding, strict=True)])
-        lengths = torch.tensor([len(prompt) + len(answer) for answer in answers])
-        mask = torch.arange(width) < lengths[:, None]
-        labels = ids.masked_fill(~mask, -100)
-        labels[:, : len(prompt)] = -100
-        labels[[name is None for name in names]] = -100
-        return {
-            "input_ids": ids,
-            "attention_mask": mask.long(),
-            "labels": labels,
-            "frames": torch.stack([clip.frames for _, clip in pairs]),
-            "motion_features": self.motion.get(names, [clip.motion_frames for _, clip in pairs]).cpu(),
-        }
+        rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+        width = max(map(len, rows))
+        ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+        places = torch.arange(width)
+        mask = places < torch.tensor([len(row) for row in rows])[:, None]
+        scored = mask & (places >= torch.tensor([len(prompt) for prompt in prompts])[:, None])
+        scored &= ~torch.tensor(nothing)[:, None]
+        return {"input_ids": ids, "attention_mask": mask.long(), "labels": ids.masked_fill(~scored, -100)}

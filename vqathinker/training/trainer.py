@@ -18,7 +18,8 @@ from trl.models import unwrap_model_for_generation
 from vqathinker import perturb
 from vqathinker._compat import vllm_generation, without_false_alarm
 from vqathinker.data import ClipLoader
-from vqathinker.policy import ClipFeatures, ClipInput, MotionCache, VQAThinkerProcessor
+from vqathinker.messages import videos_in
+from vqathinker.policy import ClipFeatures, ClipInput, FeatureCache, Prompt, VQAThinkerProcessor
 from vqathinker.rewards import Rubric
 from vqathinker.rollout import Completion, RolloutEngine, Sampling, make_engine
 from vqathinker.rollout.vllm_engine import VLLMEngine
@@ -31,6 +32,7 @@ from vqathinker.training.checks import (
     check_reference,
     check_rows,
     evaluation_sets,
+    longest_prompt,
     vllm_model_length,
     weighted_rubric,
 )
@@ -40,6 +42,7 @@ from vqathinker.training.groups import (
     ClipBatch,
     alternate,
     copy_row,
+    group_of,
     group_slices,
     pack_groups,
     split_groups,
@@ -107,16 +110,17 @@ class VQAGRPOTrainer(ValidationTrainer):
         check_trainer(model, args, kwargs)
         self.rubric = weighted_rubric(rubric, args.reward_weights)
         args = shallow_copy(args)  # the caller's may be given to a trainer with another rubric too
-        check_rows(train_dataset, processing_class.question)
+        check_rows(train_dataset, processing_class)
         check_whole(model, kwargs)
         check_columns(self.rubric, train_dataset)
         check_batch(self.rubric, args, train_dataset)
         check_reference(model, args)
         for rows in evaluation_sets(kwargs.get("eval_dataset")):
-            check_rows(rows, processing_class.question)
+            check_rows(rows, processing_class)
         args.reward_weights = list(self.rubric.weights)
+        longest = longest_prompt(train_dataset, processing_class)
         if args.use_vllm:
-            args.vllm_max_model_length = vllm_model_length(args, len(processing_class.prompt_ids()))
+            args.vllm_max_model_length = vllm_model_length(args, longest)
         with vllm_generation(VLLMEngine), without_false_alarm():
             super().__init__(
                 model=model,
@@ -135,9 +139,9 @@ class VQAGRPOTrainer(ValidationTrainer):
             set_seed(args.seed, device_specific=True)  # vLLM seeds every generator of the process with its own
         check_precision(self.model, args)  # only now: TRL has loaded what was given as a path
         policy, reference = (m and self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model))
-        check_models(policy, reference, args.max_completion_length, len(processing_class.prompt_ids()))
+        check_models(policy, reference, args.max_completion_length, longest)
         self.add_callback(EpochCallback())
-        clips = len(set(train_dataset["video"]))
+        clips = len({video for prompt in train_dataset["prompt"] for video in videos_in(prompt)})
         told = clips if self.accelerator.is_main_process else None
         processing_class.use_cache(args.frame_cache, args.frame_cache_gib, told)
         self.loader: ClipLoader[ClipInput] = ClipLoader(
@@ -155,7 +159,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         )
         self.sampling = Sampling(args.max_completion_length, args.temperature, args.top_p, args.top_k)
         policy.generation_config.max_new_tokens = args.max_completion_length  # for whoever loads the checkpoint
-        self._motion = MotionCache(policy)
+        self._features = FeatureCache(policy)
         self._clips: ClipBatch | None = None  # the clips behind the rows that TRL is scoring
         self._readable: list[bool] = []
         self._perturbed: list[str | None] = []
@@ -182,20 +186,21 @@ class VQAGRPOTrainer(ValidationTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         num_generations = self.num_generations
         rows = inputs[::num_generations]
-        loaded = [self.loader.get(row["video"]) for row in rows]
+        videos = [videos_in(row["prompt"])[0] for row in rows]
+        loaded = [self.loader.get(video) for video in videos]
         self._readable = [clip is not None for clip in loaded for _ in range(num_generations)]
         # An unreadable clip keeps its place, so that every process sees the same shapes; its answers are empty, its
         # rewards missing and its tokens masked: it teaches nothing.
         clips = [clip if clip is not None else self.processing_class.blank_clip() for clip in loaded]
-        device = self.accelerator.device
-        frames = torch.stack([clip.frames for clip in clips]).to(device)
-        names = [row["video"] if clip is not None else None for row, clip in zip(rows, loaded, strict=True)]
-        maps = [self._frame_map(row) if name else None for row, name in zip(rows, names, strict=True)]
+        names = [video if clip is not None else None for video, clip in zip(videos, loaded, strict=True)]
+        maps = [self._frame_map(row, clip) if clip else None for row, clip in zip(rows, loaded, strict=True)]
         self._perturbations = [frame_map for frame_map in maps for _ in range(num_generations)]
+        prompts = [self._render(row["prompt"], len(clip.frames)) for row, clip in zip(rows, clips, strict=True)]
         self._sync_engine()
-        with self._whole_policy() as policy:
-            self._clips = ClipBatch(frames, self._motion.get(names, [clip.motion_frames for clip in clips]))
-            self._rollouts = self._roll_out(policy, names, clips, maps, num_generations)
+        with self._whole_policy() as policy, torch.no_grad():
+            streams = [stream.name for stream in policy.streams]
+            self._clips = ClipBatch(prompts, self._features.inputs(names, clips), streams)
+            self._rollouts = self._roll_out(policy, rows, names, clips, maps)
         if self._trains_copies_now():
             inputs = self._add_copies(inputs)
         if self.trains_copies:
@@ -223,42 +228,38 @@ class VQAGRPOTrainer(ValidationTrainer):
         with unwrapped as policy, self.accelerator.autocast():
             yield policy
 
-    @torch.no_grad()
     def _roll_out(
         self,
         policy: Any,
+        rows: list[dict[str, Any]],
         names: list[str | None],
         clips: list[ClipInput],
         maps: list[perturb.FrameMap | None],
-        num_generations: int,
     ) -> list[Completion]:
         """K answers per clip; those to the perturbed copies are kept as text."""
+        batch, num_generations = self._clips, self.num_generations
         originals = [i for i, name in enumerate(names) if name]
         perturbed = [i for i in originals if maps[i] is not None]
-        features = policy.encode(list(self._clips.frames), motion_features=self._clips.motion_features)
-        if policy.vision_is_frozen:  # for loss and reference too, which is loaded from the policy's own path
-            self._clips = ClipBatch(torch.stack([clip.spatial for clip in features]), self._clips.motion_features)
-        copies, motions = self._perturb(policy, clips, features, {i: maps[i] for i in perturbed})
-        prompts = [self._prompt(policy, clip) for clip in [*(features[i] for i in originals), *copies]]
+        features = policy.encode(**{name: [clip[name] for clip in batch.clips] for name in batch.clips[0]})
+        copies, inputs = self._perturb(policy, clips, features, {i: maps[i] for i in perturbed})
+        about = [self._render(rows[i]["prompt"], copy.num_frames) for i, copy in zip(perturbed, copies, strict=True)]
+        shown = [*((batch.prompts[i], features[i]) for i in originals), *zip(about, copies, strict=True)]
+        prompts = [policy.prompt_embeds(prompt, [clip]) for prompt, clip in shown]
         completions = self._engine(policy).generate(prompts, num_generations, self.sampling)
         empty = Completion([self._tokenizer.eos_token_id], [0.0])
         answers = [empty] * (len(names) * num_generations)
         texts: list[str | None] = [None] * len(answers)
         for place, group in zip(originals, completions, strict=False):
             answers[place * num_generations : (place + 1) * num_generations] = group
-        for place, group in zip(perturbed, completions[len(originals) :], strict=True):
+        to_copies = completions[len(originals) :]
+        for place, group in zip(perturbed, to_copies, strict=True):
             texts[place * num_generations : (place + 1) * num_generations] = self._tokenizer.batch_decode(
                 [c.token_ids for c in group], skip_special_tokens=True
             )
         self._perturbed = texts
         if self._trains_copies_now():
-            frozen = policy.vision_is_frozen
-            shown = [c.spatial for c in copies] if frozen else [maps[i].apply(clips[i].frames) for i in perturbed]
-            self._copies = {
-                place: AnsweredCopy(*copy)
-                for place, *copy in zip(perturbed, shown, motions, completions[len(originals) :], strict=True)
-                if len(copy[0]) == len(clips[place].frames)  # rows of one batch have equal lengths
-            }
+            own = zip(perturbed, about, inputs, to_copies, strict=True)
+            self._copies = {place: AnsweredCopy(*copy) for place, *copy in own}
         return answers
 
     def _perturbs_now(self) -> bool:
@@ -276,14 +277,14 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     def _add_copies(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Behind each clip's answers those to its copy, as of a clip of its own. A missing one keeps its place."""
-        copies, frames, motion = self._copies, self._clips.frames.clone(), self._clips.motion_features.clone()
-        size = self.num_generations
+        copies, batch, size = self._copies, self._clips, self.num_generations
+        prompts, clips = list(batch.prompts), list(batch.clips)
         answers = [Completion([self._tokenizer.eos_token_id], [0.0])] * len(inputs)
         for place, copy in copies.items():
-            frames[place], motion[place] = copy.frames, copy.motion_features
+            prompts[place], clips[place] = copy.prompt, copy.clip
             answers[place * size : (place + 1) * size] = copy.answers
-        pairs = ((self._clips.frames, frames), (self._clips.motion_features, motion))
-        self._clips = ClipBatch(*(torch.stack(pair, dim=1).flatten(0, 1) for pair in pairs))
+        both = alternate(batch.prompts, prompts, 1), alternate(batch.clips, clips, 1)
+        self._clips = ClipBatch(*both, batch.streams)
         self._rollouts = alternate(self._rollouts, answers, size)
         there = [row // size in copies for row in range(len(inputs))]
         self._readable = alternate(self._readable, there, size)
@@ -316,14 +317,14 @@ class VQAGRPOTrainer(ValidationTrainer):
             return self.vllm_generation
         return make_engine(policy, self.processing_class)
 
-    def _frame_map(self, row: dict[str, Any]) -> perturb.FrameMap | None:
+    def _frame_map(self, row: dict[str, Any], clip: ClipInput) -> perturb.FrameMap | None:
         """The clip's perturbation in this batch: a function of seed, step and clip, whatever the process count."""
         if not self._perturbs_now():
             return None
         micro_step = self._step % self.args.gradient_accumulation_steps
-        seed = [self.args.seed, self.state.global_step, micro_step, zlib.crc32(row["video_id"].encode())]
+        seed = [self.args.seed, self.state.global_step, micro_step, zlib.crc32(group_of(row).encode())]
         frame_map = perturb.draw(
-            self.processing_class.num_frames,
+            len(clip.frames),
             np.random.default_rng(seed),
             self.args.perturbation_modes,
             self.args.perturbation_variant,
@@ -331,33 +332,45 @@ class VQAGRPOTrainer(ValidationTrainer):
         return None if frame_map.is_identity else frame_map  # an identity would test nothing
 
     def _perturb(
-        self,
-        policy: Any,
-        clips: list[ClipInput],
-        features: list[ClipFeatures],
-        maps: dict[int, perturb.FrameMap],
-    ) -> tuple[list[ClipFeatures], Sequence[torch.Tensor]]:
-        """Features of the perturbed copies: spatial ones re-indexed, only motion recomputed; and the latter before
-        its projection."""
+        self, policy: Any, clips: list[ClipInput], features: list[ClipFeatures], maps: dict[int, perturb.FrameMap]
+    ) -> tuple[list[ClipFeatures], list[dict[str, torch.Tensor]]]:
+        """The perturbed copies, and the policy's arguments for them: what shows single frames is re-indexed, only what
+        shows the whole clip is computed anew."""
         if not maps:
             return [], []
-        device = self.accelerator.device
-        blank = None
+        blank_features, blanks = {}, {}
         if any(frame_map.blanks for frame_map in maps.values()):
-            blank = policy.blank_features(self.processing_class.image_size)
-        runs = [frame_map.apply(clips[i].motion_frames).to(device) for i, frame_map in maps.items()]
-        motion = policy.motion_features_of(runs)
-        tokens = policy.model.project_motion(motion)
-        copies = [features[i].perturbed(maps[i], blank, own) for i, own in zip(maps, tokens, strict=True)]
-        return copies, motion
+            blank_features, blanks = policy.blanks(self.processing_class.image_size)
+        inputs: list[dict[str, torch.Tensor]] = [{} for _ in maps]
+        whole: list[dict[str, torch.Tensor]] = [{} for _ in maps]
+        device = self.accelerator.device
+        for stream in policy.streams:
+            name = stream.name
+            if stream.per_frame and stream.features_name in self._clips.clips[0]:
+                for own, (i, frame_map) in zip(inputs, maps.items(), strict=True):
+                    known = self._clips.clips[i][stream.features_name]
+                    own[stream.features_name] = frame_map.apply(known, blank_features.get(name))
+                continue
+            raw = [m.apply(getattr(clips[i], stream.takes)).to(device) for i, m in maps.items()]
+            kept, values = stream.takes, raw
+            if not stream.per_frame:
+                values = stream.features(policy.model, raw)
+                for own, tokens in zip(whole, stream.project(policy.model, values), strict=True):
+                    own[name] = tokens
+                kept, values = (stream.features_name, values) if stream.frozen(policy.model) else (kept, raw)
+            for own, value in zip(inputs, values, strict=True):
+                own[kept] = value
+        copies = [features[i].perturbed(maps[i], blanks, own) for i, own in zip(maps, whole, strict=True)]
+        return copies, inputs
 
-    def _prompt(self, policy: Any, clip: ClipFeatures) -> torch.Tensor:
-        return policy.prompt_embeds(torch.tensor(self.processing_class.prompt_ids(clip.num_frames)), clip)
+    def _render(self, prompt: list[dict[str, Any]], num_frames: int) -> Prompt:
+        return self.processing_class.render(prompt, [num_frames])
 
     # ------------------------------------------------------------------ what TRL calls, in this order
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
-        return [list(self.processing_class.prompt_ids()) for _ in prompts], None, {}
+        answers = len(prompts) // len(self._clips)
+        return [list(prompt.ids) for prompt in self._clips.prompts for _ in range(answers)], None, {}
 
     def _generate_single_turn(
         self, prompt_ids: list, images: Any, multimodal_fields: dict, num_generations: int, **kwargs: Any
@@ -366,11 +379,14 @@ class VQAGRPOTrainer(ValidationTrainer):
         return [answer.token_ids for answer in self._rollouts], logprobs
 
     def _generate(self, prompts: list) -> tuple:
-        """As TRL's, with the tokens of unreadable clips masked out of the loss."""
-        prompt_ids, completion_ids, tool_mask, *rest = super()._generate(prompts)
+        """As TRL's, with the tokens of unreadable clips masked out of the loss, and with answers as they were given,
+        whatever the tokenizer's template would take out of them."""
+        prompt_ids, completion_ids, tool_mask, _, *rest = super()._generate(prompts)
+        texts = self._tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+        completions = [[{"role": "assistant", "content": text}] for text in texts]
         if not all(self._readable):
             tool_mask = [[int(ok)] * len(ids) for ok, ids in zip(self._readable, completion_ids, strict=True)]
-        return prompt_ids, completion_ids, tool_mask, *rest
+        return prompt_ids, completion_ids, tool_mask, completions, *rest
 
     def _get_per_token_logps_and_entropies(
         self,

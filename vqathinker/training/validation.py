@@ -15,6 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from vqathinker.clips import ClipError
 from vqathinker.data import LabelRow
 from vqathinker.evaluation.summary import summarize
+from vqathinker.messages import videos_in
 from vqathinker.scoring.predict import Prediction
 from vqathinker.training.checkpoints import CheckpointTrainer
 from vqathinker.training.checks import check_rows, evaluation_sets
@@ -45,7 +46,7 @@ def validate(
         ValueError: If a row has no MOS.
         ClipError: If no clip can be read.
     """
-    labels = [LabelRow(row["video"], row["video_id"], row.get("mos")) for row in rows]
+    labels = [LabelRow(videos_in(row["prompt"])[0], row["video_id"], row.get("mos")) for row in rows]
     if missing := [row.video_id for row in labels if row.mos is None]:
         raise ValueError(
             f"{len(missing)} of {len(labels)} validation clips have no MOS, {missing[0]!r} the first: correlations "
@@ -96,7 +97,7 @@ class ValidationTrainer(CheckpointTrainer):
             ClipError: If no clip can be read.
         """
         for rows in evaluation_sets(eval_dataset):
-            check_rows(rows, self.processing_class.question)
+            check_rows(rows, self.processing_class)
         training = self.model.training
         self.model.eval()
         try:

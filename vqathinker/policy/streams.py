@@ -1,0 +1,180 @@
+"""Visual streams: what the language model sees of a clip, and which parts of the policy make it.
+
+A stream takes one array of a decoded clip to features by its trunk, and these to tokens by its head. Caches, freezing,
+placeholders, blank frames and budgets go over all streams of a policy; none of them knows a stream by name.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from torch import nn
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from vqathinker.policy.motion import MotionEncoder, MotionProjector
+
+if TYPE_CHECKING:
+    from vqathinker.policy.configuration import VQAThinkerConfig
+
+
+class Sizes(Protocol):
+    """What of a processor decides how many tokens a clip gives; see `VQAThinkerProcessor`."""
+
+    image_size: int
+    patch_size: int
+    downsample_ratio: float
+    motion_tokens: int
+
+
+class VisualStream:
+    """One way to look at a clip. Subclass it, and put an instance into `STREAMS`.
+
+    Attributes:
+        name: Its key in `ClipFeatures`, `Slot.stream` and `VQAThinkerConfig.streams`.
+        label: What the prompt writes before its tokens.
+        takes: The field of `ClipInput` that it looks at, (T, ...) uint8.
+        per_frame: Whether it gives tokens for each key frame, which a perturbed copy shows in another order; else it
+            gives some for the whole clip, which are computed anew for a copy.
+        trunk: Modules of the policy that make its features. While none of them is trained, features can be kept.
+        head: Modules that make tokens of them.
+        remembered: Keep the features of every clip for a whole run, on the CPU; else for a generation batch.
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    takes: ClassVar[str]
+    per_frame: ClassVar[bool]
+    trunk: ClassVar[tuple[str, ...]] = ()
+    head: ClassVar[tuple[str, ...]] = ()
+    remembered: ClassVar[bool] = False
+
+    @property
+    def features_name(self) -> str:
+        """The policy's argument for its features."""
+        return f"{self.name}_features"
+
+    def build(self, config: VQAThinkerConfig) -> dict[str, nn.Module]:
+        """Its modules that InternVL does not have, by name."""
+        return {}
+
+    def tokens(self, sizes: Sizes) -> int:
+        """Tokens per frame, or per clip where it is not `per_frame`."""
+        raise NotImplementedError
+
+    def features(self, model: Any, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What the trunk makes of C clips.
+
+        Args:
+            model: The policy's inner model, or what has its trunk's modules and `config`.
+            clips: C tensors (T_i, ...) uint8; the T_i may differ.
+
+        Returns:
+            C tensors, (T_i, n, F) or, for the whole clip, (m, F).
+        """
+        raise NotImplementedError
+
+    def project(self, model: Any, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What the head makes of C clips' features: tokens of the language model's width D."""
+        return list(features)
+
+    def frozen(self, model: nn.Module) -> bool:
+        """Whether nothing of its trunk is trained."""
+        parts = [getattr(model, part) for part in self.trunk]
+        return not any(parameter.requires_grad for part in parts for parameter in part.parameters())
+
+
+class KeyFrames(VisualStream):
+    """InternViT and InternVL's projector: n tokens for each key frame."""
+
+    name, label, takes, per_frame = "spatial", "Frame", "frames", True
+    trunk = ("vision_tower", "multi_modal_projector")
+
+    def tokens(self, sizes: Sizes) -> int:
+        """n of one frame: 256 at 448 px, 400 at 560 px."""
+        return round(sizes.image_size // sizes.patch_size * sizes.downsample_ratio) ** 2
+
+    def features(self, model: Any, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """As `VisualStream.features`; all frames run together."""
+        return list(model.frame_features(torch.cat(list(clips))).split([len(clip) for clip in clips]))
+
+
+class Motion(VisualStream):
+    """SlowFast and its projector: m tokens for the whole clip."""
+
+    name, label, takes, per_frame = "motion", "Motion Feature", "motion_frames", False
+    trunk, head = ("motion_encoder",), ("motion_projector",)
+    remembered = True
+
+    def build(self, config: VQAThinkerConfig) -> dict[str, nn.Module]:
+        """SlowFast, with random weights until some are loaded, and the projector."""
+        return {
+            "motion_encoder": MotionEncoder(config.motion_config),
+            "motion_projector": MotionProjector(config.motion_config.feature_size, config.text_config.hidden_size),
+        }
+
+    def tokens(self, sizes: Sizes) -> int:
+        """m."""
+        return sizes.motion_tokens
+
+    def features(self, model: Any, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """As `VisualStream.features`; clips of equal length run together."""
+        lengths: dict[int, list[int]] = {}
+        for place, clip in enumerate(clips):
+            lengths.setdefault(len(clip), []).append(place)
+        found: dict[int, torch.Tensor] = {}
+        for places in lengths.values():
+            frames = torch.stack([clips[i] for i in places])
+            features = model.motion_encoder(frames.flatten(1, 2), model.config.motion_tokens)
+            found.update(zip(places, features, strict=True))
+        return [found[place] for place in range(len(clips))]
+
+    def project(self, model: Any, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """(m, F) to (m, D)."""
+        projector = model.motion_projector
+        return list(projector(torch.stack(list(features)).to(projector.linear_1.weight.dtype)))
+
+
+STREAMS: dict[str, VisualStream] = {stream.name: stream for stream in (KeyFrames(), Motion())}
+"""Name -> stream. A policy has those that `VQAThinkerConfig.streams` names, in that order."""
+
+
+def find_streams(names: Sequence[str]) -> tuple[VisualStream, ...]:
+    """The streams of these names.
+
+    Raises:
+        ValueError: If a name is unknown or repeated, or the first stream does not look at single frames.
+    """
+    unknown = [name for name in names if name not in STREAMS]
+    if unknown or len(set(names)) < len(names):
+        raise ValueError(
+            f"streams={list(names)}: must be different names among {list(STREAMS)}; a stream of your own must be put "
+            "into vqathinker.policy.STREAMS before the policy is loaded."
+        )
+    streams = tuple(STREAMS[name] for name in names)
+    if not streams or not streams[0].per_frame:
+        raise ValueError(f"streams={list(names)}: the first one must look at single frames, as 'spatial' does.")
+    return streams
+
+
+def streams_of(config: VQAThinkerConfig) -> tuple[VisualStream, ...]:
+    """A policy's streams; without motion tokens it has no motion stream."""
+    return find_streams([name for name in config.streams if name != "motion" or config.motion_tokens])
+
+
+def copied_trunk(model: nn.Module, stream: VisualStream) -> SimpleNamespace:
+    """A stream's trunk once more, whole where ZeRO-3 shares the policy's weights out (collective there).
+
+    Returns:
+        What `VisualStream.features` takes in place of the model.
+    """
+    modules = {name: getattr(model, name) for name in stream.trunk}
+    if not is_deepspeed_zero3_enabled():
+        return SimpleNamespace(config=model.config, **copy.deepcopy(modules))
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters([p for module in modules.values() for p in module.parameters()]):
+        return SimpleNamespace(config=model.config, **copy.deepcopy(modules))
