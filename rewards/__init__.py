@@ -15,6 +15,7 @@ Needs numpy only.
 """
 
 from .advantages import advantages, zero_gradient_groups
+from .choice import Choice, ParsedChoice, choice_index, letter, parse_choice
 from .comparisons import Length, Linear, Threshold, linear_reward, threshold_reward
 from .contrast import Contrast, contrast_fidelity
 from .distortion import Distortion, distortion_reward
@@ -31,12 +32,14 @@ __all__ = [
     "FLAGS",
     "PRESETS",
     "REWARDS",
+    "Choice",
     "Contrast",
     "Distortion",
     "Format",
     "Length",
     "Linear",
     "ParsedAnswer",
+    "ParsedChoice",
     "Ranking",
     "Regression",
     "Reward",
@@ -46,14 +49,17 @@ __all__ = [
     "Threshold",
     "advantages",
     "check_reward",
+    "choice_index",
     "contrast_fidelity",
     "distortion_reward",
     "fidelity_ranking",
     "format_reward",
     "gaussian_regression",
+    "letter",
     "linear_reward",
     "named_rewards",
     "parse_answer",
+    "parse_choice",
     "preset",
     "temporal_bonus",
     "text_of",

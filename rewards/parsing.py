@@ -67,7 +67,7 @@ def text_of(completion: str | Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _answer_block(text: str, which: str) -> tuple[int, int] | None:
+def answer_block(text: str, which: str) -> tuple[int, int] | None:
     """Where the content of the first or last closed `<answer>` block begins and ends; blocks do not overlap."""
     block, position = None, 0
     while True:
@@ -90,7 +90,7 @@ def _first_number(text: str) -> Number | None:
 
 @lru_cache(maxsize=8192)  # several rewards look at the same completions
 def _parse(text: str, which: str, rule: str) -> ParsedAnswer:
-    block = _answer_block(text, which)
+    block = answer_block(text, which)
     if block is None:
         return ParsedAnswer(None, "no_answer")
     number = (_first_number if rule == "official" else score_in)(text[slice(*block)])
@@ -98,6 +98,12 @@ def _parse(text: str, which: str, rule: str) -> ParsedAnswer:
         return ParsedAnswer(None, "no_number")
     status = "ok" if SCORE_RANGE[0] <= number.value <= SCORE_RANGE[1] else "out_of_range"
     return ParsedAnswer(number.value, status, number.decimals, block[0] + number.start)
+
+
+def check_which(which: str) -> None:
+    """Raise `ValueError` unless it names a block, `"first"` or `"last"`."""
+    if which not in ("first", "last"):
+        raise ValueError(f"which={which!r}: must be 'first' or 'last'.")
 
 
 def check_rule(rule: str) -> None:
@@ -130,8 +136,7 @@ def parse_answer(
         >>> parse_answer("<answer>Score (1-5): 3,75</answer>")
         ParsedAnswer(score=3.75, status='ok', decimals=2)
     """
-    if which not in ("first", "last"):
-        raise ValueError(f"which={which!r}: must be 'first' or 'last'.")
+    check_which(which)
     check_rule(rule)
     return _parse(text_of(completion), which, rule)
 

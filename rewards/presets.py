@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .choice import Choice
 from .comparisons import Length, Linear, Threshold
 from .contrast import Contrast
 from .distortion import Distortion
@@ -73,6 +74,7 @@ REWARDS: dict[str, Callable[[], Any]] = {
     "threshold": Threshold,
     "linear": Linear,
     "length": Length,
+    "choice": Choice,
 }
 """Reward name -> function that makes one, as the preset `recommended` has it."""
 

@@ -58,8 +58,10 @@ def test_each_reward_works_in_stock_trl(text_policy, tmp_path):
         rewards.Threshold(),
         rewards.Linear(),
         rewards.Length(),
+        rewards.Choice(),
     ]
     dataset = Dataset.from_dict({"prompt": ["rate a", "rate b"], "mos": [4.0, 2.0], "video_id": ["a", "b"]})
+    dataset = dataset.add_column("answer", ["B", None]).add_column("options", [["Yes", "No"], None])
     args = GRPOConfig(
         output_dir=str(tmp_path),
         per_device_train_batch_size=4,
@@ -78,3 +80,4 @@ def test_each_reward_works_in_stock_trl(text_policy, tmp_path):
     assert {f"rewards/{f.__name__}/mean" for f in functions} <= logged.keys()
     assert logged["rewards/format/mean"] == 0.0  # random weights: nothing parses, so the rest is unscorable
     assert logged["rewards/regression/mean"] is None
+    assert logged["rewards/choice/mean"] == 0.0  # an answer that names no option is wrong
