@@ -18,6 +18,7 @@ PAGES = (
     "docs/architecture.md",
     "docs/results.md",
     "docs/tuning.md",
+    "docs/glossary.md",
 )
 
 
@@ -56,6 +57,14 @@ def test_links_and_paths_exist(repo, page):
 def test_readme_first_screen_shows_the_two_commands(repo):
     top = (repo / "README.md").read_text(encoding="utf-8").splitlines()[:60]
     assert any(line.startswith("make demo") for line in top) and any(line.startswith("make test") for line in top)
+
+
+def test_the_glossary_has_what_is_logged(repo):
+    glossary = (repo / "docs/glossary.md").read_text(encoding="utf-8")
+    trainer = (repo / "vqathinker/training/trainer.py").read_text(encoding="utf-8")
+    metrics = re.findall(r"`([a-z]+_[a-z_]+)`", trainer.partition("Metrics beside TRL's")[2].partition('"""')[0])
+    names = {"srcc", "plcc", *metrics} - {"log_metric"}
+    assert len(names) > 10 and [name for name in sorted(names) if name.upper() not in glossary.upper()] == []
 
 
 def table_rows(page):
