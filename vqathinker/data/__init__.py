@@ -1,4 +1,4 @@
-"""Label files, MOS scales, test sets and the dataset of clips."""
+"""Label and question files, MOS scales, test sets, samples and the dataset of clips."""
 
 from vqathinker.data.benchmarks import (
     BENCHMARKS,
@@ -11,6 +11,8 @@ from vqathinker.data.benchmarks import (
 from vqathinker.data.dataset import clip_dataset
 from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_labels
 from vqathinker.data.loader import ClipLoader
+from vqathinker.data.questions import read_questions
+from vqathinker.data.sample import Sample, score_samples
 from vqathinker.data.scales import NATIVE, MosScale, mos_scale
 from vqathinker.data.sources import Sources, sources_of
 from vqathinker.data.traces import trace
@@ -26,12 +28,15 @@ __all__ = [
     "LabelError",
     "LabelRow",
     "MosScale",
+    "Sample",
     "Sources",
     "clip_dataset",
     "distortions_of",
     "find_benchmarks",
     "mos_scale",
     "read_labels",
+    "read_questions",
+    "score_samples",
     "sources_of",
     "trace",
 ]

@@ -65,9 +65,9 @@ def repeated(names: Sequence[str]) -> list[str]:
 
 def _read_jsonl(path: Path, *columns: str) -> Iterator[RawRow]:
     """`{"image": ["a/b.mp4"], "conversations": [{"from": "human", ...}, {"from": "gpt", "value": 2.61}]}`"""
-    for place, text in _lines(path):
+    for place, text in lines_of(path):
         try:
-            record = _load(place, text)
+            record = load_json(place, text)
             labels = [turn["value"] for turn in record["conversations"] if turn["from"] == "gpt"]
             video, label = record["image"], labels[0]
         except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
@@ -77,13 +77,13 @@ def _read_jsonl(path: Path, *columns: str) -> Iterator[RawRow]:
             ) from None
         if len(labels) > 1:
             raise LabelError(f'{place}: the row has {len(labels)} values from "gpt", {labels!r:.80}; keep the MOS.')
-        yield place, _only(video), label, {}
+        yield place, only_name(video), label, {}
 
 
 def _read_json(path: Path, *columns: str) -> Iterator[RawRow]:
     """One of `SHAPES`, told apart by their keys. Annotations of another `ann_type` than "score" are passed over."""
     try:
-        content = _load(str(path), _text(path))
+        content = load_json(str(path), _text(path))
     except json.JSONDecodeError as error:
         raise LabelError(f"{path}: no JSON ({error}); a file with one object a line must be named .jsonl.") from None
     is_test = isinstance(content, dict) and "annotations" in content
@@ -100,7 +100,7 @@ def _read_json(path: Path, *columns: str) -> Iterator[RawRow]:
         if len(fitting) != 1:
             raise _unknown_shape(place, entry)
         [(video, label)] = fitting
-        yield place, _only(entry[video]), entry[label], {}
+        yield place, only_name(entry[video]), entry[label], {}
 
 
 def _unknown_shape(place: str, found: Any) -> LabelError:
@@ -110,7 +110,7 @@ def _unknown_shape(place: str, found: Any) -> LabelError:
 
 def _read_txt(path: Path, *columns: str) -> Iterator[RawRow]:
     """`path.mp4, duration_s, fps, mos`; duration and fps may be -1 and are not used. The path may hold commas."""
-    for place, text in _lines(path):
+    for place, text in lines_of(path):
         fields = [field.strip() for field in text.rsplit(",", 3)]
         rule = f"{place}: {text[:80]!r} must read 'path, duration_s, fps, mos' (4 fields)"
         if len(fields) != 4:
@@ -151,7 +151,7 @@ def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow
         yield place, record[video_column], record[mos_column], extra
 
 
-def _load(place: str, text: str) -> Any:
+def load_json(place: str, text: str) -> Any:
     """JSON whose objects name every key once: of several, `json` takes the last and says nothing."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -172,12 +172,13 @@ def _load(place: str, text: str) -> Any:
         raise LabelError(f"{place}: {text[:80]!r} cannot be read as JSON ({error}); correct it.") from None
 
 
-def _only(video: Any) -> Any:
+def only_name(video: Any) -> Any:
     """The name out of a list of one; anything else as it is, for the name's own check to refuse."""
     return video[0] if isinstance(video, list) and len(video) == 1 else video
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
+def lines_of(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines that hold something: their place for messages (`file:line`) and their text, spaces around it cut."""
     # Not splitlines(): it also splits at separators that a name may hold.
     for line, text in enumerate(_text(path).split("\n"), start=1):
         if text.strip():
@@ -188,7 +189,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise LabelError(f"label file {str(path)!r} is not UTF-8 ({error}); save it as UTF-8.") from None
+        raise LabelError(f"file {str(path)!r} is not UTF-8 ({error}); save it as UTF-8.") from None
 
 
 READERS: dict[str, Callable[[Path, str, str], Iterator[RawRow]]] = {

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-import unicodedata
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
-from vqathinker.clips import VIDEO_SUFFIXES
+from vqathinker.data.files import VideoFiles, check_places, safe_name
 from vqathinker.data.formats import READERS, LabelError, number_of
 from vqathinker.data.scales import MosScale, mos_scale
 from vqathinker.rewards.distortion import parse_distortions
@@ -75,20 +73,15 @@ def read_labels(
             `kind` and `severity` columns are no distortion labels (see `distortions_of`).
     """
     path = Path(path)
-    if not path.is_file():
-        raise LabelError(f"label file {str(path)!r} does not exist.")
-    if not Path(video_root).is_dir():
-        raise LabelError(f"video root {str(video_root)!r} is no folder: give the one that the video names start from.")
-    if path.suffix.lower() not in READERS:
-        raise LabelError(f"label file {str(path)!r}: suffix must be one of {list(READERS)}; rename or convert it.")
+    check_places(path, Path(video_root), list(READERS), "label file")
     scale = mos_scale(scale) if isinstance(scale, str) else scale
 
-    files = _VideoFiles(Path(video_root))
+    files = VideoFiles(Path(video_root))
     rows: dict[str, LabelRow] = {}
     repeated = 0
     for place, video, label, extra in READERS[path.suffix.lower()](path, video_column, mos_column):
         try:
-            video_id = _safe_name(video)
+            video_id = safe_name(video)
             row = LabelRow(str(files.find(video_id)), video_id, scale(_number(label)), extra)
             distortions_of(row)
         except ValueError as error:
@@ -105,65 +98,8 @@ def read_labels(
     return list(rows.values())
 
 
-class _VideoFiles:
-    """Finds the files that labels name; lists each folder at most once."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._listed: dict[Path, dict[str, list[Path]]] = {}
-
-    def find(self, name: str) -> Path:
-        """The file of that name; `root / name` if there is none.
-
-        Raises:
-            ValueError: If the name has no extension and several video files fit it.
-        """
-        # macOS decomposes names (NFD) where label files mostly hold composed ones (NFC).
-        spellings = dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
-        paths = [self.root / spelling for spelling in spellings]
-        complete = paths[0].suffix.lower() in VIDEO_SUFFIXES
-        if complete and len(paths) == 1:
-            return paths[0]  # the usual case: no question to the disk for each of thousands of rows
-        for path in paths:
-            if os.path.isfile(path):  # unlike Path.is_file, no error for a name that is too long
-                return path
-        if complete:
-            return paths[0]
-        for path in paths:
-            found = self._videos(path.parent).get(path.name, [])
-            if len(found) > 1:
-                raise ValueError(
-                    f"video {name!r} has no extension and fits {[file.name for file in found]}: "
-                    "write the extension into the label file or keep one of them."
-                )
-            if found:
-                return found[0]
-        return paths[0]
-
-    def _videos(self, folder: Path) -> dict[str, list[Path]]:
-        """Video files of a folder by their name without the extension."""
-        if folder not in self._listed:
-            listed = self._listed[folder] = {}
-            for file in sorted(folder.iterdir()) if os.path.isdir(folder) else ():
-                if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file():
-                    listed.setdefault(file.stem, []).append(file)
-        return self._listed[folder]
-
-
 def _number(label: Any) -> float:
     try:
         return number_of(label)
     except ValueError as error:
         raise ValueError(f"label {error}") from None
-
-
-def _safe_name(video: Any) -> str:
-    """The name with "/" separators, refused if it would leave the video root."""
-    if not isinstance(video, str) or not video.strip():
-        raise ValueError(f"video name {video!r} must be a non-empty text.")
-    name = PurePosixPath(video.strip().replace("\\", "/"))
-    if not name.parts:
-        raise ValueError(f"video {video!r} is the video root itself: names must be those of files below it.")
-    if name.is_absolute() or PureWindowsPath(video).drive or ".." in name.parts:
-        raise ValueError(f"video {video!r} leaves the video root: names must be relative and free of '..'.")
-    return str(name)

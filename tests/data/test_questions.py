@@ -1,0 +1,180 @@
+import json
+import logging
+
+import pytest
+
+from vqathinker.data import LabelError, LabelRow, Sample, read_questions, score_samples
+from vqathinker.data.options import letter_of, options_in
+
+FAULTS = ["Blur", "Noise", "None of these"]
+
+
+def plain(**changes):
+    return {"video": "a/b.mp4", "question": "Which fault?", "options": FAULTS, "answer": "B"} | changes
+
+
+def chat(text="Which fault?", video="a/b.mp4", system=None, **changes):
+    blocks = [{"type": "video", "video": video, "text": None}, {"type": "text", "text": text, "video": None}]
+    before = [{"role": "system", "content": system}] if system else []
+    return {"prompt": [*before, {"role": "user", "content": blocks}], "answer": "B"} | changes
+
+
+def write(folder, *rows, start=""):
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "q.jsonl").write_bytes((start + "\r\n".join(lines)).encode())
+    return folder / "q.jsonl"
+
+
+def read(folder, *rows, **options):
+    return read_questions(write(folder, *rows, **options), folder)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"], ids=["", "BOM"])
+def test_both_forms_and_scores_in_one_file(tmp_path, start):
+    rows = read(
+        tmp_path,
+        plain(type="which_fault", tags={"concern": "Technical"}, kind="noise", severity=0.4, system=None),
+        "",
+        chat("Is it sharp?", system="Be brief.", options=["Yes", "No"], answer="no", id="sharp-1"),
+        {"video": "ü.mp4", "mos": 3.25, "scene": "s1", "options": None},
+        start=start,
+    )
+    target = {"options": tuple(FAULTS), "answer": "B", "kind": "noise", "severity": 0.4}
+    tags = {"type": "which_fault", "concern": "Technical"}
+    clip = (f"{tmp_path}/a/b.mp4",)
+    assert rows == [
+        Sample("a/b.mp4: Which fault?", "choice", clip, "Which fault?", target, tags),
+        Sample("sharp-1", "choice", clip, "Is it sharp?", {"options": ("Yes", "No"), "answer": "B"}, {}, "Be brief."),
+        Sample("ü.mp4", "score", (f"{tmp_path}/ü.mp4",), target={"mos": 3.25, "scene": "s1"}),
+    ]
+
+
+@pytest.mark.parametrize("lines", ["A. Blur\nB. Noise", "(A) Blur\n(B) Noise", "A) Blur \n\nB) Noise\n"])
+def test_options_at_the_end_of_the_text_are_cut_from_it(tmp_path, lines):
+    for row in (chat(f"Look. A. is no list.\nWhich fault?\n{lines}"), plain(question=f"Which?\n{lines}", options=None)):
+        [sample] = read(tmp_path, row)
+        assert sample.target == {"options": ("Blur", "Noise"), "answer": "B"}
+        assert sample.question.endswith("?") and "Noise" not in sample.question
+    [same] = read(tmp_path, chat(f"Which?\n{lines}", options=["Blur", "Noise"]))
+    assert same.question == "Which?"
+
+
+def test_a_list_that_does_not_begin_with_a_is_text():
+    assert options_in("Which?\nB. Blur\nC. Noise")[1] == options_in("Which?\nA. Blur")[1] == ()
+
+
+def test_the_video_may_stand_beside_plain_text(tmp_path):
+    content = "Is it sharp?"
+    beside = {"prompt": [{"role": "user", "content": content}], "video": "a/b.mp4", "type": "yesno", "answer": "YES"}
+    marked = chat(video=None, type="yesno", answer="Yes") | {"video": "c.mp4"}
+    samples = read(tmp_path, beside, marked)
+    assert [(s.clips[0], s.target["options"], s.target["answer"]) for s in samples] == [
+        (f"{tmp_path}/a/b.mp4", ("Yes", "No"), "A"),
+        (f"{tmp_path}/c.mp4", ("Yes", "No"), "A"),
+    ]
+
+
+@pytest.mark.parametrize("answer", ["B", "b", "B.", "(B)", "noise", " Noise ", "B. Noise", "(b) noise"])
+def test_an_answer_is_a_letter_or_a_text(answer):
+    assert letter_of(answer, FAULTS) == "B"
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "message"),
+    [
+        ("D", FAULTS, "neither a letter up to C nor one of"),
+        ("A. Noise", FAULTS, "neither a letter"),
+        ("B", ("B", "A"), "letter of one option and the text of another.*'A. B'"),
+        (2, ("1", "2"), "answer 2 must be a text"),
+    ],
+)
+def test_an_answer_that_names_no_option_is_refused(answer, options, message):
+    with pytest.raises(ValueError, match=message):
+        letter_of(answer, options)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", r"q.jsonl:2: '{' is no JSON"),
+        ('["a.mp4"]', "q.jsonl:2: found list"),
+        ('{"video": "a.mp4", "video": "b.mp4"}', r"keys \['video'\] more than once"),
+        ({"conversations": []}, r"found the keys \['conversations'\]; a line must be one of"),
+        (plain(video="../a.mp4"), "leaves the video root"),
+        (plain(video=["a.mp4", "b.mp4"]), "video name"),
+        (plain(options=["Blur"]), "are 1: give two to 26"),
+        (plain(options=[f"option {i}" for i in range(27)]), "are 27"),
+        (plain(options=["Blur", "blur "]), r"\['Blur', 'blur'\] must differ, case aside"),
+        (plain(options=["0", 1]), "list of non-empty texts; put numbers in quotes"),
+        (plain(options="Blur"), "options 'Blur' must be a list"),
+        (plain(options=None), "has no options"),
+        (plain(answer=None), "has no 'answer'"),
+        (plain(answer="E"), "answer 'E' is neither"),
+        (plain(question=" "), "must be a non-empty text"),
+        (plain(question=7), "question 7 must be a text"),
+        (plain(question="Which?\nA. Blur\nB. Grain"), r"lists the options \['Blur', 'Grain'\] and the row"),
+        (plain(id=""), "id '' must be a non-empty text"),
+        (plain(tags={"concern": 1}), "tags .* must be an object of texts"),
+        (plain(type="count", tags={"type": "yesno"}), "type 'count' and the tag 'type' 'yesno' disagree"),
+        (plain(frames=[1, 2]), r"frames \[1, 2\] must be a text or a number"),
+        (plain(kind="blur", severity=2), "kind='blur' with severity=2"),
+        (plain(mos=3), r"has 'mos' and \['options', 'answer'\]"),
+        ({"video": "a.mp4", "mos": 62.5}, "mos 62.5 must be in score units, 0 to 5"),
+        ({"video": "a.mp4", "mos": True}, "mos True is not a number"),
+        (chat(question="Which?"), "both 'question' and 'prompt'"),
+        (chat(options=FAULTS, video=None), r"shows the videos \[\]: it must show one"),
+        (chat(options=FAULTS) | {"video": "c.mp4"}, r"shows the videos \['a/b.mp4', 'c.mp4'\]"),
+        (chat(system="Be brief.", options=FAULTS) | {"system": "Be kind."}, "is not the prompt's system message"),
+        ({"prompt": "Which?", "answer": "B"}, "prompt 'Which\\?' must be a list of one user message"),
+        ({"prompt": [{"role": "assistant", "content": "B"}]}, "Leave the answer out of it"),
+        ({"prompt": [{"role": "user", "content": [{"type": "image", "image": "a.png"}]}]}, "content .* must be"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_named(tmp_path, row, message):
+    with pytest.raises(LabelError, match=f"(?s){message}") as caught:
+        read(tmp_path, plain(video="first.mp4"), row)
+    assert "q.jsonl:2: " in str(caught.value)
+
+
+def test_files_that_do_not_fit(tmp_path):
+    with pytest.raises(LabelError, match="asks nothing"):
+        read(tmp_path, "")
+    (tmp_path / "q.csv").write_text("video,question\n")
+    with pytest.raises(LabelError, match=r"q.csv': suffix must be one of \['.jsonl'\]"):
+        read_questions(tmp_path / "q.csv", tmp_path)
+    with pytest.raises(LabelError, match="no folder"):
+        read_questions(write(tmp_path, plain()), tmp_path / "gone")
+
+
+def test_a_repeated_row_is_kept_once_with_a_warning(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        samples = read(tmp_path, plain(), plain(answer="Noise"), plain(question="Other?"))
+    assert len(samples) == 2 and "1 rows repeat" in caplog.text
+
+
+def test_one_question_has_one_answer(tmp_path):
+    other = plain(options=FAULTS[::-1], answer="None of these")
+    with pytest.raises(LabelError, match=r"q.jsonl:2: .*'a/b.mp4' has the answer 'none of these', but 'noise' at .*:1"):
+        read(tmp_path, plain(), other)
+
+
+def test_ids_are_unique_and_the_same_in_any_order(tmp_path):
+    rows = [plain(), plain(options=["Noise", "Shake"], answer="A"), plain(video="c.mp4"), plain(id="mine")]
+    names = {sample.id for sample in read(tmp_path, *rows)}
+    assert names == {
+        "a/b.mp4: Which fault? [Blur | Noise | None of these]",
+        "a/b.mp4: Which fault? [Noise | Shake]",
+        "c.mp4: Which fault?",
+        "mine",
+    }
+    assert {sample.id for sample in read(tmp_path, *rows[::-1])} == names
+    with pytest.raises(LabelError, match=r"q.jsonl:2: the id 'x' is also that of the row at .*q.jsonl:1"):
+        read(tmp_path, plain(id="x"), plain(id="x", question="Other?"))
+    with pytest.raises(LabelError, match=r"the id 'a.mp4' is also"):
+        read(tmp_path, {"video": "a.mp4", "mos": 3}, {"video": "a.mp4", "mos": 4})
+
+
+def test_label_rows_become_score_samples():
+    row = LabelRow("/root/a.mp4", "a.mp4", 3.2, {"kind": "blur", "severity": "0.4"})
+    [sample] = score_samples([row])
+    assert sample == Sample("a.mp4", "score", ("/root/a.mp4",), target={"mos": 3.2, "kind": "blur", "severity": "0.4"})

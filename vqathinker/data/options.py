@@ -1,0 +1,91 @@
+"""The options of a question: letters, lists at the end of a text, answers as letter or text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from string import ascii_uppercase as LETTERS
+from typing import Any
+
+_LINE = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.)])\s*(\S.*?)\s*")
+_LETTER = re.compile(r"\(([A-Za-z])\)|([A-Za-z])[.)]?")
+
+
+def check_options(options: Any) -> tuple[str, ...]:
+    """The options, spaces around them cut.
+
+    Args:
+        options: Two to 26 texts, distinct with case aside.
+
+    Raises:
+        ValueError: If they are anything else.
+    """
+    if not isinstance(options, list | tuple) or not all(isinstance(text, str) and text.strip() for text in options):
+        raise ValueError(f"options {options!r:.200} must be a list of non-empty texts; put numbers in quotes.")
+    if not 2 <= len(options) <= len(LETTERS):
+        raise ValueError(f"options {options!r:.200} are {len(options)}: give two to {len(LETTERS)}, one per letter.")
+    stripped = tuple(text.strip() for text in options)
+    if len({text.casefold() for text in stripped}) < len(stripped):
+        raise ValueError(
+            f"options {list(stripped)!r:.200} must differ, case aside; remove the ones that repeat another."
+        )
+    return stripped
+
+
+def options_in(question: str) -> tuple[str, tuple[str, ...]]:
+    """A question without the lines of options at its end, and these.
+
+    Args:
+        question: A text that may end in lines "A. ...", "(A) ..." or "A) ...", lettered in order from A.
+
+    Returns:
+        The text before them and the options without letters; of fewer than two lines nothing is cut.
+    """
+    lines = question.strip().splitlines()
+    options: list[tuple[str, str]] = []
+    while lines and (found := _LINE.fullmatch(lines[-1])):
+        options.insert(0, (found[1] or found[2], found[3]))
+        lines.pop()
+        while lines and not lines[-1].strip():
+            lines.pop()
+    if len(options) < 2 or "".join(letter for letter, _ in options) != LETTERS[: len(options)]:
+        return question.strip(), ()
+    return "\n".join(lines).strip(), tuple(text for _, text in options)
+
+
+def letter_of(answer: Any, options: Sequence[str]) -> str:
+    """The letter of the right option.
+
+    Args:
+        answer: Its letter ("B", "b", "B.", "(B)"), its text, or both ("B. Noise"), case aside.
+        options: All options, in the order of their letters.
+
+    Raises:
+        ValueError: If it is neither, or is the letter of one option and the text of another.
+    """
+    if not isinstance(answer, str) or not answer.strip():
+        raise ValueError(
+            f"answer {answer!r:.80} must be a text: the letter or the text of one of {list(options)!r:.200}."
+        )
+    text = answer.strip()
+    found = {
+        letter
+        for letter, option in zip(LETTERS, options, strict=False)
+        if text.casefold() in (option.casefold(), *(f"{form}{option}".casefold() for form in _forms(letter)))
+        or ((bare := _LETTER.fullmatch(text)) and (bare[1] or bare[2]).upper() == letter)
+    }
+    if len(found) > 1:
+        raise ValueError(
+            f"answer {answer!r} is the letter of one option and the text of another in {list(options)!r:.200}: "
+            f"write both, like {f'A. {options[0]}'!r}."
+        )
+    if not found:
+        raise ValueError(
+            f"answer {answer!r:.80} is neither a letter up to {LETTERS[len(options) - 1]} nor one of "
+            f"{list(options)!r:.200}: write the letter or the text of the right option."
+        )
+    return found.pop()
+
+
+def _forms(letter: str) -> tuple[str, ...]:
+    return f"{letter}. ", f"{letter}) ", f"({letter}) "

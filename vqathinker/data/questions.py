@@ -1,0 +1,294 @@
+"""Reading question files: JSON lines that each hold one question on one clip and its answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vqathinker.data.files import VideoFiles, check_places, safe_name
+from vqathinker.data.formats import LabelError, lines_of, load_json, number_of, only_name
+from vqathinker.data.options import check_options, letter_of, options_in
+from vqathinker.data.sample import Sample
+from vqathinker.data.scales import LABEL_RANGE
+from vqathinker.rewards.distortion import parse_distortions
+
+logger = logging.getLogger(__name__)
+
+KEYS = ("video", "question", "prompt", "options", "answer", "mos", "type", "tags", "id", "system")
+"""Keys that mean something to the reader; all others are label columns."""
+FORMS = (
+    '{"video": "a/b.mp4", "question": "...", "options": ["...", "..."], "answer": "B"} or '
+    '{"prompt": [{"role": "user", "content": [{"type": "video", "video": "a/b.mp4"}, {"type": "text", "text": "..."}'
+    ']}], "options": [...], "answer": "B"}; a row with "mos" and neither options nor answer asks for a score'
+)
+YES_NO = ("Yes", "No")
+"""Options of a question of the type "yesno" that names none."""
+
+
+def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
+    """Read a question file: JSON lines, two forms that may be mixed (docs/data.md lists the keys).
+
+    Plain: `{"video": "a/b.mp4", "question": "...", "options": ["...", ...], "answer": "B"}`. Conversational: clip and
+    question stand in `prompt`, a list of messages: a system message, or none, and one user message. Where `options` is
+    absent, lines "A. ...", "B. ..." at the end of the question are the options, and are cut from it; a question of the
+    type "yesno" has "Yes" and "No". The answer is a letter or an option's text. A row with `mos`, in score units, and
+    neither options nor answer is a score sample. Keys whose value is null count as absent. Keys other than `KEYS` are
+    label columns and go into the target.
+
+    Args:
+        path: A `.jsonl` file; UTF-8 with or without BOM, LF or CRLF.
+        video_root: Folder the video names are relative to, as for `read_labels`.
+
+    Returns:
+        One sample per row in file order, of the task "choice" or "score"; `target["answer"]` is a letter. A row without
+        `id` is named `VIDEO: QUESTION`, with the options behind it where two rows would have one name; a score row
+        without a question is named like its video. A row that repeats another in everything is dropped, with a warning.
+
+    Raises:
+        LabelError: If the file is missing or empty, a line does not fit, two rows have one id, or one question about
+            one clip has two answers.
+    """
+    path = Path(path)
+    check_places(path, Path(video_root), [".jsonl"], "question file")
+    files = VideoFiles(Path(video_root))
+    rows: list[_Row] = []
+    for place, text in lines_of(path):
+        try:
+            rows.append(_row(place, load_json(place, text), files))
+        except json.JSONDecodeError as error:
+            raise LabelError(f"{place}: {text[:80]!r} is no JSON ({error}); write one object a line.") from None
+        except LabelError:
+            raise
+        except ValueError as error:
+            raise LabelError(f"{place}: {error}") from None
+    if not rows:
+        raise LabelError(f"question file {str(path)!r} asks nothing: write one question a line: {FORMS}.")
+    kept = _without_repetitions(rows)
+    if len(kept) < len(rows):
+        logger.warning("%s: %d rows repeat another one and were dropped.", path, len(rows) - len(kept))
+    _check_answers(kept)
+    return _named(kept)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line that was read: its place, the video's name, and the sample, whose id is empty where the line has none."""
+
+    place: str
+    name: str
+    sample: Sample
+
+
+def _row(place: str, record: Any, files: VideoFiles) -> _Row:
+    """The sample of one line.
+
+    Raises:
+        ValueError: If something does not fit.
+    """
+    if not isinstance(record, dict):
+        raise ValueError(f"found {type(record).__name__} {str(record)[:80]!r}; a line must be one of: {FORMS}.")
+    record = _without_null(record)
+    video, question, system = _asked(record)
+    name = safe_name(only_name(video))
+    columns = _columns(record)
+    if "mos" in record:
+        asked = [key for key in ("options", "answer") if key in record]
+        if asked:
+            raise ValueError(f"the row has 'mos' and {asked}: a row asks one thing. Write one row for each question.")
+        task, target = "score", {"mos": _mos(record["mos"])}
+    else:
+        question, target = _choice(record, question)
+        task = "choice"
+    sample = Sample(
+        _text(record, "id"), task, (str(files.find(name)),), question, target | columns, _tags(record), system
+    )
+    return _Row(place, name, sample)
+
+
+def _without_null(value: Any) -> Any:
+    """The same without keys whose value is null, at any depth: a table of rows fills missing keys with null."""
+    if isinstance(value, dict):
+        return {key: _without_null(entry) for key, entry in value.items() if entry is not None}
+    return [_without_null(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _asked(record: Mapping[str, Any]) -> tuple[Any, str, str]:
+    """Video as written, question and system message of a row of either form."""
+    if "prompt" not in record:
+        if "video" not in record or not ("question" in record or "mos" in record):
+            raise ValueError(f"found the keys {list(record)}; a line must be one of: {FORMS}.")
+        return record["video"], _text(record, "question"), _text(record, "system")
+    if "question" in record:
+        raise ValueError("the row has both 'question' and 'prompt': keep one of them.")
+    system, content = _messages(record["prompt"])
+    question, videos = _content(content)
+    videos += [record["video"]] if "video" in record and record["video"] not in videos else []
+    if len(videos) != 1:
+        raise ValueError(
+            f"the prompt shows the videos {videos!r:.200}: it must show one. Name it in one block "
+            '{"type": "video", "video": "a/b.mp4"} or under the key "video".'
+        )
+    if system and _text(record, "system") not in ("", system):
+        raise ValueError(f"'system' {record['system']!r:.80} is not the prompt's system message: keep one of them.")
+    return videos[0], question, system or _text(record, "system")
+
+
+def _messages(prompt: Any) -> tuple[str, Any]:
+    """System message ("" for none) and content of the user message."""
+    messages = prompt if isinstance(prompt, list) else []
+    roles = [message.get("role") if isinstance(message, dict) else None for message in messages]
+    if roles not in (["user"], ["system", "user"]) or any("content" not in message for message in messages):
+        raise ValueError(
+            f"prompt {prompt!r:.200} must be a list of one user message, a system message before it or none, each with "
+            "'role' and 'content'. Leave the answer out of it: it has its own key."
+        )
+    if len(messages) == 1:
+        return "", messages[0]["content"]
+    system, videos = _content(messages[0]["content"])
+    if videos:
+        raise ValueError(f"the system message shows the videos {videos!r:.200}: put them into the user message.")
+    return system, messages[1]["content"]
+
+
+def _content(content: Any) -> tuple[str, list[Any]]:
+    """Text (of several blocks, line below line) and videos of a message's content."""
+    if isinstance(content, str):
+        return content.strip(), []
+    texts, videos = [], []
+    for block in content if isinstance(content, list) else [content]:
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind == "text" and block.keys() == {"type", "text"} and isinstance(block["text"], str):
+            texts.append(block["text"].strip())
+        elif kind == "video" and block.keys() <= {"type", "video"}:
+            videos += [block["video"]] if "video" in block else []  # named under the row's key "video"
+        else:
+            raise ValueError(
+                f'content {block!r:.120} must be {{"type": "video", "video": "a/b.mp4"}}, {{"type": "text", "text": '
+                '"..."} or plain text.'
+            )
+    return "\n".join(texts), videos
+
+
+def _choice(record: Mapping[str, Any], asked: str) -> tuple[str, dict[str, Any]]:
+    """Question without options, and target, of a question with options."""
+    question, listed = options_in(asked)
+    if "options" in record:
+        options = check_options(record["options"])
+        if listed and listed != options:
+            raise ValueError(
+                f"the question lists the options {list(listed)!r:.200} and the row {list(options)!r:.200}: they "
+                "must be the same. Remove them from the question."
+            )
+    elif listed:
+        options = check_options(listed)
+    elif record.get("type") == "yesno":
+        options = YES_NO
+    else:
+        raise ValueError(
+            f"question {asked!r:.120} has no options: give 'options', or lines 'A. ...', 'B. ...' at the question's "
+            'end, or "type": "yesno". A question for a score has "mos".'
+        )
+    if not question:
+        raise ValueError(f"question {asked!r:.80} must be a non-empty text: write what is asked.")
+    if "answer" not in record:
+        raise ValueError("the row has no 'answer': give the letter or the text of the right option.")
+    return question, {"options": options, "answer": letter_of(record["answer"], options)}
+
+
+def _mos(value: Any) -> float:
+    try:
+        mos = number_of(value)
+    except ValueError as error:
+        raise ValueError(f"mos {error}") from None
+    low, high = LABEL_RANGE
+    if not low <= mos <= high:
+        raise ValueError(
+            f"mos {mos:g} must be in score units, {low:g} to {high:g}: convert it, or read it out of a label file, for "
+            "which a scale can be named."
+        )
+    return mos
+
+
+def _text(record: Mapping[str, Any], key: str) -> str:
+    """The text under a key, spaces around it cut; "" where the key is absent."""
+    value = record.get(key, "")
+    if not isinstance(value, str) or (key in record and key == "id" and not value.strip()):
+        raise ValueError(f"{key} {value!r:.80} must be a {'non-empty ' if key == 'id' else ''}text; put it in quotes.")
+    return value.strip()
+
+
+def _tags(record: Mapping[str, Any]) -> dict[str, str]:
+    tags = record.get("tags", {})
+    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
+        raise ValueError(f'tags {tags!r:.120} must be an object of texts, like {{"concern": "Technical"}}.')
+    kind = _text(record, "type")
+    if kind and tags.get("type", kind) != kind:
+        raise ValueError(f"type {kind!r} and the tag 'type' {tags['type']!r} disagree: keep one of them.")
+    return ({"type": kind} if kind else {}) | tags
+
+
+def _columns(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Label columns: all keys that the reader does not know itself."""
+    columns = {key: value for key, value in record.items() if key not in KEYS}
+    for key, value in columns.items():
+        if not isinstance(value, str | int | float):
+            raise ValueError(
+                f"{key} {value!r:.80} must be a text or a number, as label columns are. Known keys: {KEYS}."
+            )
+    if columns.keys() >= {"kind", "severity"}:
+        parse_distortions(columns["kind"], columns["severity"])
+    return columns
+
+
+def _without_repetitions(rows: Sequence[_Row]) -> list[_Row]:
+    """The first of rows that agree in everything."""
+    first: dict[str, _Row] = {}
+    for row in rows:
+        first.setdefault(json.dumps(asdict(row.sample), sort_keys=True), row)
+    return list(first.values())
+
+
+def _check_answers(rows: Sequence[_Row]) -> None:
+    """Refuse one question about one clip, between the same options in any order, that has two answers."""
+    known: dict[tuple, tuple[str, str]] = {}
+    for row in rows:
+        sample = row.sample
+        if sample.task != "choice":
+            continue
+        options = sample.target["options"]
+        answer = options[ord(sample.target["answer"]) - ord("A")].casefold()
+        asked = (sample.clips, sample.question, frozenset(option.casefold() for option in options))
+        before, place = known.setdefault(asked, (answer, row.place))
+        if before != answer:
+            raise LabelError(
+                f"{row.place}: {sample.question!r:.120} about {row.name!r} has the answer {answer!r}, but {before!r} "
+                f"at {place}: one of them must be wrong. Correct or remove it."
+            )
+
+
+def _named(rows: Sequence[_Row]) -> list[Sample]:
+    """The samples, each with an id of its own."""
+    short = [row.sample.id or _default_id(row) for row in rows]
+    counts = Counter(short)
+    places: dict[str, str] = {}
+    samples = []
+    for row, name in zip(rows, short, strict=True):
+        if not row.sample.id and counts[name] > 1 and "options" in row.sample.target:
+            name = f"{name} [{' | '.join(row.sample.target['options'])}]"
+        if name in places:
+            raise LabelError(
+                f"{row.place}: the id {name!r:.200} is also that of the row at {places[name]}, and the rows differ: an "
+                "id names one question about one clip. Give each row an 'id' of its own, or remove one of them."
+            )
+        places[name] = row.place
+        samples.append(replace(row.sample, id=name))
+    return samples
+
+
+def _default_id(row: _Row) -> str:
+    return f"{row.name}: {row.sample.question}" if row.sample.question else row.name

@@ -1,0 +1,47 @@
+"""What is asked of which clip, and what is known about the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vqathinker.data.labels import LabelRow
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip (or several) with one question. A clip may have a score sample and several question samples.
+
+    Attributes:
+        id: Names its group in training: one per clips and question.
+        task: What kind of answer is asked for: "score" (a number), "choice" (a letter).
+        clips: Paths of the files.
+        question: As asked, without the options and without the instruction on the answer's format; "" for the policy's
+            own question (task "score").
+        target: What is known. Score: `{"mos": 3.2}`, in score units. Choice: `{"options": ("Blur", "Noise"), "answer":
+            "B"}`, the answer as letter. Beside them label columns such as `kind` and `severity`.
+        tags: What results are broken down by: "type" (which_fault, yesno, ...), "concern", "context", ...
+        system: System message; "" for the chat template's own.
+    """
+
+    id: str
+    task: str
+    clips: tuple[str, ...]
+    question: str = ""
+    target: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    system: str = ""
+
+
+def score_samples(rows: Sequence[LabelRow]) -> list[Sample]:
+    """Label rows as samples of the task "score", in their order.
+
+    Args:
+        rows: What `read_labels` gives.
+
+    Returns:
+        One sample a row: its id is the row's `video_id`, its target the MOS and the row's further columns. One of them
+        that is named `mos` too gives way to the label.
+    """
+    return [Sample(row.video_id, "score", (row.video,), target={**row.extra, "mos": row.mos}) for row in rows]
