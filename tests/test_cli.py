@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vqathinker.cli import main
+from vqathinker.data import read_questions
 from vqathinker.policy import load_policy
 
 
@@ -102,6 +103,19 @@ def test_synth_makes_a_set(tmp_path, capsys):
     own.parent.mkdir()
     own.write_text("mine")
     assert main(["synth", "--out", str(own.parent)]) == 2 and own.read_text() == "mine"
+
+
+def test_synth_makes_questions(tmp_path, capsys):
+    command = ["synth", "--questions", "--out", str(tmp_path), "--splits", "train=3,test=2", "--size", "32"]
+    assert main(command) == 0 and "test.jsonl" in capsys.readouterr().out
+    assert len(read_questions(tmp_path / "train.jsonl", tmp_path)) >= 3 and (tmp_path / "train.csv").exists()
+    for arguments, message in (
+        ([], "already holds spec.json, train.jsonl, train.csv, videos/train, test.jsonl"),
+        (["--force", "--ood", "2"], "Leave these options out"),
+        (["--force", "--frames", "12"], "num_frames=12: must be 24 or more"),
+    ):
+        assert main([*command, *arguments]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_init_makes_a_policy_and_says_what_is_wrong(tmp_path, capsys, base, internvl):

@@ -6,6 +6,7 @@ import argparse
 import json
 import runpy
 import sys
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -99,10 +100,11 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _add_synth(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("synth", help="make a labelled set of synthetic clips")
+    parser = commands.add_parser("synth", help="make a set of synthetic clips with labels, or with questions too")
     parser.add_argument("--out", required=True, type=Path, help="folder to fill")
     parser.add_argument("--force", action="store_true", help="replace a set that is there already")
     parser.add_argument("--source", help="folder of your own clips to cut scenes from; default procedural scenes")
+    parser.add_argument("--questions", action="store_true", help="clips for questions, and files of these with answers")
     parser.add_argument("--splits", default="train=240,val=64,test=160", help="SPLIT=CLIPS,...")
     parser.add_argument("--ood", type=int, default=0, help="clips per set of an unseen distortion kind")
     parser.add_argument("--frames", type=int, default=24, help="per clip")
@@ -114,30 +116,37 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
 
 
 def _synth(options: argparse.Namespace) -> None:
-    from vqathinker.synth import SynthSpec, make_set
+    from vqathinker.synth import QuestionSpec, SynthSpec, make_questions, make_set
 
     try:
         splits = {name: int(count) for name, count in (part.split("=") for part in options.splits.split(","))}
     except ValueError:
         raise ValueError(f"--splits {options.splits!r}: write SPLIT=CLIPS,... e.g. train=240,val=64.") from None
-    spec = SynthSpec(
-        splits=splits,
-        ood=options.ood,
-        num_frames=options.frames,
-        size=options.size,
-        fps=options.fps,
-        seed=options.seed,
-        source=options.source,
-    )
-    written = [part for name in spec.sets for part in (f"{name}.csv", f"videos/{name}")]
+    common = {"num_frames": options.frames, "size": options.size, "fps": options.fps, "seed": options.seed}
+    if options.questions:
+        if options.ood or options.source:
+            raise ValueError(
+                f"--questions with --ood {options.ood} or --source {options.source}: questions are asked about drawn "
+                "scenes and known kinds only. Leave these options out."
+            )
+        _free_for(options, [part for name in splits for part in (f"{name}.jsonl", f"{name}.csv", f"videos/{name}")])
+        files = make_questions(options.out, QuestionSpec(splits, **common), options.workers)
+    else:
+        spec = SynthSpec(splits, ood=options.ood, source=options.source, **common)
+        _free_for(options, [part for name in spec.sets for part in (f"{name}.csv", f"videos/{name}")])
+        files = make_set(options.out, spec, options.workers)
+    for name, file in files.items():
+        print(f"{name}: {file}")
+
+
+def _free_for(options: argparse.Namespace, written: Sequence[str]) -> None:
+    """Refuse to replace what is there, without --force."""
     there = [part for part in ("spec.json", *written) if (options.out / part).exists()]
     if there and not options.force:
         raise ValueError(
             f"--out {options.out} already holds {', '.join(there)}, which the new set would replace: choose another "
             "folder, or add --force."
         )
-    for name, file in make_set(options.out, spec, options.workers).items():
-        print(f"{name}: {file}")
 
 
 def _add_budget(commands: argparse._SubParsersAction) -> None:

@@ -1,8 +1,9 @@
-"""The embedded default: labelled synthetic clips as real mp4 files, and a tiny policy of the real classes."""
+"""The embedded default: synthetic clips with labels or questions as real mp4 files, and a tiny policy."""
 
 from vqathinker.synth.build import SynthSpec, make_set
 from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, SPATIAL, TEMPORAL, distort, pseudo_mos
 from vqathinker.synth.ood import OodSpec, make_ood_sets
+from vqathinker.synth.questions import QuestionSpec, make_questions
 from vqathinker.synth.scenes import render_scene
 from vqathinker.synth.sources import source_scenes
 from vqathinker.synth.tiny import tiny_policy, tiny_tokenizer
@@ -13,9 +14,11 @@ __all__ = [
     "SPATIAL",
     "TEMPORAL",
     "OodSpec",
+    "QuestionSpec",
     "SynthSpec",
     "distort",
     "make_ood_sets",
+    "make_questions",
     "make_set",
     "pseudo_mos",
     "render_scene",

@@ -31,6 +31,9 @@ from vqathinker.synth.sources import cut_scene, source_scenes
 GENERATOR = 3
 """Raised whenever the same spec begins to give other clips, so that old sets are not taken for new ones."""
 
+USES = ("scene", "clip", "questions", "question clip")
+"""What streams of random numbers decide; an entry's place is part of its stream's key."""
+
 
 @dataclass(frozen=True)
 class SynthSpec:
@@ -62,11 +65,9 @@ class SynthSpec:
     source: str | None = None
 
     def __post_init__(self) -> None:
-        wrong = [name for name in self.splits if not name.replace("_", "").isalnum() or name.startswith("ood_")]
-        if wrong:
-            raise ValueError(f"splits={wrong}: names must be letters, digits and '_', and not start with 'ood_'.")
-        if not self.splits or any(count < 1 for count in self.splits.values()) or self.ood < 0:
-            raise ValueError(f"splits={self.splits}, ood={self.ood}: every split needs at least 1 clip, ood 0 or more.")
+        check_splits(self.splits)
+        if self.ood < 0:
+            raise ValueError(f"ood={self.ood}: it is the number of clips in each set and must be 0 or more.")
         if not 0 <= self.pairs <= 1:
             raise ValueError(f"pairs={self.pairs}: it is a share of the clips and must lie in [0, 1].")
         if self.clips_per_scene < 1 or self.num_frames < 2 or self.size < 32 or self.size % 2 or self.fps <= 0:
@@ -129,6 +130,19 @@ def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bo
     return {name: folder / f"{name}.csv" for name in rows}
 
 
+def check_splits(splits: dict[str, int]) -> None:
+    """Refuse names of splits that cannot be those of files, and numbers of clips below 1.
+
+    Raises:
+        ValueError: If one does not fit, or there is none.
+    """
+    wrong = [name for name in splits if not name.replace("_", "").isalnum() or name.startswith("ood_")]
+    if wrong:
+        raise ValueError(f"splits={wrong}: names must be letters, digits and '_', and not start with 'ood_'.")
+    if not splits or any(count < 1 for count in splits.values()):
+        raise ValueError(f"splits={splits}: every split needs at least 1 clip; name at least one.")
+
+
 class Spec(Protocol):
     """What a set is made from."""
 
@@ -150,6 +164,20 @@ def run_jobs(
     # Threads are enough: the encoder releases the interpreter lock, and two make 1.6 times as many clips as one.
     with ThreadPoolExecutor(workers) as pool:
         yield from tqdm(pool.map(make, jobs), total=len(jobs), desc="synth", unit=unit, disable=not progress)
+
+
+def stream(seed: int, name: str, use: str, scene: int = 0, version: int = 0) -> np.random.Generator:
+    """Random numbers that depend on nothing but the arguments, whatever the process.
+
+    Args:
+        seed: The set's.
+        name: The split's.
+        use: One of `USES`: what they decide. Sets of one seed and split share their scenes.
+        scene: Number of the scene.
+        version: Number of the clip of the scene.
+    """
+    # Keys of one length that differ in the third place: numpy pads with zeros, so [a, b] and [a, b, 0] are one stream.
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), USES.index(use), scene, version])
 
 
 def write_labels(path: Path, rows: Sequence[dict]) -> None:
@@ -174,10 +202,8 @@ def _make_clip(job: tuple, index: int, rendered: dict[int, np.ndarray]) -> dict:
     """
     folder, spec, name, _, kinds, files = job
     scene, version = divmod(index, spec.clips_per_scene)
-    identity = zlib.crc32(name.encode())
-    # Keys of one length that differ in the third place: numpy pads with zeros, so [a, b] and [a, b, 0] are one stream.
-    scene_rng = np.random.default_rng([spec.seed, identity, 0, scene, 0])
-    rng = np.random.default_rng([spec.seed, identity, 1, scene, version])
+    scene_rng = stream(spec.seed, name, "scene", scene)
+    rng = stream(spec.seed, name, "clip", scene, version)
     # Stratified: the versions of a scene spread over the whole range of severities.
     severity = float((version + rng.random()) / spec.clips_per_scene)
     if len(kinds) > 1 and rng.random() < spec.pairs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,8 @@ CLEAN_CRF = 12
 """H.264 CRF of clips whose distortion is not compression."""
 SKIP = 5
 """Frames lost in one frame drop."""
+EVENT_SHARES = {"stutter": (0.05, 0.75), "frame_drop": (0.04, 0.29)}
+"""Kind -> (a, b): at severity s, a + b s of the frames repeat the one before them, or jump."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,8 @@ def underexposure(frames: np.ndarray, severity: float, rng: np.random.Generator)
 
 def stutter(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
     """Freezes: 5 to 80 % of the frames repeat the one before them; a few of them may lie together in one third."""
-    frozen, when = _events(len(frames), round((0.05 + 0.75 * severity) * len(frames)), rng)
-    source = np.arange(len(frames))
-    for t in frozen:
-        source[t] = source[t - 1]
-    return Distorted(frames[source], when=when)
+    frozen, when = _events(len(frames), _event_count("stutter", severity, len(frames)), rng)
+    return Distorted(hold(frames, frozen), when=when)
 
 
 def frame_drop(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
@@ -87,10 +86,52 @@ def frame_drop(frames: np.ndarray, severity: float, rng: np.random.Generator) ->
     The rest is what the clip moves on into, so that a skip is a jump in time and nothing else.
     """
     length = len(frames) // 3
-    jumps, when = _events(length, round((0.04 + 0.29 * severity) * length), rng)
+    jumps, when = _events(length, _event_count("frame_drop", severity, length), rng)
+    return Distorted(skip(frames, length, jumps), when=when)
+
+
+def hold(frames: np.ndarray, frozen: Sequence[int]) -> np.ndarray:
+    """The clip with frames that repeat the one shown before them; time goes on meanwhile, so motion jumps afterwards.
+
+    Args:
+        frames: (N, H, W, 3) uint8.
+        frozen: Frames that repeat, ascending, each in [1, N).
+    """
+    source = np.arange(len(frames))
+    for t in frozen:
+        source[t] = source[t - 1]
+    return frames[source]
+
+
+def skip(frames: np.ndarray, length: int, jumps: Sequence[int]) -> np.ndarray:
+    """The clip's first `length` frames, where five are left out before each of `jumps`.
+
+    Args:
+        frames: (at least length + 5 per jump, H, W, 3) uint8.
+        length: Frames that are left.
+        jumps: Frames that come after a jump, each in [1, length).
+    """
     steps = np.ones(length, dtype=int)
-    steps[jumps] += SKIP
-    return Distorted(frames[np.minimum(np.cumsum(steps) - 1, len(frames) - 1)], when=when)
+    steps[list(jumps)] += SKIP
+    return frames[np.minimum(np.cumsum(steps) - 1, len(frames) - 1)]
+
+
+def halves(frames: np.ndarray, kind: str, severities: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """The clip with a distortion of one severity in frames [0, N // 2) and of another one in the rest.
+
+    Args:
+        frames: (N, H, W, 3) uint8.
+        kind: One of `FRAMEWISE`.
+        severities: Of the first and the second half, in [0, 1]; 0 leaves a half untouched.
+        rng: For noise.
+
+    Raises:
+        ValueError: If the kind is another one: it is no matter of single frames.
+    """
+    if kind not in FRAMEWISE:
+        raise ValueError(f"kind={kind!r}: only {list(FRAMEWISE)} can differ between halves; choose one of them.")
+    parts = zip(np.split(frames, [len(frames) // 2]), severities, strict=True)
+    return np.concatenate([FRAMEWISE[kind](part, level, rng).frames if level else part for part, level in parts])
 
 
 def banding(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
@@ -115,22 +156,36 @@ def pixelation(frames: np.ndarray, severity: float, rng: np.random.Generator) ->
     return Distorted(_each(frames, lambda image: image.resize(small, box).resize((width, height), nearest)))
 
 
+def thirds(num_frames: int) -> dict[str, tuple[int, int]]:
+    """Name of each third of a clip -> its first frame, after the clip's first, and the one behind its last."""
+    third = num_frames // 3
+    return {"early": (1, third), "midway": (third, 2 * third), "late": (2 * third, num_frames)}
+
+
+def when_of(positions: Sequence[int], num_frames: int) -> str:
+    """Which third of a clip all events at these frames lie in; "throughout" if in more than one."""
+    for name, (start, end) in thirds(num_frames).items():
+        if start <= min(positions) and max(positions) < end:
+            return name
+    return "throughout"
+
+
+def _event_count(kind: str, severity: float, num_frames: int) -> int:
+    share, more = EVENT_SHARES[kind]
+    return round((share + more * severity) * num_frames)
+
+
 def _events(num_frames: int, count: int, rng: np.random.Generator) -> tuple[list[int], str]:
     """Sorted positions of `count` events (at least 1) after the first frame, and in which third of the clip they lie.
 
     As long as they fill at most half of a third, two clips in three have them in one third only.
     """
     count = min(max(1, count), num_frames - 1)
-    third = num_frames // 3
-    thirds = {"early": (1, third), "midway": (third, 2 * third), "late": (2 * third, num_frames)}
     window = (1, num_frames)
-    if 2 * count <= third and rng.random() < 2 / 3:
-        window = thirds[str(rng.choice(list(thirds)))]
+    if 2 * count <= num_frames // 3 and rng.random() < 2 / 3:
+        window = thirds(num_frames)[str(rng.choice(list(thirds(num_frames))))]
     positions = sorted(rng.choice(np.arange(*window), count, replace=False).tolist())
-    for name, (start, end) in thirds.items():
-        if start <= positions[0] and positions[-1] < end:
-            return positions, name
-    return positions, "throughout"
+    return positions, when_of(positions, num_frames)
 
 
 Distortion = Callable[[np.ndarray, float, np.random.Generator], Distorted]
@@ -138,6 +193,8 @@ SPATIAL: dict[str, Distortion] = {
     d.__name__: d for d in (blur, rescale, overexposure, underexposure, noise, compression)
 }
 """Kinds that single frames show."""
+FRAMEWISE: dict[str, Distortion] = {kind: d for kind, d in SPATIAL.items() if kind != "compression"}
+"""Kinds that change each frame for itself, unlike the encoder."""
 TEMPORAL: dict[str, Distortion] = {d.__name__: d for d in (stutter, frame_drop)}
 """Kinds that only motion shows."""
 DISTORTIONS: dict[str, Distortion] = SPATIAL | TEMPORAL
