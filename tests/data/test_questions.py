@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 
 import pytest
 
@@ -172,6 +173,17 @@ def test_ids_are_unique_and_the_same_in_any_order(tmp_path):
         read(tmp_path, plain(id="x"), plain(id="x", question="Other?"))
     with pytest.raises(LabelError, match=r"the id 'a.mp4' is also"):
         read(tmp_path, {"video": "a.mp4", "mos": 3}, {"video": "a.mp4", "mos": 4})
+
+
+def test_the_example_in_the_docs_is_read(repo, tmp_path):
+    [rows] = re.findall(r"```json\n(.*?)```", (repo / "docs/data.md").read_text(encoding="utf-8"), re.DOTALL)
+    samples = read(tmp_path, *rows.strip().split("\n"))
+    assert [(s.task, s.question, s.target.get("answer")) for s in samples] == [
+        ("choice", "Which fault does this clip have?", "B"),
+        ("choice", "Is this clip sharp?", "B"),
+        ("choice", "How strong is the noise?", "B"),
+        ("score", "", None),
+    ]
 
 
 def test_label_rows_become_score_samples():
