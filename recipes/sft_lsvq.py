@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import AutoProcessor
 from trl import TrlParser
 
-from vqathinker.data import ClipLoader, read_labels
+from vqathinker.data import ClipLoader, read_labels, score_samples
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.synth.default import prepare_default
 from vqathinker.training import (
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         policy,
         args,
         data_collator=SFTCollator(processor, loader, policy),
-        train_dataset=sft_dataset(rows, processor, args.seed, data.reasoning),
+        train_dataset=sft_dataset(score_samples(rows), processor, args.seed, data.reasoning),
         processing_class=processor,
     )
 

@@ -4,7 +4,7 @@ import torch
 
 from rewards import distortion_reward, format_reward, parse_answer
 from rewards.distortion import parse_distortions
-from vqathinker.data import ClipLoader, trace
+from vqathinker.data import ClipLoader, score_samples, trace
 from vqathinker.data.traces import LEVELS
 from vqathinker.policy import STREAMS
 from vqathinker.training import SFTCollator, VQASFTConfig, sft_dataset
@@ -24,15 +24,22 @@ def test_traces_earn_the_rewards_and_say_the_label(mos, truth):
 
 
 def test_dataset_names_the_distortion_and_repeats_with_the_seed(train_rows, processor):
-    first, second = sft_dataset(train_rows, processor, 0), sft_dataset(train_rows, processor, 0)
-    assert first["completion"] == second["completion"] != sft_dataset(train_rows, processor, 1)["completion"]
+    first, second = (
+        sft_dataset(score_samples(train_rows), processor, 0),
+        sft_dataset(score_samples(train_rows), processor, 0),
+    )
+    assert (
+        first["completion"]
+        == second["completion"]
+        != sft_dataset(score_samples(train_rows), processor, 1)["completion"]
+    )
     for row, text in zip(train_rows, first["completion"], strict=True):
         assert distortion_reward(text, parse_distortions(row.extra["kind"], row.extra["severity"])) == 1
 
 
 def test_only_the_trace_is_scored(policy, processor, train_rows):
     collate = SFTCollator(processor, ClipLoader(processor.load_clip), policy)
-    rows = sft_dataset(train_rows[:3], processor, 0).to_list()
+    rows = sft_dataset(score_samples(train_rows[:3]), processor, 0).to_list()
     batch = collate(rows)
     tokenizer = processor.tokenizer
     for row, labels, mask in zip(rows, batch["labels"], batch["attention_mask"], strict=True):
@@ -44,7 +51,7 @@ def test_only_the_trace_is_scored(policy, processor, train_rows):
 
 def test_unreadable_clips_leave_the_batch(policy, processor, train_rows, tmp_path):
     collate = SFTCollator(processor, ClipLoader(processor.load_clip), policy)
-    rows = sft_dataset(train_rows[:2], processor, 0).to_list()
+    rows = sft_dataset(score_samples(train_rows[:2]), processor, 0).to_list()
     rows[0]["prompt"] = processor.messages(str(tmp_path / "missing.mp4"))
     batch = collate(rows)
     tokenizer = processor.tokenizer
@@ -54,7 +61,7 @@ def test_unreadable_clips_leave_the_batch(policy, processor, train_rows, tmp_pat
 
 def test_a_batch_without_a_readable_clip_teaches_nothing(policy, processor, train_rows, tmp_path):
     """Another process's batch may have some; what a process saw before, which a resumed one cannot know, is no part."""
-    rows = sft_dataset(train_rows[:2], processor, 0).to_list()
+    rows = sft_dataset(score_samples(train_rows[:2]), processor, 0).to_list()
     for number, row in enumerate(rows):
         row["prompt"] = processor.messages(str(tmp_path / f"missing{number}.mp4"))
     batch = SFTCollator(processor, ClipLoader(processor.load_clip), policy)(rows)
@@ -73,7 +80,7 @@ def test_the_collator_computes_motion_without_the_policys_own_encoder(policy, pr
     collate = SFTCollator(processor, ClipLoader(processor.load_clip), policy)
     for parameter in policy.model.motion_encoder.parameters():
         parameter.data = torch.empty(0)
-    features = collate(sft_dataset(train_rows[:2], processor, 0).to_list())["motion_features"]
+    features = collate(sft_dataset(score_samples(train_rows[:2]), processor, 0).to_list())["motion_features"]
     assert all(map(torch.equal, features, expected)) and features[0].any()
 
 

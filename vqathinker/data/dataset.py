@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from datasets import Dataset
+from typing import TYPE_CHECKING, Any
 
 from vqathinker.data.labels import LabelRow
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def clip_dataset(rows: Sequence[LabelRow], processor: Any) -> Dataset:
@@ -23,6 +24,8 @@ def clip_dataset(rows: Sequence[LabelRow], processor: Any) -> Dataset:
     Raises:
         ValueError: If there are no rows.
     """
+    from datasets import Dataset  # of the extra `train`; all else here works without
+
     if not rows:
         raise ValueError("rows is empty: there is nothing to train on.")
     extras = sorted({key for row in rows for key in row.extra} - {"prompt", "video", "video_id", "mos"})

@@ -1,12 +1,5 @@
 """Metrics, summaries, plots and reports."""
 
-from vqathinker.evaluation.choices import (
-    ChoiceSummary,
-    rotation_consistency,
-    summarize_choices,
-)
-from vqathinker.evaluation.metrics import plcc, srcc
-from vqathinker.evaluation.paired import PairedDifference, paired_difference
 from vqathinker.evaluation.summary import Summary, naming_accuracy, summarize
 from vqathinker.evaluation.temporal import (
     TemporalPreference,
@@ -14,6 +7,13 @@ from vqathinker.evaluation.temporal import (
     temporal_preference,
     temporal_sensitivity,
 )
+from vqathinker.metrics.choices import (
+    ChoiceSummary,
+    rotation_consistency,
+    summarize_choices,
+)
+from vqathinker.metrics.correlation import plcc, srcc
+from vqathinker.metrics.paired import PairedDifference, paired_difference
 
 __all__ = [
     "ChoiceSummary",

@@ -17,9 +17,9 @@ from scipy import stats
 from tabulate import tabulate
 
 from vqathinker.data import Absent, BenchmarkSet, LabelRow, Sources
-from vqathinker.evaluation.metrics import bootstrap_interval, fit_logistic, krcc, plcc, srcc, weighted_mean
 from vqathinker.evaluation.plots import plot_fit, pyplot
 from vqathinker.evaluation.report import Report, ShownClip, Table
+from vqathinker.metrics.correlation import bootstrap_interval, fit_logistic, krcc, plcc, srcc, weighted_mean
 from vqathinker.scoring import QualityScorer, decoder, fingerprint, score_files, settings_of, versions
 
 CORRELATIONS = {"srcc": srcc, "plcc": plcc, "krcc": krcc}

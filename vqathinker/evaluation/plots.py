@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vqathinker.evaluation.metrics import LogisticFit
+from vqathinker.metrics.correlation import LogisticFit
 
 
 def pyplot() -> Any:

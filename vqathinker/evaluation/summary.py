@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vqathinker.data import LabelRow, distortions_of
-from vqathinker.evaluation.metrics import plcc, srcc
+from vqathinker.metrics.correlation import plcc, srcc
 from vqathinker.rewards.distortion import KINDS, named_distortions
 from vqathinker.scoring.predict import Prediction, mean_score
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +12,11 @@ import torch
 from tqdm.auto import tqdm
 
 from vqathinker.data import ClipLoader
-from vqathinker.data.scales import LABEL_RANGE
-from vqathinker.policy import ClipInput, FeatureCache, Prompt, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.messages import Messages
+from vqathinker.policy import ClipInput, FeatureCache, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rewards import ParsedAnswer, parse_answer
 from vqathinker.rollout import RolloutEngine, Sampling, make_engine
+from vqathinker.tasks import TASKS
 
 PAPER_SAMPLING = Sampling(max_new_tokens=2048, temperature=0.9, top_p=1.0, top_k=50)
 """VQAThinker, "Implementation Details"."""
@@ -45,9 +46,8 @@ class Prediction:
     @property
     def scores(self) -> list[float]:
         """The answers' numbers, NaN for one without or outside 0-5: a slip like 34.2 must not sway a mean."""
-        low, high = LABEL_RANGE
-        numbers = [math.nan if answer.score is None else answer.score for answer in self.parsed]
-        return [number if low <= number <= high else math.nan for number in numbers]
+        values = [TASKS["score"].parse(text, {}).value for text in self.answers]
+        return [math.nan if value is None else value for value in values]
 
 
 def predict(
@@ -60,6 +60,7 @@ def predict(
     batch_size: int = 16,
     progress: bool = False,
     engine: RolloutEngine | None = None,
+    questions: Sequence[Messages] | None = None,
 ) -> list[Prediction]:
     """Let the policy judge clips. Each is decoded and encoded once, however many answers are drawn.
 
@@ -73,6 +74,8 @@ def predict(
         batch_size: Clips at a time.
         progress: Show a progress bar.
         engine: That answers; default the policy itself.
+        questions: A conversational prompt for each video, of which one may then come several times; default the
+            processor's question.
 
     Returns:
         One prediction per video, in order.
@@ -82,8 +85,16 @@ def predict(
     total = math.ceil(len(videos) / batch_size)
     predictions: list[Prediction] = []
     for names, clips in tqdm(batches, total=total, desc="scoring", unit="batch", disable=not progress):
-        known = answer_clips(policy, processor, clips, samples, greedy, sampling, engine)
-        predictions += [known.get(name) or Prediction(name, (), greedy, loader.skipped[name]) for name in names]
+        start = len(predictions)
+        shown = {start + i: clips[name] for i, name in enumerate(names) if name in clips}
+        asked = None if questions is None else {i: questions[i] for i in shown}
+        known = answer_clips(policy, processor, shown, samples, greedy, sampling, engine, asked)
+        predictions += [
+            replace(known[start + i], video=name)
+            if start + i in known
+            else Prediction(name, (), greedy, loader.skipped[name])
+            for i, name in enumerate(names)
+        ]
     return predictions
 
 
@@ -92,7 +103,7 @@ def embed_prompts(
     policy: VQAThinkerForConditionalGeneration,
     processor: VQAThinkerProcessor,
     clips: Sequence[ClipInput],
-    prompts: Sequence[Prompt] | None = None,
+    questions: Sequence[Messages] | None = None,
 ) -> list[torch.Tensor]:
     """The whole prompts about C clips, which are encoded in one batch.
 
@@ -100,7 +111,7 @@ def embed_prompts(
         policy: The policy.
         processor: Its processor.
         clips: C >= 1 clips.
-        prompts: One about each; default the processor's question.
+        questions: A conversational prompt about each; default the processor's question.
 
     Returns:
         C embeddings (L_i, D).
@@ -108,7 +119,8 @@ def embed_prompts(
     cache = FeatureCache(policy)
     visual = cache.inputs([None] * len(clips), clips)
     features = policy.encode(**{name: [clip[name] for clip in visual] for name in visual[0]})
-    prompts = prompts or [processor.render(frames=[len(clip.frames)]) for clip in clips]
+    asked = [None] * len(clips) if questions is None else questions
+    prompts = [processor.render(question, [len(clip.frames)]) for question, clip in zip(asked, clips, strict=True)]
     return [policy.prompt_embeds(prompt, [own]) for prompt, own in zip(prompts, features, strict=True)]
 
 
@@ -121,6 +133,7 @@ def answer_clips(
     greedy: bool,
     sampling: Sampling = PAPER_SAMPLING,
     engine: RolloutEngine | None = None,
+    questions: Mapping[Any, Messages] | None = None,
 ) -> dict[Any, Prediction]:
     """Answers to one batch of decoded clips; arguments as in `predict`.
 
@@ -132,13 +145,15 @@ def answer_clips(
         greedy: Also a greedy answer.
         sampling: How samples are drawn, and the longest answer.
         engine: That answers; default the policy itself.
+        questions: Name -> conversational prompt; default the processor's question.
 
     Returns:
         Name -> prediction.
     """
     tokenizer = processor.tokenizer
     # Without a readable clip the engine is asked too: other processes may wait for this one.
-    prompts = embed_prompts(policy, processor, list(clips.values())) if clips else []
+    asked = None if questions is None else [questions[name] for name in clips]
+    prompts = embed_prompts(policy, processor, list(clips.values()), asked) if clips else []
     engine = engine or make_engine(policy, processor)
     answers: dict[Any, list[str]] = {name: [] for name in clips}
     for count, how in ((int(greedy), replace(sampling, temperature=0.0)), (samples, sampling)):

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from vqathinker.clips import write_video
-from vqathinker.evaluation.metrics import srcc
+from vqathinker.metrics.correlation import srcc
 from vqathinker.policy import (
     IncompleteCheckpoint,
     VQAThinkerForConditionalGeneration,

@@ -1,4 +1,4 @@
-"""Advantages of originals and of perturbed copies that are trained on too."""
+"""Advantages of answers that are paid by different rewards: of several tasks, of originals and perturbed copies."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ EPSILON = 1e-4
 
 
 def own_scale(
-    rewards: torch.Tensor, weights: torch.Tensor, copies: torch.Tensor, num_generations: int, aggregation: str
+    rewards: torch.Tensor, weights: torch.Tensor, kinds: torch.Tensor, num_generations: int, aggregation: str
 ) -> torch.Tensor:
     """What turns advantages over the standard deviation of a whole batch into advantages over that of their own kind.
 
-    Originals and copies are paid by different rewards. Most of the deviation of both together is then the distance
-    between their means, and all advantages of a batch that has copies would be about half of what they are without.
+    Tasks are paid by different rewards, and so are originals and copies. Most of the deviation of all together is then
+    the distance between their means, and all advantages of a batch that has copies would be about half of what they are
+    without.
 
     Args:
         rewards: (R, F) rewards of the whole batch, NaN where there is none.
         weights: (F,) weights.
-        copies: (R,) bool, answers to perturbed copies.
+        kinds: (R,) int64, which answers are of one kind: of one task, and to originals or to perturbed copies.
         num_generations: K, answers per clip.
         aggregation: TRL's `multi_objective_aggregation`.
 
@@ -34,7 +35,7 @@ def own_scale(
         values = scaled.flatten(0, 1)
     totals = (values * weights).nansum(1).where(~rewards.isnan().all(1), torch.nan)
     factors = torch.ones_like(totals)
-    for kind in (copies, ~copies):
-        ratio = (nanstd(totals) + EPSILON) / (nanstd(totals[kind]) + EPSILON)
-        factors[kind] = ratio.nan_to_num(1.0)
+    for kind in kinds.unique():
+        ratio = (nanstd(totals) + EPSILON) / (nanstd(totals[kinds == kind]) + EPSILON)
+        factors[kinds == kind] = ratio.nan_to_num(1.0)
     return factors

@@ -10,9 +10,12 @@ import numpy as np
 import torch
 
 from vqathinker.data.scales import LABEL_RANGE
-from vqathinker.evaluation.metrics import plcc, srcc
+from vqathinker.metrics.correlation import plcc, srcc
 from vqathinker.rewards import Rubric, zero_gradient_groups
+from vqathinker.rewards.answer_number import SCORE_RANGE
 from vqathinker.rewards.parsing import group_indices
+from vqathinker.tasks import by_task
+from vqathinker.training.groups import GROUP_COLUMNS, group_of
 
 
 class GlobalScores:
@@ -53,8 +56,8 @@ def score_global_batch(
     """
     values = torch.full((len(rows), len(rubric.names)), float("nan"))
     keep = [i for i, row in enumerate(rows) if row["readable"]]
-    ids = [rows[i]["video_id"] for i in keep]
-    skipped = len({row["video_id"] for row in rows if not row["readable"] and row.get("copy_of") is None})
+    ids = [group_of(rows[i]) for i in keep]
+    skipped = len({group_of(row) for row in rows if not row["readable"] and row.get("copy_of") is None})
     metrics = {"skipped_clips": float(skipped)}
     names = list(rubric.names)
     if len(set(ids)) < 2:
@@ -62,7 +65,7 @@ def score_global_batch(
         if not ids or len(comparing) == len(names):
             return GlobalScores(values, metrics)
         rubric = rubric.without(comparing)  # weights and the rule for numbers stay
-    own = {"completion", "perturbed", "readable", "mos", "video_id", "prompt"}
+    own = {"completion", "perturbed", "readable", "mos", *GROUP_COLUMNS, "prompt"}
     columns = {key: [rows[i][key] for i in keep] for key in rows[0] if key not in own}
 
     def log_rows(column: str, values: Sequence[Any]) -> None:
@@ -70,11 +73,12 @@ def score_global_batch(
         log_extra(column, [known.get(i) for i in range(len(rows))])
 
     perturbed = [rows[i]["perturbed"] for i in keep]
-    mos = [rows[i]["mos"] for i in keep]
+    mos = [rows[i].get("mos") for i in keep]
     table = rubric.score(
         [rows[i]["completion"] for i in keep],
         mos=mos,
         video_id=ids,
+        sample_id=ids,
         perturbed_completions=perturbed if any(text is not None for text in perturbed) else None,
         prompts=[rows[i]["prompt"] for i in keep],
         log_extra=log_rows,
@@ -87,19 +91,30 @@ def score_global_batch(
     for name, rewards in table.rewards.items():
         known = [float("nan") if value is None else value for value in rewards]
         values[keep, names.index(name)] = torch.tensor(known, dtype=values.dtype)
+    metrics |= table.metrics | _within_groups(ids, table.total)
+    for task, places in by_task([rows[i] for i in keep]).items():
+        if task.name == "score":
+            columns = ([column[i] for i in places] for column in (ids, table.scores, mos))
+            metrics |= _score_metrics(*columns)
+        else:
+            asked = [rows[keep[i]] for i in places]
+            metrics |= task.measure([row["completion"] for row in asked], asked)
+    return GlobalScores(values, metrics)
+
+
+def _score_metrics(ids: Sequence[str], found: Sequence[float | None], mos: Sequence[float | None]) -> dict[str, float]:
+    """Of the answers with a number, found by the rubric's rule, or none."""
     low, high = LABEL_RANGE
-    scores = [score if score is not None and low <= score <= high else None for score in table.scores]
+    scores = [score if score is not None and low <= score <= high else None for score in found]
     means, labels = _mean_per_video(ids, scores, mos)
-    total = table.counters["completions"]
-    metrics |= table.metrics | {
-        "parse_rate": 1 - table.counters["unparsable"] / total,
-        "out_of_range_rate": table.counters["out_of_range"] / total,
+    asked_for = [score is not None and not SCORE_RANGE[0] <= score <= SCORE_RANGE[1] for score in found]
+    return {
+        "parse_rate": 1 - sum(score is None for score in found) / len(found),
+        "out_of_range_rate": sum(asked_for) / len(found),
         "srcc": srcc(means, labels),
         "plcc": plcc(means, labels),
         "score_spread": float(np.std(means) / np.std(labels)) if np.ptp(labels or [0]) else float("nan"),
-    }
-    metrics |= _sameness(ids, scores) | _within_groups(ids, table.total)
-    return GlobalScores(values, metrics)
+    } | _sameness(ids, scores)
 
 
 def _sameness(ids: Sequence[str], scores: Sequence[float | None]) -> dict[str, float]:

@@ -11,8 +11,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from vqathinker.data import ClipLoader, LabelRow, distortions_of
-from vqathinker.data.traces import trace
+from vqathinker.data import ClipLoader, Sample
 from vqathinker.messages import videos_in
 from vqathinker.policy import (
     ClipInput,
@@ -21,6 +20,7 @@ from vqathinker.policy import (
     VQAThinkerProcessor,
     copied_trunk,
 )
+from vqathinker.tasks import find_task
 from vqathinker.training.options import SFT_REFUSED, refuse_options
 from vqathinker.training.processes import join_processes_on_cpu
 
@@ -43,12 +43,15 @@ class VQASFTConfig(TrainingArguments):
         refuse_options(self, SFT_REFUSED)
 
 
-def sft_dataset(rows: Sequence[LabelRow], processor: VQAThinkerProcessor, seed: int, reasoning: bool = True) -> Dataset:
-    """Clips with the trace to learn. Distortions that a CSV's `kind`, `severity` and `when` columns tell are named.
+def sft_dataset(
+    samples: Sequence[Sample], processor: VQAThinkerProcessor, seed: int, reasoning: bool = True
+) -> Dataset:
+    """Clips with the answer to learn: each task's own gold answer. Scores come with a trace that names the distortions
+    that a CSV's `kind`, `severity` and `when` columns tell.
 
     Args:
-        rows: Label rows.
-        processor: The policy's, whose question is asked about each.
+        samples: Of any tasks, see `vqathinker.data.score_samples` and `vqathinker.tasks.mixture`.
+        processor: The policy's.
         seed: Of the choice among templates.
         reasoning: False: answers without it (VQAThinker, Table 4).
 
@@ -56,10 +59,11 @@ def sft_dataset(rows: Sequence[LabelRow], processor: VQAThinkerProcessor, seed: 
         Columns `prompt` (conversational) and `completion`.
     """
     rng = np.random.default_rng(seed)
-    traces = [trace(row.mos, rng, distortions_of(row), row.extra.get("when", "")) for row in rows]
+    completions = [find_task(sample.task).gold(sample, rng) for sample in samples]
     if not reasoning:
-        traces = [text[text.index("<answer>") :] for text in traces]
-    return Dataset.from_dict({"prompt": [processor.messages(row.video) for row in rows], "completion": traces})
+        completions = [text[text.index("<answer>") :] for text in completions]
+    prompts = [find_task(sample.task).messages(sample, processor) for sample in samples]
+    return Dataset.from_dict({"prompt": prompts, "completion": completions})
 
 
 class SFTCollator:

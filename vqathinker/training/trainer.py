@@ -24,6 +24,7 @@ from vqathinker.rewards import Rubric
 from vqathinker.rollout import Completion, RolloutEngine, Sampling, make_engine
 from vqathinker.rollout.vllm_engine import VLLMEngine
 from vqathinker.scoring.predict import Prediction, predict
+from vqathinker.tasks import task_of
 from vqathinker.training.advantages import own_scale
 from vqathinker.training.checks import (
     check_batch,
@@ -185,7 +186,8 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         num_generations = self.num_generations
-        rows = inputs[::num_generations]
+        rows = [self._varied(row) for row in inputs[::num_generations]]
+        inputs = [row for row in rows for _ in range(num_generations)]
         videos = [videos_in(row["prompt"])[0] for row in rows]
         loaded = [self.loader.get(video) for video in videos]
         self._readable = [clip is not None for clip in loaded for _ in range(num_generations)]
@@ -206,7 +208,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         if self.trains_copies:
             self._clear_logs(len(inputs) * self.accelerator.num_processes)
         output = super()._generate_and_score_completions(inputs)
-        if self._trains_copies_now() and self._scales_by_batch:
+        if self._scales_by_batch:
             self._scale_by_kind(output)
         output["clips"] = self._clips
         return output
@@ -302,10 +304,12 @@ class VQAGRPOTrainer(ValidationTrainer):
         }
 
     def _scale_by_kind(self, output: dict[str, Any]) -> None:
-        """Advantages over the standard deviation of originals or of copies, not of both: see `own_scale`."""
-        rewards, copies = self._scored
+        """Advantages over the standard deviation of their task's originals or copies, not of all: see `own_scale`."""
+        rewards, kinds = self._scored
+        if len(set(kinds.tolist())) < 2:
+            return
         weights, aggregation = self.reward_weights.to(rewards.device), self.multi_objective_aggregation
-        factors = own_scale(rewards, weights, copies, self.num_generations, aggregation)
+        factors = own_scale(rewards, weights, kinds, self.num_generations, aggregation)
         own = len(output["advantages"])
         output["advantages"] *= factors[own * self.accelerator.process_index :][:own]
         logged = self._logs["advantages"]
@@ -319,10 +323,9 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     def _frame_map(self, row: dict[str, Any], clip: ClipInput) -> perturb.FrameMap | None:
         """The clip's perturbation in this batch: a function of seed, step and clip, whatever the process count."""
-        if not self._perturbs_now():
+        if not (self._perturbs_now() and task_of(row).perturbs):
             return None
-        micro_step = self._step % self.args.gradient_accumulation_steps
-        seed = [self.args.seed, self.state.global_step, micro_step, zlib.crc32(group_of(row).encode())]
+        seed = self._seed_of(row)
         frame_map = perturb.draw(
             len(clip.frames),
             np.random.default_rng(seed),
@@ -330,6 +333,14 @@ class VQAGRPOTrainer(ValidationTrainer):
             self.args.perturbation_variant,
         )
         return None if frame_map.is_identity else frame_map  # an identity would test nothing
+
+    def _varied(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row as its task asks it in this batch, likewise."""
+        return task_of(row).vary(row, self.processing_class, np.random.default_rng([*self._seed_of(row), 1]))
+
+    def _seed_of(self, row: dict[str, Any]) -> list[int]:
+        micro_step = self._step % self.args.gradient_accumulation_steps
+        return [self.args.seed, self.state.global_step, micro_step, zlib.crc32(group_of(row).encode())]
 
     def _perturb(
         self, policy: Any, clips: list[ClipInput], features: list[ClipFeatures], maps: dict[int, perturb.FrameMap]
@@ -425,12 +436,15 @@ class VQAGRPOTrainer(ValidationTrainer):
         rows = gather_object(local)
         table = score_global_batch(self.rubric, rows, floor, self._log_column, trainer_state=self.state)
         rewards = table.rewards.to(self.accelerator.device)
-        self._scored = rewards, torch.tensor([row.get("copy_of") is not None for row in rows], device=rewards.device)
+        kinds = [(task_of(row).name, row.get("copy_of") is not None) for row in rows]
+        number = {kind: i for i, kind in enumerate(sorted(set(kinds)))}
+        self._scored = rewards, torch.tensor([number[kind] for kind in kinds], device=rewards.device)
         for name, value in table.metrics.items():
             for prefix in ("quality", "vqa"):  # the latter until the next version
                 self._metrics["train"][f"{prefix}/{name}"].append(value)
-        for column in LOGGED[:-1]:  # beside each answer in TRL's table of completions
-            self._log_completion_extra(column, [row[column] for row in local])
+        self._log_completion_extra("video_id", [group_of(row) for row in local])
+        for column in LOGGED[1:-1]:  # beside each answer in TRL's table of completions
+            self._log_completion_extra(column, [row.get(column) for row in local])
         shown = [" ".join(map(str, (m.mode, *m.source))) if m else None for m in self._perturbations]
         self._log_completion_extra(LOGGED[-1], shown)
         return rewards
@@ -451,17 +465,25 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     # ------------------------------------------------------------------ validation
 
-    def _judge(self, videos: list[str]) -> list[Prediction]:
-        """Greedy answers to some clips, with the engine of the rollouts. Collective with vLLM and under ZeRO-3."""
+    def _judge(self, rows: list[dict[str, Any]]) -> list[Prediction]:
+        """Greedy answers to some rows, with the engine of the rollouts. Collective with vLLM and under ZeRO-3."""
         self._sync_engine()
-        size = len(videos) if self.use_vllm else self.args.per_device_eval_batch_size
+        size = len(rows) if self.use_vllm else self.args.per_device_eval_batch_size
         with self._whole_policy() as policy:
             engine = self._engine(policy)
-            if self.use_vllm and not videos:  # the other processes of a tensor-parallel engine wait for this one
+            if self.use_vllm and not rows:  # the other processes of a tensor-parallel engine wait for this one
                 engine.generate([], 1, self.sampling)
                 return []
+            prompts = [row["prompt"] for row in rows]
+            videos = [videos_in(prompt)[0] for prompt in prompts]
             return predict(
-                policy, self.processing_class, videos, sampling=self.sampling, batch_size=size, engine=engine
+                policy,
+                self.processing_class,
+                videos,
+                sampling=self.sampling,
+                batch_size=size,
+                engine=engine,
+                questions=prompts,
             )
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:

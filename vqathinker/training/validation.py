@@ -13,74 +13,80 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from vqathinker.clips import ClipError
-from vqathinker.data import LabelRow
-from vqathinker.evaluation.summary import summarize
-from vqathinker.messages import videos_in
 from vqathinker.scoring.predict import Prediction
+from vqathinker.tasks import TASKS, by_task, task_of
 from vqathinker.training.checkpoints import CheckpointTrainer
 from vqathinker.training.checks import check_rows, evaluation_sets
+from vqathinker.training.groups import group_of
 
 VLLM_ROUND = 64
-"""Clips in each process that vLLM answers to at once."""
+"""Rows in each process that vLLM answers at once."""
 
-METRICS = ("srcc", "plcc", "parse_rate")
-"""What a validation logs, as `eval_srcc`, ..."""
+METRICS = tuple(metric for task in TASKS.values() for metric in task.metrics)
+"""What a validation may log, as `eval_srcc`, ...: the metrics of the tasks that its rows are of."""
 
 
 def validate(
-    rows: Sequence[Mapping[str, Any]], judge: Callable[[list[str]], list[Prediction]], round_size: int
+    rows: Sequence[Mapping[str, Any]],
+    judge: Callable[[list[Mapping[str, Any]]], list[Prediction]],
+    round_size: int,
 ) -> tuple[list[Prediction], dict[str, float]]:
-    """Let the policy judge held-out clips, which are shared out among the processes. Collective.
+    """Let the policy answer held-out rows, which are shared out among the processes. Collective.
 
     Args:
-        rows: C rows with `video`, `video_id` and `mos`.
-        judge: Greedy answers to some clips, in order. It is called equally often in every process, as it may be
-            collective; with no clips where a process has none left.
-        round_size: Clips at most in one call.
+        rows: R rows of a data set, see `vqathinker.tasks.sample_dataset`.
+        judge: Greedy answers to some rows, in order. It is called equally often in every process, as it may be
+            collective; with no rows where a process has none left.
+        round_size: Rows at most in one call.
 
     Returns:
-        C predictions in the order of `rows`, and `METRICS` (NaN where undefined) with `skipped_clips`, the number of
-        unreadable ones. They depend neither on the number of processes nor on the order of clips.
+        R predictions in the order of `rows`, and the metrics of their tasks (NaN where undefined) with `skipped_clips`,
+        the number of rows whose clip cannot be read. They depend neither on the number of processes nor on the order of
+        rows.
 
     Raises:
-        ValueError: If a row has no MOS.
+        ValueError: If a clip that is to be scored has no MOS.
         ClipError: If no clip can be read.
     """
-    labels = [LabelRow(videos_in(row["prompt"])[0], row["video_id"], row.get("mos")) for row in rows]
-    if missing := [row.video_id for row in labels if row.mos is None]:
+    places = by_task(rows)
+    scored = places.get(TASKS["score"], [])
+    if missing := [group_of(rows[i]) for i in scored if rows[i].get("mos") is None]:
         raise ValueError(
-            f"{len(missing)} of {len(labels)} validation clips have no MOS, {missing[0]!r} the first: correlations "
+            f"{len(missing)} of {len(scored)} validation clips have no MOS, {missing[0]!r} the first: correlations "
             "need one for each. Label them, or leave them out."
         )
     state = PartialState()
-    own = range(len(labels))[state.process_index :: state.num_processes]
-    longest = math.ceil(len(labels) / state.num_processes)  # of the processes' shares
+    own = range(len(rows))[state.process_index :: state.num_processes]
+    longest = math.ceil(len(rows) / state.num_processes)  # of the processes' shares
     found: list[Prediction] = []
     for start in range(0, longest, round_size):
-        found += judge([labels[i].video for i in own[start : start + round_size]])
+        found += judge([rows[i] for i in own[start : start + round_size]])
     by_place = dict(gather_object(list(zip(own, found, strict=True))))
-    predictions = [by_place[i] for i in range(len(labels))]
-    summary = summarize(predictions, labels)
-    if summary.num_unreadable == summary.num_clips:
+    predictions = [by_place[i] for i in range(len(rows))]
+    unreadable = sum(prediction.error is not None for prediction in predictions)
+    if unreadable == len(rows):
         raise ClipError(
-            labels[0].video,
-            f"nor can the other {summary.num_clips - 1} validation clips be read; they must lie where the labels say "
-            "(recipe: in the same video_root as train_labels), or leave validation out (recipe: --val_labels=)",
+            predictions[0].video,
+            f"nor can the other {len(rows) - 1} validation clips be read; they must lie where the labels say (recipe: "
+            "in the same video_root as train_labels), or leave validation out (recipe: --val_labels=)",
         )
-    metrics = {name: getattr(summary, name) for name in METRICS}
-    return predictions, metrics | {"skipped_clips": float(summary.num_unreadable)}
+    metrics: dict[str, float] = {}
+    for task, chosen in places.items():
+        answers = [predictions[i].answers[0] if predictions[i].answers else None for i in chosen]
+        metrics |= task.measure(answers, [rows[i] for i in chosen])
+    return predictions, metrics | {"skipped_clips": float(unreadable)}
 
 
 class ValidationTrainer(CheckpointTrainer):
     """What a `VQAGRPOTrainer` does with held-out clips."""
 
-    _judge: Callable[[list[str]], list[Prediction]]
-    """Greedy answers to some clips. Collective with vLLM and under ZeRO-3."""
+    _judge: Callable[[list[Mapping[str, Any]]], list[Prediction]]
+    """Greedy answers to some rows. Collective with vLLM and under ZeRO-3."""
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Score held-out clips by one greedy answer each, over the whole set at once.
+        """Answer held-out rows greedily, and measure each task's answers over the whole set at once.
 
         Args:
             eval_dataset: As `train_dataset`, or several by name; default the trainer's.
@@ -88,12 +94,13 @@ class ValidationTrainer(CheckpointTrainer):
             metric_key_prefix: Of the metrics' names.
 
         Returns:
-            `eval_srcc`, `eval_plcc`, `eval_parse_rate` (NaN where undefined; left out of the log then) and
-            `eval_skipped_clips`, the number of unreadable ones. They do not depend on batch size or process count.
+            For clips to be scored `eval_srcc`, `eval_plcc`, `eval_parse_rate`, for questions `eval_choice_accuracy` and
+            `eval_choice_unparsable` (NaN where undefined; left out of the log then); and `eval_skipped_clips`, the
+            number of unreadable ones. They do not depend on batch size or process count.
 
         Raises:
-            ValueError: If there is no such set, its `prompt` is not the policy's question, a `video_id` names two
-                clips, or one has no MOS.
+            ValueError: If there is no such set, a prompt cannot be asked, a `video_id` names two clips, or one has no
+                MOS.
             ClipError: If no clip can be read.
         """
         for rows in evaluation_sets(eval_dataset):
@@ -113,13 +120,15 @@ class ValidationTrainer(CheckpointTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """What `evaluate` and `predict` of `Trainer` call; its predictions are the scores (C,), NaN without one."""
+        """What `evaluate` and `predict` of `Trainer` call; its predictions are the scores, or
+        indices of options, (R,); NaN without one."""
         rows = list(dataloader.dataset)
         predictions, metrics = validate(rows, self._judge, VLLM_ROUND if self.use_vllm else len(rows))
-        scores = [prediction.scores[0] if prediction.answers else math.nan for prediction in predictions]
+        said = zip(rows, predictions, strict=True)
+        values = [task_of(row).parse(p.answers[0], row).value if p.answers else None for row, p in said]
         return EvalLoopOutput(
-            predictions=np.array(scores),
-            label_ids=np.array([row["mos"] for row in rows]),
+            predictions=np.array([math.nan if value is None else value for value in values], dtype=float),
+            label_ids=np.array([task_of(row).truth(row) for row in rows], dtype=float),
             metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
             num_samples=len(rows),
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from vqathinker.evaluation.metrics import bootstrap_interval
+from vqathinker.metrics.correlation import bootstrap_interval
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def paired_difference(
         seed: Of the resamples.
         resamples: How many.
         sources: N names of what each question is about (its clip); the interval then draws whole sources, see
-            `metrics.bootstrap_interval`. The p-value takes questions as independent.
+            `correlation.bootstrap_interval`. The p-value takes questions as independent.
 
     Raises:
         ValueError: If the lengths differ.

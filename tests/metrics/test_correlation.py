@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from vqathinker.data import BENCHMARKS, PUBLISHED_OVERALL
-from vqathinker.evaluation.metrics import bootstrap_interval, fit_logistic, krcc, plcc, srcc, weighted_mean
+from vqathinker.metrics.correlation import bootstrap_interval, fit_logistic, krcc, plcc, srcc, weighted_mean
 
 lists = st.lists(st.floats(1, 5), min_size=3, max_size=20, unique=True)
 
@@ -59,7 +59,7 @@ def test_a_fit_that_does_not_converge_says_so(monkeypatch):
     assert "flat" in fit_logistic([1, 2, 3, 4, 5, 6], [3, 3, 3, 3, 3, 3]).error
     step = fit_logistic([1, 2, 3, 4, 5, 6], [1, 1, 1, 5, 5, 5])  # no covariance, and a perfect fit
     assert step.error == "" and step.rmse < 1e-3
-    monkeypatch.setattr("vqathinker.evaluation.metrics.MAX_EVALUATIONS", 5)
+    monkeypatch.setattr("vqathinker.metrics.correlation.MAX_EVALUATIONS", 5)
     stopped = fit_logistic(range(20), np.random.default_rng(0).random(20))
     assert "did not converge: Optimal parameters not found" in stopped.error and np.isnan(stopped.mapped).all()
 

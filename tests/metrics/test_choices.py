@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqathinker.evaluation.choices import (
+from vqathinker.metrics.choices import (
     Accuracy,
     Majority,
     accuracy,
@@ -15,7 +15,7 @@ from vqathinker.evaluation.choices import (
     summarize_choices,
     yes_no,
 )
-from vqathinker.evaluation.paired import paired_difference
+from vqathinker.metrics.paired import paired_difference
 
 YES_NO = ["Yes", "No"]
 LEVELS = ["low", "fair", "high"]

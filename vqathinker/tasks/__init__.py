@@ -1,0 +1,20 @@
+"""What is asked about clips, and how answers are read, rewarded and measured. One file for each kind of question."""
+
+from vqathinker.tasks.choice import Choice
+from vqathinker.tasks.registry import TASKS, find_task
+from vqathinker.tasks.rows import by_task, mixture, sample_dataset, task_of
+from vqathinker.tasks.score import Score
+from vqathinker.tasks.task import Answer, Task
+
+__all__ = [
+    "TASKS",
+    "Answer",
+    "Choice",
+    "Score",
+    "Task",
+    "by_task",
+    "find_task",
+    "mixture",
+    "sample_dataset",
+    "task_of",
+]

@@ -1,0 +1,89 @@
+"""A question about a clip with options to choose from, yes/no among them. The answer is a letter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from vqathinker.data import Sample
+from vqathinker.messages import text_in, videos_in
+from vqathinker.policy import VQAThinkerProcessor
+from vqathinker.rewards import Format, Rubric
+from vqathinker.rewards.choice import Choice as ChoiceReward
+from vqathinker.rewards.choice import choice_index, letter, parse_choice
+from vqathinker.tasks.task import Answer, Row, Task
+
+ASKED_FOR = "Answer with the letter of the right option."
+REASONS = (
+    "What I see in this clip speaks for {option}.",
+    "Looking at all the frames and at the motion, the right option is {option}.",
+    "Of the options, {option} fits this clip.",
+)
+
+
+class Choice(Task):
+    """Multiple choice. In training the options change places from one generation batch to the next, and the letter of
+    the right one with them: no letter is worth more than another."""
+
+    name = "choice"
+    metrics = ("choice_accuracy", "choice_unparsable")
+
+    def text(self, sample: Sample) -> str:
+        """The question, a line for each option, and what is to be answered."""
+        options = (f"{letter(i)}. {option}" for i, option in enumerate(sample.target["options"]))
+        return "\n".join([sample.question, *options, ASKED_FOR])
+
+    def columns(self, sample: Sample) -> dict[str, Any]:
+        """Question, options, and the right option's letter."""
+        options = list(sample.target["options"])
+        right = letter(choice_index(sample.target["answer"], options))
+        return {"question": sample.question, "options": options, "answer": right, "system": sample.system}
+
+    def vary(self, row: Row, processor: VQAThinkerProcessor, rng: np.random.Generator) -> dict[str, Any]:
+        """The same question with its options in another order. A prompt that lists them in a form of its own stays."""
+        [video], options = videos_in(row["prompt"]), row["options"]
+        shown = Sample(
+            "", self.name, (video,), row.get("question") or "", {"options": options}, {}, row.get("system") or ""
+        )
+        if text_in(row["prompt"]) != text_in(self.messages(shown, processor)):
+            return dict(row)
+        order = rng.permutation(len(options))
+        right = choice_index(row["answer"], options)
+        moved = [options[i] for i in order]
+        asked = replace(shown, target={"options": moved})
+        own = {"prompt": self.messages(asked, processor), "options": moved, "answer": letter(list(order).index(right))}
+        return dict(row) | own
+
+    def rubric(self) -> Rubric:
+        """Format, and 1 for the right option."""
+        return Rubric([Format(), ChoiceReward()])
+
+    def gold(self, sample: Sample, rng: np.random.Generator) -> str:
+        """A sentence that names the right option, and its letter."""
+        options = sample.target["options"]
+        index = choice_index(sample.target["answer"], options)
+        reason = str(rng.choice(REASONS)).format(option=options[index])
+        return f"<think>{reason}</think><answer>{letter(index)}</answer>"
+
+    def parse(self, completion: Any, row: Row) -> Answer:
+        """The index of the option in the last `<answer>` block."""
+        found = parse_choice(completion, row["options"])
+        return Answer(found.index, found.status)
+
+    def truth(self, row: Row) -> float:
+        """The index of the right option."""
+        return choice_index(row["answer"], row["options"])
+
+    def measure(self, answers: Sequence[Any], rows: Sequence[Row]) -> dict[str, float]:
+        """Share of right answers, those that name no option counting as wrong, and the share of the latter."""
+        read = [
+            (self.parse(a, row).value, self.truth(row)) for a, row in zip(answers, rows, strict=True) if a is not None
+        ]
+        if not read:
+            return dict.fromkeys(self.metrics, math.nan)
+        right, unparsable = (value == truth for value, truth in read), (value is None for value, _ in read)
+        return {"choice_accuracy": sum(right) / len(read), "choice_unparsable": sum(unparsable) / len(read)}

@@ -1,0 +1,24 @@
+"""All tasks by name."""
+
+from __future__ import annotations
+
+from vqathinker.tasks.choice import Choice
+from vqathinker.tasks.score import Score
+from vqathinker.tasks.task import Task
+
+TASKS: dict[str, Task] = {task.name: task for task in (Score(), Choice())}
+"""Name -> task. Put one of your own here before samples name it."""
+
+
+def find_task(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        ValueError: If it is unknown.
+    """
+    if name not in TASKS:
+        raise ValueError(
+            f"task {name!r} is unknown: must be one of {sorted(TASKS)}; a task of your own must be put into "
+            "vqathinker.tasks.TASKS first."
+        )
+    return TASKS[name]

@@ -1,0 +1,68 @@
+"""How good is this clip? A number from 1 to 5."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vqathinker.data import Sample, trace
+from vqathinker.data.scales import LABEL_RANGE
+from vqathinker.metrics.correlation import plcc, srcc
+from vqathinker.policy import VQAThinkerProcessor
+from vqathinker.rewards import Rubric, parse_answer, preset
+from vqathinker.rewards.distortion import parse_distortions
+from vqathinker.tasks.task import Answer, Row, Task
+
+
+class Score(Task):
+    """The clip's quality as a number with two decimals (VQAThinker)."""
+
+    name = "score"
+    metrics = ("srcc", "plcc", "parse_rate")
+    perturbs = True
+
+    def messages(self, sample: Sample, processor: VQAThinkerProcessor) -> list[dict[str, Any]]:
+        """A sample without a question of its own is asked the policy's."""
+        if sample.question:
+            return super().messages(sample, processor)
+        return processor.messages(sample.clips[0], system=sample.system)
+
+    def rubric(self) -> Rubric:
+        """The preset `"recommended"`."""
+        return preset("recommended")
+
+    def gold(self, sample: Sample, rng: np.random.Generator) -> str:
+        """A templated trace that names the labelled distortions and ends in the MOS."""
+        target = sample.target
+        labelled = "kind" in target and "severity" in target
+        truth = parse_distortions(target["kind"], target["severity"]) if labelled else {}
+        return trace(target["mos"], rng, truth, target.get("when") or "")
+
+    def parse(self, completion: Any, row: Row) -> Answer:
+        """The number in the first `<answer>` block (published test script), if it lies in 0-5: a slip like 34.2 must
+        not sway a correlation."""
+        answer = parse_answer(completion, which="first")
+        low, high = LABEL_RANGE
+        known = answer.score is not None and low <= answer.score <= high
+        return Answer(answer.score if known else None, answer.status)
+
+    def truth(self, row: Row) -> float:
+        """The MOS."""
+        return math.nan if row.get("mos") is None else float(row["mos"])
+
+    def measure(self, answers: Sequence[Any], rows: Sequence[Row]) -> dict[str, float]:
+        """Correlations of the answers' numbers with MOS, and the share of answers that have one."""
+        read = [
+            (self.parse(a, row).value, self.truth(row)) for a, row in zip(answers, rows, strict=True) if a is not None
+        ]
+        known = [(value, mos) for value, mos in read if value is not None and not math.isnan(mos)]
+        scores, labels = [value for value, _ in known], [mos for _, mos in known]
+        parsed = sum(value is not None for value, _ in read)
+        return {
+            "srcc": srcc(scores, labels),
+            "plcc": plcc(scores, labels),
+            "parse_rate": parsed / len(read) if read else math.nan,
+        }

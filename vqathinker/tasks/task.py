@@ -1,0 +1,90 @@
+"""What a task is: what is asked about a clip, how the answer is read, rewarded and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vqathinker.data import Sample
+from vqathinker.messages import user_prompt
+from vqathinker.policy import VQAThinkerProcessor
+from vqathinker.policy.prompts import instructed
+from vqathinker.rewards import Rubric
+
+Row = Mapping[str, Any]
+"""A row of a data set: `prompt`, `task`, `sample_id`, and what `Task.columns` says."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an answer says.
+
+    Attributes:
+        value: A number (a score, or the index of an option); `None` if it says nothing that counts.
+        status: `"ok"`, or why there is no value.
+    """
+
+    value: float | None
+    status: str
+
+
+class Task:
+    """A kind of question. Subclass it, and put an instance into `TASKS`; trainer, warm start, validation, evaluation
+    and commands know tasks by these methods only.
+
+    Attributes:
+        name: Its key in `TASKS`, and what a sample's `task` says.
+        metrics: What `measure` returns, so that validation can go by it.
+        perturbs: Whether perturbed copies of its clips are asked about too (`rewards.Temporal`, `rewards.Contrast`).
+    """
+
+    name: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]] = ()
+    perturbs: ClassVar[bool] = False
+
+    def text(self, sample: Sample) -> str:
+        """What is asked, without the instruction on the answer's format."""
+        return sample.question
+
+    def messages(self, sample: Sample, processor: VQAThinkerProcessor) -> list[dict[str, Any]]:
+        """The sample's conversational prompt, to the letter."""
+        return user_prompt(sample.clips, instructed(self.text(sample), processor.prompt_style), sample.system)
+
+    def columns(self, sample: Sample) -> dict[str, Any]:
+        """What a data set's row holds of the sample beside its prompt: what rewards and metrics are told."""
+        return dict(sample.target)
+
+    def vary(self, row: Row, processor: VQAThinkerProcessor, rng: np.random.Generator) -> dict[str, Any]:
+        """The row as it is asked in one generation batch: the same question in another form, or as it is."""
+        return dict(row)
+
+    def rubric(self) -> Rubric:
+        """How answers are rewarded by default."""
+        raise NotImplementedError
+
+    def gold(self, sample: Sample, rng: np.random.Generator) -> str:
+        """A whole right answer, which earns the full reward; the warm start learns it."""
+        raise NotImplementedError
+
+    def parse(self, completion: Any, row: Row) -> Answer:
+        """What a completion (text or messages) says in answer to a row."""
+        raise NotImplementedError
+
+    def truth(self, row: Row) -> float:
+        """The right value; NaN if it is not known."""
+        raise NotImplementedError
+
+    def measure(self, answers: Sequence[Any], rows: Sequence[Row]) -> dict[str, float]:
+        """What answers are worth.
+
+        Args:
+            answers: R completions; `None` where the clip could not be read.
+            rows: Their rows.
+
+        Returns:
+            `metrics` by name; NaN where undefined.
+        """
+        raise NotImplementedError
