@@ -21,6 +21,7 @@ from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoi
 from vqathinker.rewards import Contrast, Distortion, Rubric, named_rewards, preset
 from vqathinker.rewards.distortion import KINDS
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
+from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_quantization_config
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -68,7 +69,8 @@ class GRPOArguments:
         default="auto",
         metadata={
             "help": "Of the loaded weights: 'float32', 'bfloat16', 'float16', or 'auto': float32, unless DeepSpeed "
-            "keeps float32 master weights beside weights of 16 bits. bf16: true computes in bfloat16 in any case."
+            "keeps float32 master weights beside weights of 16 bits, or use_peft trains an adapter beside them. "
+            "bf16: true computes in bfloat16 in any case."
         },
     )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
@@ -102,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         if not Path("runs/demo/sft/config.json").exists():
             warm_start()
         argv = ["--config", str(CONFIGS / "demo.yaml"), *argv]
-    data, args = TrlParser((GRPOArguments, VQAGRPOConfig)).parse_args_and_config(argv)
+    data, adapter, args = TrlParser((GRPOArguments, AdapterArguments, VQAGRPOConfig)).parse_args_and_config(argv)
 
     # Labels and policy
     check_validation(data, args)
@@ -115,9 +117,12 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(
             f"model_init_kwargs={args.model_init_kwargs}: the weights' type is set by `dtype`, only there."
         )
-    init = {"attn_implementation": "sdpa", "dtype": load_dtype(data.dtype, args)} | (args.model_init_kwargs or {})
+    dtype = load_dtype(data.dtype, args, adapter.use_peft)
+    init = {"attn_implementation": "sdpa", "dtype": dtype} | (args.model_init_kwargs or {})
+    init |= {"quantization_config": get_quantization_config(adapter, dtype)} if adapter.load_in_4bit else {}
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, **init)
-    args.model_init_kwargs = args.model_init_kwargs if args.beta else None  # used up, but for the reference
+    if adapter.use_peft or not args.beta:  # used up, but for the reference
+        args.model_init_kwargs = None
     policy.freeze(data.freeze)
 
     # Trainer: K answers per clip, rewards over the global batch
@@ -128,6 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         train_dataset=clip_dataset(rows, processor),
         eval_dataset=clip_dataset(held_out[0], processor) if held_out else None,
         processing_class=processor,
+        peft_config=get_peft_config(adapter, policy, data.freeze),
         callbacks=[EarlyStoppingCallback(data.early_stopping_patience)] if data.early_stopping_patience else None,
     )
 

@@ -25,6 +25,12 @@ from vqathinker.training import (
     load_dtype,
     sft_dataset,
 )
+from vqathinker.training.adapters import (
+    AdapterArguments,
+    get_peft_config,
+    get_quantization_config,
+    with_adapter,
+)
 from vqathinker.training.trainer import GIVE_UP_AFTER
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -42,7 +48,8 @@ class SFTArguments:
         default="auto",
         metadata={
             "help": "Of the loaded weights: 'float32', 'bfloat16', 'float16', or 'auto': float32, unless DeepSpeed "
-            "keeps float32 master weights beside weights of 16 bits. bf16: true computes in bfloat16 in any case."
+            "keeps float32 master weights beside weights of 16 bits, or use_peft trains an adapter beside them. "
+            "bf16: true computes in bfloat16 in any case."
         },
     )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
@@ -66,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         print("No --config given: running the embedded default, recipes/configs/demo_sft.yaml.")
         prepare_default("runs/demo")
         argv = ["--config", str(CONFIGS / "demo_sft.yaml"), *argv]
-    data, args = TrlParser((SFTArguments, VQASFTConfig)).parse_args_and_config(argv)
+    data, adapter, args = TrlParser((SFTArguments, AdapterArguments, VQASFTConfig)).parse_args_and_config(argv)
 
     # Labels and policy
     rows = read_labels(data.train_labels, data.video_root, data.mos_scale, data.video_column, data.mos_column)
@@ -74,9 +81,12 @@ def main(argv: list[str] | None = None) -> None:
     processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
     told = len(rows) if PartialState().is_main_process else None
     processor.use_cache(data.frame_cache, data.frame_cache_gib, told)
-    policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, dtype=load_dtype(data.dtype, args))
+    dtype = load_dtype(data.dtype, args, adapter.use_peft)
+    quantized = {"quantization_config": get_quantization_config(adapter, dtype)} if adapter.load_in_4bit else {}
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, dtype=dtype, **quantized)
     policy.freeze(data.freeze)
-    check_precision(policy, args)
+    trained = with_adapter(policy, get_peft_config(adapter, policy, data.freeze), args)
+    check_precision(trained, args)
 
     # Trainer
     loader = ClipLoader(
@@ -87,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         give_up_after=min(GIVE_UP_AFTER, max(1, len(rows) // args.world_size)),  # a process sees its share
     )
     trainer = WholeCheckpointTrainer(
-        policy,
+        trained,
         args,
         data_collator=SFTCollator(processor, loader, policy),
         train_dataset=sft_dataset(score_samples(rows), processor, args.seed, data.reasoning),

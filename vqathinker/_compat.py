@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from trl.trainer import grpo_trainer
 
@@ -44,3 +45,22 @@ def without_false_alarm() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(keep)
+
+
+@contextmanager
+def float32_adapters(model: Any) -> Iterator[None]:
+    """A `GRPOTrainer` made in here leaves the trained weights beside a base of 4 bits in float32.
+
+    TRL (1.16) turns them into bfloat16 (huggingface/peft#2889), which rounds an optimizer's small steps away, and the
+    first step of a part that is trained whole too: it would differ from the reference. Can go when TRL leaves it to
+    PEFT's `autocast_adapter_dtype`.
+    """
+    policy = model.get_base_model() if hasattr(model, "get_base_model") else model
+    packed = getattr(policy, "is_loaded_in_4bit", False)
+    if packed:
+        policy.is_loaded_in_4bit = False  # which only TRL's cast asks for while a trainer is made
+    try:
+        yield
+    finally:
+        if packed:
+            policy.is_loaded_in_4bit = True

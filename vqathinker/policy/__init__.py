@@ -2,11 +2,18 @@
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
+from vqathinker.policy.adapters import (
+    base_policy,
+    check_mergeable,
+    has_adapters,
+    import_peft,
+    merge_adapter,
+)
 from vqathinker.policy.complete import IncompleteCheckpoint
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
 from vqathinker.policy.conversion import convert_internvlchat
 from vqathinker.policy.features import ClipFeatures, FeatureCache, tokens_in
-from vqathinker.policy.loading import check_checkpoint, check_whole_weights, load_policy
+from vqathinker.policy.loading import check_checkpoint, load_policy
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.policy.processing import ClipInput, VQAThinkerProcessor
 from vqathinker.policy.prompts import Prompt, Slot, token_index
@@ -31,11 +38,15 @@ __all__ = [
     "VQAThinkerForConditionalGeneration",
     "VQAThinkerProcessor",
     "VisualStream",
+    "base_policy",
     "check_checkpoint",
-    "check_whole_weights",
+    "check_mergeable",
     "convert_internvlchat",
     "copied_trunk",
+    "has_adapters",
+    "import_peft",
     "load_policy",
+    "merge_adapter",
     "token_index",
     "tokens_in",
 ]

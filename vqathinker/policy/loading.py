@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
 from transformers import AutoProcessor
 
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
@@ -33,7 +32,8 @@ def load_policy(
     """Policy in eval mode and its processor.
 
     Args:
-        path: Checkpoint folder or hub id; weights keep their dtype.
+        path: Checkpoint folder or hub id; weights keep their dtype. Or an adapter's folder, see
+            `vqathinker.policy.adapters`.
         device: Default CUDA where there is one, else CPU.
         num_frames: Key frames per clip; default the checkpoint's.
         image_size: Side of the key frames in pixels; default the checkpoint's.
@@ -48,21 +48,3 @@ def load_policy(
     policy = VQAThinkerForConditionalGeneration.from_pretrained(path, dtype="auto").to(device).eval()
     looks = {"num_frames": num_frames, "image_size": image_size, "sampling": frame_sampling}
     return policy, AutoProcessor.from_pretrained(path, **{k: v for k, v in looks.items() if v is not None})
-
-
-def check_whole_weights(policy: nn.Module) -> None:
-    """Raise ValueError for a policy with adapters (LoRA) or quantized weights, with which nothing here trains yet.
-
-    Args:
-        policy: The policy, or what PEFT made of it.
-    """
-    if adapters := getattr(policy, "peft_config", None):  # of a PeftModel, and of a model that PEFT put layers into
-        raise ValueError(
-            f"the policy has adapters ({', '.join(adapters)}), which are not supported yet: training and vLLM take the "
-            "policy's own weights. Merge them (PEFT's merge_and_unload), and train all weights, or freeze parts."
-        )
-    if getattr(policy, "is_quantized", False):
-        raise ValueError(
-            "the policy's weights are quantized, which is not supported yet: training and vLLM take whole ones. Load "
-            "the policy without quantization, and if memory is short, train under ZeRO-3 or freeze parts."
-        )

@@ -17,6 +17,7 @@ from transformers.models.internvl.modeling_internvl import (
     InternVLPreTrainedModel,
 )
 
+from vqathinker.policy.adapters import is_adapter, load_adapted
 from vqathinker.policy.complete import load_complete
 from vqathinker.policy.configuration import (
     IMAGENET_MEAN,
@@ -350,13 +351,17 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
         """As in transformers, but a checkpoint that is not this policy weight by weight is refused, not filled up at
-        random. With `motion_tokens=0` the weights of a motion branch are left out.
+        random. With `motion_tokens=0` the weights of a motion branch are left out. An adapter's folder gives its base
+        with its changes, see `vqathinker.policy.adapters`.
 
         Raises:
             IncompleteCheckpoint: A ValueError, if weights are missing, left over or of another shape, or a file of them
                 cannot be read.
         """
         with_report = kwargs.pop("output_loading_info", False)
+        if is_adapter(pretrained_model_name_or_path):
+            policy, report = load_adapted(cls, pretrained_model_name_or_path, **kwargs)
+            return (policy, report) if with_report else policy
         policy, report = load_complete(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)
         if policy.config.motion_tokens:  # loading makes new, trainable parameters
             policy.model.motion_encoder.requires_grad_(False)

@@ -135,7 +135,7 @@ class Motion(VisualStream):
     def project(self, model: Any, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """(m, F) to (m, D)."""
         projector = model.motion_projector
-        return list(projector(torch.stack(list(features)).to(projector.linear_1.weight.dtype)))
+        return list(projector(torch.stack(list(features)).to(projector.layer_norm.weight.dtype)))
 
 
 STREAMS: dict[str, VisualStream] = {stream.name: stream for stream in (KeyFrames(), Motion())}

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from trl.generation.vllm_generation import VLLMGeneration, empty_cache, extract_logprobs
 from trl.trainer.utils import ensure_master_addr_port
 
-from vqathinker.policy import check_whole_weights
+from vqathinker.policy import base_policy, check_mergeable
+from vqathinker.policy.adapters import adapter_parameters, merged_weight, plain_parameters
 from vqathinker.rollout.engine import Completion, Sampling, eos_token_ids
 
 PROMPT_BATCH = 4096
@@ -38,8 +39,8 @@ class VLLMEngine(VLLMGeneration):
 
     Raises:
         ImportError: If vLLM is missing or outside the supported range.
-        ValueError: If the mode is not "colocate", the policy has adapters, quantized weights or FSDP's shards, or the
-            memory does not suffice.
+        ValueError: If the mode is not "colocate", the policy has quantized weights, adapters that are no LoRA, or
+            FSDP's shards, or the memory does not suffice.
     """
 
     def _init_vllm(self) -> None:
@@ -48,7 +49,8 @@ class VLLMEngine(VLLMGeneration):
                 f"vllm_mode={self.mode!r}: rollouts take prompt embeddings from the policy in the same process. "
                 "Set vllm_mode='colocate'."
             )
-        check_whole_weights(self.model)
+        check_mergeable(self.model)
+        self.model = base_policy(self.model)  # with the layers of an adapter in it
         if self.accelerator.distributed_type == DistributedType.FSDP:
             raise ValueError(
                 f"use_vllm=True on {self.accelerator.distributed_type}: the engine gets the policy's weights, whole or "
@@ -142,12 +144,15 @@ class VLLMEngine(VLLMGeneration):
             self.asleep = False
 
     def _language_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Weights under the names of a stand-alone language model, gathered one by one under ZeRO-3."""
-        for name, parameter in self.model.named_parameters():
+        """Weights under the names of a stand-alone language model, those of a LoRA added to them, gathered one by one
+        under ZeRO-3."""
+        for name, parameter, layer in plain_parameters(self.model):
             name = self._fix_param_name_to_vllm(name)
             if name.startswith(("model.language_model.", "lm_head.")):
-                with self._dist.gather_params([parameter]):
-                    yield name.replace("model.language_model.", "model."), parameter.data
+                added = [] if layer is None else adapter_parameters(layer)
+                with self._dist.gather_params([parameter, *added]):
+                    weight = parameter.data if layer is None else merged_weight(layer)
+                    yield name.replace("model.language_model.", "model."), weight
 
     # ------------------------------------------------------------------ rollouts
 

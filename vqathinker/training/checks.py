@@ -135,17 +135,24 @@ def check_batch(rubric: Rubric, args: Any, dataset: Any) -> None:
         )
 
 
-def check_reference(model: PreTrainedModel | str, args: Any) -> None:
-    """Raise `ValueError` if the reference cannot be loaded from the policy's path, or nothing is with its arguments."""
-    if args.beta and not isinstance(model, str) and not model.config._name_or_path:
+def check_reference(model: PreTrainedModel | str, args: Any, adapter: bool = False) -> None:
+    """Raise `ValueError` if the reference cannot be loaded from the policy's path, or nothing is with its arguments.
+
+    Args:
+        model: The policy, or its path.
+        args: `VQAGRPOConfig`.
+        adapter: Whether an adapter is trained, without which the policy is the reference.
+    """
+    loaded = args.beta and not adapter
+    if loaded and not isinstance(model, str) and not model.config._name_or_path:
         raise ValueError(
             f"beta={args.beta} needs a reference model, which is loaded from the policy's path, but this policy "
             "was built in memory. Save it and pass from_pretrained(...) or its path, or set beta=0."
         )
-    if args.model_init_kwargs and not (args.beta or isinstance(model, str)):
+    if args.model_init_kwargs and not (loaded or isinstance(model, str)):
         raise ValueError(
-            f"model_init_kwargs={args.model_init_kwargs} with a policy that is loaded and beta=0, which needs no "
-            "reference: nothing would be loaded with them. Pass the policy's path, or leave them out."
+            f"model_init_kwargs={args.model_init_kwargs} with a policy that is loaded and beta=0 or an adapter, which "
+            "need no reference: nothing would be loaded with them. Pass the policy's path, or leave them out."
         )
 
 

@@ -140,8 +140,8 @@ def check_options(args: Any) -> None:
         raise ValueError("max_completion_length=None: answers must end somewhere, set their longest length in tokens.")
     if quantizing := {name: value for name, value in (args.model_init_kwargs or {}).items() if name in _QUANTIZING}:
         raise ValueError(
-            f"model_init_kwargs={quantizing}: quantized weights are not supported yet, neither the policy's nor the "
-            "reference's. Leave it out, and if memory is short, train under ZeRO-3 or freeze parts."
+            f"model_init_kwargs={quantizing}: the reference would be loaded with it too. Give the trainer "
+            "quantization_config with peft_config (recipes: load_in_4bit with use_peft)."
         )
     sharing = args.accelerator_config.to_dict()
     accumulated = (sharing["gradient_accumulation_kwargs"] or {}).get("num_steps", 1)

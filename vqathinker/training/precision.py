@@ -6,14 +6,10 @@ Adam's updates are about the learning rate, 1e-6 in the paper. Between two neigh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig
-
-from vqathinker.policy import check_whole_weights
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 """Choices of the recipes' `dtype`."""
@@ -39,12 +35,14 @@ def dtype_over_master_weights(args: Any) -> torch.dtype | None:
     return None
 
 
-def load_dtype(choice: str, args: Any) -> torch.dtype:
+def load_dtype(choice: str, args: Any, adapter: bool = False) -> torch.dtype:
     """In which type a recipe loads the policy.
 
     Args:
-        choice: Among `DTYPES`; `"auto"`: float32, or the 16-bit type of a DeepSpeed run, which keeps master weights.
+        choice: Among `DTYPES`; `"auto"`: float32, or the 16-bit type of a DeepSpeed run, which keeps master weights, or
+            that in which a run with an adapter computes.
         args: `TrainingArguments`.
+        adapter: Whether an adapter is trained, beside which the loaded weights stay as they are.
 
     Raises:
         ValueError: On another choice.
@@ -52,45 +50,22 @@ def load_dtype(choice: str, args: Any) -> torch.dtype:
     if choice not in DTYPES:
         raise ValueError(f"dtype={choice!r}: must be one of {DTYPES}.")
     if choice == "auto":
-        return dtype_over_master_weights(args) or torch.float32
+        computed = next((dtype for name, dtype in HALVES.items() if adapter and getattr(args, name)), torch.float32)
+        return dtype_over_master_weights(args) or computed
     return getattr(torch, choice)
 
 
-def check_whole(model: nn.Module | str, options: Mapping[str, Any]) -> None:
-    """Refuse adapters (LoRA) and quantized weights before TRL makes or loads them.
-
-    Args:
-        model: The policy, or its path.
-        options: TRL's arguments, `peft_config` and `quantization_config` among them.
-
-    Raises:
-        ValueError: If either is given, or the policy has adapters or quantized weights.
-    """
-    given = [name for name in ("peft_config", "quantization_config") if options.get(name) is not None]
-    if isinstance(model, str) and hasattr(AutoConfig.from_pretrained(model), "quantization_config"):
-        given.append(f"the quantization_config of {model!r}")
-    if given:
-        raise ValueError(
-            f"{' and '.join(given)}: neither adapters (LoRA) nor quantized weights are supported yet. Leave it out, "
-            "and if memory is short, train under ZeRO-3 or freeze parts (policy.freeze)."
-        )
-    if not isinstance(model, str):
-        check_whole_weights(model)
-
-
 def check_precision(model: nn.Module, args: Any) -> None:
-    """Refuse a run whose optimizer would update weights of 16 bits, adapters, or quantized weights.
-
-    Frozen weights may have any type that is a plain number's.
+    """Refuse a run whose optimizer would update weights of 16 bits. Frozen weights, an adapter's base among them, may
+    have any type.
 
     Args:
         model: What is trained.
         args: `TrainingArguments`.
 
     Raises:
-        ValueError: If trained weights have 16 bits and no float32 master weights, or see `check_whole_weights`.
+        ValueError: If trained weights have 16 bits and no float32 master weights.
     """
-    check_whole_weights(model)
     trained = [p for p in model.parameters() if p.requires_grad and p.is_floating_point()]
     short = [p for p in trained if p.element_size() < 4]
     if not short or dtype_over_master_weights(args) is not None:

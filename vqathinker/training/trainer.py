@@ -16,15 +16,24 @@ from transformers import PreTrainedModel
 from trl.models import unwrap_model_for_generation
 
 from vqathinker import perturb
-from vqathinker._compat import vllm_generation, without_false_alarm
+from vqathinker._compat import float32_adapters, vllm_generation, without_false_alarm
 from vqathinker.data import ClipLoader
 from vqathinker.messages import videos_in
-from vqathinker.policy import ClipFeatures, ClipInput, FeatureCache, Prompt, VQAThinkerProcessor
+from vqathinker.policy import (
+    ClipFeatures,
+    ClipInput,
+    FeatureCache,
+    Prompt,
+    VQAThinkerProcessor,
+    base_policy,
+    has_adapters,
+)
 from vqathinker.rewards import Rubric
 from vqathinker.rollout import Completion, RolloutEngine, Sampling, make_engine
 from vqathinker.rollout.vllm_engine import VLLMEngine
 from vqathinker.scoring.predict import Prediction, predict
 from vqathinker.tasks import task_of
+from vqathinker.training.adapters import prepare_policy, settle
 from vqathinker.training.advantages import own_scale
 from vqathinker.training.checks import (
     check_batch,
@@ -50,7 +59,7 @@ from vqathinker.training.groups import (
 )
 from vqathinker.training.options import check_trainer
 from vqathinker.training.order import EpochCallback, EpochSampler
-from vqathinker.training.precision import check_precision, check_whole
+from vqathinker.training.precision import check_precision
 from vqathinker.training.scores import score_global_batch
 from vqathinker.training.validation import ValidationTrainer
 
@@ -71,19 +80,22 @@ class VQAGRPOTrainer(ValidationTrainer):
     to clips of their own, and what a step holds is then twice what the configuration says.
 
     Args:
-        model: The policy, or the path of one.
+        model: The policy, or the path of one; or a `PeftModel` whose adapter goes on, its first state the reference.
         rubric: A `rewards.Rubric` with its weights; or the name of a preset or a list of reward functions, which
             `reward_weights` of the configuration weigh, if given.
         args: Configuration.
         train_dataset: Columns `prompt`, `video`, `video_id`, `mos`, see `vqathinker.data.clip_dataset`.
         processing_class: The policy's processor.
-        kwargs: TRL's further arguments (`eval_dataset`, `callbacks`, `optimizers`, ...).
+        kwargs: TRL's further arguments (`eval_dataset`, `callbacks`, `optimizers`, ...). `peft_config`, a `LoraConfig`,
+            trains an adapter: without `target_modules` on the language model's linear layers, without
+            `modules_to_save` with the motion projector whole. The reference is then the policy with its adapter off.
 
     Raises:
         ValueError: If the batch holds a single clip although a reward compares clips, `beta` needs a reference that
             cannot be loaded, a `video_id` names two clips, `reward_weights` of the configuration are not one per
             reward or contradict a `Rubric`, trained weights have 16 bits and no master weights (`check_precision`), or
-            adapters or quantized weights are asked for.
+            an adapter or quantized weights are of a kind that is not supported (`vqathinker.training.adapters`).
+        ImportError: If PEFT or bitsandbytes is needed and missing.
 
     Metrics beside TRL's are `quality/...`: `parse_rate`, `out_of_range_rate`, `temporal_win_rate`, `srcc`, `plcc` (mean
     answer per clip against MOS, this batch), `skipped_clips` (unreadable so far in this batch), and what warns of a
@@ -112,17 +124,17 @@ class VQAGRPOTrainer(ValidationTrainer):
         self.rubric = weighted_rubric(rubric, args.reward_weights)
         args = shallow_copy(args)  # the caller's may be given to a trainer with another rubric too
         check_rows(train_dataset, processing_class)
-        check_whole(model, kwargs)
+        model = prepare_policy(model, args, kwargs)
         check_columns(self.rubric, train_dataset)
         check_batch(self.rubric, args, train_dataset)
-        check_reference(model, args)
+        check_reference(model, args, has_adapters(model) or bool(kwargs.get("peft_config")))
         for rows in evaluation_sets(kwargs.get("eval_dataset")):
             check_rows(rows, processing_class)
         args.reward_weights = list(self.rubric.weights)
         longest = longest_prompt(train_dataset, processing_class)
         if args.use_vllm:
             args.vllm_max_model_length = vllm_model_length(args, longest)
-        with vllm_generation(VLLMEngine), without_false_alarm():
+        with vllm_generation(VLLMEngine), without_false_alarm(), float32_adapters(model):
             super().__init__(
                 model=model,
                 reward_funcs=list(self.rubric.rewards),
@@ -138,8 +150,9 @@ class VQAGRPOTrainer(ValidationTrainer):
                     "VLLMEngine: this version of TRL is not supported, see constraints.txt."
                 )
             set_seed(args.seed, device_specific=True)  # vLLM seeds every generator of the process with its own
+        settle(self.model, self.args)
         check_precision(self.model, args)  # only now: TRL has loaded what was given as a path
-        policy, reference = (m and self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model))
+        policy, reference = (m and base_policy(self.accelerator.unwrap_model(m)) for m in (self.model, self.ref_model))
         check_models(policy, reference, args.max_completion_length, longest)
         self.add_callback(EpochCallback())
         clips = len({video for prompt in train_dataset["prompt"] for video in videos_in(prompt)})
@@ -228,7 +241,7 @@ class VQAGRPOTrainer(ValidationTrainer):
             self.model_wrapped, self.accelerator, gradient_checkpointing_kwargs=kwargs
         )
         with unwrapped as policy, self.accelerator.autocast():
-            yield policy
+            yield base_policy(policy)
 
     def _roll_out(
         self,
