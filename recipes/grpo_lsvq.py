@@ -26,9 +26,9 @@ from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_
 CONFIGS = Path(__file__).parent / "configs"
 
 
-@dataclass
-class GRPOArguments:
-    """What to train on and what to reward; everything else is VQAGRPOConfig, and so TRL's GRPOConfig.
+@dataclass(kw_only=True)
+class GRPOArguments(AdapterArguments):
+    """What to train on and what to reward, and which adapter; everything else is VQAGRPOConfig, and so GRPOConfig.
 
     `--reward_weights` of the latter, if given, are those of all rewards that are there: the preset's in its order, then
     distortion, then contrast.
@@ -89,6 +89,7 @@ class GRPOArguments:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("distortion_weight", "contrast_weight"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 0, which leaves the reward out.")
@@ -104,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
         if not Path("runs/demo/sft/config.json").exists():
             warm_start()
         argv = ["--config", str(CONFIGS / "demo.yaml"), *argv]
-    data, adapter, args = TrlParser((GRPOArguments, AdapterArguments, VQAGRPOConfig)).parse_args_and_config(argv)
+    data, args = TrlParser((GRPOArguments, VQAGRPOConfig)).parse_args_and_config(argv)
 
     # Labels and policy
     check_validation(data, args)
@@ -117,11 +118,11 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(
             f"model_init_kwargs={args.model_init_kwargs}: the weights' type is set by `dtype`, only there."
         )
-    dtype = load_dtype(data.dtype, args, adapter.use_peft)
+    dtype = load_dtype(data.dtype, args, data.use_peft)
     init = {"attn_implementation": "sdpa", "dtype": dtype} | (args.model_init_kwargs or {})
-    init |= {"quantization_config": get_quantization_config(adapter, dtype)} if adapter.load_in_4bit else {}
+    init |= {"quantization_config": get_quantization_config(data, dtype)} if data.load_in_4bit else {}
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, **init)
-    if adapter.use_peft or not args.beta:  # used up, but for the reference
+    if data.use_peft or not args.beta:  # used up, but for the reference
         args.model_init_kwargs = None
     policy.freeze(data.freeze)
 
@@ -133,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
         train_dataset=clip_dataset(rows, processor),
         eval_dataset=clip_dataset(held_out[0], processor) if held_out else None,
         processing_class=processor,
-        peft_config=get_peft_config(adapter, policy, data.freeze),
+        peft_config=get_peft_config(data, policy, data.freeze),
         callbacks=[EarlyStoppingCallback(data.early_stopping_patience)] if data.early_stopping_patience else None,
     )
 

@@ -36,9 +36,9 @@ from vqathinker.training.trainer import GIVE_UP_AFTER
 CONFIGS = Path(__file__).parent / "configs"
 
 
-@dataclass
-class SFTArguments:
-    """What to train on; everything else is VQASFTConfig, and so transformers' TrainingArguments."""
+@dataclass(kw_only=True)
+class SFTArguments(AdapterArguments):
+    """What to train on, and which adapter; all else is VQASFTConfig, and so transformers' TrainingArguments."""
 
     model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
     train_labels: str = field(metadata={"help": "Label file: .jsonl, .json, .txt or .csv."})
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         print("No --config given: running the embedded default, recipes/configs/demo_sft.yaml.")
         prepare_default("runs/demo")
         argv = ["--config", str(CONFIGS / "demo_sft.yaml"), *argv]
-    data, adapter, args = TrlParser((SFTArguments, AdapterArguments, VQASFTConfig)).parse_args_and_config(argv)
+    data, args = TrlParser((SFTArguments, VQASFTConfig)).parse_args_and_config(argv)
 
     # Labels and policy
     rows = read_labels(data.train_labels, data.video_root, data.mos_scale, data.video_column, data.mos_column)
@@ -81,11 +81,11 @@ def main(argv: list[str] | None = None) -> None:
     processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
     told = len(rows) if PartialState().is_main_process else None
     processor.use_cache(data.frame_cache, data.frame_cache_gib, told)
-    dtype = load_dtype(data.dtype, args, adapter.use_peft)
-    quantized = {"quantization_config": get_quantization_config(adapter, dtype)} if adapter.load_in_4bit else {}
+    dtype = load_dtype(data.dtype, args, data.use_peft)
+    quantized = {"quantization_config": get_quantization_config(data, dtype)} if data.load_in_4bit else {}
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, dtype=dtype, **quantized)
     policy.freeze(data.freeze)
-    trained = with_adapter(policy, get_peft_config(adapter, policy, data.freeze), args)
+    trained = with_adapter(policy, get_peft_config(data, policy, data.freeze), args)
     check_precision(trained, args)
 
     # Trainer

@@ -9,7 +9,7 @@ from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import RepeatSampler
 
-from vqathinker._compat import vllm_generation, without_false_alarm
+from vqathinker._compat import float32_adapters, vllm_generation, without_false_alarm
 from vqathinker.rollout.vllm_engine import VLLMEngine
 from vqathinker.training import VQAGRPOTrainer
 from vqathinker.training.order import EpochCallback, EpochSampler
@@ -19,7 +19,7 @@ OVERRIDDEN = {
         "_get_train_sampler train _generate_and_score_completions _tokenize_prompts _generate_single_turn _generate "
         "_get_per_token_logps_and_entropies _calculate_rewards _prepare_inputs evaluate evaluation_loop log "
         "_compute_loss _save_checkpoint _get_output_dir _push_from_checkpoint "
-        "_issue_warnings_after_load create_model_card"
+        "_issue_warnings_after_load _load_from_checkpoint _save create_model_card"
     ),
     (VLLMEngine, VLLMGeneration): "_init_vllm sync_weights",
     (EpochSampler, RepeatSampler): "__iter__",
@@ -37,6 +37,7 @@ READ = {
     GRPOTrainer.__init__: [
         *("_logs", "_metrics", "_pending_extra_logs", "VLLMGeneration", "reward_weights", "scale_rewards"),
         *("multi_objective_aggregation", "eos_token_ids", "num_generations_eval", "_step", "_buffered_inputs"),
+        *("is_loaded_in_4bit", 'add_adapter("ref"', "enable_input_require_grads"),
     ],
     GRPOTrainer._generate_and_score_completions: ["_generate(", "_calculate_rewards(", "num_items_in_batch"],
     GRPOTrainer._generate_single_turn: ["_last_loaded_step", "vllm_generation"],
@@ -86,6 +87,13 @@ def test_patches_take_and_are_taken_back():
     with vllm_generation(VLLMEngine), without_false_alarm():
         assert grpo_trainer.VLLMGeneration is VLLMEngine
     assert grpo_trainer.VLLMGeneration is before is VLLMGeneration
+
+
+def test_a_base_of_4_bits_is_hidden_from_trls_cast_only(policy):
+    policy.is_loaded_in_4bit = True
+    with float32_adapters(policy):
+        assert not policy.is_loaded_in_4bit
+    assert policy.is_loaded_in_4bit
 
 
 def test_nothing_is_mocked_outside_tests(repo):

@@ -1,4 +1,4 @@
-"""`train`, `init`, `convert`, `synth`, `budget`, `inspect-rewards`: all that comes before a trained policy."""
+"""`train`, `init`, `convert`, `merge`, `synth`, `budget`, `inspect-rewards`: all that comes before a trained policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register the commands of this module."""
-    for add in (_add_train, _add_init, _add_convert, _add_synth, _add_inspect, _add_budget):
+    for add in (_add_train, _add_init, _add_convert, _add_merge, _add_synth, _add_inspect, _add_budget):
         add(commands)
 
 
@@ -99,6 +99,27 @@ def _convert(options: argparse.Namespace) -> None:
     print(f"wrote {options.out}")
 
 
+def _add_merge(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("merge", help="write an adapter and its base as one whole checkpoint, with processor")
+    parser.add_argument("adapter", type=Path, help="folder with adapter_config.json, as use_peft leaves it")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the whole policy")
+    parser.add_argument("--base", help="policy that the adapter changes; default the one that it was trained on")
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        help="of the written weights; auto: as the base's",
+    )
+    parser.set_defaults(run=_merge)
+
+
+def _merge(options: argparse.Namespace) -> None:
+    from vqathinker.policy import merge_adapter
+
+    merge_adapter(options.adapter, options.out, options.base, options.dtype)
+    print(f"wrote {options.out}")
+
+
 def _add_synth(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("synth", help="make a set of synthetic clips with labels, or with questions too")
     parser.add_argument("--out", required=True, type=Path, help="folder to fill")
@@ -164,6 +185,7 @@ def _add_budget(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--clips", type=int, default=28_056, help="in the training set (LSVQ: 28,056)")
     parser.add_argument("--use_vllm", choices=["true", "false"], help="instead of what the config says")
+    parser.add_argument("--load_in_4bit", choices=["true", "false"], help="instead of what the config says")
     parser.set_defaults(run=_budget)
 
 
@@ -173,8 +195,9 @@ def _budget(options: argparse.Namespace) -> None:
     from vqathinker.training import budget
 
     settings = budget.read_settings(options.config)
-    if options.use_vllm:
-        settings["use_vllm"] = options.use_vllm == "true"
+    for name in ("use_vllm", "load_in_4bit"):
+        if getattr(options, name):
+            settings[name] = getattr(options, name) == "true"
     model = options.model or settings["model"]
     config = budget.load_config(model)
     shape = budget.shape_of(settings, config)

@@ -109,11 +109,15 @@ def load_adapted(
     if whole and getattr(policy, "is_quantized", False):
         policy.dequantize()
     trainable = [name for name, parameter in policy.named_parameters() if parameter.requires_grad]
-    model = peft.get_peft_model(policy, peft.PeftConfig.from_pretrained(folder))
+    settings = peft.PeftConfig.from_pretrained(folder)
+    settings.base_model_name_or_path = policy.name_or_path  # PEFT warns of another
+    model = peft.get_peft_model(policy, settings)
     peft.set_peft_model_state_dict(model, adapter_weights(folder, model))
     if getattr(policy, "is_quantized", False):
         policy = model.get_base_model().requires_grad_(False)
     else:
+        if not settings.use_dora:
+            _merge_in_place(model)
         policy = model.merge_and_unload(safe_merge=True)
         for name, parameter in policy.named_parameters():
             parameter.requires_grad_(name in trainable)
@@ -205,6 +209,14 @@ def merged_weight(layer: Any) -> torch.Tensor:
     [name] = layer.active_adapters
     weight = layer.base_layer.weight.data
     return (weight + layer.get_delta_weight(name)).to(weight.dtype)
+
+
+@torch.no_grad()
+def _merge_in_place(model: nn.Module) -> None:
+    """Add each product to its weight as `merged_weight` does, and leave PEFT zeros to add, which it rounds twice."""
+    for layer in adapted_layers(model).values():
+        layer.base_layer.weight.copy_(merged_weight(layer))
+        adapter_parameters(layer)[1].zero_()
 
 
 def plain_parameters(policy: nn.Module) -> Iterator[tuple[str, nn.Parameter, Any]]:

@@ -130,24 +130,23 @@ def get_peft_config(options: AdapterArguments, policy: PreTrainedModel, frozen: 
     if not options.use_peft:
         return None
     peft = import_peft("use_peft=True")
+    target, saved = completed_names(options, policy, frozen)
     config = peft.LoraConfig(
         r=options.lora_r,
         lora_alpha=options.lora_alpha,
         lora_dropout=options.lora_dropout,
-        target_modules=target_modules(policy, options.lora_target_modules),
-        modules_to_save=options.lora_modules_to_save,
+        target_modules=target,
+        modules_to_save=saved,
         use_rslora=options.use_rslora,
     )
-    config = completed(config, policy, frozen)
     check_lora(config, policy)
-    if trained := sorted(set(frozen) & {*config.modules_to_save, *adapted_parts(config, policy)}):
+    if trained := sorted(set(frozen) & {*saved, *adapted_parts(target, policy)}):
         raise ValueError(f"freeze={trained}, but the adapter trains it: leave it out of one of the two.")
     return config
 
 
-def adapted_parts(config: Any, policy: PreTrainedModel) -> set[str]:
-    """Parts of the policy in which layers get a LoRA: "language_model", "vision_tower", ..., "embed_tokens"."""
-    target = config.target_modules
+def adapted_names(target: Any, policy: PreTrainedModel) -> list[str]:
+    """Names of the layers that PEFT's `target_modules` means."""
     found = []
     for name, module in policy.named_modules():
         if target == "all-linear":
@@ -157,8 +156,31 @@ def adapted_parts(config: Any, policy: PreTrainedModel) -> set[str]:
         else:
             hit = any(name == key or name.endswith(f".{key}") for key in target or ())
         found += [name] if hit else []
-    embeds = [name for name in found if name.endswith("embed_tokens")]
-    return {name.removeprefix("model.").partition(".")[0] for name in found} | ({"embed_tokens"} if embeds else set())
+    return found
+
+
+def adapted_parts(target: Any, policy: PreTrainedModel) -> set[str]:
+    """Parts of the policy in which layers get a LoRA: "language_model", "vision_tower", ..., "embed_tokens"."""
+    names = adapted_names(target, policy)
+    embeds = {"embed_tokens"} if any(name.endswith("embed_tokens") for name in names) else set()
+    return {name.removeprefix("model.").partition(".")[0] for name in names} | embeds
+
+
+def completed_names(
+    options: AdapterArguments, policy: PreTrainedModel, frozen: Sequence[str] = ()
+) -> tuple[str, list[str]]:
+    """PEFT's `target_modules`, and the parts that are trained whole: by default the motion projector, unless it is
+    adapted or frozen."""
+    target = target_modules(policy, options.lora_target_modules)
+    saved = options.lora_modules_to_save
+    return target, whole_parts(target, policy, frozen) if saved is None else saved
+
+
+def whole_parts(target: Any, policy: PreTrainedModel, frozen: Sequence[str] = ()) -> list[str]:
+    """The motion projector, which `vqathinker init` starts at random, unless it is adapted or frozen."""
+    if not policy.config.motion_tokens or "motion_projector" in {*frozen, *adapted_parts(target, policy)}:
+        return []
+    return ["motion_projector"]
 
 
 def target_modules(policy: nn.Module, names: Sequence[str] | None = None) -> str:
@@ -204,7 +226,7 @@ def check_lora(config: Any, policy: PreTrainedModel) -> None:
         )
     if variants := {name: value for name in VARIANTS if (value := getattr(config, name, None))}:
         raise ValueError(f"{variants}: an adapter adds products to weights of layers and nothing else. Leave it out.")
-    parts, saved = adapted_parts(config, policy), config.modules_to_save or []
+    parts, saved = adapted_parts(config.target_modules, policy), config.modules_to_save or []
     if not parts or (fixed := parts & {"motion_encoder", "lm_head", "embed_tokens"}):
         raise ValueError(
             f"target_modules={config.target_modules!r} names {sorted(fixed) if parts else 'no layer'}: SlowFast, token "
@@ -270,7 +292,7 @@ def check_run(policy: PreTrainedModel, config: Any, args: Any) -> None:
         )
     kwargs = args.gradient_checkpointing_kwargs or {}
     zero3 = getattr(getattr(args, "deepspeed_plugin", None), "zero_stage", 0) == 3
-    vision = "vision_tower" in adapted_parts(config, policy)
+    vision = "vision_tower" in adapted_parts(config.target_modules, policy)
     if vision and args.gradient_checkpointing and (zero3 or kwargs.get("use_reentrant")):
         raise ValueError(
             "an adapter in the vision tower gets no gradient through reentrant checkpointing (which ZeRO-3 needs with "
@@ -335,17 +357,14 @@ def own_adapter(model: Any) -> Any:
     return model.peft_config[NAME]
 
 
-def completed(config: Any, policy: PreTrainedModel, frozen: Sequence[str] = ()) -> Any:
-    """A `LoraConfig` that names layers and parts: by default the language model's linear layers, and the motion
-    projector whole, unless it is adapted or frozen."""
+def completed(config: Any, policy: PreTrainedModel) -> Any:
+    """A `LoraConfig` with this library's layers and parts where it names none."""
     config = copy.copy(config)
     if str(getattr(config, "peft_type", "")).rpartition(".")[2] == "LORA":
         if config.target_modules is None:
             config.target_modules = target_modules(policy)
         if config.modules_to_save is None:
-            others = {*frozen, *adapted_parts(config, policy)}
-            config.modules_to_save = ["motion_projector"] if policy.config.motion_tokens else []
-            config.modules_to_save = [part for part in config.modules_to_save if part not in others]
+            config.modules_to_save = whole_parts(config.target_modules, policy)
     return config
 
 

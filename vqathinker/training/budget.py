@@ -13,9 +13,11 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from vqathinker.clips import FrameCache, clip_bytes
 from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration
+from vqathinker.training.adapters import LANGUAGE_MODEL, AdapterArguments, adapted_names, completed_names
 from vqathinker.training.precision import DTYPES
 
 GIB = 2**30
+HALVES = ("bfloat16", "float16")
 TEXT_TOKENS = 160
 """Tokens of the published prompt beside the visual ones, rounded up."""
 PUBLISHED = {
@@ -27,6 +29,8 @@ PUBLISHED = {
 VOCABULARY = 151_674
 LSVQ_CLIPS = 28_056
 """Clips that LSVQ trains on."""
+PACKED, NESTED = 0.5 + 4 / 64, 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes of a weight of 4 bits with its block's constant (64 weights, float32), plain and with these quantized too."""
 BUCKET = 500_000_000
 """Numbers in the buffer in which DeepSpeed's ZeRO-1 and -2 collect gradients to exchange them (its default)."""
 
@@ -68,6 +72,7 @@ class Shape:
         completion: Longest answer in tokens.
         frames: Key frames T of a clip.
         frozen_vision: Whether clips are encoded for the rollouts only, as vision tower and projector are frozen.
+        rank: Of the language model's LoRA, 0 = all weights are trained.
     """
 
     clips: int
@@ -76,6 +81,7 @@ class Shape:
     completion: int
     frames: int
     frozen_vision: bool = False
+    rank: int = 0
 
     @property
     def packed(self) -> int:
@@ -130,12 +136,15 @@ def weight_bytes(settings: Mapping[str, Any], zero: int) -> int:
     Raises:
         ValueError: If the run would be refused, as it trains weights of 16 bits without master weights.
     """
+    adapter = adapter_of(settings) is not None  # beside which the loaded weights are not trained
     if zero and (settings["bf16"] or settings.get("fp16")):
         return 2
     dtype = settings.get("dtype", "auto")
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: must be one of {DTYPES}.")
-    if dtype in ("bfloat16", "float16"):
+    if adapter and (dtype in HALVES or (dtype == "auto" and (settings["bf16"] or settings.get("fp16")))):
+        return 2
+    if dtype in HALVES:
         raise ValueError(
             f"dtype={dtype!r} with zero={zero}, bf16={settings['bf16']}: trained weights must be float32, or have the "
             "float32 master weights of ZeRO with bf16 or fp16. Set dtype to auto."
@@ -143,9 +152,22 @@ def weight_bytes(settings: Mapping[str, Any], zero: int) -> int:
     return 4
 
 
-def parameter_counts(config: VQAThinkerConfig, frozen: tuple[str, ...] = ()) -> dict[str, int]:
+def adapter_of(settings: Mapping[str, Any]) -> AdapterArguments | None:
+    """The adapter that a config trains.
+
+    Raises:
+        ValueError: See `AdapterArguments`.
+    """
+    options = AdapterArguments(**{f.name: settings[f.name] for f in fields(AdapterArguments) if f.name in settings})
+    return options if options.use_peft else None
+
+
+def parameter_counts(
+    config: VQAThinkerConfig, frozen: tuple[str, ...] = (), adapter: AdapterArguments | None = None
+) -> dict[str, int]:
     """Parameters: `all`, `trained` (without SlowFast and `frozen` parts), those of them that autocast casts (`cast`:
-    matrices but the token embedding), `language` (with its head) and `vision`."""
+    matrices but the token embedding), `language` (with its head) and `vision`; `packed`, those loaded in 4 bits, and
+    `layer`, the largest layer of these. With an adapter `trained` are its own, beside `all`."""
     with torch.device("meta"):
         policy = VQAThinkerForConditionalGeneration(config)
     policy.tie_weights()
@@ -155,13 +177,25 @@ def parameter_counts(config: VQAThinkerConfig, frozen: tuple[str, ...] = ()) -> 
     untied = embedding is not policy.lm_head.weight
     matrices = [p for p in policy.parameters() if p.ndim > 1 and p.requires_grad and not (untied and p is embedding)]
     language = ("model.language_model.", "lm_head.")
-    return {
+    counts = {
         "all": sum(size for size, _ in sizes.values()),
         "trained": sum(size for size, trained in sizes.values() if trained),
         "cast": sum(matrix.numel() for matrix in matrices),
         "language": sum(size for name, (size, _) in sizes.items() if name.startswith(language)),
         "vision": sum(size for name, (size, _) in sizes.items() if name.startswith("model.vision_tower.")),
     }
+    linear = {name: module for name, module in policy.named_modules() if isinstance(module, torch.nn.Linear)}
+    packed = [layer.weight.numel() for name, layer in linear.items() if name.startswith(LANGUAGE_MODEL)]
+    packed = packed if adapter and adapter.load_in_4bit else []
+    counts |= {"packed": sum(packed), "layer": max(packed, default=0)}
+    if adapter:
+        target, saved = completed_names(adapter, policy, frozen)
+        chosen = [linear[name] for name in adapted_names(target, policy) if name in linear]
+        products = sum(adapter.lora_r * (layer.in_features + layer.out_features) for layer in chosen)
+        whole = [p for part in saved for p in getattr(policy.model, part).parameters()]
+        counts["trained"] = products + sum(p.numel() for p in whole)
+        counts["cast"] = products + sum(p.numel() for p in whole if p.ndim > 1)
+    return counts
 
 
 def shape_of(
@@ -175,7 +209,8 @@ def shape_of(
         frames: Key frames per clip (paper: 6).
         prompt: Prompt tokens, where the processor is known; else visual tokens and `TEXT_TOKENS`.
     """
-    answers = settings["num_generations"]
+    answers, adapter = settings["num_generations"], adapter_of(settings)
+    frozen = {"vision_tower", "multi_modal_projector"} <= set(settings.get("freeze") or ())
     side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
     visual = frames * int((side / patch * config.downsample_ratio) ** 2) + config.motion_tokens
     return Shape(
@@ -184,8 +219,15 @@ def shape_of(
         prompt=prompt or visual + TEXT_TOKENS,
         completion=settings["max_completion_length"],
         frames=frames,
-        frozen_vision={"vision_tower", "multi_modal_projector"} <= set(settings.get("freeze") or ()),
+        frozen_vision=frozen or (adapter is not None and not _reaches_vision(adapter)),
+        rank=adapter.lora_r if adapter else 0,
     )
+
+
+def _reaches_vision(adapter: AdapterArguments) -> bool:
+    """Whether an adapter changes what a frame's tokens are."""
+    names, saved = adapter.lora_target_modules or [], adapter.lora_modules_to_save or []
+    return "multi_modal_projector" in saved or (len(names) == 1 and not names[0].isidentifier())
 
 
 def vision_tokens(config: VQAThinkerConfig, shape: Shape) -> int:
@@ -201,6 +243,7 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
 
     A layer keeps six tensors of the model's width, four of its heads' and four (language) or two (vision) of the MLP's;
     the language model also the mask of its packed rows, and Qwen3's queries and keys before and after their norms.
+    With an adapter also what lies between A and B and, if the layer computes in 16 bits, each input in A's own copy.
     With gradient checkpointing a layer keeps its input, and one at a time is recomputed.
 
     Args:
@@ -216,6 +259,9 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
     kept = 6 * text.hidden_size + 4 * heads + 4 * text.intermediate_size
     if text.model_type == "qwen3":
         kept += 2 * (heads + text.num_key_value_heads * head_size(text))
+    if shape.rank:
+        copies = 5 * text.hidden_size + heads + text.intermediate_size if width < 4 else 0
+        kept += 7 * shape.rank + copies
     language = shape.packed * kept + shape.clips * row**2
     tower = tokens * (10 * vision.hidden_size + 2 * vision.intermediate_size)
     pixels = 0 if shape.frozen_vision else shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
@@ -256,6 +302,9 @@ def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, 
     weights and two moments are fp32; with bf16 or fp16 autocast keeps a copy of each matrix in 16 bits while it runs,
     and several GPUs exchange gradients in buffers as large as these.
 
+    With an adapter the loaded weights stay as they are, in 16 bits or, those of the language model's layers, in 4, and
+    serve as the reference too; gradients and optimizer are the adapter's.
+
     Args:
         settings: From `read_settings`.
         config: The policy's.
@@ -263,20 +312,30 @@ def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, 
         machine: What the run has.
 
     Raises:
-        ValueError: See `weight_bytes`.
+        ValueError: See `weight_bytes`; or if weights of 4 bits go with vLLM or DeepSpeed, which a run refuses.
     """
-    width = weight_bytes(settings, machine.zero)
-    count = parameter_counts(config, tuple(settings.get("freeze") or ()))
+    if settings.get("load_in_4bit") and (settings["use_vllm"] or machine.zero):
+        raise ValueError(
+            f"load_in_4bit with use_vllm={settings['use_vllm']} and zero={machine.zero}: a run refuses both. Set "
+            "use_vllm: false and --zero 0."
+        )
+    width, adapter = weight_bytes(settings, machine.zero), adapter_of(settings)
+    trained = 4 if adapter and not machine.zero else width  # an adapter is float32 beside whatever was loaded
+    count = parameter_counts(config, tuple(settings.get("freeze") or ()), adapter)
     shared = [machine.gpus if machine.zero >= stage else 1 for stage in (1, 2, 3)]
     computed = 2 if settings["bf16"] or settings.get("fp16") else 4
+    loaded = width * (count["all"] - count["packed"]) + int(_packed_bytes(settings) * count["packed"])
     parts = {
-        "weights": width * count["all"] // shared[2],
-        "reference": width * count["all"] // shared[2] if settings["beta"] else 0,
-        "gradients": width * count["trained"] // shared[1],
+        "weights": loaded // shared[2],
+        "adapter": trained * count["trained"] // shared[2] if adapter else 0,
+        "reference": loaded // shared[2] if settings["beta"] and not adapter else 0,
+        "gradients": trained * count["trained"] // shared[1],
         "optimizer": (12 if machine.zero else 8) * count["trained"] // shared[0],
-        "exchange buffer": width * _exchanged(count["trained"], machine),
-        "autocast copies": computed * count["cast"] if computed < width else 0,
+        "exchange buffer": trained * _exchanged(count["trained"], machine),
+        "autocast copies": computed * count["cast"] if computed < trained else 0,
+        "layer unpacked": computed * count["layer"],
     }
+    parts = {name: size for name, size in parts.items() if size or name not in ("adapter", "layer unpacked")}
     static = sum(parts.values())
     parts["activations"] = activation_bytes(config, shape, computed, settings["gradient_checkpointing"])
     training = static + parts["activations"]
@@ -291,6 +350,10 @@ def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, 
     parts["vLLM cache"] = max(0, reserved - parts["vLLM weights"])
     asleep = settings["vllm_enable_sleep_mode"]
     return parts | {"total": max(training, static + reserved) if asleep else max(training, static) + reserved}
+
+
+def _packed_bytes(settings: Mapping[str, Any]) -> float:
+    return NESTED if settings.get("use_bnb_nested_quant") else PACKED
 
 
 def _exchanged(trained: int, machine: Machine) -> int:
@@ -317,13 +380,16 @@ def seconds_per_step(
 ) -> dict[str, float]:
     """Seconds of one optimizer step if every answer has its full length.
 
-    Training: 6 FLOP a parameter and token, 2 more each for gradient checkpointing, the reference and vLLM (whose
-    log-probabilities are compared), at `utilization` of the peak. Rollouts: every new token reads the language model's
-    weights and the answers' keys and values once, at 70 % of the bandwidth.
+    Training: 6 FLOP a parameter and token (4 with an adapter: the weights have no gradients), 2 more each for gradient
+    checkpointing, the reference and vLLM (whose log-probabilities are compared), at `utilization` of the peak.
+    Rollouts: every new token reads the language model's weights and the answers' keys and values once, at 70 % of the
+    bandwidth.
     """
     count = parameter_counts(config, tuple(settings.get("freeze") or ()))
     micro_steps = settings["gradient_accumulation_steps"]
-    per_token = 6 + 2 * sum(bool(settings[name]) for name in ("gradient_checkpointing", "beta", "use_vllm"))
+    per_token = (4 if adapter_of(settings) else 6) + 2 * sum(
+        bool(settings[name]) for name in ("gradient_checkpointing", "beta", "use_vllm")
+    )
     work = count["language"] * shape.packed + count["vision"] * vision_tokens(config, shape)
     flops = per_token * work * micro_steps
     share = (1 + 1 / settings["perturb_every"]) / 2  # copies are half of a generation batch that has them
