@@ -26,7 +26,7 @@ from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_
 CONFIGS = Path(__file__).parent / "configs"
 
 
-@dataclass(kw_only=True)
+@dataclass
 class GRPOArguments(AdapterArguments):
     """What to train on and what to reward, and which adapter; everything else is VQAGRPOConfig, and so GRPOConfig.
 

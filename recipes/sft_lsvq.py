@@ -36,7 +36,7 @@ from vqathinker.training.trainer import GIVE_UP_AFTER
 CONFIGS = Path(__file__).parent / "configs"
 
 
-@dataclass(kw_only=True)
+@dataclass
 class SFTArguments(AdapterArguments):
     """What to train on, and which adapter; all else is VQASFTConfig, and so transformers' TrainingArguments."""
 

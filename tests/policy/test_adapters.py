@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
 
 pytest.importorskip("peft", reason="peft is not installed")
 
@@ -82,6 +83,13 @@ def test_loaded_weights_are_the_bases_with_scaled_products_added(base, adapter):
     assert sorted(path.name for path in adapter.iterdir() if path.suffix == ".safetensors") == [
         "adapter_model.safetensors"
     ]
+
+
+def test_the_auto_class_gives_the_same(adapter):
+    auto = AutoModelForImageTextToText.from_pretrained(adapter)
+    assert type(auto) is VQAThinkerForConditionalGeneration and auto.name_or_path == str(adapter)
+    pairs = zip(auto.state_dict().items(), load_policy(adapter)[0].state_dict().items(), strict=True)
+    assert all(one[0] == other[0] and torch.equal(one[1], other[1]) for one, other in pairs)
 
 
 def test_whoever_trains_a_loaded_one_trains_all_of_it(base, adapter):

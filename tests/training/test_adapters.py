@@ -1,12 +1,15 @@
 """Adapters in both recipes and the trainer: what is trained, what is the reference, and what is refused."""
 
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoProcessor
 from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig
 
 pytest.importorskip("peft", reason="peft is not installed")
 
@@ -184,6 +187,37 @@ def test_on_a_base_of_4_bits(trainer, train_rows, frames, config):
             trainer(**{"policy": str(SHIPPED)} | options)
 
 
+@pytest.mark.slow
+def test_an_adapter_reaches_four_fifths_of_full_trainings_gain_in_the_same_steps(trainer, config):
+    def gain(learning_rate, steps=24, **options):
+        policy = VQAThinkerForConditionalGeneration.from_pretrained(SHIPPED)
+        if not options:
+            policy.freeze(["vision_tower", "multi_modal_projector"])
+        args = config(
+            **{**LONGER, "num_generations": 8, "per_device_train_batch_size": 32, "gradient_accumulation_steps": 1},
+            max_steps=steps, learning_rate=learning_rate, lr_scheduler_type="constant", beta=0.0,
+        )  # fmt: skip
+        ours = trainer(policy, args, **options)
+        ours.train()
+        rewards = [log["reward"] for log in ours.state.log_history if "reward" in log]
+        return sum(rewards[-4:]) / 4 - sum(rewards[:4]) / 4
+
+    full, adapted = gain(2e-4), gain(2e-3, peft_config=peft.LoraConfig(r=16, lora_alpha=32))
+    assert full > 0.05 and adapted > 0.8 * full
+
+
+@pytest.mark.parametrize("options", [{"use_dora": True}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}}])
+def test_other_ways_to_scale_load_as_they_were_trained(trainer, options):
+    ours = trainer(peft_config=peft.LoraConfig(r=4, **options))
+    ours.train()
+    shake(ours.model, 0.01)
+    ours.save_model()
+    batch, of_training = logps(ours, ours.model)
+    loaded = trainer(VQAThinkerForConditionalGeneration.from_pretrained(ours.args.output_dir), ours.args)
+    scored = batch["completion_mask"].bool()
+    assert torch.allclose(of_training[scored], logps(ours, loaded.model, batch)[1][scored], atol=1e-3)
+
+
 # ---------------------------------------------------------------------- what is refused
 
 
@@ -259,6 +293,15 @@ def test_what_vllm_cannot_be_given(trainer, config, monkeypatch):
 def test_options_that_would_do_nothing_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         AdapterArguments(**options)
+
+
+def test_every_option_of_trls_model_config_is_taken_or_said_to_be_left_out(repo):
+    page = (repo / "docs/options.md").read_text(encoding="utf-8").partition("## Adapters")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?`) \| (taken|replaced|left out) \|", page, re.MULTILINE)
+    table = {name: said for names, said in rows for name in re.findall(r"\w+", names)}
+    assert table.keys() == {option.name for option in fields(ModelConfig)}
+    taken = {name for name, said in table.items() if said == "taken"}
+    assert taken == {option.name for option in fields(AdapterArguments)}
 
 
 def test_layers_are_the_language_models_unless_told(policy):

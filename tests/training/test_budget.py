@@ -228,3 +228,81 @@ def test_published_sizes_have_the_published_parameter_counts():
     for size, billions in (("1B", 0.938), ("2B", 2.09), ("8B", 7.94)):
         count = budget.parameter_counts(budget.published_config(size))["all"]
         assert count / 1e9 == pytest.approx(billions + 0.034, rel=0.005), size
+
+
+# ---------------------------------------------------------------------- adapters
+
+ADAPTER = SETTINGS | {"use_peft": True, "lora_r": 4}
+
+
+def with_lora(policy, settings=ADAPTER):
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    from vqathinker.training.adapters import get_peft_config
+
+    model = peft.get_peft_model(policy, get_peft_config(budget.adapter_of(settings), policy))
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora_target_modules": ["q_proj"]}, {"lora_target_modules": ["all-linear"]}])
+def test_an_adapters_parameters_are_counted(policy, changes):
+    settings = ADAPTER | changes
+    count = budget.parameter_counts(policy.config, (), budget.adapter_of(settings))
+    before = sum(p.numel() for p in policy.parameters())
+    trained = [p for p in with_lora(policy, settings).parameters() if p.requires_grad]
+    assert count["all"] == before and count["trained"] == sum(p.numel() for p in trained)
+    assert count["cast"] == sum(p.numel() for p in trained if p.ndim > 1)
+    shape = budget.shape_of(settings, policy.config)
+    assert shape.frozen_vision is (changes.get("lora_target_modules") != ["all-linear"])
+    parts = budget.memory(settings, policy.config, shape, budget.Machine(gpus=1, zero=0))
+    assert parts["adapter"] == parts["gradients"] == parts["optimizer"] // 2 == 4 * count["trained"]
+    assert parts["reference"] == 0 and parts["weights"] == 4 * before
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_activations_beside_an_adapter_are_what_a_forward_keeps(policy, processor, halved):
+    policy = policy.to(torch.bfloat16) if halved else policy
+    shape = budget.shape_of(ADAPTER, policy.config, prompt=len(processor.prompt_ids()))
+    policy = with_lora(policy).get_base_model()
+    with torch.autocast("cpu", torch.bfloat16, enabled=halved):
+        measured = kept_by_a_forward(policy, processor, shape, frozen=True)
+    estimate = budget.activation_bytes(policy.config, shape, 2 if halved else 4, False)
+    assert measured < estimate < 1.2 * measured
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_weights_of_4_bits_are_counted(policy, nested):
+    functional = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed").functional
+    settings = ADAPTER | {"load_in_4bit": True, "use_bnb_nested_quant": nested}
+    packed, state = functional.quantize_4bit(torch.randn(4096, 4096), quant_type="nf4", compress_statistics=nested)
+    constants = [state.absmax, state.state2.absmax] if nested else [state.absmax]
+    measured = sum(part.nbytes for part in (packed, *constants)) / 4096**2
+    count = budget.parameter_counts(policy.config, (), budget.adapter_of(settings))
+    language = policy.model.language_model.named_modules()
+    assert count["packed"] == sum(m.weight.numel() for _, m in language if isinstance(m, torch.nn.Linear))
+    shape = budget.shape_of(settings, policy.config)
+    parts = budget.memory(settings, policy.config, shape, budget.Machine(gpus=1, zero=0))
+    assert parts["weights"] == int(count["packed"] * measured) + 4 * (count["all"] - count["packed"])
+    for refused, zero in ((settings | {"use_vllm": True}, 0), (settings, 2)):
+        with pytest.raises(ValueError, match="a run refuses both"):
+            budget.memory(refused, policy.config, shape, budget.Machine(zero=zero))
+
+
+def test_an_adapter_fits_one_gpu_as_the_readme_says(repo, capsys):
+    config = str(repo / "recipes/configs/lsvq_lora.yaml")
+    text = (repo / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (\dB), (16|4) bits, (vLLM|transformers) \| (\d+) \| ([\d.]+) \| (\d+) \|$", text, re.MULTILINE
+    )
+    assert [(size, bits) for size, bits, *_ in rows] == [("8B", "16"), ("8B", "4"), ("1B", "16"), ("1B", "4")]
+    for size, bits, engine, memory, total, seconds in rows:
+        own = ["--model", size, "--gpus", "1", "--zero", "0", "--memory", memory]
+        own += ["--load_in_4bit", "true" if bits == "4" else "false"]
+        own += ["--use_vllm", "true" if engine == "vLLM" else "false"]
+        assert main(["budget", "--config", config, *own]) == 0
+        said = capsys.readouterr().out
+        assert f"fits {memory} GiB" in said and "NOT" not in said
+        assert re.search(rf"^total +{re.escape(total)}$", said, re.MULTILINE), (size, said)
+        assert f"about {seconds} s a step" in said

@@ -67,6 +67,21 @@ def is_adapter(path: str | Path) -> bool:
     return False
 
 
+def adapter_asked_for(path: str | Path, options: dict[str, Any]) -> str | Path | None:
+    """The adapter folder that arguments of `from_pretrained` name, or `None`.
+
+    Args:
+        path: Its first argument.
+        options: The others. The Auto classes have looked for an adapter themselves: then `path` is its base, and the
+            adapter's folder is taken out of here.
+    """
+    given = (options.get("adapter_kwargs") or {}).get("_adapter_model_path")
+    if given is not None:
+        del options["adapter_kwargs"]
+        return given
+    return path if is_adapter(path) else None
+
+
 def base_of(folder: str | Path) -> str:
     """Path or hub id of the policy that an adapter changes.
 

@@ -17,7 +17,7 @@ from transformers.models.internvl.modeling_internvl import (
     InternVLPreTrainedModel,
 )
 
-from vqathinker.policy.adapters import is_adapter, load_adapted
+from vqathinker.policy.adapters import adapter_asked_for, load_adapted
 from vqathinker.policy.complete import load_complete
 from vqathinker.policy.configuration import (
     IMAGENET_MEAN,
@@ -359,8 +359,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
                 cannot be read.
         """
         with_report = kwargs.pop("output_loading_info", False)
-        if is_adapter(pretrained_model_name_or_path):
-            policy, report = load_adapted(cls, pretrained_model_name_or_path, **kwargs)
+        if adapter := adapter_asked_for(pretrained_model_name_or_path, kwargs):
+            policy, report = load_adapted(cls, adapter, **kwargs)
             return (policy, report) if with_report else policy
         policy, report = load_complete(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)
         if policy.config.motion_tokens:  # loading makes new, trainable parameters

@@ -43,7 +43,7 @@ NOT_QUANTIZED = tuple(
 )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class AdapterArguments:
     """Adapters and quantized weights, by the names of TRL's `ModelConfig`.
 
@@ -77,7 +77,7 @@ class AdapterArguments:
     use_bnb_nested_quant: bool = field(default=False, metadata={"help": "Quantize the quantization's constants too."})
 
     def __post_init__(self) -> None:
-        given = [option.name for option in fields(self) if getattr(self, option.name) != option.default]
+        given = [option.name for option in fields(AdapterArguments) if getattr(self, option.name) != option.default]
         of_4bit = [name for name in given if "bnb" in name]
         if of_4bit and not self.load_in_4bit:
             raise ValueError(f"{of_4bit} without load_in_4bit: nothing is quantized. Set load_in_4bit: true.")
