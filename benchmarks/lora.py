@@ -9,6 +9,7 @@ times larger steps. A gain is the mean total reward of the last eighth of the st
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ def run(settings: list[str], steps: int, seed: int) -> dict[str, float]:
     rewards = [entry["reward"] for entry in log if "reward" in entry]
     part = max(1, len(rewards) // 8)
     first, last = statistics.fmean(rewards[:part]), statistics.fmean(rewards[-part:])
-    scores = [entry["eval_srcc"] for entry in log if "eval_srcc" in entry]
+    scores = [entry["eval_srcc"] for entry in log if "eval_srcc" in entry] or [math.nan]  # no clip has a score yet
     seconds = next(entry["train_runtime"] for entry in log if "train_runtime" in entry)
     return {"first": first, "last": last, "gain": last - first, "srcc": scores[-1], "seconds": seconds}
 
