@@ -59,7 +59,8 @@ def clip(processor, frames):
 
 
 def logits(policy, processor, clip):
-    inputs = {"frames": clip.frames[None], "motion_frames": clip.motion_frames[None]}
+    inputs = {"frames": [clip.frames], "motion_frames": [clip.motion_frames]}
+    inputs["visual_index"] = processor.index_of([processor.render()])
     with torch.no_grad():
         return policy(torch.tensor(processor.prompt_ids())[None], **inputs).logits
 

@@ -16,6 +16,7 @@ pytest.importorskip("peft", reason="peft is not installed")
 import peft
 
 import vqathinker.synth
+from rewards import text_of
 from vqathinker import QualityScorer
 from vqathinker.data import clip_dataset
 from vqathinker.policy import VQAThinkerForConditionalGeneration, base_policy, has_adapters
@@ -35,7 +36,7 @@ LONGER = {"max_completion_length": 24, "num_generations": 4, "per_device_train_b
 
 def letters(completions, **columns):
     """A reward that answers to one clip differ in."""
-    return [len(set(text)) / 20 for text in completions]
+    return [len(set(text)) / 20 for text in map(text_of, completions)]
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def trainer(train_rows, config):
         policy = policy or VQAThinkerForConditionalGeneration.from_pretrained(SHIPPED)
         processor = AutoProcessor.from_pretrained(SHIPPED)
         args = args or config(**LONGER)
-        dataset = clip_dataset(train_rows, processor.question)
+        dataset = clip_dataset(train_rows, processor)
         return VQAGRPOTrainer(policy, [letters], args, dataset, processor, **options)
 
     return make
@@ -169,7 +170,7 @@ def test_on_a_base_of_4_bits(trainer, train_rows, frames, config):
     whole = "base_model.model.model.motion_projector.{}.linear_1.weight"
     weights = dict(ours.model.named_parameters())  # TRL's cast to bfloat16 would change the first step
     assert torch.equal(weights[whole.format("modules_to_save.default")], weights[whole.format("original_module")])
-    ours.evaluate(clip_dataset(train_rows[:4], ours.processing_class.question))  # packs weights on CPUs, if let
+    ours.evaluate(clip_dataset(train_rows[:4], ours.processing_class))  # packs weights on CPUs, if let
     before = {name: p.clone() for name, p in ours.model.named_parameters() if not p.is_floating_point()}
     ours.train()
     after = dict(ours.model.named_parameters())
@@ -411,5 +412,10 @@ def test_reentrant_checkpointing_trains_the_language_models_adapter_and_refuses_
         side, motion = processor.image_size, policy.config.motion_config.feature_size
         frames = torch.zeros(1, processor.num_frames, 3, side, side, dtype=torch.uint8)
         features = torch.randn(1, policy.config.motion_tokens, motion)
-        model(input_ids=ids, labels=ids, frames=frames, motion_features=features).loss.backward()
+        shown = {
+            "frames": frames,
+            "motion_features": features,
+            "visual_index": processor.index_of([processor.render()]),
+        }
+        model(input_ids=ids, labels=ids, **shown).loss.backward()
         assert all(p.grad is not None for name, p in model.named_parameters() if ".lora_B." in name)
