@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoProcessor
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig
@@ -108,6 +109,20 @@ def test_steps_change_adapter_and_motion_projector_only_and_rollouts_with_them(t
     assert next(log["kl"] for log in ours.state.log_history if "kl" in log) == pytest.approx(0, abs=1e-6)
 
 
+def test_the_vision_tower_is_adapted_where_it_is_meant(trainer, config):
+    target = {"target_modules": "all-linear", "exclude_modules": r"model\.motion_projector\..*"}
+    ours = trainer(None, config(**LONGER, gradient_checkpointing=True), peft_config=peft.LoraConfig(r=4, **target))
+    assert not base_policy(ours.model).vision_is_frozen
+    start = trained(ours.model)
+    parts = {name.removeprefix("base_model.model.model.").split(".")[0] for name in start}
+    assert parts == {"language_model", "motion_projector", "vision_tower", "multi_modal_projector"}
+    assert any("motion_projector.modules_to_save" in name for name in start)
+    ours.train()
+    after = trained(ours.model)
+    vision = [name for name in start if "vision_tower" in name and "lora_B" in name]
+    assert vision and all(not torch.equal(after[name], start[name]) for name in vision)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_on_a_base_of_16_bits_the_adapter_has_32_and_resumes_exactly(trainer, config, checkpointing):
     saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2, "gradient_checkpointing": checkpointing}
@@ -131,6 +146,21 @@ def test_on_a_base_of_16_bits_the_adapter_has_32_and_resumes_exactly(trainer, co
     (checkpoint / "adapter_model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"has no adapter_model\.safetensors"):
         make().train(resume_from_checkpoint=str(checkpoint))
+
+
+def test_the_best_adapter_is_loaded_at_the_end(trainer, train_rows, config):
+    args = config(
+        **LONGER, max_steps=2, save_strategy="steps", save_steps=1, eval_strategy="steps", eval_steps=1,
+        load_best_model_at_end=True, metric_for_best_model="parse_rate",
+    )  # fmt: skip
+    held_out = clip_dataset(train_rows[:4], AutoProcessor.from_pretrained(SHIPPED).question)
+    ours = trainer(None, args, peft_config=peft.LoraConfig(r=4), eval_dataset=held_out)
+    ours.train()
+    best = Path(ours.state.best_model_checkpoint)
+    assert best.name == "checkpoint-1"  # both are as good
+    saved = load_file(best / "adapter_model.safetensors")
+    now = peft.get_peft_model_state_dict(ours.model)
+    assert saved.keys() == now.keys() and all(torch.equal(now[name], value) for name, value in saved.items())
 
 
 def test_what_is_saved_scores_and_its_card_is_ours(trainer, frames, tmp_path):

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import BitsAndBytesConfig, PreTrainedModel, set_seed
 from transformers.utils import is_bitsandbytes_available
 
 from vqathinker.policy import (
@@ -145,23 +145,23 @@ def get_peft_config(options: AdapterArguments, policy: PreTrainedModel, frozen: 
     return config
 
 
-def adapted_names(target: Any, policy: PreTrainedModel) -> list[str]:
-    """Names of the layers that PEFT's `target_modules` means."""
-    found = []
-    for name, module in policy.named_modules():
-        if target == "all-linear":
-            hit = isinstance(module, nn.Linear) and module is not policy.get_output_embeddings()
-        elif isinstance(target, str):
-            hit = re.fullmatch(target, name) is not None
-        else:
-            hit = any(name == key or name.endswith(f".{key}") for key in target or ())
-        found += [name] if hit else []
-    return found
+def adapted_names(target: Any, policy: PreTrainedModel, excluded: Any = None) -> list[str]:
+    """Names of the layers that PEFT's `target_modules` means, without those that `exclude_modules` does."""
+
+    def means(pattern: Any, name: str, module: nn.Module) -> bool:
+        if pattern == "all-linear":
+            return isinstance(module, nn.Linear) and module is not policy.get_output_embeddings()
+        if isinstance(pattern, str):
+            return re.fullmatch(pattern, name) is not None
+        return any(name == key or name.endswith(f".{key}") for key in pattern or ())
+
+    named = policy.named_modules()
+    return [name for name, module in named if means(target, name, module) and not means(excluded, name, module)]
 
 
-def adapted_parts(target: Any, policy: PreTrainedModel) -> set[str]:
+def adapted_parts(target: Any, policy: PreTrainedModel, excluded: Any = None) -> set[str]:
     """Parts of the policy in which layers get a LoRA: "language_model", "vision_tower", ..., "embed_tokens"."""
-    names = adapted_names(target, policy)
+    names = adapted_names(target, policy, excluded)
     embeds = {"embed_tokens"} if any(name.endswith("embed_tokens") for name in names) else set()
     return {name.removeprefix("model.").partition(".")[0] for name in names} | embeds
 
@@ -176,9 +176,9 @@ def completed_names(
     return target, whole_parts(target, policy, frozen) if saved is None else saved
 
 
-def whole_parts(target: Any, policy: PreTrainedModel, frozen: Sequence[str] = ()) -> list[str]:
+def whole_parts(target: Any, policy: PreTrainedModel, frozen: Sequence[str] = (), excluded: Any = None) -> list[str]:
     """The motion projector, which `vqathinker init` starts at random, unless it is adapted or frozen."""
-    if not policy.config.motion_tokens or "motion_projector" in {*frozen, *adapted_parts(target, policy)}:
+    if not policy.config.motion_tokens or "motion_projector" in {*frozen, *adapted_parts(target, policy, excluded)}:
         return []
     return ["motion_projector"]
 
@@ -226,7 +226,8 @@ def check_lora(config: Any, policy: PreTrainedModel) -> None:
         )
     if variants := {name: value for name in VARIANTS if (value := getattr(config, name, None))}:
         raise ValueError(f"{variants}: an adapter adds products to weights of layers and nothing else. Leave it out.")
-    parts, saved = adapted_parts(config.target_modules, policy), config.modules_to_save or []
+    parts = adapted_parts(config.target_modules, policy, config.exclude_modules)
+    saved = config.modules_to_save or []
     if not parts or (fixed := parts & {"motion_encoder", "lm_head", "embed_tokens"}):
         raise ValueError(
             f"target_modules={config.target_modules!r} names {sorted(fixed) if parts else 'no layer'}: SlowFast, token "
@@ -292,7 +293,7 @@ def check_run(policy: PreTrainedModel, config: Any, args: Any) -> None:
         )
     kwargs = args.gradient_checkpointing_kwargs or {}
     zero3 = getattr(getattr(args, "deepspeed_plugin", None), "zero_stage", 0) == 3
-    vision = "vision_tower" in adapted_parts(config.target_modules, policy)
+    vision = "vision_tower" in adapted_parts(config.target_modules, policy, config.exclude_modules)
     if vision and args.gradient_checkpointing and (zero3 or kwargs.get("use_reentrant")):
         raise ValueError(
             "an adapter in the vision tower gets no gradient through reentrant checkpointing (which ZeRO-3 needs with "
@@ -364,7 +365,7 @@ def completed(config: Any, policy: PreTrainedModel) -> Any:
         if config.target_modules is None:
             config.target_modules = target_modules(policy)
         if config.modules_to_save is None:
-            config.modules_to_save = whole_parts(config.target_modules, policy)
+            config.modules_to_save = whole_parts(config.target_modules, policy, excluded=config.exclude_modules)
     return config
 
 
@@ -382,6 +383,7 @@ def with_adapter(policy: PreTrainedModel, config: Any, args: Any) -> Any:
     check_run(policy, config, args)
     if config is None:
         return policy
+    set_seed(args.seed)  # of A, which starts at random; the trainer sets it again
     model = import_peft("use_peft=True").get_peft_model(policy, config)
     settle(model, args)
     return model

@@ -60,7 +60,8 @@ class WholeCheckpointTrainer(Trainer):
             return super()._save(output_dir, state_dict)
         folder = output_dir or self.args.output_dir
         save_adapter(self.model, folder, state_dict)
-        self.processing_class.save_pretrained(folder)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
         torch.save(self.args, Path(folder, TRAINING_ARGS_NAME))
 
 
