@@ -1,4 +1,4 @@
-"""GRPO on LSVQ-style labels (VQAThinker): learn from scores alone.
+"""GRPO on LSVQ-style labels (VQAThinker): learn from scores alone; or on questions, or on both.
 
     accelerate launch --config_file recipes/accelerate/zero2.yaml recipes/grpo_lsvq.py \\
         --config recipes/configs/lsvq_8gpu.yaml --video_root /data/LSVQ
@@ -16,29 +16,29 @@ from transformers import AutoProcessor, EarlyStoppingCallback
 from transformers.trainer_utils import IntervalStrategy
 from trl import TrlParser
 
-from vqathinker.data import LabelRow, clip_dataset, distortions_of, read_labels
+from vqathinker.data import Sample, read_questions
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.rewards import Contrast, Distortion, Rubric, named_rewards, preset
-from vqathinker.rewards.distortion import KINDS
+from vqathinker.tasks import sample_dataset
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_quantization_config
+from vqathinker.training.samples import DataArguments, distortion_reward, labelled_kinds, with_tasks
 
 CONFIGS = Path(__file__).parent / "configs"
 
 
 @dataclass
-class GRPOArguments(AdapterArguments):
+class GRPOArguments(AdapterArguments, DataArguments):
     """What to train on and what to reward, and which adapter; everything else is VQAGRPOConfig, and so GRPOConfig.
 
     `--reward_weights` of the latter, if given, are those of all rewards that are there: the preset's in its order, then
-    distortion, then contrast.
+    distortion, contrast, and those of questions.
     """
 
     model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
-    train_labels: str = field(metadata={"help": "Label file: .jsonl, .json, .txt or .csv."})
-    video_root: str = field(metadata={"help": "Folder the label files' video names are relative to."})
-    mos_scale: str = field(metadata={"help": "'linear:LO,HI', 'div20' or 'identity'."})
-    preset: str = field(default="recommended", metadata={"help": "Rewards: 'paper', 'official' or 'recommended'."})
+    preset: str = field(
+        default="recommended", metadata={"help": "Rewards of labelled clips: 'paper', 'official' or 'recommended'."}
+    )
     rewards: list[str] = field(
         default_factory=list,
         metadata={
@@ -61,6 +61,9 @@ class GRPOArguments(AdapterArguments):
             "about 1.6 times the time (see perturb_every); 0 leaves it out."
         },
     )
+    choice_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the choice reward, where there are questions; 1 by default."}
+    )
     sampling: str | None = field(
         default=None,
         metadata={"help": "Key frames evenly spaced by frame 'number' or in 'time'; default the policy's."},
@@ -74,8 +77,6 @@ class GRPOArguments(AdapterArguments):
         },
     )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
-    video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
-    mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
     val_labels: str | None = field(
         default=None,
         metadata={
@@ -83,6 +84,7 @@ class GRPOArguments(AdapterArguments):
             "whatever these say."
         },
     )
+    val_questions: str | None = field(default=None, metadata={"help": "Held-out question file, likewise."})
     early_stopping_patience: int = field(
         default=0,
         metadata={"help": "Validations in a row without a better metric_for_best_model that end training; 0: none do."},
@@ -90,7 +92,9 @@ class GRPOArguments(AdapterArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("distortion_weight", "contrast_weight"):
+        AdapterArguments.__post_init__(self)
+        DataArguments.__post_init__(self)
+        for name in ("distortion_weight", "contrast_weight", "choice_weight"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 0, which leaves the reward out.")
         if self.early_stopping_patience < 0:
@@ -109,9 +113,9 @@ def main(argv: list[str] | None = None) -> None:
 
     # Labels and policy
     check_validation(data, args)
-    columns = {"video_column": data.video_column, "mos_column": data.mos_column}
-    files = [file for file in (data.train_labels, data.val_labels) if file]
-    rows, *held_out = [read_labels(file, data.video_root, data.mos_scale, **columns) for file in files]
+    samples = data.training(args.seed)
+    held_out = data.labelled(data.val_labels)
+    held_out += read_questions(data.val_questions, data.video_root) if data.val_questions else []
     check_checkpoint(data.model)
     processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
     if {"dtype", "torch_dtype"} & set(args.model_init_kwargs or {}):
@@ -129,10 +133,10 @@ def main(argv: list[str] | None = None) -> None:
     # Trainer: K answers per clip, rewards over the global batch
     trainer = VQAGRPOTrainer(
         policy,
-        make_rubric(data, rows, args.reward_weights),
+        make_rubric(data, samples, args.reward_weights),
         args,
-        train_dataset=clip_dataset(rows, processor),
-        eval_dataset=clip_dataset(held_out[0], processor) if held_out else None,
+        train_dataset=sample_dataset(samples, processor),
+        eval_dataset=sample_dataset(held_out, processor) if held_out else None,
         processing_class=processor,
         peft_config=get_peft_config(data, policy, data.freeze),
         callbacks=[EarlyStoppingCallback(data.early_stopping_patience)] if data.early_stopping_patience else None,
@@ -147,39 +151,56 @@ def main(argv: list[str] | None = None) -> None:
 
 def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
     """Held-out clips and when to score them: one does not go without the other."""
-    if data.val_labels and args.eval_strategy == "no":
+    held_out = {"val_labels": data.val_labels, "val_questions": data.val_questions}
+    given = {name: file for name, file in held_out.items() if file}
+    if given and args.eval_strategy == "no":
+        told = ", ".join(f"{name}={file!r}" for name, file in given.items())
         raise ValueError(
-            f"val_labels={data.val_labels!r}, but eval_strategy='no': they would never be scored. Set eval_strategy: "
-            "steps and eval_steps: 100 (and eval_on_start: true for the untrained policy), or leave val_labels empty."
+            f"{told}, but eval_strategy='no': they would never be scored. Set eval_strategy: steps and eval_steps: 100 "
+            f"(and eval_on_start: true for the untrained policy), or leave {' and '.join(given)} empty."
         )
-    if data.val_labels == "":
+    if not given and "" in held_out.values():
         args.eval_strategy, args.eval_on_start = IntervalStrategy.NO, False
     needs = {"eval_strategy": IntervalStrategy(args.eval_strategy).value, "eval_on_start": args.eval_on_start}
     needs |= {"metric_for_best_model": args.metric_for_best_model}
     needs |= {"early_stopping_patience": data.early_stopping_patience}
     needs = {name: value for name, value in needs.items() if value not in (None, False, 0, "no")}
-    if not data.val_labels and needs:
+    if not given and needs:
         raise ValueError(
             f"{needs} without val_labels: there is nothing to validate on. Give val_labels, or leave these out."
         )
     if data.early_stopping_patience and args.metric_for_best_model is None:
-        args.metric_for_best_model, args.greater_is_better = "srcc", True
+        args.metric_for_best_model, args.greater_is_better = "srcc" if data.val_labels else "choice_accuracy", True
+    metric = args.metric_for_best_model
+    if given and metric and not metric.startswith("choice") and not data.val_labels:
+        raise ValueError(
+            f"metric_for_best_model={metric!r} without val_labels: questions have choice_accuracy and "
+            "choice_unparsable. Set one of these, or give val_labels."
+        )
 
 
-def make_rubric(data: GRPOArguments, rows: list[LabelRow], weights: list[float] | None = None) -> Rubric:
-    """The rewards that are named; or the preset's, and distortion and contrast where they have a weight; with other
-    weights, if given."""
-    kinds = sorted({kind for row in rows for kind in distortions_of(row)})
-    distortion = Distortion(sorted({*kinds, *KINDS}))
+def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float] | None = None) -> Rubric:
+    """The rewards that are named; or the preset's, distortion and contrast where they have a weight, and those of
+    questions; with other weights, if given."""
+    kinds, distortion = labelled_kinds(samples), distortion_reward(samples)
     if data.rewards:
         others = {"leave_out": data.leave_out, "distortion_weight": data.distortion_weight, "reward_weights": weights}
-        others |= {"contrast_weight": data.contrast_weight or None}
+        others |= {"contrast_weight": data.contrast_weight or None, "choice_weight": data.choice_weight}
         if given := {name: value for name, value in others.items() if value not in (None, [])}:
             raise ValueError(f"rewards={data.rewards} with {given}: rewards names all of them with their weights.")
         sys.path.append(str(Path.cwd()))  # where one's own may lie
         named = named_rewards(data.rewards)
         own = [distortion if isinstance(reward, Distortion) else reward for reward in named.rewards]
         return Rubric(own, named.weights)
+    tasks = {sample.task for sample in samples}
+    if data.choice_weight is not None and "choice" not in tasks:
+        raise ValueError(
+            f"choice_weight={data.choice_weight}: there are no questions. Leave it out, or give questions."
+        )
+    choice_weight = 1.0 if data.choice_weight is None else data.choice_weight
+    if "score" not in tasks:
+        rubric = with_tasks(None, samples, choice_weight).without(data.leave_out)
+        return rubric if weights is None else rubric.weighted(weights)
     rubric = preset(data.preset)
     distortion_weight = float(bool(kinds)) if data.distortion_weight is None else data.distortion_weight
     if distortion_weight and not kinds:
@@ -191,6 +212,7 @@ def make_rubric(data: GRPOArguments, rows: list[LabelRow], weights: list[float] 
         rubric = rubric.plus(distortion, distortion_weight)
     if data.contrast_weight:
         rubric = rubric.plus(Contrast(), data.contrast_weight)
+    rubric = with_tasks(rubric, samples, choice_weight)
     rubric = rubric.without(data.leave_out)
     return rubric if weights is None else rubric.weighted(weights)
 

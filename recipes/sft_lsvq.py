@@ -1,4 +1,4 @@
-"""Supervised warm start on LSVQ-style labels: teaches the answer's format from templated traces.
+"""Supervised warm start on LSVQ-style labels, questions, or both: teaches the answer's format from templated traces.
 
     accelerate launch recipes/sft_lsvq.py --config recipes/configs/lsvq_sft.yaml --video_root /data/LSVQ
 
@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import AutoProcessor
 from trl import TrlParser
 
-from vqathinker.data import ClipLoader, read_labels, score_samples
+from vqathinker.data import ClipLoader
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.synth.default import prepare_default
 from vqathinker.training import (
@@ -31,19 +31,17 @@ from vqathinker.training.adapters import (
     get_quantization_config,
     with_adapter,
 )
+from vqathinker.training.samples import DataArguments
 from vqathinker.training.trainer import GIVE_UP_AFTER
 
 CONFIGS = Path(__file__).parent / "configs"
 
 
 @dataclass
-class SFTArguments(AdapterArguments):
+class SFTArguments(AdapterArguments, DataArguments):
     """What to train on, and which adapter; all else is VQASFTConfig, and so transformers' TrainingArguments."""
 
     model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
-    train_labels: str = field(metadata={"help": "Label file: .jsonl, .json, .txt or .csv."})
-    video_root: str = field(metadata={"help": "Folder the label file's video names are relative to."})
-    mos_scale: str = field(metadata={"help": "'linear:LO,HI', 'div20' or 'identity'."})
     dtype: str = field(
         default="auto",
         metadata={
@@ -53,8 +51,6 @@ class SFTArguments(AdapterArguments):
         },
     )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
-    video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
-    mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
     sampling: str | None = field(
         default=None,
         metadata={"help": "Key frames evenly spaced by frame 'number' or in 'time'; default the policy's."},
@@ -64,6 +60,10 @@ class SFTArguments(AdapterArguments):
     decode_threads: int = field(default=2, metadata={"help": "Clips decoded at a time."})
     frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache; '' for none."})
     frame_cache_gib: float = field(default=64, metadata={"help": "Cap on the frame cache, in GiB (LSVQ takes 118)."})
+
+    def __post_init__(self) -> None:
+        AdapterArguments.__post_init__(self)
+        DataArguments.__post_init__(self)
 
 
 @record  # the launcher shows the traceback of the process that failed first
@@ -76,10 +76,11 @@ def main(argv: list[str] | None = None) -> None:
     data, args = TrlParser((SFTArguments, VQASFTConfig)).parse_args_and_config(argv)
 
     # Labels and policy
-    rows = read_labels(data.train_labels, data.video_root, data.mos_scale, data.video_column, data.mos_column)
+    samples = data.training(args.seed)
+    clips = len({clip for sample in samples for clip in sample.clips})
     check_checkpoint(data.model)
     processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
-    told = len(rows) if PartialState().is_main_process else None
+    told = clips if PartialState().is_main_process else None
     processor.use_cache(data.frame_cache, data.frame_cache_gib, told)
     dtype = load_dtype(data.dtype, args, data.use_peft)
     quantized = {"quantization_config": get_quantization_config(data, dtype)} if data.load_in_4bit else {}
@@ -94,13 +95,13 @@ def main(argv: list[str] | None = None) -> None:
         data.decode_threads,
         data.strict_clips,
         f"{args.output_dir}/skipped.jsonl",
-        give_up_after=min(GIVE_UP_AFTER, max(1, len(rows) // args.world_size)),  # a process sees its share
+        give_up_after=min(GIVE_UP_AFTER, max(1, clips // args.world_size)),  # a process sees its share
     )
     trainer = WholeCheckpointTrainer(
         trained,
         args,
         data_collator=SFTCollator(processor, loader, policy),
-        train_dataset=sft_dataset(score_samples(rows), processor, args.seed, data.reasoning),
+        train_dataset=sft_dataset(samples, processor, args.seed, data.reasoning),
         processing_class=processor,
     )
 

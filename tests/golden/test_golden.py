@@ -38,6 +38,7 @@ def test_steps_and_scores_are_the_recorded_ones(digits):
         )
         return
     for ours, theirs in zip(now["steps"], recorded["steps"], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-12), ours["step"]  # sums of numpy's end on memory's alignment
+        for name, value in theirs.items():  # the last bit of numpy's sums hangs on where in memory the numbers lie
+            assert ours[name] == (value if value is None else pytest.approx(value, rel=1e-12)), (ours["step"], name)
     assert now["scores"] == recorded["scores"]
     assert sum(status == "ok" for _, status, _ in now["scores"]) >= 3  # they say something

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
+FILES = {"model": "", "train_labels": "labels.csv", "video_root": "", "mos_scale": "identity"}
 
 
 def run(command, cwd, **env):
@@ -105,10 +106,10 @@ def test_reward_weights_are_those_of_all_rewards_that_are_there(monkeypatch):
     monkeypatch.syspath_prepend(RECIPES)
     import grpo_lsvq
 
-    from vqathinker.data import LabelRow
+    from vqathinker.data import Sample
 
-    rows = [LabelRow("a.mp4", "a.mp4", 3.0, {"kind": "blur", "severity": "0.3"})]
-    data = grpo_lsvq.GRPOArguments("", "", "", "identity", leave_out=["rank"], contrast_weight=0.5)
+    rows = [Sample("a.mp4", "score", ("a.mp4",), target={"mos": 3.0, "kind": "blur", "severity": "0.3"})]
+    data = grpo_lsvq.GRPOArguments(**FILES, leave_out=["rank"], contrast_weight=0.5)
     own = grpo_lsvq.make_rubric(data, rows)
     assert dict(zip(own.names, own.weights, strict=True)) == {
         "format": 1, "regression": 1, "temporal": 1, "distortion": 1, "contrast": 0.5
@@ -119,17 +120,40 @@ def test_reward_weights_are_those_of_all_rewards_that_are_there(monkeypatch):
         grpo_lsvq.make_rubric(data, rows, [1, 1, 1, 1])
 
 
+def test_questions_add_the_rewards_of_their_task(monkeypatch):
+    monkeypatch.syspath_prepend(RECIPES)
+    import grpo_lsvq
+
+    from vqathinker.data import Sample
+
+    label = Sample("a.mp4", "score", ("a.mp4",), target={"mos": 3.0})
+    question = Sample("q", "choice", ("a.mp4",), "Blur?", {"options": ("Yes", "No"), "answer": "A"})
+
+    def weights(samples, **options):
+        rubric = grpo_lsvq.make_rubric(grpo_lsvq.GRPOArguments(**FILES, **options), samples)
+        return dict(zip(rubric.names, rubric.weights, strict=True))
+
+    assert weights([label, question], choice_weight=2.0)["choice"] == 2
+    assert weights([label, question]).keys() == {"format", "regression", "rank", "temporal", "choice"}
+    assert weights([question]) == {"format": 1, "choice": 1}
+    with pytest.raises(ValueError, match=r"choice_weight=2\.0: there are no questions"):
+        weights([label], choice_weight=2.0)
+    with pytest.raises(ValueError, match="neither train_labels nor questions"):
+        grpo_lsvq.GRPOArguments(model="", video_root="")
+    with pytest.raises(ValueError, match=r"train_labels='labels\.csv' without mos_scale"):
+        grpo_lsvq.GRPOArguments(**FILES | {"mos_scale": None})
+
+
 def test_a_weight_for_distortions_needs_labels_that_name_them(monkeypatch):
     monkeypatch.syspath_prepend(RECIPES)
     import grpo_lsvq
 
-    from vqathinker.data import LabelRow
+    from vqathinker.data import Sample
 
     def weights(weight, kind):
-        data = grpo_lsvq.GRPOArguments("", "", "", "identity", distortion_weight=weight)
-        rubric = grpo_lsvq.make_rubric(
-            data, [LabelRow("a.mp4", "a.mp4", 3.0, {"kind": kind, "severity": kind and "0.3"})]
-        )
+        data = grpo_lsvq.GRPOArguments(**FILES, distortion_weight=weight)
+        target = {"mos": 3.0, "kind": kind, "severity": kind and "0.3"}
+        rubric = grpo_lsvq.make_rubric(data, [Sample("a.mp4", "score", ("a.mp4",), target=target)])
         return dict(zip(rubric.names, rubric.weights, strict=True)).get("distortion")
 
     assert [weights(weight, "blur") for weight in (None, 0, 2.0)] == [1, None, 2]
@@ -150,7 +174,7 @@ def test_rewards_are_taken_by_name_and_from_the_current_folder(monkeypatch, tmp_
     monkeypatch.syspath_prepend(RECIPES)
     import grpo_lsvq
 
-    from vqathinker.data import LabelRow
+    from vqathinker.data import Sample
 
     (tmp_path / "rewards_of_mine.py").write_text(
         "from rewards import text_of\n\n\ndef short(completions, **columns):\n"
@@ -158,14 +182,15 @@ def test_rewards_are_taken_by_name_and_from_the_current_folder(monkeypatch, tmp_
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    rows = [LabelRow("a.mp4", "a.mp4", 3.0, {"kind": "my_own_fault", "severity": "0.3"})]
+    target = {"mos": 3.0, "kind": "my_own_fault", "severity": "0.3"}
+    rows = [Sample("a.mp4", "score", ("a.mp4",), target=target)]
     named = ["format", "distortion=0.5", "rewards_of_mine:short=2"]
-    rubric = grpo_lsvq.make_rubric(grpo_lsvq.GRPOArguments("", "", "", "identity", rewards=named), rows)
+    rubric = grpo_lsvq.make_rubric(grpo_lsvq.GRPOArguments(**FILES, rewards=named), rows)
     assert rubric.names == ["format", "distortion", "short"] and rubric.weights == [1, 0.5, 2]
     assert "my_own_fault" in rubric.rewards[1].kinds
     for others in ({"leave_out": ["rank"]}, {"distortion_weight": 1.0}, {"contrast_weight": 0.5}):
         with pytest.raises(ValueError, match=f"rewards=.* with .*{next(iter(others))}"):
-            grpo_lsvq.make_rubric(grpo_lsvq.GRPOArguments("", "", "", "identity", rewards=named, **others), rows)
+            grpo_lsvq.make_rubric(grpo_lsvq.GRPOArguments(**FILES, rewards=named, **others), rows)
 
 
 def test_a_quick_demo_does_not_replace_a_whole_one(tmp_path, monkeypatch, capsys):

@@ -20,7 +20,7 @@ import vqathinker.synth
 from rewards import text_of
 from vqathinker import QualityScorer
 from vqathinker.data import clip_dataset
-from vqathinker.policy import VQAThinkerForConditionalGeneration, base_policy, has_adapters
+from vqathinker.policy import STREAMS, VQAThinkerForConditionalGeneration, base_policy, has_adapters
 from vqathinker.policy.adapters import NAME, merged_weight, plain_parameters
 from vqathinker.training import VQAGRPOTrainer, VQASFTConfig, load_dtype
 from vqathinker.training.adapters import (
@@ -112,7 +112,7 @@ def test_steps_change_adapter_and_motion_projector_only_and_rollouts_with_them(t
 def test_the_vision_tower_is_adapted_where_it_is_meant(trainer, config):
     target = {"target_modules": "all-linear", "exclude_modules": r"model\.motion_projector\..*"}
     ours = trainer(None, config(**LONGER, gradient_checkpointing=True), peft_config=peft.LoraConfig(r=4, **target))
-    assert not base_policy(ours.model).vision_is_frozen
+    assert not STREAMS["spatial"].frozen(base_policy(ours.model).model)
     start = trained(ours.model)
     parts = {name.removeprefix("base_model.model.model.").split(".")[0] for name in start}
     assert parts == {"language_model", "motion_projector", "vision_tower", "multi_modal_projector"}
@@ -153,7 +153,7 @@ def test_the_best_adapter_is_loaded_at_the_end(trainer, train_rows, config):
         **LONGER, max_steps=2, save_strategy="steps", save_steps=1, eval_strategy="steps", eval_steps=1,
         load_best_model_at_end=True, metric_for_best_model="parse_rate",
     )  # fmt: skip
-    held_out = clip_dataset(train_rows[:4], AutoProcessor.from_pretrained(SHIPPED).question)
+    held_out = clip_dataset(train_rows[:4], AutoProcessor.from_pretrained(SHIPPED))
     ours = trainer(None, args, peft_config=peft.LoraConfig(r=4), eval_dataset=held_out)
     ours.train()
     best = Path(ours.state.best_model_checkpoint)

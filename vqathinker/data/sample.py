@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vqathinker.data.labels import LabelRow
+from vqathinker.rewards.distortion import parse_distortions
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class Sample:
     target: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     system: str = ""
+
+    @property
+    def distortions(self) -> dict[str, float]:
+        """Labelled distortions, kind -> severity in [0, 1], of columns `kind` and `severity`; empty without both."""
+        if "kind" not in self.target or "severity" not in self.target:
+            return {}
+        return parse_distortions(self.target["kind"], self.target["severity"])
 
 
 def score_samples(rows: Sequence[LabelRow]) -> list[Sample]:

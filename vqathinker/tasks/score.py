@@ -13,7 +13,6 @@ from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.metrics.correlation import plcc, srcc
 from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.rewards import Rubric, parse_answer, preset
-from vqathinker.rewards.distortion import parse_distortions
 from vqathinker.tasks.task import Answer, Row, Task
 
 
@@ -36,10 +35,7 @@ class Score(Task):
 
     def gold(self, sample: Sample, rng: np.random.Generator) -> str:
         """A templated trace that names the labelled distortions and ends in the MOS."""
-        target = sample.target
-        labelled = "kind" in target and "severity" in target
-        truth = parse_distortions(target["kind"], target["severity"]) if labelled else {}
-        return trace(target["mos"], rng, truth, target.get("when") or "")
+        return trace(sample.target["mos"], rng, sample.distortions, sample.target.get("when") or "")
 
     def parse(self, completion: Any, row: Row) -> Answer:
         """The number in the first `<answer>` block (published test script), if it lies in 0-5: a slip like 34.2 must

@@ -1,0 +1,101 @@
+"""What the recipes train and validate on: labelled clips, questions, or both, each as often as its weight says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vqathinker.data import Sample, read_labels, read_questions, score_samples
+from vqathinker.rewards import Distortion, Rubric
+from vqathinker.rewards.distortion import KINDS
+from vqathinker.tasks import find_task, mixture
+
+
+@dataclass(kw_only=True)
+class DataArguments:
+    """Files of labels and questions."""
+
+    train_labels: str | None = field(
+        default=None, metadata={"help": "Label file: .jsonl, .json, .txt or .csv; none where there are questions only."}
+    )
+    labels_weight: float = field(default=1.0, metadata={"help": "How often each labelled clip comes in an epoch."})
+    questions: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Question files (.jsonl), FILE or FILE=WEIGHT each: WEIGHT is how often each question comes in an "
+            "epoch, by default once."
+        },
+    )
+    video_root: str = field(metadata={"help": "Folder the files' video names are relative to."})
+    mos_scale: str | None = field(
+        default=None, metadata={"help": "Of the labels: 'linear:LO,HI', 'div20' or 'identity'."}
+    )
+    video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
+    mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
+
+    def __post_init__(self) -> None:
+        if not (self.train_labels or self.questions):
+            raise ValueError("neither train_labels nor questions: give a label file, question files, or both.")
+        if self.train_labels and not self.mos_scale:
+            raise ValueError(
+                f"train_labels={self.train_labels!r} without mos_scale: give 'linear:LO,HI', 'div20' or 'identity'."
+            )
+
+    def labelled(self, file: str | None) -> list[Sample]:
+        """The samples of a label file; none of no file."""
+        if not file:
+            return []
+        if not self.mos_scale:
+            raise ValueError(f"labels {file!r} without mos_scale: give 'linear:LO,HI', 'div20' or 'identity'.")
+        columns = {"video_column": self.video_column, "mos_column": self.mos_column}
+        return score_samples(read_labels(file, self.video_root, self.mos_scale, **columns))
+
+    def training(self, seed: int) -> list[Sample]:
+        """What one epoch goes through, see `vqathinker.tasks.mixture`."""
+        labels = [(self.labelled(self.train_labels), self.labels_weight)] if self.train_labels else []
+        weighed = [_weighed(entry) for entry in self.questions]
+        return mixture([*labels, *((read_questions(file, self.video_root), weight) for file, weight in weighed)], seed)
+
+
+def _weighed(entry: str) -> tuple[str, float]:
+    """`FILE=WEIGHT` or `FILE`."""
+    file, equals, weight = entry.rpartition("=")
+    if not equals or not file:
+        return entry, 1.0
+    try:
+        return file, float(weight)
+    except ValueError:
+        raise ValueError(f"questions: {entry!r} must be FILE or FILE=WEIGHT with a number, e.g. {file}=0.5.") from None
+
+
+def labelled_kinds(samples: Sequence[Sample]) -> list[str]:
+    """Kinds of distortions that labelled clips name, sorted."""
+    return sorted({kind for sample in samples if sample.task == "score" for kind in sample.distortions})
+
+
+def distortion_reward(samples: Sequence[Sample]) -> Distortion:
+    """A reward that knows the kinds that labelled clips name, beside the usual ones."""
+    return Distortion(sorted({*labelled_kinds(samples), *KINDS}))
+
+
+def with_tasks(rubric: Rubric | None, samples: Sequence[Sample], weight: float = 1.0) -> Rubric:
+    """A rubric for clips to be scored, and what else the samples' tasks pay for.
+
+    Args:
+        rubric: Of the task `score`; `None` where no sample is of it.
+        samples: Of any tasks.
+        weight: Of the rewards that are added.
+
+    Raises:
+        ValueError: If there is nothing to pay for.
+    """
+    known = (
+        {}
+        if rubric is None
+        else {name: (r, w) for name, r, w in zip(rubric.names, rubric.rewards, rubric.weights, strict=True)}
+    )
+    for task in sorted({sample.task for sample in samples} - {"score"}):
+        own = find_task(task).rubric()
+        for name, reward in zip(own.names, own.rewards, strict=True):
+            known.setdefault(name, (reward, 1.0 if name == "format" else weight))
+    return Rubric([reward for reward, _ in known.values()], [w for _, w in known.values()])
