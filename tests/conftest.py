@@ -76,6 +76,38 @@ def processor(base):
     return AutoProcessor.from_pretrained(base)
 
 
+class ReadingEngine:
+    """A stand-in for an engine that reads its prompts: `say(text, blank)` gives the answer to the question and options
+    in `text`, about a clip or about a black one. `asked` counts the prompts."""
+
+    def __init__(self, policy, processor, say):
+        from vqathinker.scoring.predict import encode_clips
+
+        self.policy, self.tokenizer, self.say, self.asked = policy, processor.tokenizer, say, []
+        self.words = {row.numpy().tobytes(): i for i, row in enumerate(policy.get_input_embeddings().weight.detach())}
+        [features] = encode_clips(policy, [processor.blank_clip()])
+        self.black = features["spatial"].flatten(0, -2)[0]
+
+    def generate(self, prompts, n, sampling, seeds=None):
+        from vqathinker.rollout import Completion
+
+        assert len(seeds) == len(prompts)
+        texts = []
+        for prompt in prompts:
+            ids = [self.words.get(row.numpy().tobytes()) for row in prompt.detach()]
+            text = self.tokenizer.decode([i for i in ids if i is not None], skip_special_tokens=True)
+            blank = bool((prompt - self.black).abs().sum(-1).min() < 1e-4)
+            self.asked.append((text, blank))
+            texts.append(self.say(text, blank))
+        return [[Completion(self.tokenizer(text)["input_ids"])] * n for text in texts]
+
+
+@pytest.fixture
+def reading_engine(policy, processor):
+    """Makes a `ReadingEngine`."""
+    return lambda say: ReadingEngine(policy, processor, say)
+
+
 @pytest.fixture
 def frames():
     """24 random frames that differ from one another, (24, 96, 96, 3) uint8."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from string import ascii_uppercase as LETTERS
 from typing import Any
 
+from vqathinker.rewards import choice
+from vqathinker.rewards.answer_choice import LETTERS
+from vqathinker.rewards.choice import choice_index, letter
+
 _LINE = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.)])\s*(\S.*?)\s*")
-_LETTER = re.compile(r"\(([A-Za-z])\)|([A-Za-z])[.)]?")
 
 
 def check_options(options: Any) -> tuple[str, ...]:
@@ -22,9 +24,7 @@ def check_options(options: Any) -> tuple[str, ...]:
     """
     if not isinstance(options, list | tuple) or not all(isinstance(text, str) and text.strip() for text in options):
         raise ValueError(f"options {options!r:.200} must be a list of non-empty texts; put numbers in quotes.")
-    if not 2 <= len(options) <= len(LETTERS):
-        raise ValueError(f"options {options!r:.200} are {len(options)}: give two to {len(LETTERS)}, one per letter.")
-    stripped = tuple(text.strip() for text in options)
+    stripped = choice.check_options([text.strip() for text in options])
     if len({text.casefold() for text in stripped}) < len(stripped):
         raise ValueError(
             f"options {list(stripped)!r:.200} must differ, case aside; remove the ones that repeat another."
@@ -48,7 +48,7 @@ def options_in(question: str) -> tuple[str, tuple[str, ...]]:
         lines.pop()
         while lines and not lines[-1].strip():
             lines.pop()
-    if len(options) < 2 or "".join(letter for letter, _ in options) != LETTERS[: len(options)]:
+    if len(options) < 2 or "".join(name for name, _ in options) != LETTERS[: len(options)]:
         return question.strip(), ()
     return "\n".join(lines).strip(), tuple(text for _, text in options)
 
@@ -57,35 +57,14 @@ def letter_of(answer: Any, options: Sequence[str]) -> str:
     """The letter of the right option.
 
     Args:
-        answer: Its letter ("B", "b", "B.", "(B)"), its text, or both ("B. Noise"), case aside.
+        answer: Its letter ("B", "b", "B.", "(B)"), its text, or both ("B. Noise"), see `rewards.choice_index`.
         options: All options, in the order of their letters.
 
     Raises:
         ValueError: If it is neither, or is the letter of one option and the text of another.
     """
-    if not isinstance(answer, str) or not answer.strip():
+    if not isinstance(answer, str):
         raise ValueError(
             f"answer {answer!r:.80} must be a text: the letter or the text of one of {list(options)!r:.200}."
         )
-    text = answer.strip()
-    found = {
-        letter
-        for letter, option in zip(LETTERS, options, strict=False)
-        if text.casefold() in (option.casefold(), *(f"{form}{option}".casefold() for form in _forms(letter)))
-        or ((bare := _LETTER.fullmatch(text)) and (bare[1] or bare[2]).upper() == letter)
-    }
-    if len(found) > 1:
-        raise ValueError(
-            f"answer {answer!r} is the letter of one option and the text of another in {list(options)!r:.200}: "
-            f"write both, like {f'A. {options[0]}'!r}."
-        )
-    if not found:
-        raise ValueError(
-            f"answer {answer!r:.80} is neither a letter up to {LETTERS[len(options) - 1]} nor one of "
-            f"{list(options)!r:.200}: write the letter or the text of the right option."
-        )
-    return found.pop()
-
-
-def _forms(letter: str) -> tuple[str, ...]:
-    return f"{letter}. ", f"{letter}) ", f"({letter}) "
+    return letter(choice_index(answer, options))

@@ -1,5 +1,12 @@
 """Metrics, summaries, plots and reports."""
 
+from vqathinker.evaluation.question_tables import question_table, question_tables, write_questions
+from vqathinker.evaluation.questions import (
+    AnsweredQuestion,
+    QuestionReport,
+    compare_questions,
+    evaluate_questions,
+)
 from vqathinker.evaluation.summary import Summary, naming_accuracy, summarize
 from vqathinker.evaluation.temporal import (
     TemporalPreference,
@@ -16,13 +23,19 @@ from vqathinker.metrics.correlation import plcc, srcc
 from vqathinker.metrics.paired import PairedDifference, paired_difference
 
 __all__ = [
+    "AnsweredQuestion",
     "ChoiceSummary",
     "PairedDifference",
+    "QuestionReport",
     "Summary",
     "TemporalPreference",
+    "compare_questions",
+    "evaluate_questions",
     "naming_accuracy",
     "paired_difference",
     "plcc",
+    "question_table",
+    "question_tables",
     "rotation_consistency",
     "sensitivity_table",
     "srcc",
@@ -30,4 +43,5 @@ __all__ = [
     "summarize_choices",
     "temporal_preference",
     "temporal_sensitivity",
+    "write_questions",
 ]

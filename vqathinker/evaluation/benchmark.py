@@ -275,7 +275,7 @@ def write_results(
         "overall": overall(results),
         "absent": [asdict(missing) for missing in absent],
     }
-    (out / "results.json").write_text(json.dumps(_finite(whole), indent=1) + "\n", encoding="utf-8")
+    (out / "results.json").write_text(json.dumps(finite(whole), indent=1) + "\n", encoding="utf-8")
     (out / "results.md").write_text(markdown(tables(results, absent)), encoding="utf-8")
 
 
@@ -331,10 +331,10 @@ def _plot(
     return worst
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """NaN, which JSON does not know, as null."""
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return None if isinstance(value, float) and math.isnan(value) else value

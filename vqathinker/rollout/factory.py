@@ -12,6 +12,8 @@ from vqathinker.rollout.transformers_engine import TransformersEngine
 ENGINES = ("transformers", "vllm")
 BATCH_SIZE = 256
 """Sequences generated at a time."""
+QUESTION_TOKENS = 512
+"""What vLLM reserves for questions that are longer than the processor's own."""
 
 
 def make_engine(
@@ -53,7 +55,7 @@ def make_engine(
             Accelerator(cpu=policy.device.type == "cpu"),
             processor,
             gpu_memory_utilization=vllm_memory,
-            max_model_length=len(processor.prompt_ids()) + longest_answer,
+            max_model_length=_model_length(policy, len(processor.prompt_ids()) + longest_answer),
             max_num_seqs=batch_size,
         )
     except (ImportError, ValueError) as error:  # speaks of the trainer's settings
@@ -61,3 +63,9 @@ def make_engine(
         raise type(error)(f"{error} (When scoring, the settings are {own}.)") from error
     engine.sync_weights()
     return engine
+
+
+def _model_length(policy: Any, needed: int) -> int:
+    """Tokens of a prompt and its answer: what the processor's own question needs and, as far as the policy has
+    positions, room for longer ones."""
+    return max(needed, min(needed + QUESTION_TOKENS, policy.config.get_text_config().max_position_embeddings))

@@ -1,5 +1,6 @@
-"""From clips to scores: answers, read-outs, resumable tables."""
+"""From clips to scores and answers: read-outs, questions, resumable tables."""
 
+from vqathinker.scoring.asking import QualityAnswer
 from vqathinker.scoring.metric import VideoQualityMetric, create_metric, list_models
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, predict
 from vqathinker.scoring.provenance import decoder, fingerprint, settings_of, versions
@@ -11,6 +12,7 @@ __all__ = [
     "PAPER_SAMPLING",
     "READOUTS",
     "Prediction",
+    "QualityAnswer",
     "QualityScore",
     "QualityScorer",
     "ScoreTable",

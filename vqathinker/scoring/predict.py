@@ -13,7 +13,13 @@ from tqdm.auto import tqdm
 
 from vqathinker.data import ClipLoader
 from vqathinker.messages import Messages
-from vqathinker.policy import ClipInput, FeatureCache, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.policy import (
+    ClipFeatures,
+    ClipInput,
+    FeatureCache,
+    VQAThinkerForConditionalGeneration,
+    VQAThinkerProcessor,
+)
 from vqathinker.rewards import ParsedAnswer, parse_answer
 from vqathinker.rollout import RolloutEngine, Sampling, make_engine
 from vqathinker.tasks import TASKS
@@ -99,6 +105,13 @@ def predict(
 
 
 @torch.no_grad()
+def encode_clips(policy: VQAThinkerForConditionalGeneration, clips: Sequence[ClipInput]) -> list[ClipFeatures]:
+    """What C >= 1 clips are to the language model, encoded in one batch."""
+    visual = FeatureCache(policy).inputs([None] * len(clips), clips)
+    return policy.encode(**{name: [clip[name] for clip in visual] for name in visual[0]})
+
+
+@torch.no_grad()
 def embed_prompts(
     policy: VQAThinkerForConditionalGeneration,
     processor: VQAThinkerProcessor,
@@ -116,9 +129,7 @@ def embed_prompts(
     Returns:
         C embeddings (L_i, D).
     """
-    cache = FeatureCache(policy)
-    visual = cache.inputs([None] * len(clips), clips)
-    features = policy.encode(**{name: [clip[name] for clip in visual] for name in visual[0]})
+    features = encode_clips(policy, clips)
     asked = [None] * len(clips) if questions is None else questions
     prompts = [processor.render(question, [len(clip.frames)]) for question, clip in zip(asked, clips, strict=True)]
     return [policy.prompt_embeds(prompt, [own]) for prompt, own in zip(prompts, features, strict=True)]

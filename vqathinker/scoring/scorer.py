@@ -1,4 +1,4 @@
-"""`QualityScorer`: what is the quality of my video?"""
+"""`QualityScorer`: what is the quality of my video, and what is wrong with it?"""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from vqathinker.data import ClipLoader
+from vqathinker.data import ClipLoader, Sample
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor, load_policy
 from vqathinker.rollout import ENGINES, RolloutEngine, Sampling, make_engine
+from vqathinker.scoring.asking import QualityAnswer, ask_clips, ask_samples, question_sample
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, embed_prompts, mean_score
 from vqathinker.scoring.readouts import READOUTS, expected_score, level_score
 
@@ -61,8 +62,9 @@ class QualityScore:
 
 
 class QualityScorer:
-    """Scores clips with a trained policy. A clip's score does not depend on what else is scored, nor on the order:
-    clips are encoded one by one, batches always have one shape, and samples are seeded by the clip's frames.
+    """Scores clips with a trained policy, and asks it about them. What it says of a clip does not depend on what else
+    is scored or asked, nor on the order: clips are encoded one by one, batches always have one shape, and samples are
+    seeded by the clip's frames (and the question).
 
     (With vLLM the samples are seeded so too, but its arithmetic follows its schedule, in the last bits.)
 
@@ -70,7 +72,7 @@ class QualityScorer:
         policy: The policy.
         processor: Its processor.
         readout: `"answer"`, `"expected"` or `"levels"`, see `vqathinker.scoring.readouts`.
-        samples: Answers K to sample, whose mean counts; 0 = one greedy answer.
+        samples: Answers K to sample, whose mean counts (of questions: what most of them say); 0 = one greedy answer.
         max_new_tokens: Longest answer; default what the policy was trained for, else 2048.
         sampling: How samples are drawn.
         batch_size: Clips at a time; default 8, with vLLM 64.
@@ -121,8 +123,20 @@ class QualityScorer:
         self.engine_name = engine
         self.engine: RolloutEngine | None = None
         if readout != "levels":
-            sequences = self.batch_size * max(1, samples)
-            self.engine = make_engine(policy, processor, engine, sequences, longest, vllm_memory)
+            self.engine = self._make_engine(vllm_memory)
+        self._asked: RolloutEngine | None = None
+
+    def _make_engine(self, vllm_memory: float = 0.5) -> RolloutEngine:
+        sequences = self.batch_size * max(1, self.samples)
+        longest = self.sampling.max_new_tokens
+        return make_engine(self.policy, self.processor, self.engine_name, sequences, longest, vllm_memory)
+
+    def answering_engine(self) -> RolloutEngine:
+        """What generates answers. With the read-out "levels", which needs none, it is made for the first question."""
+        if self.engine is not None:
+            return self.engine
+        self._asked = self._asked or self._make_engine()
+        return self._asked
 
     @classmethod
     def from_pretrained(
@@ -181,6 +195,41 @@ class QualityScorer:
                 replace(known[name], video=name) if name in known else unreadable(name, loader.skipped[name])
                 for name in chunk
             ]
+
+    def ask(
+        self, video: str | Path | np.ndarray | torch.Tensor, question: str, options: Sequence[str] | None = None
+    ) -> QualityAnswer:
+        """Ask any question about one clip. With `samples`, the answer that most of the samples give counts.
+
+        Args:
+            video: As in `score`.
+            question: What is asked, without the options.
+            options: 2 to 26 texts to choose from, e.g. `["Yes", "No"]`; `None` for an answer in the policy's own words.
+
+        Raises:
+            ClipError: If a file cannot be read.
+            ValueError: If the question is empty, the options are no such list, the array is no clip, or the prompt is
+                longer than vLLM has reserved memory for.
+        """
+        on_disk = isinstance(video, str | Path)
+        sample = question_sample(str(video) if on_disk else "", question, options)
+        clip = self.processor.load_clip(video) if on_disk else self.processor.from_array(video)
+        return ask_clips(self, [sample], {sample.clips[0]: clip})[0]
+
+    def ask_many(self, samples: Sequence[Sample]) -> Iterator[list[QualityAnswer]]:
+        """Ask about files, batch by batch and in order; the next batch is decoded meanwhile.
+
+        Each clip is decoded and encoded once for all neighbouring samples about it. A sample's right answer is not
+        needed, and is shown to nobody.
+
+        Args:
+            samples: One clip each: of the task "choice" with `options`, of others answered in the policy's own words
+                (`read_questions`). One whose clip is unreadable gets status `"unreadable"` and `error`.
+
+        Raises:
+            ValueError: As `ask`, or if a sample has several clips.
+        """
+        return ask_samples(self, samples)
 
     @torch.no_grad()
     def score_clips(self, clips: Sequence[ClipInput]) -> list[QualityScore]:

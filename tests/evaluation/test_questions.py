@@ -1,0 +1,170 @@
+import csv
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from vqathinker import QualityScorer
+from vqathinker.data import Sample
+from vqathinker.evaluation import (
+    compare_questions,
+    evaluate_questions,
+    question_table,
+    question_tables,
+    write_questions,
+)
+
+FAULTS = ("Blur", "Noise", "Freezing")
+MANY = tuple(f"fault {i}" for i in range(7))
+
+
+def question(name, video, asked, options, answer, **tags):
+    return Sample(name, "choice", (str(video),), asked, {"options": options, "answer": answer}, tags)
+
+
+@pytest.fixture
+def samples(train_rows, tmp_path):
+    a, b = (row.video for row in train_rows[:2])
+    return [
+        question("1", a, "Which fault?", FAULTS, "B", type="which", concern="Technical"),
+        question("2", b, "Which fault?", FAULTS, "B", type="which"),
+        question("3", a, "Is it sharp?", ("Yes", "No"), "A"),
+        question("4", b, "Is it sharp? Look twice.", ("Yes", "No"), "B", type="yesno"),
+        question("5", tmp_path / "gone.mp4", "Is it sharp?", ("Yes", "No"), "B"),
+        question("6", a, "Which of many?", MANY, "E"),
+    ]
+
+
+def options_of(text):
+    lines = [line.partition(". ") for line in text.splitlines()]
+    return {option: letter for letter, _, option in lines if len(letter) == 1 and letter.isupper()}
+
+
+def knows(text, blank):
+    """Right about all that the samples ask, if there is a video; else the first letter."""
+    if blank:
+        return "<think>dark</think><answer>A</answer>"
+    right = {"Which fault": "Noise", "Look twice": "No", "Is it sharp": "Yes", "Which of many": "fault 4"}
+    option = next(option for asked, option in right.items() if asked in text)
+    return f"<think>seen</think><answer>{options_of(text)[option]}. {option}</answer>"
+
+
+def always_a(text, blank):
+    return "<answer>A</answer>"
+
+
+@pytest.fixture
+def evaluate(policy, processor, reading_engine):
+    def run(say, samples, **settings):
+        scorer = QualityScorer(policy, processor, max_new_tokens=8)
+        scorer.engine = run.engine = reading_engine(say)
+        return evaluate_questions(scorer, samples, **settings)
+
+    return run
+
+
+def test_a_policy_that_knows_is_right_and_without_video_is_not(evaluate, samples):
+    report = evaluate(knows, samples)
+    summary, blank = report.summary, report.no_video
+    assert [q.id for q in report.questions] == ["1", "2", "3", "4", "6"] and list(report.unreadable) == ["5"]
+    assert "no such file" in report.unreadable["5"]
+    assert (summary.accuracy.value, summary.accuracy.count, summary.unparsable) == (1, 5, 0)
+    assert blank.accuracy.value == 1 / 5  # "A" is right once, as Yes
+    assert {name: own.value for name, own in blank.by_type.items()} == {"which": 0, "yesno": 0.5, "choice": 0}
+    assert summary.majority == pytest.approx((2 + 1 + 1) / 5)
+    assert summary.random == pytest.approx((1 / 3 + 1 / 3 + 1 / 2 + 1 / 2 + 1 / 7) / 5)
+    assert (report.consistency, report.num_rotated) == (1, 4)  # seven options are not rotated
+    assert summary.yes_no["yesno"].mcc == 1 and summary.yes_no["yesno"].count == 2
+    assert {name: own.count for name, own in summary.by_tag.items()} == {"concern: Technical": 1}
+
+
+def test_each_prompt_is_asked_once_and_equal_ones_without_video_are_one(evaluate, samples):
+    evaluate(knows, samples)
+    asked = evaluate.engine.asked
+    assert sum(not blank for _, blank in asked) == 3 + 3 + 2 + 2 + 1
+    blank = [text for text, blank in asked if blank]
+    assert len(blank) == 4 and len(set(blank)) == 4  # two clips, one question
+    shown = [text for text, blank in asked if not blank]
+    assert {text for text in shown if "Which of many" in text} == {text for text in blank if "Which of many" in text}
+
+
+def test_always_a_is_never_consistent_and_no_better_without_video(evaluate, samples):
+    report = evaluate(always_a, samples)
+    assert report.consistency == 0 and set(report.consistency_by_type.values()) == {0}
+    assert report.summary.accuracy == report.no_video.accuracy and report.summary.accuracy.value == 1 / 5
+    assert report.summary.yes_no["yesno"].balanced_accuracy == 0.5
+
+
+def test_what_names_no_option_is_wrong_and_counted(evaluate, samples):
+    report = evaluate(lambda text, blank: "no idea", samples, blank=False, rotate=False)
+    assert report.summary.accuracy.value == 0 and report.summary.unparsable == 1
+    assert {q.status for q in report.questions} == {"no_answer"} and report.no_video is None
+    assert math.isnan(report.consistency) and len(evaluate.engine.asked) == 5
+    assert [row[-1] for row in question_table(report).rows] == [None] * 4
+
+
+def test_the_table_and_the_files_say_the_same(evaluate, samples, tmp_path):
+    report = evaluate(knows, samples)
+    table = question_table(report, "Mine")
+    assert table.title == "Mine" and len(table.columns) == 6
+    assert table.rows[0][:2] == ["which", 2] and table.rows[0][2].startswith("1.000 [")
+    assert table.rows[-1][0] == "all" and table.rows[-1][3:] == [0.8, pytest.approx(0.3619, abs=1e-4), 0.2]
+    assert "Left out, as their clips cannot be read: 1 questions." in table.note
+    assert [one.title for one in question_tables(report)] == [
+        "Questions with options",
+        "By tag",
+        "Yes or no",
+        "Rotated options",
+    ]
+    write_questions(tmp_path / "out", report, {"seed": 0})
+    whole = json.loads((tmp_path / "out" / "questions.json").read_text())
+    assert whole["summary"]["accuracy"]["value"] == 1 and whole["provenance"] == {"seed": 0}
+    with (tmp_path / "out" / "answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["chosen"] for row in rows] == ["B", "B", "A", "B", "E", ""]
+    assert rows[0]["rotated"] == "B A C" and rows[0]["no_video"] == "A" and rows[5]["status"] == "unreadable"
+    assert "| which" in (tmp_path / "out" / "questions.md").read_text()
+
+
+def test_intervals_are_no_narrower_where_clips_have_several_questions(evaluate, train_rows):
+    right = {row.video: number % 2 for number, row in enumerate(train_rows[:4])}
+    samples = [
+        question(f"{video} {i}", video, f"Is it {i}?", ("Yes", "No"), "A" if hit else "B")
+        for video, hit in right.items()
+        for i in range(6)
+    ]
+    report = evaluate(always_a, samples, blank=False, rotate=False)
+    own = report.summary.accuracy
+    low, high = report.intervals[""]
+    assert own.value == 0.5 and low < own.low and high > own.high  # clips are all right or all wrong
+    alone = evaluate(always_a, samples[::6], blank=False, rotate=False)
+    assert alone.intervals[""] == (alone.summary.accuracy.low, alone.summary.accuracy.high)
+
+
+def test_two_policies_are_compared_question_by_question(evaluate, samples):
+    before = evaluate(always_a, samples, blank=False, rotate=False)
+    after = evaluate(knows, samples, blank=False, rotate=False)
+    change = compare_questions(before, after)
+    assert (change.difference, change.gained, change.lost) == (0.8, 4, 0)
+    with pytest.raises(ValueError, match="1 questions are answered in one report only, '6' the first"):
+        compare_questions(before, evaluate(knows, samples[:5], blank=False, rotate=False))
+
+
+def test_what_cannot_be_counted_is_refused(evaluate, samples):
+    for changed, message in [
+        ([], "samples is empty"),
+        ([Sample("s", "score", ("a.mp4",), target={"mos": 3.0})], "has the task 'score'"),
+        ([replace(samples[0], target={"options": FAULTS})], "with 'options' and 'answer'"),
+        ([replace(samples[0], target={"options": FAULTS, "answer": "Ringing"})], "neither an option's letter"),
+        ([samples[0], samples[0]], "the id '1' is that of 2 samples"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            evaluate(knows, changed)
+
+
+def test_answers_do_not_depend_on_what_else_is_asked(policy, processor, samples):
+    scorer = QualityScorer(policy, processor, max_new_tokens=6, batch_size=2)
+    whole = evaluate_questions(scorer, samples)
+    part = evaluate_questions(scorer, samples[2:4][::-1])
+    assert [q for q in whole.questions if q.id in "34"] == list(part.questions)[::-1]

@@ -1,0 +1,123 @@
+"""Tables of answered questions, and the files that keep them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vqathinker.evaluation.benchmark import finite, markdown
+from vqathinker.evaluation.questions import QuestionReport
+from vqathinker.evaluation.report import Table
+from vqathinker.metrics.choices import Accuracy
+from vqathinker.rewards.choice import letter
+
+NOTE = (
+    "accuracy: share of right greedy answers with its 95 % interval; an answer that names no option is wrong. "
+    "majority: the most frequent right answer, given to all questions of a type; it knows the right answers. random: "
+    "guessing. no video: the same policy and prompts with a black clip."
+)
+COLUMNS = ("id", "video", "type", "question", "options", "right", "chosen", "status", "no_video", "rotated", "answer")
+"""Of `answers.csv`, and `error`."""
+
+
+def question_table(report: QuestionReport, title: str = "Questions with options") -> Table:
+    """A line per type and one for all: accuracy beside what constant answers, guessing and no video reach.
+
+    Args:
+        report: From `evaluate_questions`.
+        title: Heading.
+    """
+    summary, no_video = report.summary, report.no_video
+    rows = [
+        [
+            name,
+            own.count,
+            _with_interval(own, report.intervals[name]),
+            summary.majority_by_type[name].accuracy,
+            summary.random_by_type[name],
+            no_video and no_video.by_type[name].value,
+        ]
+        for name, own in summary.by_type.items()
+    ]
+    whole = [summary.accuracy.count, _with_interval(summary.accuracy, report.intervals[""])]
+    rows.append(["all", *whole, summary.majority, summary.random, no_video and no_video.accuracy.value])
+    columns = ["type", "questions", "accuracy", "majority", "random", "no video"]
+    return Table(title, columns, rows, " ".join([NOTE, *_counts(report)]))
+
+
+def question_tables(report: QuestionReport) -> list[Table]:
+    """`question_table`, and what else there is to say: by tag, of yes/no questions, under rotation."""
+    tables = [question_table(report)]
+    if report.summary.by_tag:
+        rows = [
+            [name, own.count, _with_interval(own, (own.low, own.high))]
+            for name, own in sorted(report.summary.by_tag.items())
+        ]
+        note = "Intervals take questions as independent."
+        tables.append(Table("By tag", ["tag", "questions", "accuracy"], rows, note))
+    if report.summary.yes_no:
+        rows = [[name, y.count, y.balanced_accuracy, y.f1, y.mcc] for name, y in report.summary.yes_no.items()]
+        note = "With one and the same answer to all, balanced accuracy is 0.5 and MCC undefined. F1 is that of Yes."
+        tables.append(Table("Yes or no", ["type", "questions", "balanced accuracy", "F1", "MCC"], rows, note))
+    if report.num_rotated:
+        counts = Counter(question.type for question in report.questions if question.rotated)
+        rows = [[name, counts[name], value] for name, value in report.consistency_by_type.items()]
+        rows.append(["all", report.num_rotated, report.consistency])
+        note = "Share of questions to which one option is given in every rotation of the options."
+        tables.append(Table("Rotated options", ["type", "questions", "consistent"], rows, note))
+    return tables
+
+
+def _with_interval(own: Accuracy, interval: tuple[float, float]) -> Any:
+    return own.value if math.isnan(interval[0]) else f"{own.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _counts(report: QuestionReport) -> list[str]:
+    clips = {question.video for question in report.questions}
+    said = [f"{len(report.questions)} questions about {len(clips)} clips."]
+    if len(clips) < len(report.questions):
+        said.append("Intervals are no narrower than those of a bootstrap that draws whole clips.")
+    if report.unreadable:
+        said.append(f"Left out, as their clips cannot be read: {len(report.unreadable)} questions.")
+    if report.questions:
+        said.append(f"Answers that name no option: {report.summary.unparsable:.3f}.")
+    if report.num_rotated:
+        said.append(f"One option in every rotation of the options: {report.consistency:.3f} of {report.num_rotated}.")
+    return said
+
+
+def write_questions(out: str | Path, report: QuestionReport, provenance: Mapping[str, Any]) -> None:
+    """Write `questions.json` (everything), `questions.md` (the tables) and `answers.csv` (a line per question).
+
+    Args:
+        out: Folder; made where there is none.
+        report: From `evaluate_questions`.
+        provenance: What the answers were made with.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    whole = {"provenance": dict(provenance), **asdict(report)}
+    (out / "questions.json").write_text(json.dumps(finite(whole), indent=1) + "\n", encoding="utf-8")
+    (out / "questions.md").write_text(markdown(question_tables(report)), encoding="utf-8")
+    with (out / "answers.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.DictWriter(file, (*COLUMNS, "error"), lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        for question in report.questions:
+            named = {key: _letter(getattr(question, key)) for key in ("right", "chosen", "no_video")}
+            lists = {
+                "options": " | ".join(question.options),
+                "rotated": " ".join(_letter(i) or "-" for i in question.rotated),
+            }
+            writer.writerow({**asdict(question), **named, **lists, "answer": " ".join(question.answer.split())})
+        for name, error in report.unreadable.items():
+            writer.writerow({"id": name, "status": "unreadable", "error": error})
+
+
+def _letter(index: int | None) -> str:
+    return "" if index is None else letter(index)
