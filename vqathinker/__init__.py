@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 # Looked up on first use, so that `import vqathinker` and the command line start without loading torch.
 _HOMES = {
+    "QualityAnswer": "vqathinker.scoring",
     "QualityScore": "vqathinker.scoring",
     "QualityScorer": "vqathinker.scoring",
     "VQAGRPOConfig": "vqathinker.training",

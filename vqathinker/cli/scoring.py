@@ -6,86 +6,20 @@ import argparse
 import glob
 import math
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
-from vqathinker.clips import IMAGE_SUFFIXES, PASSED_OVER_SUFFIXES, SAMPLINGS, VIDEO_SUFFIXES
-
-if TYPE_CHECKING:
-    from vqathinker.scoring import QualityScorer
-
-DEMO = "runs/demo/grpo"
+from vqathinker.cli.asking import evaluate_file
+from vqathinker.cli.policy import DEMO, add_looks, add_policy, command_line, is_main, load_scorer, say
+from vqathinker.clips import IMAGE_SUFFIXES, PASSED_OVER_SUFFIXES, VIDEO_SUFFIXES
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register the commands of this module."""
     for add in (_add_score, _add_eval, _add_flip_rate, _add_temporal, _add_doctor):
         add(commands)
-
-
-def _add_policy(parser: argparse.ArgumentParser) -> None:
-    """Options of everything that scores clips of the user's."""
-    parser.add_argument("--model", default=DEMO, help=f"checkpoint folder or hub id; default {DEMO}, from `make demo`")
-    parser.add_argument(
-        "--readout",
-        default="answer",
-        choices=["answer", "expected", "levels"],
-        help="answer: the number in the text; expected: its expectation over the model's probabilities; "
-        "levels: from the probabilities of level words",
-    )
-    parser.add_argument("--samples", type=int, default=0, help="answers to sample, whose mean counts; 0 = one greedy")
-    parser.add_argument("--decode-threads", type=int, default=2, help="clips decoded at a time")
-    parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"])
-    parser.add_argument("--vllm-memory", type=float, default=0.5, help="share of the device's memory for vLLM")
-    parser.add_argument("--seed", type=int, default=0, help="of samples and resamples")
-    _add_looks(parser, "8, with vLLM 64")
-
-
-def _add_looks(parser: argparse.ArgumentParser, batch_size: str) -> None:
-    """Where a policy runs, what it sees of a clip and how long it may answer."""
-    parser.add_argument("--device", help="default the accelerator, where there is one, else cpu")
-    parser.add_argument("--batch-size", type=int, help=f"clips at a time; default {batch_size}")
-    parser.add_argument("--frames", type=int, help="key frames per clip (paper: 12); default the checkpoint's")
-    parser.add_argument("--image-size", type=int, help="side of the key frames (paper: 560); default the checkpoint's")
-    parser.add_argument(
-        "--sampling",
-        choices=SAMPLINGS,
-        help="key frames evenly spaced by frame number or time; default the checkpoint's",
-    )
-    parser.add_argument("--max-new-tokens", type=int, help="longest answer; default the checkpoint's")
-
-
-def _scorer(options: argparse.Namespace) -> QualityScorer:
-    from vqathinker.scoring import QualityScorer
-
-    return QualityScorer.from_pretrained(
-        options.model,
-        options.device,
-        options.frames,
-        options.image_size,
-        options.sampling,
-        readout=options.readout,
-        samples=options.samples,
-        max_new_tokens=options.max_new_tokens,
-        batch_size=options.batch_size,
-        engine=options.engine,
-        vllm_memory=options.vllm_memory,
-        seed=options.seed,
-        decode_threads=options.decode_threads,
-    )
-
-
-def _is_main() -> bool:
-    from vqathinker.scoring.scorer import process_state
-
-    return process_state().is_main_process
-
-
-def _command() -> str:
-    return shlex.join(["vqathinker", *sys.argv[1:]])
 
 
 def find_videos(paths: Sequence[str], suffixes: Sequence[str] = VIDEO_SUFFIXES) -> list[str]:
@@ -124,15 +58,10 @@ def _ending_in(files: Iterable[str], suffixes: Sequence[str]) -> list[str]:
 
 
 def _say_passed_over(files: Sequence[str]) -> None:
-    if files and _is_main():
+    if files and is_main():
         shown = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "")
         kinds = ", ".join(sorted({Path(file).suffix.lower() for file in files}))
-        _say(f"not taken: {len(files)} files that end in {kinds}: {shown}", sys.stderr)
-
-
-def _say(text: str, file: TextIO | None = None) -> None:
-    """Print; a file name that is no UTF-8 is escaped."""
-    print(text.encode("utf-8", "backslashreplace").decode(), flush=True, file=file)
+        say(f"not taken: {len(files)} files that end in {kinds}: {shown}", sys.stderr)
 
 
 # ---------------------------------------------------------------- score
@@ -143,7 +72,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="files, folders, globs; an image is a clip of one frame"
     )
-    _add_policy(parser)
+    add_policy(parser)
     parser.add_argument("--csv", type=Path, help="also write a table; a second run goes on with it")
     parser.add_argument("--json", type=Path, help="the same as JSON lines")
     parser.add_argument("--explain", action="store_true", help="show the reasoning")
@@ -154,26 +83,26 @@ def _score(options: argparse.Namespace) -> int:
     videos = find_videos(options.paths, (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
     from vqathinker.scoring import fingerprint, score_files, settings_of
 
-    scorer = _scorer(options)
-    if options.model == DEMO and _is_main():
+    scorer = load_scorer(options)
+    if options.model == DEMO and is_main():
         print(f"{DEMO} knows the demo's synthetic distortions only: it is no judge of real clips", file=sys.stderr)
     tables = [path for path in (options.csv, options.json) if path]
 
     def show(row: Mapping[str, Any]) -> None:
-        _say(line_of(row))
+        say(line_of(row))
         if options.explain and row["reasoning"]:
-            _say(f"    {row['reasoning']}")
+            say(f"    {row['reasoning']}")
 
     rows = score_files(scorer, videos, fingerprint(settings_of(scorer)), tables, show)
     failed = [row for row in rows if math.isnan(row["score"])]
-    if _is_main():
+    if is_main():
         unreadable = sum(row["status"] == "unreadable" for row in failed)
         print(
             f"{len(rows)} clips: {len(rows) - len(failed)} scored, {unreadable} unreadable, "
             f"{len(failed) - unreadable} without a usable number in the answer",
             file=sys.stderr,
         )
-    return 1 if failed and _is_main() else 0
+    return 1 if failed and is_main() else 0
 
 
 def line_of(row: Mapping[str, Any]) -> str:
@@ -190,18 +119,24 @@ def line_of(row: Mapping[str, Any]) -> str:
 
 
 def _add_eval(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("eval", help="SRCC, PLCC ... on labelled test sets")
+    parser = commands.add_parser("eval", help="SRCC, PLCC ... on labelled test sets; accuracy on questions")
     parser.add_argument(
         "--benchmarks", help="in-domain, ood, all, own, or names separated by commas; default ood, with --sets own"
     )
     parser.add_argument("--data-root", type=Path, help="folder with NAME/labels.* and NAME/videos/ of public sets")
     parser.add_argument("--sets", type=Path, help="YAML list of your own sets")
+    parser.add_argument("--questions", type=Path, help="JSON lines of questions with options: accuracy, not scores")
+    parser.add_argument("--video-root", type=Path, help="folder that the video names in --questions start from")
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder for tables, plots and report.html")
-    _add_policy(parser)
+    add_policy(parser)
     parser.set_defaults(run=_eval)
 
 
 def _eval(options: argparse.Namespace) -> int:
+    if options.questions is not None:
+        return evaluate_file(options)
+    if options.video_root is not None:
+        raise ValueError("--video-root without --questions: it belongs to a question file; for sets give --data-root.")
     from vqathinker.data import find_benchmarks
     from vqathinker.evaluation.benchmark import markdown, run_benchmarks, tables
 
@@ -219,9 +154,9 @@ def _eval(options: argparse.Namespace) -> int:
     if not found:
         reasons = "; ".join(f"{missing.title}: {missing.reason}" for missing in absent)
         raise ValueError(f"--benchmarks {choice}: none of these sets is there. {reasons}")
-    scorer = _scorer(options)
-    main = _is_main()
-    results = run_benchmarks(scorer, found, absent, options.out, _command(), options.seed, write=main)
+    scorer = load_scorer(options)
+    main = is_main()
+    results = run_benchmarks(scorer, found, absent, options.out, command_line(), options.seed, write=main)
     if main:
         print(markdown(tables(results, absent)))
         print(f"{options.out}/report.html, {options.out}/results.json")
@@ -238,7 +173,7 @@ def _add_flip_rate(commands: argparse._SubParsersAction) -> None:
     what.add_argument("--manifest", type=Path, help="CSV of an existing ladder: video,source,crf")
     parser.add_argument("--out", type=Path, default=Path("runs/flip_rate"), help="folder for encodes and results")
     parser.add_argument("--crf", help="rungs of the ladder, e.g. 15,25,35,45")
-    _add_policy(parser)
+    add_policy(parser)
     parser.set_defaults(run=_flip_rate)
 
 
@@ -247,7 +182,7 @@ def _flip_rate(options: argparse.Namespace) -> int:
     from vqathinker.evaluation.benchmark import markdown
     from vqathinker.scoring import fingerprint, score_files, settings_of
 
-    scorer = _scorer(options)
+    scorer = load_scorer(options)
     if options.manifest:
         encodes = flip_rate.read_manifest(options.manifest)
     else:
@@ -261,12 +196,12 @@ def _flip_rate(options: argparse.Namespace) -> int:
     made_with = fingerprint(settings_of(scorer))
     table = options.out / "scores" / f"{made_with}.csv"
     rows = score_files(scorer, [encode.video for encode in encodes], made_with, [table])
-    if _is_main():
+    if is_main():
         rates = flip_rate.flip_rates(encodes, {row["video"]: row["score"] for row in rows})
         text = markdown([flip_rate.table(rates)])
         (options.out / "flip_rate.md").write_text(text, encoding="utf-8")
         print(text)
-    return 1 if _is_main() and any(math.isnan(row["score"]) for row in rows) else 0
+    return 1 if is_main() and any(math.isnan(row["score"]) for row in rows) else 0
 
 
 # ---------------------------------------------------------------- temporal-sensitivity
@@ -275,7 +210,7 @@ def _flip_rate(options: argparse.Namespace) -> int:
 def _add_temporal(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("temporal-sensitivity", help="do originals outscore copies with frames out of order?")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, globs")
-    _add_policy(parser)
+    add_policy(parser)
     parser.set_defaults(run=_temporal)
 
 
@@ -284,12 +219,12 @@ def _temporal(options: argparse.Namespace) -> int:
     from vqathinker.evaluation.benchmark import markdown
 
     videos = find_videos(options.paths)
-    results = temporal_sensitivity(_scorer(options), videos, options.seed, progress=True)
+    results = temporal_sensitivity(load_scorer(options), videos, options.seed, progress=True)
     compared = max(result.num_clips for result in results.values())
-    if _is_main():
+    if is_main():
         print(markdown([sensitivity_table(results)]))
         print(f"{len(videos)} clips: {compared} compared, {len(videos) - compared} without a score", file=sys.stderr)
-    return 1 if _is_main() and compared < len(videos) else 0
+    return 1 if is_main() and compared < len(videos) else 0
 
 
 # ---------------------------------------------------------------- doctor
@@ -298,7 +233,7 @@ def _temporal(options: argparse.Namespace) -> int:
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("doctor", help="did every weight load, and do worse clips score lower?")
     parser.add_argument("model", metavar="MODEL", help="checkpoint folder or hub id")
-    _add_looks(parser, "8")
+    add_looks(parser, "8")
     parser.set_defaults(run=_doctor)
 
 
@@ -308,7 +243,7 @@ def _doctor(options: argparse.Namespace) -> int:
     looks = (options.frames, options.image_size, options.sampling)
     findings = []
     for finding in examine(options.model, options.device, *looks, options.max_new_tokens, options.batch_size):
-        _say(f"{'ok' if finding.ok else 'FAILED':8}{finding.check}: {finding.text}")
+        say(f"{'ok' if finding.ok else 'FAILED':8}{finding.check}: {finding.text}")
         findings.append(finding)
-    _say(verdict(findings))
+    say(verdict(findings))
     return 0 if all(finding.ok for finding in findings) else 1

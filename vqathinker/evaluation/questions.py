@@ -235,7 +235,8 @@ def _greedy(
     state = process_state()
     first, end = (len(samples) * (state.process_index + i) // state.num_processes for i in (0, 1))
     own: list[QualityAnswer] = []
-    with tqdm(total=end - first, desc=title, unit="answer", disable=not (progress and state.is_main_process)) as bar:
+    shown = None if progress and state.is_main_process else True
+    with tqdm(total=end - first, desc=title, unit="answer", disable=shown) as bar:
         for batch in ask_samples(scorer, samples[first:end], greedy=True, read=read):
             own += batch
             bar.update(len(batch))

@@ -1,0 +1,92 @@
+"""`vqathinker ask` and `vqathinker eval --questions`, from the command line to the files they write."""
+
+import json
+
+import pytest
+
+from vqathinker.cli import main
+
+
+@pytest.fixture
+def engine(monkeypatch, reading_engine):
+    """A stand-in for the engine that says what it is set to."""
+    made = reading_engine(lambda text, blank: "<think>grain\nall over</think><answer>B</answer>")
+    monkeypatch.setattr("vqathinker.scoring.scorer.make_engine", lambda *settings: made)
+    return made
+
+
+@pytest.fixture
+def clip(clip_set):
+    return clip_set / "videos" / "val" / "00000.mp4"
+
+
+def run(base, command, *arguments):
+    return main([command, *map(str, arguments), "--model", str(base), "--device", "cpu"])
+
+
+def test_ask_prints_the_option_and_its_letter(engine, base, clip, capsys):
+    assert run(base, "ask", clip, "Which fault?", "--options", "Blur", "Noise", "--explain") == 0
+    assert capsys.readouterr().out == "Noise (B)\tok\n    grain all over\n"
+    assert run(base, "ask", clip, "Which fault?", "--options", "Blur", "Noise", "--samples", 3) == 0
+    assert capsys.readouterr().out == "Noise (B)\tok\t3 of 3 answers\n"
+    assert run(base, "ask", clip, "Which fault?") == 0
+    assert capsys.readouterr().out == "B\tok\n"
+
+
+def test_ask_as_json(engine, base, clip, capsys):
+    assert run(base, "ask", clip, "Which fault?", "--options", "Blur", "Noise", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["answer"], found["letter"], found["index"], found["options"]) == ("Noise", "B", 1, ["Blur", "Noise"])
+    assert found["video"] == str(clip) and found["agreement"] is None and found["reasoning"] == "grain\nall over"
+
+
+def test_ask_tells_of_what_failed_by_its_exit_code(engine, base, clip, tmp_path, capsys):
+    engine.say = lambda text, blank: "no\nidea"
+    assert run(base, "ask", clip, "Which fault?", "--options", "Blur", "Noise") == 1
+    assert capsys.readouterr().out == "-\tno_answer\tno idea\n"
+    assert run(base, "ask", tmp_path / "gone.mp4", "Which fault?") == 1
+    out = capsys.readouterr().out
+    assert out.startswith("-\tunreadable\t") and "no such file" in out
+    assert run(base, "ask", clip, "Which fault?", "--options", "Blur") == 2
+    assert "needs 2 to 26 options" in capsys.readouterr().err
+
+
+def write(folder, *rows):
+    lines = [json.dumps({"video": "val/00000.mp4", "options": ["Blur", "Noise"]} | row) for row in rows]
+    (folder / "q.jsonl").write_text("\n".join(lines))
+    return folder / "q.jsonl"
+
+
+def test_eval_answers_a_question_file(engine, base, clip_set, tmp_path, capsys):
+    rows = [{"question": "Which?", "answer": "Noise", "type": "fault"}, {"question": "And?", "answer": "A"}]
+    rows += [{"video": "val/00001.mp4", "mos": 3, "options": None}]
+    file, out = write(tmp_path, *rows), tmp_path / "out"
+    arguments = ["--questions", file, "--video-root", clip_set / "videos", "--out", out]
+    assert run(base, "eval", *arguments) == 0
+    said, err = capsys.readouterr()
+    assert "| type   |" in said and "no video" in said and "1 rows ask for a score: left out" in err
+    whole = json.loads((out / "questions.json").read_text())
+    assert whole["summary"]["accuracy"]["value"] == 0.5 and whole["consistency"] == 0
+    assert whole["provenance"]["checkpoint"] == str(base) and (out / "answers.csv").exists()
+    assert (out / "questions.md").read_text() in said
+
+
+def test_eval_says_what_does_not_go_with_questions(engine, base, clip_set, tmp_path, capsys):
+    file = write(tmp_path, {"question": "Which?", "answer": "Noise"})
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text('{"video": "val/00000.mp4", "mos": 3}')
+    for arguments, message in [
+        (["--questions", file], "--questions without --video-root"),
+        (["--video-root", clip_set], "--video-root without --questions"),
+        (["--questions", file, "--video-root", clip_set, "--sets", file], "--questions with --sets"),
+        (["--questions", file, "--video-root", clip_set, "--samples", 2], "--samples 2 --readout answer"),
+        (["--questions", scores, "--video-root", clip_set], "has no question with options"),
+    ]:
+        assert run(base, "eval", *arguments) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_eval_fails_where_no_clip_can_be_read(engine, base, tmp_path, capsys):
+    file = write(tmp_path, {"question": "Which?", "answer": "Noise"})
+    assert run(base, "eval", "--questions", file, "--video-root", tmp_path, "--out", tmp_path / "out") == 1
+    assert "cannot be read: 1 questions" in capsys.readouterr().out

@@ -1,0 +1,114 @@
+"""`ask`, and `eval --questions`: what does a trained policy say of a clip, and how often is it right?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from vqathinker.cli.policy import DEMO, add_policy, command_line, is_main, load_scorer, say
+
+if TYPE_CHECKING:
+    from vqathinker.scoring import QualityAnswer
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register the command of this module."""
+    parser = commands.add_parser(
+        "ask",
+        help="ask any question about a video",
+        epilog="How often a policy is right about a file of questions: `vqathinker eval --questions FILE`.",
+    )
+    parser.add_argument("clip", metavar="CLIP", help="a file; an image is a clip of one frame")
+    parser.add_argument("question", metavar="QUESTION", help="what is asked, without the options")
+    parser.add_argument(
+        "--options", nargs="+", metavar="TEXT", help="to choose from, e.g. --options Yes No; else in its own words"
+    )
+    add_policy(parser, readouts=False)
+    parser.add_argument("--explain", action="store_true", help="show the reasoning")
+    parser.add_argument("--json", action="store_true", help="print all there is as one JSON object")
+    parser.set_defaults(run=_ask, readout="answer")
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from vqathinker.scoring.asking import question_sample
+
+    sample = question_sample(options.clip, options.question, options.options)
+    scorer = load_scorer(options)
+    if options.model == DEMO and is_main():
+        print(f"{DEMO} learned to score the demo's synthetic clips, not to answer questions", file=sys.stderr)
+    [[answer]] = scorer.ask_many([sample])
+    if is_main():
+        if options.json:
+            say(json.dumps(_record(answer)))
+        else:
+            say(line_of(answer))
+            if options.explain and answer.reasoning:
+                say("    " + " ".join(answer.reasoning.split()))
+    return 0 if answer.parsed else 1
+
+
+def line_of(answer: QualityAnswer) -> str:
+    """`Noise (B)  ok  6 of 8 answers`, or `-` and what went wrong; tabs between."""
+    said = " ".join(answer.answer.split()) if answer.parsed else "-"
+    cells = [f"{said} ({answer.letter})" if answer.letter else said, answer.status]
+    if not math.isnan(answer.agreement):
+        count = len(answer.answers)
+        cells.append(f"{round(answer.agreement * count)} of {count} answers")
+    if not answer.parsed:
+        cells.append(" ".join((answer.error or "".join(answer.answers[:1])).split()))
+    return "\t".join(cells)
+
+
+def _record(answer: QualityAnswer) -> dict[str, Any]:
+    agreement = None if math.isnan(answer.agreement) else answer.agreement
+    return asdict(answer) | {"letter": answer.letter, "agreement": agreement, "reasoning": answer.reasoning}
+
+
+def evaluate_file(options: argparse.Namespace) -> int:
+    """`vqathinker eval --questions FILE --video-root DIR`: tables on stdout and in `--out`.
+
+    Raises:
+        ValueError: If options do not go together, or the file has no question with options.
+    """
+    _check(options)
+    from vqathinker.data import read_questions
+    from vqathinker.evaluation import evaluate_questions, question_tables, write_questions
+    from vqathinker.evaluation.benchmark import markdown
+    from vqathinker.scoring import decoder, settings_of, versions
+
+    samples = read_questions(options.questions, options.video_root)
+    questions = [sample for sample in samples if sample.task == "choice"]
+    if not questions:
+        raise ValueError(f"--questions {str(options.questions)!r} has no question with options: `eval --sets` scores.")
+    scorer = load_scorer(options)
+    if is_main() and len(questions) < len(samples):
+        print(
+            f"{len(samples) - len(questions)} rows ask for a score: left out here, see `eval --sets`", file=sys.stderr
+        )
+    report = evaluate_questions(scorer, questions, seed=options.seed, progress=True)
+    if is_main():
+        facts = {"command": command_line(), "questions": str(options.questions), "bootstrap_seed": options.seed}
+        facts |= settings_of(scorer) | {"decoder": decoder(), "versions": versions()}
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        write_questions(options.out, report, facts | {"device": str(scorer.policy.device), "date": date})
+        print(markdown(question_tables(report)))
+        print(f"{options.out}/questions.json, {options.out}/answers.csv")
+    return 0 if report.questions else 1
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.video_root is None:
+        raise ValueError("--questions without --video-root: name the folder that the file's video names start from.")
+    others = {"--benchmarks": options.benchmarks, "--data-root": options.data_root, "--sets": options.sets}
+    if given := [name for name, value in others.items() if value is not None]:
+        raise ValueError(f"--questions with {', '.join(given)}: these are about scores. Run `eval` once for each.")
+    if options.samples or options.readout != "answer":
+        raise ValueError(
+            f"--questions with --samples {options.samples} --readout {options.readout}: questions are answered once, "
+            "greedily, and read from the text. Leave both options out."
+        )

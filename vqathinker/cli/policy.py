@@ -1,0 +1,87 @@
+"""What the commands that ask a policy share: their options, loading it, and printing."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from vqathinker.clips import SAMPLINGS
+
+if TYPE_CHECKING:
+    from vqathinker.scoring import QualityScorer
+
+DEMO = "runs/demo/grpo"
+
+
+def add_policy(parser: argparse.ArgumentParser, readouts: bool = True) -> None:
+    """Options of everything that shows a policy clips of the user's; read-outs are of scores only."""
+    parser.add_argument("--model", default=DEMO, help=f"checkpoint folder or hub id; default {DEMO}, from `make demo`")
+    if readouts:
+        parser.add_argument(
+            "--readout",
+            default="answer",
+            choices=["answer", "expected", "levels"],
+            help="answer: the number in the text; expected: its expectation over the model's probabilities; "
+            "levels: from the probabilities of level words",
+        )
+    counts = "whose mean counts" if readouts else "of which the most frequent counts"
+    parser.add_argument("--samples", type=int, default=0, help=f"answers to sample, {counts}; 0 = one greedy")
+    parser.add_argument("--decode-threads", type=int, default=2, help="clips decoded at a time")
+    parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"])
+    parser.add_argument("--vllm-memory", type=float, default=0.5, help="share of the device's memory for vLLM")
+    parser.add_argument("--seed", type=int, default=0, help="of samples and resamples")
+    add_looks(parser, "8, with vLLM 64")
+
+
+def add_looks(parser: argparse.ArgumentParser, batch_size: str) -> None:
+    """Where a policy runs, what it sees of a clip and how long it may answer."""
+    parser.add_argument("--device", help="default the accelerator, where there is one, else cpu")
+    parser.add_argument("--batch-size", type=int, help=f"clips at a time; default {batch_size}")
+    parser.add_argument("--frames", type=int, help="key frames per clip (paper: 12); default the checkpoint's")
+    parser.add_argument("--image-size", type=int, help="side of the key frames (paper: 560); default the checkpoint's")
+    parser.add_argument(
+        "--sampling",
+        choices=SAMPLINGS,
+        help="key frames evenly spaced by frame number or time; default the checkpoint's",
+    )
+    parser.add_argument("--max-new-tokens", type=int, help="longest answer; default the checkpoint's")
+
+
+def load_scorer(options: argparse.Namespace) -> QualityScorer:
+    """What `add_policy`'s options ask for."""
+    from vqathinker.scoring import QualityScorer
+
+    return QualityScorer.from_pretrained(
+        options.model,
+        options.device,
+        options.frames,
+        options.image_size,
+        options.sampling,
+        readout=options.readout,
+        samples=options.samples,
+        max_new_tokens=options.max_new_tokens,
+        batch_size=options.batch_size,
+        engine=options.engine,
+        vllm_memory=options.vllm_memory,
+        seed=options.seed,
+        decode_threads=options.decode_threads,
+    )
+
+
+def is_main() -> bool:
+    """Whether this process prints and writes."""
+    from vqathinker.scoring.scorer import process_state
+
+    return process_state().is_main_process
+
+
+def command_line() -> str:
+    """As it was typed."""
+    return shlex.join(["vqathinker", *sys.argv[1:]])
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print; a file name that is no UTF-8 is escaped."""
+    print(text.encode("utf-8", "backslashreplace").decode(), flush=True, file=file)
