@@ -71,7 +71,7 @@ def perturbed(policy, processor, clips, features, maps):
     stream = STREAMS["motion"]
 
     def reindex() -> list[ClipFeatures]:
-        _, blanks = policy.blanks(processor.image_size)
+        _, blanks = policy.blanks(processor.blank_clip())
         motion = stream.project(policy.model, stream.features(policy.model, runs))
         copies = zip(features, maps, motion, strict=True)
         return [known.perturbed(m, blanks, {"motion": tokens}) for known, m, tokens in copies]

@@ -4,7 +4,18 @@ import unicodedata
 
 import pytest
 
-from vqathinker.data import NATIVE, LabelError, clip_dataset, distortions_of, mos_scale, read_labels
+from vqathinker.data import (
+    NATIVE,
+    READERS,
+    LabelError,
+    RawRow,
+    clip_dataset,
+    distortions_of,
+    find_benchmarks,
+    lines_of,
+    mos_scale,
+    read_labels,
+)
 
 
 def official_row(video, value):
@@ -294,3 +305,40 @@ def test_distortion_columns_are_read_or_refused(tmp_path):
     file.write_text("video,mos,kind,severity\na.mp4,3,blur,4\n")
     with pytest.raises(LabelError, match=r"x\.csv:2: kind='blur' with severity='4'.*other names"):
         read_labels(file, tmp_path, "identity")
+
+
+def read_pairs(path, video_column, mos_column):
+    """`MOS;video`"""
+    for place, text in lines_of(path):
+        label, video = text.split(";")
+        yield RawRow(place, video, label, {"kind": "blur", "severity": "0.2"})
+
+
+def test_a_reader_of_ones_own_is_held_to_the_same_rules(tmp_path, monkeypatch):
+    monkeypatch.setitem(READERS, ".pairs", read_pairs)
+    file = tmp_path / "labels.PAIRS"
+    file.write_text("62.5;a.mp4\n\n80;b/c.mp4\n")
+    rows = read_labels(file, tmp_path, "linear:0,100")
+    assert [(row.video_id, row.mos, distortions_of(row)) for row in rows] == [
+        ("a.mp4", 3.5, {"blur": 0.2}),
+        ("b/c.mp4", 4.2, {"blur": 0.2}),
+    ]
+    for text, message in (("3,5;a.mp4", "label '3,5' is not a number"), ("9;../a.mp4", "leaves the video root")):
+        file.write_text(text)
+        with pytest.raises(LabelError, match=f"labels.PAIRS:1: .*{message}"):
+            read_labels(file, tmp_path, "linear:0,100")
+
+
+def test_test_sets_are_found_by_a_reader_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(READERS, ".pairs", read_pairs)
+    (tmp_path / "cgvds/videos").mkdir(parents=True)
+    (tmp_path / "cgvds/labels.pairs").write_text("62.5;a.mp4\n80;b.mp4\n")
+    [found], _ = find_benchmarks("cgvds", data_root=tmp_path)
+    assert [row.mos for row in found.rows()] == [62.5, 80.0]
+
+
+def test_further_columns_of_a_row_are_its_own():
+    one, other = RawRow("a:1", "a.mp4", 1), RawRow("a:2", "b.mp4", 2)
+    assert one.extra == {} == other.extra
+    with pytest.raises(TypeError):
+        one.extra["kind"] = "blur"  # no row can change what others have

@@ -45,7 +45,7 @@ def test_a_map_on_frames_and_on_features_is_the_same_model_input(policy, process
     with torch.no_grad():
         [direct] = policy.encode(frames=[frame_map.apply(clip.frames)], motion_frames=[runs])
         [original] = policy.encode(frames=[clip.frames], motion_frames=[clip.motion_frames])
-        mapped = original.perturbed(frame_map, policy.blanks(processor.image_size)[1], {"motion": direct["motion"]})
+        mapped = original.perturbed(frame_map, policy.blanks(processor.blank_clip())[1], {"motion": direct["motion"]})
     assert not frame_map.is_identity and mapped.num_frames == len(frame_map.source)
     prompt = processor.render(frames=[mapped.num_frames])
     shown = [tokens_in(prompt, [features]) for features in (mapped, direct)]

@@ -6,7 +6,8 @@ import pytest
 from vqathinker.data import Sample
 from vqathinker.messages import text_in, videos_in
 from vqathinker.rewards import Distortion
-from vqathinker.tasks import TASKS, by_task, find_task, mixture, sample_dataset, task_of
+from vqathinker.tasks import TASKS, Score, by_task, find_task, mixture, sample_dataset, task_of
+from vqathinker.training import VQAGRPOConfig
 
 QUESTION = Sample(
     "a: Which?",
@@ -125,3 +126,22 @@ def test_an_unknown_task_is_refused(processor):
     with pytest.raises(ValueError, match="empty"):
         sample_dataset([], processor)
     assert task_of({}).name == task_of({"task": None}).name == "score"
+
+
+class Loud(Score):
+    name, metrics = "loud", ("loud_error",)
+
+
+@pytest.mark.parametrize("entry", [Loud, TASKS["score"]])
+def test_an_entry_that_is_no_task_of_that_name_is_refused(monkeypatch, entry):
+    monkeypatch.setitem(TASKS, "loud", entry)
+    with pytest.raises(ValueError, match=r"TASKS\['loud'\] is .*: it must be an instance of a Task whose name"):
+        find_task("loud")
+
+
+def test_a_run_may_go_by_the_metric_of_a_task_of_ones_own(monkeypatch, tmp_path):
+    settings = {"max_completion_length": 8, "bf16": False, "use_cpu": True, "metric_for_best_model": "loud_error"}
+    with pytest.raises(ValueError, match="metric_for_best_model='loud_error': validation has srcc, plcc"):
+        VQAGRPOConfig(str(tmp_path), **settings)
+    monkeypatch.setitem(TASKS, "loud", Loud())
+    assert VQAGRPOConfig(str(tmp_path), **settings).metric_for_best_model == "loud_error"

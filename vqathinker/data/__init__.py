@@ -9,6 +9,7 @@ from vqathinker.data.benchmarks import (
     find_benchmarks,
 )
 from vqathinker.data.dataset import clip_dataset
+from vqathinker.data.formats import READERS, RawRow, lines_of
 from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_labels
 from vqathinker.data.loader import ClipLoader
 from vqathinker.data.questions import read_questions
@@ -21,6 +22,7 @@ __all__ = [
     "BENCHMARKS",
     "NATIVE",
     "PUBLISHED_OVERALL",
+    "READERS",
     "Absent",
     "Benchmark",
     "BenchmarkSet",
@@ -28,11 +30,13 @@ __all__ = [
     "LabelError",
     "LabelRow",
     "MosScale",
+    "RawRow",
     "Sample",
     "Sources",
     "clip_dataset",
     "distortions_of",
     "find_benchmarks",
+    "lines_of",
     "mos_scale",
     "read_labels",
     "read_questions",

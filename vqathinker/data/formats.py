@@ -8,13 +8,33 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from vqathinker.clips import VIDEO_SUFFIXES
 
-RawRow = tuple[str, Any, Any, dict[str, str]]  # place in the file for messages, video, label, further columns
+
+class RawRow(NamedTuple):
+    """A row as a label file has it; `read_labels` checks the name, finds the file and brings the label to scale.
+
+    Attributes:
+        place: Where it stands, for messages: `file:line`.
+        video: The video's name, relative to the video root.
+        label: The MOS on the file's scale: a number or its text.
+        extra: Further columns, as text: `kind`, `severity`, ...
+    """
+
+    place: str
+    video: Any
+    label: Any
+    extra: Mapping[str, str] = MappingProxyType({})
+
+
+Reader = Callable[[Path, str, str], Iterable[RawRow]]
+"""From a label file and the names of its columns of video and label, where it has columns, to its rows, in order. What
+does not fit is a `LabelError`."""
 
 TEST_KEYS = (("image_id", "score"),)
 LIST_KEYS = (("img_path", "gt_score"), ("image", "gt_score"), ("img_path", "mos"), ("video_path", "mos"))
@@ -77,7 +97,7 @@ def _read_jsonl(path: Path, *columns: str) -> Iterator[RawRow]:
             ) from None
         if len(labels) > 1:
             raise LabelError(f'{place}: the row has {len(labels)} values from "gpt", {labels!r:.80}; keep the MOS.')
-        yield place, only_name(video), label, {}
+        yield RawRow(place, only_name(video), label)
 
 
 def _read_json(path: Path, *columns: str) -> Iterator[RawRow]:
@@ -100,7 +120,7 @@ def _read_json(path: Path, *columns: str) -> Iterator[RawRow]:
         if len(fitting) != 1:
             raise _unknown_shape(place, entry)
         [(video, label)] = fitting
-        yield place, only_name(entry[video]), entry[label], {}
+        yield RawRow(place, only_name(entry[video]), entry[label])
 
 
 def _unknown_shape(place: str, found: Any) -> LabelError:
@@ -125,7 +145,7 @@ def _read_txt(path: Path, *columns: str) -> Iterator[RawRow]:
         for name, field in zip(("duration", "fps"), fields[1:3], strict=True):
             if not _NUMBER.fullmatch(field):
                 raise LabelError(f"{rule}; the {name} would be {field!r}: write a number, -1 if it is unknown.")
-        yield place, fields[0], fields[3], {}
+        yield RawRow(place, fields[0], fields[3])
 
 
 def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow]:
@@ -148,7 +168,7 @@ def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow
         if None in record or None in record.values():
             raise LabelError(f"{place}: the row must have {len(header)} fields like the header.")
         extra = {key: value for key, value in record.items() if key not in (video_column, mos_column)}
-        yield place, record[video_column], record[mos_column], extra
+        yield RawRow(place, record[video_column], record[mos_column], extra)
 
 
 def load_json(place: str, text: str) -> Any:
@@ -192,10 +212,11 @@ def _text(path: Path) -> str:
         raise LabelError(f"file {str(path)!r} is not UTF-8 ({error}); save it as UTF-8.") from None
 
 
-READERS: dict[str, Callable[[Path, str, str], Iterator[RawRow]]] = {
+READERS: dict[str, Reader] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".txt": _read_txt,
     ".csv": _read_csv,
 }
-"""Suffix -> reader of (path, video column, label column); only CSV files have columns."""
+"""Suffix, in lower case with its dot -> reader. Put one of your own here for another format; test sets
+(`labels.SUFFIX`) are found by it too."""

@@ -54,7 +54,8 @@ def read_labels(
 ) -> list[LabelRow]:
     """Read a label file. The format follows from the suffix, that of a `.json` file from its keys.
 
-    `.jsonl` (VQAThinker training), `.json` (VQAThinker test, Q-Align, VQA²), `.txt` (DOVER, FAST-VQA) or `.csv`.
+    `.jsonl` (VQAThinker training), `.json` (VQAThinker test, Q-Align, VQA²), `.txt` (DOVER, FAST-VQA) or `.csv`; and
+    what somebody's own reader in `READERS` reads.
 
     Args:
         path: The label file; UTF-8 with or without BOM, LF or CRLF.
@@ -82,7 +83,7 @@ def read_labels(
     for place, video, label, extra in READERS[path.suffix.lower()](path, video_column, mos_column):
         try:
             video_id = safe_name(video)
-            row = LabelRow(str(files.find(video_id)), video_id, scale(_number(label)), extra)
+            row = LabelRow(str(files.find(video_id)), video_id, scale(_number(label)), dict(extra))
             distortions_of(row)
         except ValueError as error:
             raise LabelError(f"{place}: {error}") from None

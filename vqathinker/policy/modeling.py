@@ -73,9 +73,16 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         for stream in self.streams:
             for name, module in stream.build(config).items():
                 self.add_module(name, module)
+        self.fix_streams()
         if not config.motion_tokens:
             self._keys_to_ignore_on_load_unexpected = [r"\bmotion_(encoder|projector)\."]  # of a policy that has one
         self.post_init()
+
+    def fix_streams(self) -> None:
+        """What a stream declares `fixed` is not trained; parameters made anew have to be told again."""
+        for stream in self.streams:
+            for part in stream.fixed:
+                getattr(self, part).requires_grad_(False)
 
     def frame_features(self, frames: torch.Tensor) -> torch.Tensor:
         """(N, 3, S, S) uint8 frames to (N, n, D) tokens."""
@@ -292,26 +299,33 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
 
         Args:
             parts: Among `"language_model"` and the modules of its streams: `"vision_tower"`,
-                `"multi_modal_projector"`, `"motion_projector"`. The motion encoder always is.
+                `"multi_modal_projector"`, `"motion_projector"`. What a stream declares `fixed` (the motion encoder)
+                always is.
 
         Raises:
             ValueError: On another name.
         """
-        known = [part for stream in self.streams for part in (*stream.trunk, *stream.head) if part != "motion_encoder"]
-        known.append("language_model")
+        own = [part for s in self.streams for part in (*s.trunk, *s.head) if part not in s.fixed]
+        known = [*dict.fromkeys(own), "language_model"]
         if unknown := [part for part in parts if part not in known]:
             why = "" if self.config.motion_tokens else " This policy has no motion branch (motion_tokens=0)."
             raise ValueError(f"freeze={unknown}: must be among {known}.{why}")
         for part in parts:
             getattr(self.model, part).requires_grad_(False)
 
-    def blanks(self, image_size: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Features and tokens of a black frame of side `image_size`, by stream, of those that show single frames."""
-        black = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=self.device)
+    def blanks(self, blank: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Features and tokens of a black frame, by stream, of those that show single frames.
+
+        Args:
+            blank: A black clip, see `VQAThinkerProcessor.blank_clip`.
+
+        Returns:
+            Stream -> (n, F), and stream -> (n, D).
+        """
         features, tokens = {}, {}
         for stream in self.streams:
             if stream.per_frame:
-                found = stream.features(self.model, [black])
+                found = stream.features(self.model, [getattr(blank, stream.takes)[:1].to(self.device)])
                 features[stream.name], tokens[stream.name] = found[0][0], stream.project(self.model, found)[0][0]
         return features, tokens
 
@@ -363,8 +377,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             policy, report = load_adapted(cls, adapter, **kwargs)
             return (policy, report) if with_report else policy
         policy, report = load_complete(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)
-        if policy.config.motion_tokens:  # loading makes new, trainable parameters
-            policy.model.motion_encoder.requires_grad_(False)
+        policy.model.fix_streams()  # loading makes new, trainable parameters
         return (policy, report) if with_report else policy
 
     @classmethod
@@ -375,6 +388,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         motion_config: MotionConfig | dict | None = None,
         motion_tokens: int = 1,
         motion_run_length: int = 1,
+        streams: Sequence[str] = ("spatial", "motion"),
         **kwargs: Any,
     ) -> VQAThinkerForConditionalGeneration:
         """Start a policy from an HF-format InternVL3 or InternVL3.5 checkpoint, e.g. `OpenGVLab/InternVL3-8B-hf`.
@@ -386,6 +400,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             motion_config: SlowFast architecture; default R50.
             motion_tokens: See `VQAThinkerConfig`.
             motion_run_length: See `VQAThinkerConfig`.
+            streams: See `VQAThinkerConfig`. Modules that are not InternVL's start as `VisualStream.build` makes them.
             kwargs: For `from_pretrained`: `dtype`, `attn_implementation`, ...
 
         Raises:
@@ -404,7 +419,11 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         for key in ("model_type", "architectures", "transformers_version", "dtype"):
             known.pop(key, None)
         config = VQAThinkerConfig(
-            **known, motion_config=motion_config, motion_tokens=motion_tokens, motion_run_length=motion_run_length
+            **known,
+            motion_config=motion_config,
+            motion_tokens=motion_tokens,
+            motion_run_length=motion_run_length,
+            streams=list(streams),
         )
         config.text_config, config.vision_config = source.config.text_config, source.config.vision_config
         with torch.device("meta"):  # its own weights are never used: InternVL's modules take their place
@@ -418,4 +437,5 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
                 if name == "motion_encoder" and str(slowfast) != "random":
                     module.load_pytorchvideo(slowfast)
                 policy.model.add_module(name, module.to(device=source.device, dtype=source.dtype))
+        policy.model.fix_streams()
         return policy

@@ -36,7 +36,7 @@ from vqathinker.policy.prompts import (
     token_index,
     written,
 )
-from vqathinker.policy.streams import STREAMS, find_streams
+from vqathinker.policy.streams import find_streams, streams_of
 
 if TYPE_CHECKING:
     from vqathinker.clips import Clip
@@ -81,7 +81,8 @@ class VQAThinkerProcessor(ProcessorMixin):
             which differs for files of variable frame rate; frames in memory count as of constant rate.
         prompt_style: `"train"` or `"test"`, see `prompts`.
         question: The question about a clip that comes with none: how good is it?
-        streams: Names of the policy's visual streams; `"motion"` counts where there are motion tokens.
+        streams: Names of the policy's visual streams, see `vqathinker.policy.STREAMS`; `"motion"` counts where there
+            are motion tokens.
         layout: Order of a clip's tokens, one of `prompts.LAYOUTS`: `"motion_last"` (published) or `"interleaved"`.
         chat_template: Jinja template; default the tokenizer's.
 
@@ -309,7 +310,7 @@ class VQAThinkerProcessor(ProcessorMixin):
                 f"the prompt shows {videos} clips, but {len(frames)} came with it: give one per video block."
             )
         texts = tuple((role, *(block.get("text") for block in content)) for role, content in blocks)
-        settings = (self.image_size, self.motion_tokens, self.prompt_style, self.layout)
+        settings = (self.image_size, self.motion_tokens, self.prompt_style, self.layout, *self.streams)
         key = (texts, frames, *settings)
         if key not in self._prompts:
             if len(self._prompts) >= MAX_PROMPTS:
@@ -318,7 +319,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         return self._prompts[key]
 
     def _render(self, blocks: list[tuple[str, list[dict[str, Any]]]], frames: tuple[int, ...]) -> Prompt:
-        streams = find_streams([name for name in self.streams if name != "motion" or self.motion_tokens])
+        streams = streams_of(self)
         by_name = {stream.name: stream for stream in streams}
         tokenizer, style = self.tokenizer, self.prompt_style
         slots: list[Slot] = []
@@ -375,7 +376,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         clips = [self.load_clip(v) if isinstance(v, str | Path) else self.from_array(v) for v in videos]
         prompts = [self.render(frames=[len(clip.frames)]) for clip in clips]
         ids = torch.tensor([prompt.ids for prompt in prompts])
-        taken = dict.fromkeys(STREAMS[name].takes for name in self.streams)
+        taken = dict.fromkeys(stream.takes for stream in streams_of(self))
         return BatchFeature(
             {
                 "input_ids": ids,

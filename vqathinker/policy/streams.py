@@ -41,6 +41,7 @@ class VisualStream:
             gives some for the whole clip, which are computed anew for a copy.
         trunk: Modules of the policy that make its features. While none of them is trained, features can be kept.
         head: Modules that make tokens of them.
+        fixed: Those of its modules that no run trains.
         remembered: Keep the features of every clip for a whole run, on the CPU; else for a generation batch.
     """
 
@@ -50,6 +51,7 @@ class VisualStream:
     per_frame: ClassVar[bool]
     trunk: ClassVar[tuple[str, ...]] = ()
     head: ClassVar[tuple[str, ...]] = ()
+    fixed: ClassVar[tuple[str, ...]] = ()
     remembered: ClassVar[bool] = False
 
     @property
@@ -58,8 +60,16 @@ class VisualStream:
         return f"{self.name}_features"
 
     def build(self, config: VQAThinkerConfig) -> dict[str, nn.Module]:
-        """Its modules that InternVL does not have, by name."""
+        """Its modules that InternVL does not have, by name: attributes of the policy's inner model."""
         return {}
+
+    def shown(self, sizes: Sizes) -> bool:
+        """Whether it gives any tokens.
+
+        Args:
+            sizes: The policy's configuration or its processor.
+        """
+        return True
 
     def tokens(self, sizes: Sizes) -> int:
         """Tokens per frame, or per clip where it is not `per_frame`."""
@@ -78,7 +88,15 @@ class VisualStream:
         raise NotImplementedError
 
     def project(self, model: Any, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """What the head makes of C clips' features: tokens of the language model's width D."""
+        """What the head makes of C clips' features.
+
+        Args:
+            model: As in `features`.
+            features: C tensors, see `features`.
+
+        Returns:
+            C tensors of tokens of the language model's width D, (T_i, n, D) or (m, D).
+        """
         return list(features)
 
     def frozen(self, model: nn.Module) -> bool:
@@ -107,7 +125,7 @@ class Motion(VisualStream):
 
     name, label, takes, per_frame = "motion", "Motion Feature", "motion_frames", False
     trunk, head = ("motion_encoder",), ("motion_projector",)
-    remembered = True
+    fixed, remembered = ("motion_encoder",), True
 
     def build(self, config: VQAThinkerConfig) -> dict[str, nn.Module]:
         """SlowFast, with random weights until some are loaded, and the projector."""
@@ -115,6 +133,10 @@ class Motion(VisualStream):
             "motion_encoder": MotionEncoder(config.motion_config),
             "motion_projector": MotionProjector(config.motion_config.feature_size, config.text_config.hidden_size),
         }
+
+    def shown(self, sizes: Sizes) -> bool:
+        """Not without motion tokens."""
+        return sizes.motion_tokens > 0
 
     def tokens(self, sizes: Sizes) -> int:
         """m."""
@@ -146,7 +168,8 @@ def find_streams(names: Sequence[str]) -> tuple[VisualStream, ...]:
     """The streams of these names.
 
     Raises:
-        ValueError: If a name is unknown or repeated, or the first stream does not look at single frames.
+        ValueError: If a name is unknown or repeated, stands for a stream of another name, or the first stream does not
+            look at single frames.
     """
     unknown = [name for name in names if name not in STREAMS]
     if unknown or len(set(names)) < len(names):
@@ -154,15 +177,21 @@ def find_streams(names: Sequence[str]) -> tuple[VisualStream, ...]:
             f"streams={list(names)}: must be different names among {list(STREAMS)}; a stream of your own must be put "
             "into vqathinker.policy.STREAMS before the policy is loaded."
         )
+    for name in names:
+        if isinstance(STREAMS[name], type) or STREAMS[name].name != name:
+            raise ValueError(
+                f"STREAMS[{name!r}] is {STREAMS[name]!r}: it must be an instance of a VisualStream whose name is "
+                f"{name!r}. Write STREAMS[stream.name] = stream."
+            )
     streams = tuple(STREAMS[name] for name in names)
     if not streams or not streams[0].per_frame:
         raise ValueError(f"streams={list(names)}: the first one must look at single frames, as 'spatial' does.")
     return streams
 
 
-def streams_of(config: VQAThinkerConfig) -> tuple[VisualStream, ...]:
-    """A policy's streams; without motion tokens it has no motion stream."""
-    return find_streams([name for name in config.streams if name != "motion" or config.motion_tokens])
+def streams_of(sizes: Any) -> tuple[VisualStream, ...]:
+    """The streams that a policy's configuration, or its processor, names, without those that give no tokens."""
+    return tuple(stream for stream in find_streams(sizes.streams) if stream.shown(sizes))
 
 
 def copied_trunk(model: nn.Module, stream: VisualStream) -> SimpleNamespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from accelerate import Accelerator
@@ -9,7 +10,6 @@ from accelerate import Accelerator
 from vqathinker.rollout.engine import RolloutEngine, eos_token_ids
 from vqathinker.rollout.transformers_engine import TransformersEngine
 
-ENGINES = ("transformers", "vllm")
 BATCH_SIZE = 256
 """Sequences generated at a time."""
 QUESTION_TOKENS = 512
@@ -31,7 +31,7 @@ def make_engine(
     Args:
         policy: The policy.
         processor: Its processor.
-        name: Among `ENGINES`.
+        name: One of `ENGINES`.
         batch_size: Sequences at a time.
         longest_answer: In tokens; vLLM reserves memory for it.
         vllm_memory: Share of the device's memory (on a CPU: of the machine's) that vLLM may take.
@@ -41,11 +41,22 @@ def make_engine(
         ImportError: If vLLM is missing or outside the supported range.
     """
     if name not in ENGINES:
-        raise ValueError(f"engine={name!r}: must be one of {ENGINES}.")
-    if name == "transformers":
-        tokenizer = processor.tokenizer
-        stops, placeholder = eos_token_ids(policy, tokenizer), [policy.config.image_token_id]
-        return TransformersEngine(policy, stops, tokenizer.pad_token_id, placeholder, batch_size)
+        raise ValueError(
+            f"engine={name!r}: must be one of {list(ENGINES)}; put one of your own into "
+            "vqathinker.rollout.ENGINES first."
+        )
+    return ENGINES[name](
+        policy, processor, batch_size=batch_size, longest_answer=longest_answer, vllm_memory=vllm_memory
+    )
+
+
+def _transformers(policy: Any, processor: Any, batch_size: int, **_: Any) -> RolloutEngine:
+    tokenizer = processor.tokenizer
+    stops, placeholder = eos_token_ids(policy, tokenizer), [policy.config.image_token_id]
+    return TransformersEngine(policy, stops, tokenizer.pad_token_id, placeholder, batch_size)
+
+
+def _vllm(policy: Any, processor: Any, batch_size: int, longest_answer: int, vllm_memory: float) -> RolloutEngine:
     from vqathinker.rollout.vllm_engine import VLLMEngine, check_vllm
 
     try:
@@ -69,3 +80,8 @@ def _model_length(policy: Any, needed: int) -> int:
     """Tokens of a prompt and its answer: what the processor's own question needs and, as far as the policy has
     positions, room for longer ones."""
     return max(needed, min(needed + QUESTION_TOKENS, policy.config.get_text_config().max_position_embeddings))
+
+
+ENGINES: dict[str, Callable[..., RolloutEngine]] = {"transformers": _transformers, "vllm": _vllm}
+"""Name -> what makes the engine, called with policy and processor, and with `batch_size`, `longest_answer` and
+`vllm_memory` by keyword. Put one of your own here; it takes what it needs, and `**settings`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -9,16 +11,18 @@ from transformers import PreTrainedTokenizerFast
 
 from vqathinker.data.traces import trace, verdict
 from vqathinker.policy import (
-    STREAMS,
     MotionConfig,
     VQAThinkerConfig,
     VQAThinkerForConditionalGeneration,
     VQAThinkerProcessor,
 )
 from vqathinker.policy.prompts import QUESTION, STYLES, instructed, joined, motion_last, written
+from vqathinker.policy.streams import find_streams
 from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, TEMPORAL
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
+STREAMS = ("spatial", "motion")
+"""What the vocabulary is learnt for, whatever further streams there are."""
 TINY_QUESTION = "How good is the quality of this video, from 1 (very poor) to 5 (excellent), with two decimal places?"
 """Shorter than the published question: half of the tiny policy's compute would go into reading it."""
 CHAT_TEMPLATE = (
@@ -39,7 +43,7 @@ def tiny_tokenizer(vocab_size: int = 640) -> PreTrainedTokenizerFast:
     corpus = []
     for style in STYLES:
         for question in (QUESTION, TINY_QUESTION):
-            lines = [*motion_last(12, tuple(STREAMS.values()), style), [instructed(question, style)]]
+            lines = [*motion_last(12, find_streams(STREAMS), style), [instructed(question, style)]]
             corpus.append(written(joined(lines, style), lambda slot: "m" if slot.stream == "motion" else ""))
     for mos in np.linspace(1, 5, 60):
         for kind in (*DISTORTIONS, *OOD_DISTORTIONS):
@@ -73,7 +77,7 @@ def tiny_tokenizer(vocab_size: int = 640) -> PreTrainedTokenizerFast:
 
 
 def tiny_policy(
-    seed: int = 0, motion_tokens: int = 6, motion_run_length: int = 4
+    seed: int = 0, motion_tokens: int = 6, motion_run_length: int = 4, streams: Sequence[str] = STREAMS
 ) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
     """A policy of 2.4 million parameters with random weights, and its processor.
 
@@ -85,6 +89,7 @@ def tiny_policy(
         seed: Of the weights.
         motion_tokens: See `VQAThinkerConfig`.
         motion_run_length: See `VQAThinkerConfig`.
+        streams: See `VQAThinkerConfig`.
     """
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
@@ -117,6 +122,7 @@ def tiny_policy(
         motion_config=MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=48),
         motion_tokens=motion_tokens,
         motion_run_length=motion_run_length,
+        streams=list(streams),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
         downsample_ratio=0.25,

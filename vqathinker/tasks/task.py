@@ -37,7 +37,8 @@ class Task:
 
     Attributes:
         name: Its key in `TASKS`, and what a sample's `task` says.
-        metrics: What `measure` returns, so that validation can go by it.
+        metrics: What `measure` returns, so that validation can go by it (`metric_for_best_model`). The log has them
+            beside those of all other tasks: begin them with the task's name.
         perturbs: Whether perturbed copies of its clips are asked about too (`rewards.Temporal`, `rewards.Contrast`).
     """
 
@@ -66,7 +67,8 @@ class Task:
         raise NotImplementedError
 
     def gold(self, sample: Sample, rng: np.random.Generator) -> str:
-        """A whole right answer, which earns the full reward; the warm start learns it."""
+        """A whole right answer, `<think>...</think><answer>...</answer>`, which earns the full reward; the warm start
+        learns it."""
         raise NotImplementedError
 
     def parse(self, completion: Any, row: Row) -> Answer:

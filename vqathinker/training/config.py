@@ -13,7 +13,7 @@ from vqathinker.perturb import MODES
 from vqathinker.rollout.vllm_engine import check_vllm
 from vqathinker.training.options import check_options
 from vqathinker.training.processes import join_processes_on_cpu
-from vqathinker.training.validation import METRICS
+from vqathinker.training.validation import known_metrics
 
 
 @dataclass
@@ -119,10 +119,10 @@ class VQAGRPOConfig(GRPOConfig):
         plateau = self.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU
         if self.load_best_model_at_end or plateau or self.save_strategy == SaveStrategy.BEST:
             self.metric_for_best_model = self.metric_for_best_model or "srcc"
-        metric = self.metric_for_best_model
-        if metric is not None and not metric.endswith(METRICS):
+        metric, known = self.metric_for_best_model, known_metrics()
+        if metric is not None and not metric.endswith(known):
             raise ValueError(
-                f"metric_for_best_model={metric!r}: validation has {', '.join(METRICS)}; of several named sets "
+                f"metric_for_best_model={metric!r}: validation has {', '.join(known)}; of several named sets "
                 "NAME_srcc. Choose one of them."
             )
         if plateau and self.greater_is_better is not False:

@@ -364,7 +364,7 @@ class VQAGRPOTrainer(ValidationTrainer):
             return [], []
         blank_features, blanks = {}, {}
         if any(frame_map.blanks for frame_map in maps.values()):
-            blank_features, blanks = policy.blanks(self.processing_class.image_size)
+            blank_features, blanks = policy.blanks(self.processing_class.blank_clip())
         inputs: list[dict[str, torch.Tensor]] = [{} for _ in maps]
         whole: list[dict[str, torch.Tensor]] = [{} for _ in maps]
         device = self.accelerator.device

@@ -22,8 +22,10 @@ from vqathinker.training.groups import group_of
 VLLM_ROUND = 64
 """Rows in each process that vLLM answers at once."""
 
-METRICS = tuple(metric for task in TASKS.values() for metric in task.metrics)
-"""What a validation may log, as `eval_srcc`, ...: the metrics of the tasks that its rows are of."""
+
+def known_metrics() -> tuple[str, ...]:
+    """What a validation may log, as `eval_srcc`, ...: the metrics of the tasks that its rows are of."""
+    return tuple(metric for task in TASKS.values() for metric in task.metrics)
 
 
 def validate(
