@@ -1,6 +1,9 @@
 """Every Python example in the README and the docs runs as printed; every file and command they name exists."""
 
+import configparser
+import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,10 +19,12 @@ PAGES = (
     "docs/data.md",
     "docs/evaluation.md",
     "docs/architecture.md",
+    "docs/extending.md",
     "docs/results.md",
     "docs/tuning.md",
     "docs/glossary.md",
 )
+EXTENDING = "docs/extending.md"
 
 
 def blocks(text, language):
@@ -30,7 +35,8 @@ def blocks(text, language):
 def test_python_examples_run_as_printed(demo, repo):
     folder, _ = demo
     shutil.copy(folder / "runs/demo/data/videos/test/00000.mp4", folder / "clip.mp4")
-    examples = [(page, code) for page in PAGES for code in blocks((repo / page).read_text(encoding="utf-8"), "python")]
+    pages = [page for page in PAGES if page != EXTENDING]  # whose examples need no demo
+    examples = [(page, code) for page in pages for code in blocks((repo / page).read_text(encoding="utf-8"), "python")]
 
     def run(code):
         return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
@@ -40,6 +46,53 @@ def test_python_examples_run_as_printed(demo, repo):
             assert done.returncode == 0, f"{page}:\n{code}\n{done.stderr[-3000:]}"
             assert done.stdout.strip()
     assert len(examples) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["a reward", "a task", "a visual stream", "a label format", "an engine"])
+def test_examples_of_parts_of_ones_own_run_as_printed(repo, tmp_path, without_vllm, part):
+    page = (repo / EXTENDING).read_text(encoding="utf-8")
+    [code] = blocks(page.partition(f"\n## {part.capitalize()}\n")[2].partition("\n## ")[0], "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 36
+    env = os.environ | without_vllm
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=env
+    )
+    assert done.returncode == 0, f"{code}\n{done.stderr[-3000:]}"
+    assert done.stdout.strip()
+    if part == "a task":
+        assert "'eval_brightness_accuracy': 0.0, 'eval_skipped_clips': 0.0" in done.stdout
+
+
+def test_the_architectures_names_are_those_of_the_code(repo):
+    page = (repo / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[A-Z].*?) \| (`.*?`) \| (.*) \|$", page, re.MULTILINE)
+    assert len(rows) >= 10
+    for names, places, text in rows:
+        places = re.findall(r"`([\w.]+)`", places)
+        packages = [place.partition(".")[0] for place in places]
+        homes = [importlib.import_module(f"vqathinker.{home}") for home in dict.fromkeys(places + packages)]
+        for name in re.findall(r"`(\w+)`", names) + re.findall(r"`([A-Z]{3,})`", text):
+            assert any(hasattr(home, name) for home in homes), name
+    for path in re.findall(r"\b(?:[a-z_]+/)+[a-z_]+\.py\b", page):
+        assert (repo / path).exists() or (repo / "vqathinker" / path).exists(), path
+    code = "\n".join(file.read_text(encoding="utf-8") for file in (repo / "vqathinker").rglob("*.py"))
+    code += "\n".join(file.read_text(encoding="utf-8") for file in (repo / "rewards").glob("*.py"))
+    diagram = re.sub(r"\S+/\S*", "", page.partition("```")[2].partition("```")[0])  # without the files
+    found = set(re.findall(r"\b[a-z]+_[a-z_]+\b", diagram)) | set(re.findall(r"\w\.([a-z_]+)\b", diagram))
+    missing = [name for name in sorted(found) if not re.search(rf"\b(?:def )?{name}\b", code)]
+    assert len(found) > 15 and missing == []
+
+
+def test_the_architectures_packages_are_those_of_the_contracts(repo):
+    config = configparser.ConfigParser()
+    config.read(repo / "setup.cfg")
+    layers = config["importlinter:contract:packages"]["layers"].replace("vqathinker.", "").split("\n")
+    page = (
+        (repo / "docs/architecture.md").read_text(encoding="utf-8").partition("## Packages")[2].partition("## Why")[0]
+    )
+    told = [re.findall(r"`(\w+)`", cell) for cell in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)]
+    assert told == [*(layer.split(" | ") for layer in layers if layer), ["rewards", "perturb"]]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -80,6 +80,8 @@ class FrameCache:
                 return dict(arrays)
         except (FileNotFoundError, zipfile.BadZipFile, ValueError, EOFError):
             pass
+        except SystemError:  # numpy reads headers by Python's parser, which in 3.11 threads can confuse; it is rare
+            return make()
         except OSError as error:
             self._stop(f"{file.name} cannot be read ({error})")
         arrays = make()

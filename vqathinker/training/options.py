@@ -34,7 +34,7 @@ REFUSED: Mapping[str, str] = {
     "use_transformers_paged": f"{_ENGINE}. Set use_vllm=True for speed",  # sets the next one
     "use_transformers_continuous_batching": f"{_ENGINE}. Set use_vllm=True for speed",
     "transformers_continuous_batching_config": _ENGINE,
-    "chat_template_kwargs": "the question and its template are the processor's",
+    "chat_template_kwargs": "the template is the processor's",
     "max_tool_calling_iterations": _NO_TOOLS,
     "vllm_model_impl": "vLLM's other implementation changes the classes of transformers that the policy beside it is "
     "made of, whose next forward fails. Use 'vllm'",
@@ -81,7 +81,8 @@ REFUSED: Mapping[str, str] = {
     "do_predict": _AFTERWARDS,
     # logs and checkpoints
     "log_multimodal": "clips are not put into logs; the table of completions names them by video_id",
-    "log_unique_prompts": "all clips are asked the same question, and one row of the table would be left",
+    "log_unique_prompts": "clips that are asked one question have one prompt, and of their rows in the table one would "
+    "be left",
     "include_num_input_tokens_seen": "TRL counts tokens in any case, as num_tokens",
     "enable_jit_checkpoint": "it saves between two generation batches, from where no run resumes exactly. Set "
     "save_steps",

@@ -84,7 +84,8 @@ class VQAGRPOTrainer(ValidationTrainer):
         rubric: A `rewards.Rubric` with its weights; or the name of a preset or a list of reward functions, which
             `reward_weights` of the configuration weigh, if given.
         args: Configuration.
-        train_dataset: Columns `prompt`, `video`, `video_id`, `mos`, see `vqathinker.data.clip_dataset`.
+        train_dataset: Column `prompt`, and `sample_id` or `video_id`, see `vqathinker.tasks.sample_dataset` and
+            `vqathinker.data.clip_dataset`.
         processing_class: The policy's processor.
         kwargs: TRL's further arguments (`eval_dataset`, `callbacks`, `optimizers`, ...). `peft_config`, a `LoraConfig`,
             trains an adapter: without `target_modules` on the language model's linear layers, without
