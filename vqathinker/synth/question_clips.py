@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vqathinker.rewards.distortion import degree
 from vqathinker.synth.distortions import (
     EVENT_SHARES,
     FRAMEWISE,
@@ -184,3 +185,16 @@ def _temporal(kind: str, events: tuple[int, ...], num_frames: int) -> ClipPlan:
     share, more = EVENT_SHARES[kind]
     severity = (len(events) / num_frames - share) / more
     return ClipPlan(kind, min(max(severity, 0.0), 1.0), events=events)
+
+
+def reason(clip: ClipPlan, num_frames: int) -> str:
+    """What is to be seen in a clip, in the words of the warm start's traces."""
+    name = clip.kind.replace("_", " ")
+    if not clip.kind:
+        return "I see no fault."
+    if clip.halves:
+        first, second = map(degree, clip.halves)
+        return f"I see {first} {name} early and {second} {name} late."
+    when = clip.when(num_frames)
+    count = f", {clip.freezes} freezes" if clip.freezes else ""
+    return f"I see {degree(clip.severity)} {name}{' ' + when if when else ''}{count}."

@@ -14,7 +14,7 @@ import numpy as np
 from vqathinker.clips import write_video
 from vqathinker.synth.build import check_splits, run_jobs, stream, write_labels
 from vqathinker.synth.distortions import pseudo_mos
-from vqathinker.synth.question_clips import ClipPlan, frames_needed, make_frames
+from vqathinker.synth.question_clips import ClipPlan, frames_needed, make_frames, reason
 from vqathinker.synth.question_types import TYPES, Balance
 from vqathinker.synth.scenes import render_scene
 
@@ -169,6 +169,7 @@ def _question(
         "options": options,
         "answer": LETTERS[options.index(asked.right)],
         "type": kind,
+        "reason": reason(clip, spec.num_frames),
         "tags": {"kind": clip.kind or "none", "wording": wording, "scene": _scene(spec, name, index)},
     }
 

@@ -1,4 +1,4 @@
-"""A question about a clip with options to choose from, yes/no among them. The answer is a letter."""
+"""A question about a clip with options to choose from, yes/no among them. The answer names one, by text or letter."""
 
 from __future__ import annotations
 
@@ -17,12 +17,9 @@ from vqathinker.rewards.choice import Choice as ChoiceReward
 from vqathinker.rewards.choice import choice_index, letter, parse_choice
 from vqathinker.tasks.task import Answer, Row, Task
 
-ASKED_FOR = "Answer with the letter of the right option."
-REASONS = (
-    "What I see in this clip speaks for {option}.",
-    "Looking at all the frames and at the motion, the right option is {option}.",
-    "Of the options, {option} fits this clip.",
-)
+ASKED_FOR = "Answer with one option."
+REASONS = ("I see it in the frames and in the motion.", "The clip shows it.", "I look at all frames and at the motion.")
+"""What the warm start says where a question file gives no reason."""
 
 
 class Choice(Task):
@@ -63,11 +60,11 @@ class Choice(Task):
         return Rubric([Format(), ChoiceReward()])
 
     def gold(self, sample: Sample, rng: np.random.Generator) -> str:
-        """A sentence that names the right option, and its letter."""
+        """The reason that the question file gives (`reason`), and the right option's text, which says more than its
+        letter and is learnt sooner."""
         options = sample.target["options"]
-        index = choice_index(sample.target["answer"], options)
-        reason = str(rng.choice(REASONS)).format(option=options[index])
-        return f"<think>{reason}</think><answer>{letter(index)}</answer>"
+        reason = sample.target.get("reason") or str(rng.choice(REASONS))
+        return f"<think>{reason}</think><answer>{options[choice_index(sample.target['answer'], options)]}</answer>"
 
     def parse(self, completion: Any, row: Row) -> Answer:
         """The index of the option in the last `<answer>` block."""
