@@ -118,6 +118,25 @@ def test_an_entry_that_is_no_stream_of_that_name_is_refused(monkeypatch, entry):
         tiny_policy(streams=NAMES)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"head": ("vision_tower",)}, r"builds \['vision_tower'\], which the policy has already"),
+        ({"trunk": ()}, r"builds \['shade_encoder'\], which are neither in its trunk nor in its head"),
+    ],
+)
+def test_modules_that_nobody_could_tell_apart_are_refused(monkeypatch, changes, message):
+    class Other(Shade):
+        def build(self, config):
+            return dict.fromkeys((*self.head, "shade_encoder"), nn.Linear(3, 6))
+
+    for name, value in changes.items():
+        monkeypatch.setattr(Other, name, value, raising=False)
+    monkeypatch.setitem(STREAMS, "shade", Other())
+    with pytest.raises(ValueError, match=message):
+        tiny_policy(streams=NAMES)
+
+
 def test_an_unknown_stream_is_refused():
     with pytest.raises(ValueError, match=r"must be put into vqathinker\.policy\.STREAMS before"):
         tiny_policy(streams=["spatial", "depth"])

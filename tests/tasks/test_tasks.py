@@ -144,4 +144,8 @@ def test_a_run_may_go_by_the_metric_of_a_task_of_ones_own(monkeypatch, tmp_path)
     with pytest.raises(ValueError, match="metric_for_best_model='loud_error': validation has srcc, plcc"):
         VQAGRPOConfig(str(tmp_path), **settings)
     monkeypatch.setitem(TASKS, "loud", Loud())
+    monkeypatch.setattr(Loud, "metrics", ("plcc",))
+    with pytest.raises(ValueError, match="tasks 'score' and 'loud' both have the metric 'plcc'"):
+        VQAGRPOConfig(str(tmp_path), **settings)
+    monkeypatch.setattr(Loud, "metrics", ("loud_error",))
     assert VQAGRPOConfig(str(tmp_path), **settings).metric_for_best_model == "loud_error"

@@ -71,12 +71,29 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         self.language_model = AutoModel.from_config(config.text_config)
         self.streams = streams_of(config)
         for stream in self.streams:
-            for name, module in stream.build(config).items():
-                self.add_module(name, module)
+            self._add(stream.build(config), stream)
         self.fix_streams()
         if not config.motion_tokens:
             self._keys_to_ignore_on_load_unexpected = [r"\bmotion_(encoder|projector)\."]  # of a policy that has one
         self.post_init()
+
+    def _add(self, modules: Mapping[str, nn.Module], stream: VisualStream) -> None:
+        """What a stream builds.
+
+        Raises:
+            ValueError: If a name is taken, or stands neither in the stream's trunk nor in its head.
+        """
+        if taken := [name for name in modules if hasattr(self, name)]:
+            raise ValueError(
+                f"the stream {stream.name!r} builds {taken}, which the policy has already: give them other names."
+            )
+        if loose := [name for name in modules if name not in (*stream.trunk, *stream.head)]:
+            raise ValueError(
+                f"the stream {stream.name!r} builds {loose}, which are neither in its trunk nor in its head, so that "
+                "nobody could tell how long its features hold: name them in one of the two."
+            )
+        for name, module in modules.items():
+            self.add_module(name, module)
 
     def fix_streams(self) -> None:
         """What a stream declares `fixed` is not trained; parameters made anew have to be told again."""

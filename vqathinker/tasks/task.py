@@ -37,8 +37,8 @@ class Task:
 
     Attributes:
         name: Its key in `TASKS`, and what a sample's `task` says.
-        metrics: What `measure` returns, so that validation can go by it (`metric_for_best_model`). The log has them
-            beside those of all other tasks: begin them with the task's name.
+        metrics: What `measure` returns, so that validation can go by it (`metric_for_best_model`). They are logged
+            beside those of other tasks: give them names of their own.
         perturbs: Whether perturbed copies of its clips are asked about too (`rewards.Temporal`, `rewards.Contrast`).
     """
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from inspect import isfunction
+from typing import Any
 
 from vqathinker.data import Sample, read_labels, read_questions, score_samples
 from vqathinker.rewards import Distortion, Rubric
@@ -87,7 +89,7 @@ def with_tasks(rubric: Rubric | None, samples: Sequence[Sample], weight: float =
         weight: Of the rewards that are added.
 
     Raises:
-        ValueError: If there is nothing to pay for.
+        ValueError: If there is nothing to pay for, or two rewards have one name.
     """
     known = (
         {}
@@ -97,5 +99,17 @@ def with_tasks(rubric: Rubric | None, samples: Sequence[Sample], weight: float =
     for task in sorted({sample.task for sample in samples} - {"score"}):
         own = find_task(task).rubric()
         for name, reward in zip(own.names, own.rewards, strict=True):
-            known.setdefault(name, (reward, 1.0 if name == "format" else weight))
+            first, _ = known.setdefault(name, (reward, 1.0 if name == "format" else weight))
+            given = rubric is not None and name in rubric.names  # somebody's own goes before the tasks'
+            if not given and _code(first) is not _code(reward):
+                raise ValueError(
+                    f"two tasks, {task!r} one of them, have different rewards named {name!r}, of which one would be "
+                    "left out: give each a `__name__` of its own."
+                )
     return Rubric([reward for reward, _ in known.values()], [w for _, w in known.values()])
+
+
+def _code(reward: Any) -> Any:
+    """What tells rewards of one name apart: the function or, of an object, its class."""
+    function = getattr(reward, "__func__", reward)
+    return function if isfunction(function) else type(function)

@@ -24,8 +24,20 @@ VLLM_ROUND = 64
 
 
 def known_metrics() -> tuple[str, ...]:
-    """What a validation may log, as `eval_srcc`, ...: the metrics of the tasks that its rows are of."""
-    return tuple(metric for task in TASKS.values() for metric in task.metrics)
+    """What a validation may log, as `eval_srcc`, ...: the metrics of the tasks that its rows are of.
+
+    Raises:
+        ValueError: If two tasks have a metric of one name: in a validation of both one would hide the other.
+    """
+    owners: dict[str, str] = {}
+    for name, task in TASKS.items():
+        for metric in task.metrics:
+            if (owner := owners.setdefault(metric, name)) != name:
+                raise ValueError(
+                    f"the tasks {owner!r} and {name!r} both have the metric {metric!r}, but are logged together: give "
+                    "one of them another name, in `metrics` and in what `measure` returns."
+                )
+    return tuple(owners)
 
 
 def validate(
