@@ -3,6 +3,7 @@
 import pytest
 
 from vqathinker.rollout import ENGINES, Completion, TransformersEngine, make_engine
+from vqathinker.scoring import QualityScorer
 
 
 class Silent:
@@ -20,6 +21,13 @@ def test_an_engine_of_ones_own_is_made_by_its_name(monkeypatch):
     engine = make_engine(None, None, "silent", batch_size=4, longest_answer=9)
     assert isinstance(engine, Silent)
     assert engine.settings == {"batch_size": 4, "longest_answer": 9, "vllm_memory": 0.5}
+
+
+def test_a_scorer_takes_it_by_name(monkeypatch, policy, processor, frames):
+    monkeypatch.setitem(ENGINES, "silent", lambda policy, processor, **settings: Silent(**settings))
+    scorer = QualityScorer(policy, processor, engine="silent", batch_size=2, max_new_tokens=9)
+    assert scorer.score(frames).status == "no_answer"
+    assert scorer.engine.settings["batch_size"] == 2 and scorer.engine.settings["longest_answer"] == 9
 
 
 def test_the_default_is_the_policy_itself(policy, processor):
