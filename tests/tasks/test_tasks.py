@@ -56,9 +56,7 @@ def test_prompts_are_true_and_rows_have_what_their_task_needs(processor):
     assert dataset["sample_id"] == ["a", "b", "a: Which?", "b: Noise?"]
     texts = [text_in(row["prompt"]) for row in dataset]
     assert texts[0].startswith(processor.question) and texts[1].startswith("How sharp is it? First output")
-    assert texts[2].startswith(
-        "Which fault?\nA. Blur\nB. Noise\nC. None\nAnswer with the letter of the right option. F"
-    )
+    assert texts[2].startswith("Which fault?\nA. Blur\nB. Noise\nC. None\nAnswer with one option. F")
     assert dataset[2]["answer"] == "B" and dataset[3]["answer"] == "B" and dataset[0]["answer"] is None
     assert dataset[2]["mos"] is None and dataset[2]["kind"] is None  # a label of the clip, but nothing to be rewarded
     shown = processor.tokenizer.decode(processor.render(dataset[2]["prompt"]).ids)

@@ -105,8 +105,10 @@ class QualityScorer:
         vllm_memory: float = 0.5,
     ) -> None:
         if readout not in READOUTS or engine not in ENGINES:
-            raise ValueError(f"{readout=}, {engine=}: readout must be one of {READOUTS}, engine one of {ENGINES}.")
-        batch_size = {"transformers": 8, "vllm": 64}[engine] if batch_size is None else batch_size
+            raise ValueError(
+                f"{readout=}, {engine=}: readout must be one of {READOUTS}, engine one of {list(ENGINES)}."
+            )
+        batch_size = {"vllm": 64}.get(engine, 8) if batch_size is None else batch_size
         if min(samples, seed) < 0 or batch_size < 1 or decode_threads < 1:
             raise ValueError(f"{samples=}, {seed=}, {batch_size=}, {decode_threads=}: must be at least 0, 0, 1 and 1.")
         if readout == "levels" and (samples or engine != "transformers"):

@@ -40,7 +40,16 @@ def prepare_default(folder: str | Path, spec: SynthSpec = SPEC) -> None:
         for name, wanted in {"data": spec, "longer": longer}.items():
             if not is_made(folder / name, wanted):
                 make_set(folder / name, wanted)
-        with resources.as_file(BASE) as base:
-            shipped = [file.name for file in base.iterdir()]
-            if filecmp.cmpfiles(base, folder / "base", shipped, shallow=False)[0] != shipped:
-                shutil.copytree(base, folder / "base", dirs_exist_ok=True)
+    copy_base(folder / "base")
+
+
+def copy_base(folder: str | Path) -> None:
+    """Put the shipped base policy into a folder, unless it is there already, and just so.
+
+    Args:
+        folder: Of the policy.
+    """
+    with process_state().main_process_first(), resources.as_file(BASE) as base:
+        shipped = [file.name for file in base.iterdir()]
+        if filecmp.cmpfiles(base, folder, shipped, shallow=False)[0] != shipped:
+            shutil.copytree(base, folder, dirs_exist_ok=True)
