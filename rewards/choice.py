@@ -189,8 +189,8 @@ class Choice:
             if not _is_question(right, own):
                 values.append(None)
                 continue
-            found = parse_choice(completion, own)  # type: ignore[arg-type]
-            values.append(float(found.index == choice_index(right, own)))  # type: ignore[arg-type]
+            found = parse_choice(completion, own)  # type: ignore[arg-type]  # `_is_question` has looked
+            values.append(float(found.index == choice_index(right, own)))  # type: ignore[arg-type]  # likewise
             unparsable.append(found.index is None)
         if log_metric is not None and unparsable:
             log_metric("choice_unparsable", sum(unparsable) / len(unparsable))

@@ -35,7 +35,7 @@ def find_videos(paths: Sequence[str], suffixes: Sequence[str] = VIDEO_SUFFIXES) 
     others = sorted({*PASSED_OVER_SUFFIXES, *IMAGE_SUFFIXES} - {*suffixes})
     for path in paths:
         if os.path.isdir(path):
-            names = map(str, sorted(Path(path).rglob("*")))
+            names: Iterable[str] = map(str, sorted(Path(path).rglob("*")))
         elif os.path.exists(path) or not glob.has_magic(path):
             found.append(path)  # a file that is missing is reported with the others
             continue

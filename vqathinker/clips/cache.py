@@ -122,7 +122,7 @@ class FrameCache:
         partial = file.with_suffix(f"{self._mark}-{threading.get_ident()}.tmp")
         try:
             with partial.open("wb") as stream:
-                np.savez(stream, **arrays)
+                np.savez(stream, **arrays)  # type: ignore[arg-type]  # takes a name for allow_pickle
             with self._lock:  # at once, so that no look counts it twice
                 partial.replace(file)
                 self._in_writing, size = self._in_writing - size, 0

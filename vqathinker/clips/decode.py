@@ -173,6 +173,8 @@ class Clip:
             _Again: If other frames come than from the beginning; then it is never tried again.
         """
         pts, number, reached = self._index.pts, start, False
+        if pts is None:
+            self._from_the_beginning()
         try:
             container.seek(self._index.starts[start], stream=stream)
             for packet in container.demux(stream):

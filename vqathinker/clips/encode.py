@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -69,16 +68,16 @@ class VideoWriter(AbstractContextManager):
         self.path = Path(path)
         self._partial = self.path.with_name(f".{os.getpid()}-{self.path.name}")
         self._fps, self._codec, self._pixel_format = Fraction(fps).limit_denominator(1001), codec, pixel_format
-        self._options = {"crf": str(crf)} | ENCODER_OPTIONS.get(codec, {})
+        self._options: dict[str, object] = {"crf": str(crf), **ENCODER_OPTIONS.get(codec, {})}
         self._pixel_aspect, self._convert = pixel_aspect, VideoReformatter()
-        self._stream: Any = None
+        self._stream: av.VideoStream | None = None
 
     def __enter__(self) -> VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._container = av.open(str(self._partial), "w")
         return self
 
-    def __exit__(self, failed: type | None, *_: Any) -> None:
+    def __exit__(self, failed: type | None, *_: object) -> None:
         try:
             if failed is None and self._stream is not None:
                 self._container.mux(self._stream.encode())
@@ -103,7 +102,7 @@ class VideoWriter(AbstractContextManager):
         else:
             ready = self._yuv(crop(frame))
         if self._stream is None:
-            self._start(ready, frame)
+            self._stream = self._start(ready, frame)
         self._container.mux(self._stream.encode(ready))
 
     def _yuv(self, frame: av.VideoFrame) -> av.VideoFrame:
@@ -137,9 +136,11 @@ class VideoWriter(AbstractContextManager):
         frame.colorspace = frame.color_primaries = frame.color_trc = matrix
         frame.color_range = LIMITED
 
-    def _start(self, ready: av.VideoFrame, given: np.ndarray | av.VideoFrame) -> None:
+    def _start(self, ready: av.VideoFrame, given: np.ndarray | av.VideoFrame) -> av.VideoStream:
         """Open the encoder for frames like the first one."""
         stream = self._container.add_stream(self._codec, rate=self._fps)
+        if not isinstance(stream, av.VideoStream):
+            raise ValueError(f"codec={self._codec!r}: it encodes no video.")
         stream.width, stream.height, stream.pix_fmt = ready.width, ready.height, self._pixel_format
         stream.options = self._options
         codec = stream.codec_context
@@ -149,11 +150,11 @@ class VideoWriter(AbstractContextManager):
             codec.sample_aspect_ratio = self._pixel_aspect
         if isinstance(given, av.VideoFrame):
             if given.pts is not None:
-                codec.time_base = given.time_base
+                codec.time_base = given.time_base  # type: ignore[assignment]  # a frame with a time has one
             matrix = display_matrix(given)
             if matrix is not None:
                 stream.set_display_matrix(matrix)
-        self._stream = stream
+        return stream
 
 
 def write_video(

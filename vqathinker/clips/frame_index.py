@@ -265,5 +265,5 @@ def _is_estimated(container: Any) -> bool:
 def _latest_end(path: str) -> float:
     """Seconds at which the last packet of any stream ends."""
     with av.open(os.path.abspath(path)) as container:
-        known = [packet for packet in container.demux() if packet.pts is not None]
-        return max((float((p.pts + (p.duration or 0)) * p.time_base) for p in known), default=0.0)
+        ends = [float((p.pts + (p.duration or 0)) * p.time_base) for p in container.demux() if p.pts is not None]
+        return max(ends, default=0.0)

@@ -15,7 +15,7 @@ from vqathinker.clips.hdr import TRANSFERS, to_bt709
 
 # A frame's side data is not to be had where PyAV 18.1 does not know the type of some of it, as of EXIF. No part of this
 # library looks at the type that unknown ones are taken for. To be removed with a PyAV that knows `Type.EXIF`.
-SideData._missing_ = classmethod(lambda cls, value: cls.S12M_TIMECODE)
+SideData._missing_ = classmethod(lambda cls, value: cls.S12M_TIMECODE)  # type: ignore[method-assign, assignment]  # see above
 
 
 def to_rgb(frame: Any, pixel_aspect: Fraction, convert: VideoReformatter) -> np.ndarray:

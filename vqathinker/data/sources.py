@@ -42,7 +42,10 @@ def sources_of(rows: Sequence[LabelRow], column: str | None = None, pattern: str
             return Sources(tuple(cell or clip for cell, clip in zip(cells, own, strict=True)), f"column {name!r}")
     if not pattern:
         return Sources()
-    matches = [re.fullmatch(pattern, row.video_id) for row in rows]
-    if None in matches:
-        return Sources(reason=f"the name {rows[matches.index(None)].video_id!r} does not tell its source")
+    matches: list[re.Match[str]] = []
+    for row in rows:
+        match = re.fullmatch(pattern, row.video_id)
+        if match is None:
+            return Sources(reason=f"the name {row.video_id!r} does not tell its source")
+        matches.append(match)
     return Sources(tuple(match["source"] for match in matches), "file names")

@@ -142,7 +142,8 @@ def judge(one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[
     told = one.sources(rows)
     each = zip(scored, rows, told.names or range(len(rows)), strict=True)
     known = [(s["score"], row.mos, source) for s, row, source in each if not math.isnan(s["score"])]
-    scores, mos, sources = ([clip[i] for clip in known] for i in range(3))
+    scores, mos = [score for score, _, _ in known], [label for _, label, _ in known]
+    sources = [source for _, _, source in known]
     unreadable = [s for s in scored if s["status"] == "unreadable"]
     missing = sum(not Path(s["video"]).exists() for s in unreadable)
     fit = fit_logistic(scores, mos)
@@ -247,9 +248,10 @@ def _line(result: SetResult, published: bool) -> list[Any]:
 
 
 def _published_overall(own: Sequence[SetResult]) -> tuple[float, float] | None:
-    known = [result for result in own if result.published]
-    counts = [result.expected_videos for result in known]
-    return tuple(weighted_mean([result.published[i] for result in known], counts) for i in (0, 1)) if known else None
+    known = [(r.published, r.expected_videos) for r in own if r.published and r.expected_videos is not None]
+    counts = [count for _, count in known]
+    srcc, plcc = (weighted_mean([pair[i] for pair, _ in known], counts) for i in (0, 1))
+    return (srcc, plcc) if known else None
 
 
 def _slash(pair: tuple[float, float] | None) -> str | None:

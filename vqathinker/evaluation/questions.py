@@ -268,7 +268,7 @@ def _answered(sample: Sample, answers: Sequence[QualityAnswer], without: Quality
         chosen=answers[0].index,
         status=answers[0].status,
         answer=answers[0].answers[0],
-        no_video=without and without.index,
+        no_video=None if without is None else without.index,
         rotated=tuple(answer.index for answer in answers) if len(answers) > 1 else (),
     )
 

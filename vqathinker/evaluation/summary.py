@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +99,8 @@ def _spread(scored: Sequence[tuple[float, float]]) -> float:
     return float(scores.std() / mos.std()) if len(mos) and mos.std() else math.nan
 
 
-def _pairwise(measure, scores: Sequence[float], mos: Sequence[float]) -> float:
+def _pairwise(
+    measure: Callable[[list[float], list[float]], float], scores: Sequence[float], mos: Sequence[float]
+) -> float:
     pairs = [(s, g) for s, g in zip(scores, mos, strict=True) if not math.isnan(s)]
     return measure([s for s, _ in pairs], [g for _, g in pairs])

@@ -13,10 +13,11 @@ from scipy import optimize, stats
 MAX_EVALUATIONS = 20_000
 """Of the logistic, in its fit."""
 
-Metric = Callable[[Sequence[float], Sequence[float]], float]
+Numbers = Sequence[float] | np.ndarray
+Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
-def srcc(scores: Sequence[float], mos: Sequence[float]) -> float:
+def srcc(scores: Numbers, mos: Numbers) -> float:
     """Spearman rank correlation in [-1, 1]; NaN where undefined (fewer than 2 clips, or one side constant).
 
     Args:
@@ -29,12 +30,12 @@ def srcc(scores: Sequence[float], mos: Sequence[float]) -> float:
     return _correlation(stats.spearmanr, scores, mos)
 
 
-def plcc(scores: Sequence[float], mos: Sequence[float]) -> float:
+def plcc(scores: Numbers, mos: Numbers) -> float:
     """Pearson linear correlation, raw as in the paper. Args, result and errors as `srcc`."""
     return _correlation(stats.pearsonr, scores, mos)
 
 
-def krcc(scores: Sequence[float], mos: Sequence[float]) -> float:
+def krcc(scores: Numbers, mos: Numbers) -> float:
     """Kendall rank correlation tau-b. Args, result and errors as `srcc`."""
     return _correlation(stats.kendalltau, scores, mos)
 
@@ -62,7 +63,7 @@ class LogisticFit:
         return _logistic(scores, *self.parameters)
 
 
-def fit_logistic(scores: Sequence[float], mos: Sequence[float]) -> LogisticFit:
+def fit_logistic(scores: Numbers, mos: Numbers) -> LogisticFit:
     """Least-squares fit of the 4-parameter logistic.
 
     Args:
@@ -99,8 +100,8 @@ def _logistic(s: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.n
 
 def bootstrap_interval(
     metric: Metric,
-    scores: Sequence[float],
-    mos: Sequence[float],
+    scores: Numbers,
+    mos: Numbers,
     seed: int = 0,
     resamples: int = 1000,
     sources: Sequence[Hashable] | None = None,
@@ -171,14 +172,14 @@ def weighted_mean(values: Sequence[float], counts: Sequence[int]) -> float:
     return float(np.average([value for value, _ in known], weights=[count for _, count in known]))
 
 
-def _correlation(measure: Callable, scores: Sequence[float], mos: Sequence[float]) -> float:
+def _correlation(measure: Callable, scores: Numbers, mos: Numbers) -> float:
     scores, mos = _checked(scores, mos)
     if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(mos) == 0:
         return math.nan
     return float(measure(scores, mos).statistic)
 
 
-def _checked(scores: Sequence[float], mos: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _checked(scores: Numbers, mos: Numbers) -> tuple[np.ndarray, np.ndarray]:
     scores, mos = np.asarray(scores, dtype=float), np.asarray(mos, dtype=float)
     if scores.shape != mos.shape or scores.ndim != 1:
         raise ValueError(f"scores has shape {scores.shape}, mos {mos.shape}: need one score per label.")

@@ -7,7 +7,7 @@ of 16 or 32 bits is loaded with the adapter's changes added to its weights, a ba
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +208,9 @@ def check_mergeable(model: Any, adapters: Mapping[str, Any] | None = None) -> No
 
 def adapted_layers(policy: nn.Module) -> dict[int, Any]:
     """Layers with a LoRA, by the `id` of the weight that each changes."""
-    layers = (module for module in policy.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer"))
+    layers: Iterable[Any] = (
+        module for module in policy.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer")
+    )
     return {id(layer.base_layer.weight): layer for layer in layers}
 
 

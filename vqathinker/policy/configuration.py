@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import InternVLConfig, PreTrainedConfig
@@ -94,7 +94,7 @@ class MotionConfig(PreTrainedConfig):
     normalization: str = "kinetics"
     pooling: str = "mean"
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.model_depth not in (18, 50, 101):
             raise ValueError(f"model_depth={self.model_depth}: pytorchvideo's SlowFast has depths 18, 50 and 101.")
         if self.slow_sampling not in ("chunk", "linspace"):
@@ -133,12 +133,15 @@ class VQAThinkerConfig(InternVLConfig):
     auto_map: ClassVar[dict[str, str]] = {}  # no remote code; TRL reads it for classes transformers does not ship
     sub_configs: ClassVar[dict] = {**InternVLConfig.sub_configs, "motion_config": MotionConfig}
 
-    motion_config: dict | PreTrainedConfig | None = None
+    if TYPE_CHECKING:
+        motion_config: MotionConfig  # what `__post_init__` makes of it
+    else:
+        motion_config: dict | PreTrainedConfig | None = None
     motion_tokens: int = 1
     motion_run_length: int = 1
     streams: list[str] | tuple[str, ...] = ("spatial", "motion")
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.motion_config is None:
             self.motion_config = MotionConfig()
         elif isinstance(self.motion_config, dict):

@@ -126,6 +126,8 @@ class FeatureCache:
             computed = stream.features(trunk, [clips[place].to(device) for place in new])
             fresh = dict(zip(new, computed, strict=True))
             if stream.remembered:
-                kept = {names[place]: value.cpu() for place, value in fresh.items() if names[place] is not None}
+                kept = {name: fresh[i].cpu() for i, name in enumerate(names) if i in fresh and name is not None}
                 known.update(kept)
-        return [fresh[place] if place in fresh else known[name].to(device) for place, name in enumerate(names)]
+        return [
+            known[name].to(device) if name in known and i not in fresh else fresh[i] for i, name in enumerate(names)
+        ]

@@ -157,7 +157,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             raise ValueError(_mismatch(len(index), len(table)))
         return table[index.to(table.device)]
 
-    def insert(self, inputs_embeds: torch.Tensor, input_ids: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def insert(self, inputs_embeds: torch.Tensor, input_ids: torch.Tensor | None, tokens: torch.Tensor) -> torch.Tensor:
         """Put visual tokens at the placeholders.
 
         Args:
@@ -168,6 +168,8 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         Raises:
             ValueError: If there are not exactly P placeholders.
         """
+        if input_ids is None:
+            raise ValueError("visual inputs came with inputs_embeds, which hold them already: pass input_ids instead.")
         mask = input_ids == self.config.image_token_id
         if int(mask.sum()) != len(tokens):
             raise ValueError(_mismatch(int(mask.sum()), len(tokens)))
@@ -175,12 +177,12 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
 
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Any = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        visual_index: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        visual_index: torch.Tensor | None = None,
         visual_embeds: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> InternVLModelOutputWithPast:
@@ -228,14 +230,14 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
 
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Any = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        visual_index: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        visual_index: torch.Tensor | None = None,
         visual_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> Any:
@@ -452,7 +454,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             for name, module in stream.build(config).items():
                 policy._init_weights(module)
                 if name == "motion_encoder" and str(slowfast) != "random":
-                    module.load_pytorchvideo(slowfast)
+                    module.load_pytorchvideo(slowfast)  # type: ignore[operator]  # it is a `MotionEncoder`
                 policy.model.add_module(name, module.to(device=source.device, dtype=source.dtype))
         policy.model.fix_streams()
         return policy

@@ -8,6 +8,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ POOL_WINDOWS = ((8, 7, 7), (32, 7, 7))
 """Frames, rows and columns of the windows that pytorchvideo's head averages with stride 1, slow path first."""
 
 
-def _create_slowfast() -> Callable[..., nn.Module]:
+def _create_slowfast() -> Callable[..., Any]:
     """pytorchvideo's builder. It imports torchvision for a detection head that SlowFast never uses; where torchvision
     is missing, a stand-in takes its place during that one import."""
     if importlib.util.find_spec("torchvision") is not None or "pytorchvideo.models.slowfast" in sys.modules:
@@ -30,8 +31,7 @@ def _create_slowfast() -> Callable[..., nn.Module]:
 
         return create_slowfast
     stub, ops = types.ModuleType("torchvision"), types.ModuleType("torchvision.ops")
-    ops.RoIAlign = nn.Identity
-    stub.ops = ops
+    vars(ops)["RoIAlign"], vars(stub)["ops"] = nn.Identity, ops
     sys.modules.update({"torchvision": stub, "torchvision.ops": ops})
     try:
         from pytorchvideo.models.slowfast import create_slowfast
@@ -68,7 +68,8 @@ class MotionEncoder(nn.Module):
         self.requires_grad_(False)
         self.eval()
         for module in self.modules():
-            module._is_hf_initialized = True  # pytorchvideo's own initialisation stays
+            # pytorchvideo's own initialisation stays
+            module._is_hf_initialized = True  # type: ignore[assignment]  # a mark that transformers looks for
 
     def train(self, mode: bool = True) -> MotionEncoder:
         """Stays in eval mode: batch statistics must not drift."""

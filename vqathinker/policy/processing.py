@@ -134,7 +134,9 @@ class VQAThinkerProcessor(ProcessorMixin):
         self._prompts: dict[tuple, Prompt] = {}
 
     @classmethod
-    def for_config(cls, tokenizer: PreTrainedTokenizerBase, config: VQAThinkerConfig, **kwargs: Any):
+    def for_config(
+        cls, tokenizer: PreTrainedTokenizerBase, config: VQAThinkerConfig, **kwargs: Any
+    ) -> VQAThinkerProcessor:
         """A processor whose sizes follow a policy's configuration.
 
         Args:
@@ -154,7 +156,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         return cls(tokenizer, **(sizes | kwargs))
 
     @classmethod
-    def from_internvl(cls, path: str | Path, config: VQAThinkerConfig):
+    def from_internvl(cls, path: str | Path, config: VQAThinkerConfig) -> VQAThinkerProcessor:
         """The processor for a policy made from an HF-format InternVL3 checkpoint: its tokenizer and chat template.
 
         Args:

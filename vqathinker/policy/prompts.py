@@ -58,7 +58,8 @@ def motion_last(num_frames: int, streams: Sequence[VisualStream], style: str, cl
     space = " " if style == "test" else ""
     lines = _frame_lines(num_frames, [stream for stream in streams if stream.per_frame], space, clip)
     whole = [stream for stream in streams if not stream.per_frame]
-    return [[INTRODUCTION], *lines, *([f"{s.label}:{space}", Slot(s.name, clip)] for s in whole)]
+    ends: list[Line] = [[f"{s.label}:{space}", Slot(s.name, clip)] for s in whole]
+    return [[INTRODUCTION], *lines, *ends]
 
 
 def interleaved(num_frames: int, streams: Sequence[VisualStream], style: str, clip: int = 0) -> list[Line]:

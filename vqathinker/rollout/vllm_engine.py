@@ -43,6 +43,8 @@ class VLLMEngine(VLLMGeneration):
             FSDP's shards, or the memory does not suffice.
     """
 
+    model: PreTrainedModel
+
     def _init_vllm(self) -> None:
         if self.mode != "colocate":
             raise ValueError(
@@ -177,7 +179,7 @@ class VLLMEngine(VLLMGeneration):
         requests = [(prompt.cpu(), seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         shares = [requests]
         if self.tp_group:  # the processes of one engine answer all their prompts together
-            shares = [None] * self.tensor_parallel_size
+            shares = [[]] * self.tensor_parallel_size
             torch.distributed.all_gather_object(shares, requests, group=self.tp_group)
         own = torch.distributed.get_rank(self.tp_group) if self.tp_group else 0
         first = sum(map(len, shares[:own]))

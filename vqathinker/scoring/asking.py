@@ -219,7 +219,7 @@ def _chunks(samples: Sequence[Sample], clips: int) -> Iterator[list[Sample]]:
 def _seed(seed: int, clip: ClipInput, messages: Messages) -> int:
     """Of a question's samples: follows from the clip's frames and the prompt's texts, not from the path."""
     texts = [text_in(messages, role) for role in ("system", "user")]
-    return zlib.crc32(json.dumps(texts).encode(), zlib.crc32(clip.frames.numpy(), seed))
+    return zlib.crc32(json.dumps(texts).encode(), zlib.crc32(clip.frames.numpy().data, seed))
 
 
 def _check(sample: Sample) -> None:

@@ -50,7 +50,8 @@ class VideoQualityMetric:
         Raises:
             ClipError: If a file cannot be read.
         """
-        clips = list(videos) if isinstance(videos, list | tuple) else [videos]
+        # Another sequence is refused as a clip.
+        clips: list[Video] = list(videos) if isinstance(videos, list | tuple) else [videos]  # type: ignore[list-item]
         processor, step = self.scorer.processor, self.scorer.batch_size
         scores = []
         for start in range(0, len(clips), step):

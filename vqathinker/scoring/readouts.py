@@ -144,8 +144,8 @@ def _branch_logits(
     shared = len(prompt) + len(prefix)
     device = prompt.device
     ids = torch.tensor([*prefix, *(token for branch in branches for token in branch)], device=device)
-    owner = [0] * shared + [number for number, branch in enumerate(branches, start=1) for _ in branch]
-    owner = torch.tensor(owner, device=device)
+    numbers = [0] * shared + [number for number, branch in enumerate(branches, start=1) for _ in branch]
+    owner = torch.tensor(numbers, device=device)
     visible = ((owner[None, :] == 0) | (owner[None, :] == owner[:, None])).tril()
     places = [*range(shared), *(shared + i for branch in branches for i in range(len(branch)))]
     embeds = torch.cat([prompt, policy.get_input_embeddings()(ids).to(prompt.dtype)])

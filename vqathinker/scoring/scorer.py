@@ -213,9 +213,9 @@ class QualityScorer:
             ValueError: If the question is empty, the options are no such list, the array is no clip, or the prompt is
                 longer than vLLM has reserved memory for.
         """
-        on_disk = isinstance(video, str | Path)
-        sample = question_sample(str(video) if on_disk else "", question, options)
-        clip = self.processor.load_clip(video) if on_disk else self.processor.from_array(video)
+        sample = question_sample(str(video) if isinstance(video, str | Path) else "", question, options)
+        processor = self.processor
+        clip = processor.load_clip(video) if isinstance(video, str | Path) else processor.from_array(video)
         return ask_clips(self, [sample], {sample.clips[0]: clip})[0]
 
     def ask_many(self, samples: Sequence[Sample]) -> Iterator[list[QualityAnswer]]:
@@ -243,7 +243,7 @@ class QualityScorer:
                 QualityScore("", score, std, "ok", frames=tuple(clip.indices.tolist()), notes=clip.notes)
                 for clip, (score, std) in zip(clips, moments, strict=True)
             ]
-        seeds = [zlib.crc32(clip.frames.numpy(), self.seed) for clip in clips]
+        seeds = [zlib.crc32(clip.frames.numpy().data, self.seed) for clip in clips]
         drawn = self.engine.generate(prompts, max(1, self.samples), self.sampling, seeds)
         return [
             self._result(clip, prompt, [completion.token_ids for completion in group])

@@ -16,9 +16,9 @@ from tqdm.auto import tqdm
 
 from vqathinker.scoring.scorer import QualityScore, QualityScorer, process_state
 
-COLUMNS = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "notes", "reasoning", "error")
-COLUMNS += ("file", "made_with")
-ENCODING = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+COLUMNS: tuple[str, ...] = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "notes")
+COLUMNS += ("reasoning", "error", "file", "made_with")
+ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """Of tables: file names may hold bytes that are no UTF-8."""
 NUMBERS: dict[str, Callable[[str], Any]] = {"score": float, "std": float, "num_parsed": int, "num_answers": int}
 
@@ -185,9 +185,10 @@ def score_files(
             if state.is_main_process:
                 for table in kept:
                     table.append(rows)
-                for row in rows if show else ():
-                    bar.clear()
-                    show(row)
+                if show:
+                    for row in rows:
+                        bar.clear()
+                        show(row)
             bar.update(len(rows))
     state.wait_for_everyone()  # what was scored is written
     return [known[name] for name in names]

@@ -60,7 +60,7 @@ class ClipPlan:
 
     kind: str = ""
     severity: float = 0.0
-    halves: tuple[float, ...] = ()
+    halves: tuple[float, float] | tuple[()] = ()
     events: tuple[int, ...] = ()
 
     @property

@@ -36,12 +36,15 @@ def render_scene(rng: np.random.Generator, num_frames: int = 24, size: int = 96)
 
 
 def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
-    return tuple(int(c) for c in rng.integers(20, 236, 3))
+    red, green, blue = (int(c) for c in rng.integers(20, 236, 3))
+    return red, green, blue
 
 
 def _lit(rng: np.random.Generator) -> tuple[int, int, int]:
     """Dark or bright by day; at night only what is bright stands out from the backdrop."""
-    return tuple(int(c) for c in (rng.integers(150, 256, 3) if rng.random() < 0.7 else rng.integers(0, 60, 3)))
+    lit = rng.integers(150, 256, 3) if rng.random() < 0.7 else rng.integers(0, 60, 3)
+    red, green, blue = (int(c) for c in lit)
+    return red, green, blue
 
 
 def _backdrop(rng: np.random.Generator, size: int, night: bool) -> Image.Image:
@@ -75,7 +78,8 @@ def _backdrop(rng: np.random.Generator, size: int, night: bool) -> Image.Image:
     font = ImageFont.load_default(9)
     for _ in range(80):
         text = "".join(rng.choice(list(GLYPHS), int(rng.integers(3, 8))))
-        draw.text(tuple(int(v) for v in rng.integers(0, size, 2)), text, fill=_lit(rng), font=font)
+        x, y = (int(v) for v in rng.integers(0, size, 2))
+        draw.text((x, y), text, fill=_lit(rng), font=font)
     return image
 
 

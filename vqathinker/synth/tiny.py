@@ -16,7 +16,7 @@ from vqathinker.policy import (
     VQAThinkerForConditionalGeneration,
     VQAThinkerProcessor,
 )
-from vqathinker.policy.prompts import QUESTION, STYLES, instructed, joined, motion_last, written
+from vqathinker.policy.prompts import QUESTION, STYLES, Line, instructed, joined, motion_last, written
 from vqathinker.policy.streams import find_streams
 from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, TEMPORAL
 
@@ -43,7 +43,7 @@ def tiny_tokenizer(vocab_size: int = 640) -> PreTrainedTokenizerFast:
     corpus = []
     for style in STYLES:
         for question in (QUESTION, TINY_QUESTION):
-            lines = [*motion_last(12, find_streams(STREAMS), style), [instructed(question, style)]]
+            lines: list[Line] = [*motion_last(12, find_streams(STREAMS), style), [instructed(question, style)]]
             corpus.append(written(joined(lines, style), lambda slot: "m" if slot.stream == "motion" else ""))
     for mos in np.linspace(1, 5, 60):
         for kind in (*DISTORTIONS, *OOD_DISTORTIONS):

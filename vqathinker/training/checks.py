@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -15,10 +15,10 @@ from vqathinker.rewards.reward import missing_columns
 from vqathinker.training.groups import GROUP_COLUMNS, group_of
 
 
-def weighted_rubric(rubric: Rubric | str | Sequence[Any], weights: Sequence[float] | None) -> Rubric:
+def weighted_rubric(rubric: Rubric | str | Sequence[Callable[..., Any]], weights: Sequence[float] | None) -> Rubric:
     """A rubric with the configuration's weights; a ready one has its own, which they must not contradict."""
     ready = isinstance(rubric, Rubric)
-    if not ready:
+    if not isinstance(rubric, Rubric):
         rubric = preset(rubric) if isinstance(rubric, str) else Rubric(list(rubric))
     if weights is None:
         return rubric

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_utils import SaveStrategy, SchedulerType
 from trl import GRPOConfig
@@ -35,6 +36,11 @@ class VQAGRPOConfig(GRPOConfig):
     Raises:
         ValueError: If a setting breaks a rule; the message names value, rule and fix.
     """
+
+    if TYPE_CHECKING:  # fields of TRL's
+        num_generations_eval: int | None = None
+        metric_for_best_model: str | None = None
+        lr_scheduler_kwargs: dict[str, Any] | str | None = None
 
     num_generations: int = field(default=4, metadata={"help": "Answers per clip, K (paper: 4)."})
     beta: float = field(default=0.04, metadata={"help": "Weight of the KL penalty (paper: 0.04)."})

@@ -26,7 +26,9 @@ def dtype_over_master_weights(args: Any) -> torch.dtype | None:
         `None` where there are no master weights: the optimizer updates the policy's own weights.
     """
     plugin = getattr(args, "deepspeed_plugin", None)
-    for name, dtype in HALVES.items() if plugin is not None else ():
+    if plugin is None:
+        return None
+    for name, dtype in HALVES.items():
         section = plugin.deepspeed_config.get(name, {})
         # DeepSpeed can keep its master weights in 16 bits too, which are none then.
         enabled, halved = (str(section.get(key)).lower() for key in ("enabled", f"{name}_master_weights_and_grads"))

@@ -94,8 +94,8 @@ def score_global_batch(
     metrics |= table.metrics | _within_groups(ids, table.total)
     for task, places in by_task([rows[i] for i in keep]).items():
         if task.name == "score":
-            columns = ([column[i] for i in places] for column in (ids, table.scores, mos))
-            metrics |= _score_metrics(*columns)
+            found = [table.scores[i] for i in places]
+            metrics |= _score_metrics([ids[i] for i in places], found, [mos[i] for i in places])
         else:
             asked = [rows[keep[i]] for i in places]
             metrics |= task.measure([row["completion"] for row in asked], asked)
@@ -147,8 +147,9 @@ def _mean_per_video(
     means, labels = [], []
     for name in dict.fromkeys(ids):
         index = [i for i, other in enumerate(ids) if other == name]
-        known = [scores[i] for i in index if scores[i] is not None]
-        if known and mos[index[0]] is not None:
+        known = [score for i in index if (score := scores[i]) is not None]
+        label = mos[index[0]]
+        if known and label is not None:
             means.append(float(np.mean(known)))
-            labels.append(mos[index[0]])
+            labels.append(label)
     return means, labels

@@ -103,7 +103,9 @@ class SFTCollator:
         self.loader(rows)
         videos = [videos_in(row["prompt"])[0] for row in rows]
         there = zip(rows, videos, strict=True)
-        found = [(row, video, clip) for row, video in there if (clip := self.loader.get(video)) is not None]
+        found: list[tuple[dict[str, Any], str | None, ClipInput]] = [
+            (row, video, clip) for row, video in there if (clip := self.loader.get(video)) is not None
+        ]
         if not found:
             found = [(rows[0], None, self.processor.blank_clip())]
         prompts = [self.processor.render(row["prompt"], [len(clip.frames)]) for row, _, clip in found]

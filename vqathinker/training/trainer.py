@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy as shallow_copy
 from typing import Any, ClassVar
@@ -111,11 +111,14 @@ class VQAGRPOTrainer(ValidationTrainer):
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "vqathinker"]
+    _last_loaded_step: int  # TRL's, as what follows
+    _logs: dict[str, Any]
+    _buffered_inputs: list[dict[str, Any]] | None
 
     def __init__(
         self,
         model: PreTrainedModel | str,
-        rubric: Rubric | str | Sequence[Any],
+        rubric: Rubric | str | Sequence[Callable[..., Any]],
         args: VQAGRPOConfig,
         train_dataset: Any,
         processing_class: VQAThinkerProcessor,
@@ -175,7 +178,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         self.sampling = Sampling(args.max_completion_length, args.temperature, args.top_p, args.top_k)
         policy.generation_config.max_new_tokens = args.max_completion_length  # for whoever loads the checkpoint
         self._features = FeatureCache(policy)
-        self._clips: ClipBatch | None = None  # the clips behind the rows that TRL is scoring
+        self._clips = ClipBatch([], [], [])  # the clips behind the rows that TRL is scoring
         self._readable: list[bool] = []
         self._perturbed: list[str | None] = []
         self._copies: dict[int, AnsweredCopy] = {}
@@ -255,9 +258,9 @@ class VQAGRPOTrainer(ValidationTrainer):
         """K answers per clip; those to the perturbed copies are kept as text."""
         batch, num_generations = self._clips, self.num_generations
         originals = [i for i, name in enumerate(names) if name]
-        perturbed = [i for i in originals if maps[i] is not None]
+        perturbed = {i: frame_map for i in originals if (frame_map := maps[i]) is not None}
         features = policy.encode(**{name: [clip[name] for clip in batch.clips] for name in batch.clips[0]})
-        copies, inputs = self._perturb(policy, clips, features, {i: maps[i] for i in perturbed})
+        copies, inputs = self._perturb(policy, clips, features, perturbed)
         about = [self._render(rows[i]["prompt"], copy.num_frames) for i, copy in zip(perturbed, copies, strict=True)]
         shown = [*((batch.prompts[i], features[i]) for i in originals), *zip(about, copies, strict=True)]
         prompts = [policy.prompt_embeds(prompt, [clip]) for prompt, clip in shown]
@@ -275,7 +278,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         self._perturbed = texts
         if self._trains_copies_now():
             own = zip(perturbed, about, inputs, to_copies, strict=True)
-            self._copies = {place: AnsweredCopy(*copy) for place, *copy in own}
+            self._copies = {place: AnsweredCopy(prompt, clip, answers) for place, prompt, clip, answers in own}
         return answers
 
     def _perturbs_now(self) -> bool:
@@ -399,7 +402,7 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     def _generate_single_turn(
         self, prompt_ids: list, images: Any, multimodal_fields: dict, num_generations: int, **kwargs: Any
-    ) -> tuple[list[list[int]], list[list[float]] | None]:
+    ) -> tuple[list[list[int]], list[list[float] | None] | None]:
         logprobs = [answer.logprobs for answer in self._rollouts] if self.use_vllm else None
         return [answer.token_ids for answer in self._rollouts], logprobs
 
@@ -479,7 +482,7 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     # ------------------------------------------------------------------ validation
 
-    def _judge(self, rows: list[dict[str, Any]]) -> list[Prediction]:
+    def _judge(self, rows: list[Mapping[str, Any]]) -> list[Prediction]:
         """Greedy answers to some rows, with the engine of the rollouts. Collective with vLLM and under ZeRO-3."""
         self._sync_engine()
         size = len(rows) if self.use_vllm else self.args.per_device_eval_batch_size
