@@ -8,9 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trl.trainer import grpo_trainer
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 @contextmanager
@@ -48,14 +52,14 @@ def without_false_alarm() -> Iterator[None]:
 
 
 @contextmanager
-def float32_adapters(model: Any) -> Iterator[None]:
+def float32_adapters(model: PreTrainedModel | PeftModel | str) -> Iterator[None]:
     """A `GRPOTrainer` made in here leaves the trained weights beside a base of 4 bits in float32.
 
     TRL (1.16) turns them into bfloat16 (huggingface/peft#2889), which rounds an optimizer's small steps away, and the
     first step of a part that is trained whole too: it would differ from the reference. Can go when TRL leaves it to
     PEFT's `autocast_adapter_dtype`.
     """
-    policy = model.get_base_model() if hasattr(model, "get_base_model") else model
+    policy: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     packed = getattr(policy, "is_loaded_in_4bit", False)
     if packed:
         policy.is_loaded_in_4bit = False  # which only TRL's cast asks for while a trainer is made

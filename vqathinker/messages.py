@@ -41,7 +41,7 @@ def blocks_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     return blocks
 
 
-def is_prompt(prompt: Any) -> bool:
+def is_prompt(prompt: object) -> bool:
     """Whether this is a conversational prompt: a list of messages."""
     return isinstance(prompt, Sequence) and bool(prompt) and all(isinstance(message, Mapping) for message in prompt)
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 
 from vqathinker.clips.errors import ClipError
-from vqathinker.clips.frame_index import FrameIndex, decode_all, frames_of, open_stream, read_index, video_streams
+from vqathinker.clips.frame_index import (
+    FrameIndex,
+    decode_all,
+    frames_of,
+    open_stream,
+    read_index,
+    time_base,
+    video_streams,
+)
 from vqathinker.clips.hdr import TRANSFERS
 from vqathinker.clips.picture import deinterlace, notes_on, to_rgb, visible_aspect
 from vqathinker.clips.suffixes import IMAGE_SUFFIXES
@@ -41,7 +50,9 @@ class Clip:
         coded_aspect: Width over height of the pixels that `for_encoder` gives.
     """
 
-    def __init__(self, path: str, index: FrameIndex, first: Any, stream: Any, notes: Sequence[str]) -> None:
+    def __init__(
+        self, path: str, index: FrameIndex, first: av.VideoFrame, stream: av.VideoStream, notes: Sequence[str]
+    ) -> None:
         self.path, self.num_frames, self._index = path, index.num_frames, index
         self.fps = float(stream.average_rate or stream.guessed_rate or "nan")
         self.rate = float(stream.guessed_rate or "nan")
@@ -52,7 +63,7 @@ class Clip:
         self._starts = sorted(index.starts) if index.pts is not None else []
         self._notes = (*notes, *notes_on(first, self._pixel_aspect))
         if index.pts is not None:
-            self.times = (index.pts - index.pts[0]) * float(stream.time_base)
+            self.times = (index.pts - index.pts[0]) * float(time_base(stream))
         else:
             self.times = np.arange(self.num_frames) / (self.rate if self.rate > 0 else 25.0)
 
@@ -114,7 +125,7 @@ class Clip:
             ready.time_base = frame.time_base
             yield ready
 
-    def _progressive(self, wanted: Sequence[int]) -> Iterator[Any]:
+    def _progressive(self, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
         """Frames at ascending indices, none of them interlaced."""
         done = 0
         while done < len(wanted):
@@ -128,7 +139,7 @@ class Clip:
             except _Again:
                 continue
 
-    def _deinterlaced(self, wanted: Sequence[int]) -> Iterator[Any]:
+    def _deinterlaced(self, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
         """Frames at ascending indices; interlaced ones are made of both neighbours."""
         needed = sorted({n for i in wanted for n in (i - 1, i, i + 1) if 0 <= n < self.num_frames})
         targets, window = set(wanted), {}
@@ -140,7 +151,7 @@ class Clip:
                     yield deinterlace(window.get(place - 1), window[place], window.get(place + 1))
             window.pop(number - 2, None)
 
-    def _decoded(self, wanted: Sequence[int]) -> Iterator[Any]:
+    def _decoded(self, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
         """Frames at ascending indices, each decoded from the key packet before it where that is shorter."""
         container, stream = open_stream(self.path)
         with container:
@@ -160,13 +171,15 @@ class Clip:
                         f"damaged: {position + 1} of {self.num_frames} frames decode, frame {target} was asked",
                     )
 
-    def _check(self, number: int, frame: Any) -> None:
+    def _check(self, number: int, frame: av.VideoFrame) -> None:
         if self._index.pts is not None and (number >= self.num_frames or frame.pts != self._index.pts[number]):
             raise ClipError(
                 self.path, f"what decodes as frame {number} is none of the frames that its packets announce"
             )
 
-    def _from(self, container: Any, stream: Any, start: int) -> Iterator[tuple[int, Any]]:
+    def _from(
+        self, container: InputContainer, stream: av.VideoStream, start: int
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
         """Frames from that of a key packet on, each checked against the index.
 
         Raises:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import cast
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.stream import Disposition
 
 from vqathinker.clips.errors import ClipError, first_line
@@ -69,7 +71,7 @@ class FrameIndex:
     starts: dict[int, int]
 
 
-def open_stream(path: str) -> tuple[Any, Any]:
+def open_stream(path: str) -> tuple[InputContainer, av.VideoStream]:
     """An open container and the video stream that FFmpeg calls best; cover pictures do not count.
 
     Raises:
@@ -89,18 +91,23 @@ def open_stream(path: str) -> tuple[Any, Any]:
     return container, stream
 
 
-def video_streams(container: Any) -> list[Any]:
+def video_streams(container: InputContainer) -> list[av.VideoStream]:
     """The video streams of a container, without cover pictures."""
     return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
-def _preference(stream: Any) -> int:
+def time_base(stream: av.VideoStream) -> Fraction:
+    """Seconds in one unit of its times, which a video stream always has."""
+    return cast(Fraction, stream.time_base)
+
+
+def _preference(stream: av.VideoStream) -> int:
     """What `ffmpeg` chooses its video stream by: size, and whether it is marked as the default."""
     codec = stream.codec_context
     return codec.width * codec.height + 5_000_000 * bool(stream.disposition & Disposition.default)
 
 
-def read_index(path: str, container: Any, stream: Any) -> tuple[FrameIndex, Any]:
+def read_index(path: str, container: InputContainer, stream: av.VideoStream) -> tuple[FrameIndex, av.VideoFrame]:
     """The index of a stream, and its first frame.
 
     The packets are listed without decoding them. Where they do not tell the frames for certain, every frame is decoded
@@ -119,13 +126,14 @@ def read_index(path: str, container: Any, stream: Any) -> tuple[FrameIndex, Any]
         again, same = open_stream(path)
         with again:
             shown = [frame.pts for _, frame in decode_all(path, again, same)]
-        if None in shown or any(later <= earlier for earlier, later in pairwise(shown)):
+        times = [time for time in shown if time is not None]
+        if len(times) < len(shown) or any(later <= earlier for earlier, later in pairwise(times)):
             return FrameIndex(len(shown), None, {}), first[0]
-        pts = np.array(shown, dtype=np.int64)
+        pts = np.array(times, dtype=np.int64)
     return FrameIndex(len(pts), pts, _starts(packets, pts)), first[0]
 
 
-def decode_all(path: str, container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
+def decode_all(path: str, container: InputContainer, stream: av.VideoStream) -> Iterator[tuple[int, av.VideoFrame]]:
     """Every frame of a container that was just opened, with its number.
 
     Raises:
@@ -141,7 +149,7 @@ def decode_all(path: str, container: Any, stream: Any) -> Iterator[tuple[int, An
         raise ClipError(path, f"damaged after frame {number - 1} ({first_line(error)})") from error
 
 
-def decode(path: str, packet: Any, number: int) -> list[Any]:
+def decode(path: str, packet: av.Packet[av.VideoStream], number: int) -> list[av.VideoFrame]:
     """The frames that a packet completes.
 
     None if it cannot be decoded because an earlier one is not there, before the first frame, or because the container
@@ -155,15 +163,15 @@ def decode(path: str, packet: Any, number: int) -> list[Any]:
         raise ClipError(path, f"damaged after frame {number - 1} ({first_line(error)})") from error
 
 
-def frames_of(packet: Any) -> list[Any]:
+def frames_of(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
     """What a packet decodes to. An empty one repeats the frame before it (Theora), unless it ends the stream."""
     return packet.decode() if packet.size or packet.dts is None else []
 
 
-def _list_packets(path: str, container: Any, stream: Any) -> tuple[Packets, list[Any]]:
+def _list_packets(path: str, container: InputContainer, stream: av.VideoStream) -> tuple[Packets, list[av.VideoFrame]]:
     """All packets of a stream and its first frames; only what is before these is decoded."""
     rows: list[tuple[int, ...]] = []
-    first: list[Any] = []
+    first: list[av.VideoFrame] = []
     try:
         for packet in container.demux(stream):
             pts, dts = packet.pts, packet.dts
@@ -179,7 +187,7 @@ def _list_packets(path: str, container: Any, stream: Any) -> tuple[Packets, list
     return Packets(*columns[:3], *columns[3:].astype(bool)), first
 
 
-def _told_by_packets(container: Any, stream: Any, packets: Packets) -> bool:
+def _told_by_packets(container: InputContainer, stream: av.VideoStream, packets: Packets) -> bool:
     """Whether the packets' times are those of the frames, one by one."""
     codec = stream.codec_context
     return bool(
@@ -209,14 +217,14 @@ def _starts(packets: Packets, pts: np.ndarray) -> dict[int, int]:
     return dict(zip(np.searchsorted(pts, packets.pts[keys]).tolist(), times.tolist(), strict=True))
 
 
-def _name(container: Any) -> str:
+def _name(container: InputContainer) -> str:
     return container.format.name.split(",")[0]
 
 
 # ---------------------------------------------------------------- truncated files
 
 
-def check_length(path: str, container: Any, stream: Any, packets: Packets) -> None:
+def check_length(path: str, container: InputContainer, stream: av.VideoStream, packets: Packets) -> None:
     """Refuse a file that ends long before what it states, in the containers whose statement is known to hold.
 
     What counts is the video stream's own duration. Where it states none, the container's duration is compared with the
@@ -225,15 +233,16 @@ def check_length(path: str, container: Any, stream: Any, packets: Packets) -> No
     Raises:
         ClipError: If more than 5 % and more than one second are missing.
     """
-    times, unit, name = packets.shown, float(stream.time_base), _name(container)
+    times, base, name = packets.shown, time_base(stream), _name(container)
+    unit = float(base)
     if not len(times):
         return
     held = max(SHORT_SECONDS, np.diff(times[:, 0]).max(initial=0) * unit)
     found, stated = times[:, 1].max() * unit, None
     if name == "mov":  # the track's own length, wherever it begins
-        found, stated = found - times[0, 0] * unit, float((stream.duration or 0) * stream.time_base)
+        found, stated = found - times[0, 0] * unit, float((stream.duration or 0) * base)
     elif name == "avi":  # FFmpeg fits the duration to what is there, but not the number of frames
-        stated = float(stream.frames * stream.time_base)
+        stated = float(stream.frames * base)
     elif name in ("matroska", "flv") and container.duration and not _is_estimated(container):
         whole = container.duration / av.time_base
         stated = min(whole, _tagged_duration(stream) or whole)
@@ -247,7 +256,7 @@ def _is_short(found: float, stated: float, held: float) -> bool:
     return found < SHORT_SHARE * stated and stated - found > held
 
 
-def _tagged_duration(stream: Any) -> float | None:
+def _tagged_duration(stream: av.VideoStream) -> float | None:
     """Seconds at which the stream ends, as a tag of Matroska tells; mkvmerge adds a language to its name."""
     tags = {key.upper(): value for key, value in stream.metadata.items() if key.upper().startswith("DURATION")}
     try:
@@ -257,7 +266,7 @@ def _tagged_duration(stream: Any) -> float | None:
         return None
 
 
-def _is_estimated(container: Any) -> bool:
+def _is_estimated(container: InputContainer) -> bool:
     """Whether FFmpeg seems to have guessed the duration from the file's size and the streams' bit rates."""
     return container.bit_rate == sum(stream.codec_context.bit_rate or 0 for stream in container.streams)
 

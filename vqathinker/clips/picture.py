@@ -18,7 +18,7 @@ from vqathinker.clips.hdr import TRANSFERS, to_bt709
 SideData._missing_ = classmethod(lambda cls, value: cls.S12M_TIMECODE)  # type: ignore[method-assign, assignment]  # see above
 
 
-def to_rgb(frame: Any, pixel_aspect: Fraction, convert: VideoReformatter) -> np.ndarray:
+def to_rgb(frame: av.VideoFrame, pixel_aspect: Fraction, convert: VideoReformatter) -> np.ndarray:
     """The picture of a frame.
 
     Args:
@@ -39,7 +39,7 @@ def to_rgb(frame: Any, pixel_aspect: Fraction, convert: VideoReformatter) -> np.
     return _upright(rgb, display_matrix(frame))
 
 
-def notes_on(frame: Any, pixel_aspect: Fraction) -> list[str]:
+def notes_on(frame: av.VideoFrame, pixel_aspect: Fraction) -> list[str]:
     """What `to_rgb` does to a frame, in words; nothing for an ordinary one."""
     notes = []
     if transfer := TRANSFERS.get(frame.color_trc):
@@ -51,7 +51,7 @@ def notes_on(frame: Any, pixel_aspect: Fraction) -> list[str]:
     return notes + (["mirrored"] if mirrored else []) + ([] if exact else ["the rest of its turn left out"])
 
 
-def deinterlace(before: Any, frame: Any, after: Any) -> Any:
+def deinterlace(before: av.VideoFrame | None, frame: av.VideoFrame, after: av.VideoFrame | None) -> av.VideoFrame:
     """A frame without its combing, by FFmpeg's bwdif; frames that are not marked as interlaced stay as they are.
 
     Args:
@@ -65,7 +65,7 @@ def deinterlace(before: Any, frame: Any, after: Any) -> Any:
     return _filtered(given, "bwdif", "mode=send_frame:deint=interlaced")[given.index(frame)]
 
 
-def crop(frame: Any) -> Any:
+def crop(frame: av.VideoFrame) -> av.VideoFrame:
     """A frame of even width and height, as encoders need it: without its last column or row where these are odd."""
     width, height = frame.width // 2 * 2, frame.height // 2 * 2
     if (width, height) == (frame.width, frame.height):
@@ -73,15 +73,16 @@ def crop(frame: Any) -> Any:
     return _filtered([frame], "crop", f"{width}:{height}:0:0")[0]
 
 
-def display_matrix(frame: Any) -> tuple[int, ...] | None:
+def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """The nine numbers a, b, u, c, d, v, x, y, w: a point (x, y) is shown at (a x + c y, b x + d y), in 1/65536."""
-    for data in frame.side_data:
+    side_data: Any = frame.side_data  # PyAV's stub knows motion vectors only
+    for data in side_data:
         if data.type == SideData.DISPLAYMATRIX:
             return tuple(np.frombuffer(bytes(data), np.int32)[:9].tolist())
     return None
 
 
-def _filtered(frames: Sequence[Any], name: str, arguments: str) -> list[Any]:
+def _filtered(frames: Sequence[av.VideoFrame], name: str, arguments: str) -> list[av.VideoFrame]:
     """Consecutive frames through one of FFmpeg's filters that gives as many."""
     first = frames[0]
     graph = av.filter.Graph()
@@ -96,14 +97,14 @@ def _filtered(frames: Sequence[Any], name: str, arguments: str) -> list[Any]:
         frame.pts = place
         source.push(frame)
     source.push(None)
-    changed = [sink.pull() for _ in frames]
+    changed: list[Any] = [sink.pull() for _ in frames]  # like what went in: `av.VideoFrame`
     for (pts, time_base), frame, new in zip(times, frames, changed, strict=True):
         frame.pts = new.pts = pts
         frame.time_base = new.time_base = time_base
     return changed
 
 
-def visible_aspect(frame: Any, pixel_aspect: Fraction) -> Fraction:
+def visible_aspect(frame: av.VideoFrame, pixel_aspect: Fraction) -> Fraction:
     """1 where square pixels would make no difference to a picture of this size, as with 4095:4096."""
     same = _square_size(frame.width, frame.height, pixel_aspect) == (frame.width, frame.height)
     return Fraction(1) if same else pixel_aspect

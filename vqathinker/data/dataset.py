@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vqathinker.data.labels import LabelRow
 
@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def clip_dataset(rows: Sequence[LabelRow], processor: Any) -> Dataset:
+class Asks(Protocol):
+    """What of a processor is needed here, see `VQAThinkerProcessor`."""
+
+    def messages(self, video: str, /) -> list[dict[str, Any]]:
+        """The prompt that asks its question about a clip."""
+        ...
+
+
+def clip_dataset(rows: Sequence[LabelRow], processor: Asks) -> Dataset:
     """A light dataset: prompts and labels only. `ClipLoader` decodes the clips of a batch when it is drawn.
 
     Args:

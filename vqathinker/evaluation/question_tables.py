@@ -74,7 +74,7 @@ def question_tables(report: QuestionReport) -> list[Table]:
     return tables
 
 
-def _with_interval(own: Accuracy, interval: tuple[float, float]) -> Any:
+def _with_interval(own: Accuracy, interval: tuple[float, float]) -> float | str:
     return own.value if math.isnan(interval[0]) else f"{own.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +19,11 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from vqathinker.policy.complete import IncompleteCheckpoint, check_names
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NAME = "default"
@@ -41,12 +46,12 @@ def import_peft(what: str) -> Any:
     return peft
 
 
-def base_policy(model: Any) -> Any:
+def base_policy(model: PreTrainedModel | PeftModel) -> VQAThinkerForConditionalGeneration:
     """The policy itself, with the adapter's layers in it, where PEFT has wrapped it; else `model`."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def has_adapters(model: Any) -> bool:
+def has_adapters(model: PreTrainedModel | PeftModel) -> bool:
     """Whether PEFT has put adapters into a policy, wrapped or not."""
     return bool(getattr(model, "peft_config", None))
 
@@ -99,7 +104,11 @@ def base_of(folder: str | Path) -> str:
 
 
 def load_adapted(
-    policy_class: Any, folder: str | Path, base: str | None = None, whole: bool = False, **options: Any
+    policy_class: type[VQAThinkerForConditionalGeneration],
+    folder: str | Path,
+    base: str | None = None,
+    whole: bool = False,
+    **options: Any,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The policy of an adapter folder, and transformers' report of loading its base.
 
@@ -142,7 +151,7 @@ def load_adapted(
     return policy, report
 
 
-def adapter_weights(folder: str | Path, model: Any) -> dict[str, torch.Tensor]:
+def adapter_weights(folder: str | Path, model: PreTrainedModel | PeftModel) -> dict[str, torch.Tensor]:
     """The weights that an adapter folder holds for a `PeftModel`, all of them.
 
     Raises:
@@ -164,7 +173,9 @@ def adapter_weights(folder: str | Path, model: Any) -> dict[str, torch.Tensor]:
     return found
 
 
-def save_adapter(model: Any, folder: str | Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+def save_adapter(
+    model: PreTrainedModel | PeftModel, folder: str | Path, state_dict: dict[str, torch.Tensor] | None = None
+) -> None:
     """Write an adapter with its policy's configuration; PEFT's card is left out, and TRL's reference adapter too.
 
     Args:
@@ -184,7 +195,7 @@ def save_adapter(model: Any, folder: str | Path, state_dict: dict[str, torch.Ten
 # ---------------------------------------------------------------------- whole weights, for vLLM and checkpoints
 
 
-def check_mergeable(model: Any, adapters: Mapping[str, Any] | None = None) -> None:
+def check_mergeable(model: PreTrainedModel | PeftModel, adapters: Mapping[str, Any] | None = None) -> None:
     """Raise ValueError unless each weight of the policy is a plain number's, with at most a LoRA's change to add.
 
     Args:

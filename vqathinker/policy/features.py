@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from vqathinker.perturb import FrameMap
 from vqathinker.policy.prompts import Prompt, Slot
 from vqathinker.policy.streams import VisualStream
+
+if TYPE_CHECKING:
+    from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
+    from vqathinker.policy.processing import ClipInput
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,14 @@ class FeatureCache:
         trunks: Stream -> modules that compute its features in place of the policy's, see `copied_trunk`.
     """
 
-    def __init__(self, policy: Any, trunks: Mapping[str, SimpleNamespace] | None = None) -> None:
+    def __init__(
+        self, policy: VQAThinkerForConditionalGeneration, trunks: Mapping[str, SimpleNamespace] | None = None
+    ) -> None:
         self.policy, self.trunks = policy, dict(trunks or {})
         self._known: dict[str, dict[str, torch.Tensor]] = {}
 
     @torch.no_grad()
-    def inputs(self, names: Sequence[str | None], clips: Sequence[Any]) -> list[dict[str, torch.Tensor]]:
+    def inputs(self, names: Sequence[str | None], clips: Sequence[ClipInput]) -> list[dict[str, torch.Tensor]]:
         """What the policy takes of C clips: features of streams that are frozen, and what the others look at.
 
         Args:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, InternVLForConditionalGeneration, InternVLModel
+from transformers import AutoConfig, AutoModel, Cache, InternVLForConditionalGeneration, InternVLModel
 from transformers import initialization as init
 from transformers.models.internvl.modeling_internvl import (
     InternVLCausalLMOutputWithPast,
@@ -30,6 +30,9 @@ from vqathinker.policy.features import ClipFeatures, tokens_in
 from vqathinker.policy.motion import MotionProjector
 from vqathinker.policy.prompts import Prompt
 from vqathinker.policy.streams import VisualStream, streams_of
+
+if TYPE_CHECKING:
+    from vqathinker.policy.processing import ClipInput
 
 
 class VQAThinkerPreTrainedModel(InternVLPreTrainedModel):
@@ -180,7 +183,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         visual_index: torch.Tensor | None = None,
         visual_embeds: torch.Tensor | None = None,
@@ -233,14 +236,14 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         visual_index: torch.Tensor | None = None,
         visual_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
-    ) -> Any:
+    ) -> InternVLCausalLMOutputWithPast:
         """One pass over B sequences, which look at C clips.
 
         Args:
@@ -332,7 +335,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         for part in parts:
             getattr(self.model, part).requires_grad_(False)
 
-    def blanks(self, blank: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    def blanks(self, blank: ClipInput) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Features and tokens of a black frame, by stream, of those that show single frames.
 
         Args:

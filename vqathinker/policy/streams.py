@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -19,6 +19,8 @@ from vqathinker.policy.motion import MotionEncoder, MotionProjector
 
 if TYPE_CHECKING:
     from vqathinker.policy.configuration import VQAThinkerConfig
+    from vqathinker.policy.modeling import VQAThinkerModel
+    from vqathinker.policy.processing import VQAThinkerProcessor
 
 
 class Sizes(Protocol):
@@ -75,7 +77,7 @@ class VisualStream:
         """Tokens per frame, or per clip where it is not `per_frame`."""
         raise NotImplementedError
 
-    def features(self, model: Any, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def features(self, model: VQAThinkerModel | SimpleNamespace, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What the trunk makes of C clips.
 
         Args:
@@ -87,7 +89,7 @@ class VisualStream:
         """
         raise NotImplementedError
 
-    def project(self, model: Any, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def project(self, model: VQAThinkerModel | SimpleNamespace, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What the head makes of C clips' features.
 
         Args:
@@ -115,7 +117,7 @@ class KeyFrames(VisualStream):
         """n of one frame: 256 at 448 px, 400 at 560 px."""
         return round(sizes.image_size // sizes.patch_size * sizes.downsample_ratio) ** 2
 
-    def features(self, model: Any, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def features(self, model: VQAThinkerModel | SimpleNamespace, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """As `VisualStream.features`; all frames run together."""
         return list(model.frame_features(torch.cat(list(clips))).split([len(clip) for clip in clips]))
 
@@ -142,7 +144,7 @@ class Motion(VisualStream):
         """m."""
         return sizes.motion_tokens
 
-    def features(self, model: Any, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def features(self, model: VQAThinkerModel | SimpleNamespace, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """As `VisualStream.features`; clips of equal length run together."""
         lengths: dict[int, list[int]] = {}
         for place, clip in enumerate(clips):
@@ -154,7 +156,7 @@ class Motion(VisualStream):
             found.update(zip(places, features, strict=True))
         return [found[place] for place in range(len(clips))]
 
-    def project(self, model: Any, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def project(self, model: VQAThinkerModel | SimpleNamespace, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """(m, F) to (m, D)."""
         projector = model.motion_projector
         return list(projector(torch.stack(list(features)).to(projector.layer_norm.weight.dtype)))
@@ -189,7 +191,7 @@ def find_streams(names: Sequence[str]) -> tuple[VisualStream, ...]:
     return streams
 
 
-def streams_of(sizes: Any) -> tuple[VisualStream, ...]:
+def streams_of(sizes: VQAThinkerConfig | VQAThinkerProcessor) -> tuple[VisualStream, ...]:
     """The streams that a policy's configuration, or its processor, names, without those that give no tokens."""
     return tuple(stream for stream in find_streams(sizes.streams) if stream.shown(sizes))
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class RolloutEngine(Protocol):
         ...
 
 
-def eos_token_ids(policy: Any, tokenizer: Any) -> list[int]:
+def eos_token_ids(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens that end an answer: the tokenizer's and those that the policy's generation config declares."""
     declared = policy.generation_config.eos_token_id
     ids = [declared] if isinstance(declared, int) else list(declared or [])

@@ -7,6 +7,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout.engine import RolloutEngine, eos_token_ids
 from vqathinker.rollout.transformers_engine import TransformersEngine
 
@@ -17,8 +18,8 @@ QUESTION_TOKENS = 512
 
 
 def make_engine(
-    policy: Any,
-    processor: Any,
+    policy: VQAThinkerForConditionalGeneration,
+    processor: VQAThinkerProcessor,
     name: str = "transformers",
     batch_size: int = BATCH_SIZE,
     longest_answer: int = 0,
@@ -50,13 +51,21 @@ def make_engine(
     )
 
 
-def _transformers(policy: Any, processor: Any, batch_size: int, **_: Any) -> RolloutEngine:
+def _transformers(
+    policy: VQAThinkerForConditionalGeneration, processor: VQAThinkerProcessor, batch_size: int, **_: Any
+) -> RolloutEngine:
     tokenizer = processor.tokenizer
     stops, placeholder = eos_token_ids(policy, tokenizer), [policy.config.image_token_id]
     return TransformersEngine(policy, stops, tokenizer.pad_token_id, placeholder, batch_size)
 
 
-def _vllm(policy: Any, processor: Any, batch_size: int, longest_answer: int, vllm_memory: float) -> RolloutEngine:
+def _vllm(
+    policy: VQAThinkerForConditionalGeneration,
+    processor: VQAThinkerProcessor,
+    batch_size: int,
+    longest_answer: int,
+    vllm_memory: float,
+) -> RolloutEngine:
     from vqathinker.rollout.vllm_engine import VLLMEngine, check_vllm
 
     try:
@@ -76,7 +85,7 @@ def _vllm(policy: Any, processor: Any, batch_size: int, longest_answer: int, vll
     return engine
 
 
-def _model_length(policy: Any, needed: int) -> int:
+def _model_length(policy: VQAThinkerForConditionalGeneration, needed: int) -> int:
     """Tokens of a prompt and its answer: what the processor's own question needs and, as far as the policy has
     positions, room for longer ones."""
     return max(needed, min(needed + QUESTION_TOKENS, policy.config.get_text_config().max_position_embeddings))

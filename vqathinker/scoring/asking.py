@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -184,10 +184,10 @@ def answer_of(sample: Sample, texts: Sequence[str]) -> QualityAnswer:
     [(key, count)] = counts.most_common(1)
     answer = next(text for own, text, _ in said if own == key)
     agreement = count / len(texts) if len(texts) > 1 else math.nan
-    return replace(asked, answer=answer, status="ok", index=key if options else None, agreement=agreement)
+    return replace(asked, answer=answer, status="ok", index=key if isinstance(key, int) else None, agreement=agreement)
 
 
-def _said(text: str, options: Sequence[str]) -> tuple[Any, str, str]:
+def _said(text: str, options: Sequence[str]) -> tuple[int | str | None, str, str]:
     """What an answer says: what makes it equal to others (`None` if it says nothing), as text, and its status."""
     if options:
         found = parse_choice(text, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from vqathinker.rewards import ParsedAnswer, parse_answer
 from vqathinker.rollout import RolloutEngine, Sampling, make_engine
 from vqathinker.tasks import TASKS
 
+K = TypeVar("K")
 PAPER_SAMPLING = Sampling(max_new_tokens=2048, temperature=0.9, top_p=1.0, top_k=50)
 """VQAThinker, "Implementation Details"."""
 
@@ -139,13 +140,13 @@ def embed_prompts(
 def answer_clips(
     policy: VQAThinkerForConditionalGeneration,
     processor: VQAThinkerProcessor,
-    clips: dict[Any, ClipInput],
+    clips: dict[K, ClipInput],
     samples: int,
     greedy: bool,
     sampling: Sampling = PAPER_SAMPLING,
     engine: RolloutEngine | None = None,
-    questions: Mapping[Any, Messages] | None = None,
-) -> dict[Any, Prediction]:
+    questions: Mapping[K, Messages] | None = None,
+) -> dict[K, Prediction]:
     """Answers to one batch of decoded clips; arguments as in `predict`.
 
     Args:
@@ -166,7 +167,7 @@ def answer_clips(
     asked = None if questions is None else [questions[name] for name in clips]
     prompts = embed_prompts(policy, processor, list(clips.values()), asked) if clips else []
     engine = engine or make_engine(policy, processor)
-    answers: dict[Any, list[str]] = {name: [] for name in clips}
+    answers: dict[K, list[str]] = {name: [] for name in clips}
     for count, how in ((int(greedy), replace(sampling, temperature=0.0)), (samples, sampling)):
         if count:
             drawn = engine.generate(prompts, count, how)

@@ -14,6 +14,7 @@ import av
 from vqathinker import __version__
 from vqathinker.clips import READING
 from vqathinker.data.traces import LEVELS
+from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.policy.adapters import ADAPTER_CONFIG, base_of
 from vqathinker.scoring.readouts import LEVEL_PREFIX
 from vqathinker.scoring.scorer import QualityScorer
@@ -74,14 +75,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def checkpoint_hash(policy: Any) -> str:
+def checkpoint_hash(policy: VQAThinkerForConditionalGeneration) -> str:
     """Of a checkpoint on disk, SHA-256 of its weights and configuration, an adapter's base included; of one from a hub,
     its commit."""
     folder = Path(policy.name_or_path)
     return _digest(folder).hexdigest()[:16] if folder.is_dir() else str(policy.config._commit_hash)
 
 
-def _digest(folder: Path) -> Any:
+def _digest(folder: Path) -> hashlib._Hash:
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for file in sorted([*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]):
         with file.open("rb") as weights:

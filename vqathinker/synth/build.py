@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -28,6 +28,8 @@ from vqathinker.synth.distortions import (
 from vqathinker.synth.scenes import render_scene
 from vqathinker.synth.sources import cut_scene, source_scenes
 
+J = TypeVar("J")
+T = TypeVar("T")
 GENERATOR = 3
 """Raised whenever the same spec begins to give other clips, so that old sets are not taken for new ones."""
 
@@ -158,8 +160,8 @@ def is_made(folder: str | Path, spec: Spec) -> bool:
 
 
 def run_jobs(
-    make: Callable[[tuple], Any], jobs: Sequence[tuple], workers: int, progress: bool, unit: str = "clip"
-) -> Iterator[Any]:
+    make: Callable[[J], T], jobs: Sequence[J], workers: int, progress: bool, unit: str = "clip"
+) -> Iterator[T]:
     """What `make` returns for `jobs` (label rows), in their order, `workers` at a time."""
     # Threads are enough: the encoder releases the interpreter lock, and two make 1.6 times as many clips as one.
     with ThreadPoolExecutor(workers) as pool:

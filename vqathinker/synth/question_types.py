@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from vqathinker.synth.question_clips import (
     draw_when,
 )
 
+T = TypeVar("T")
 NAMES = {
     "blur": "Blur",
     "rescale": "Low resolution",
@@ -66,7 +67,7 @@ class Balance:
         """How often a choice of a topic was taken, over its weight."""
         return self.taken[*topic, choice] / weight
 
-    def ranked(self, choices: Iterable[Any], load: Callable[[Any], Any]) -> list[Any]:
+    def ranked(self, choices: Iterable[T], load: Callable[[T], float | tuple[float, ...]]) -> list[T]:
         """The choices from the smallest load on; takes none."""
         choices = list(choices)
         return sorted((choices[i] for i in self.rng.permutation(len(choices))), key=load)

@@ -13,7 +13,7 @@ from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.metrics.correlation import plcc, srcc
 from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.rewards import Rubric, parse_answer, preset
-from vqathinker.tasks.task import Answer, Row, Task
+from vqathinker.tasks.task import Answer, Row, Said, Task
 
 
 class Score(Task):
@@ -37,7 +37,7 @@ class Score(Task):
         """A templated trace that names the labelled distortions and ends in the MOS."""
         return trace(sample.target["mos"], rng, sample.distortions, sample.target.get("when") or "")
 
-    def parse(self, completion: Any, row: Row) -> Answer:
+    def parse(self, completion: Said, row: Row) -> Answer:
         """The number in the first `<answer>` block (published test script), if it lies in 0-5: a slip like 34.2 must
         not sway a correlation."""
         answer = parse_answer(completion, which="first")
@@ -49,7 +49,7 @@ class Score(Task):
         """The MOS."""
         return math.nan if row.get("mos") is None else float(row["mos"])
 
-    def measure(self, answers: Sequence[Any], rows: Sequence[Row]) -> dict[str, float]:
+    def measure(self, answers: Sequence[Said | None], rows: Sequence[Row]) -> dict[str, float]:
         """Correlations of the answers' numbers with MOS, and the share of answers that have one."""
         read = [
             (self.parse(a, row).value, self.truth(row)) for a, row in zip(answers, rows, strict=True) if a is not None

@@ -17,6 +17,9 @@ from vqathinker.rewards import Rubric
 Row = Mapping[str, Any]
 """A row of a data set: `prompt`, `task`, `sample_id`, and what `Task.columns` says."""
 
+Said = str | Sequence[dict[str, Any]]
+"""A completion: text or messages."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -71,7 +74,7 @@ class Task:
         learns it."""
         raise NotImplementedError
 
-    def parse(self, completion: Any, row: Row) -> Answer:
+    def parse(self, completion: Said, row: Row) -> Answer:
         """What a completion (text or messages) says in answer to a row."""
         raise NotImplementedError
 
@@ -79,7 +82,7 @@ class Task:
         """The right value; NaN if it is not known."""
         raise NotImplementedError
 
-    def measure(self, answers: Sequence[Any], rows: Sequence[Row]) -> dict[str, float]:
+    def measure(self, answers: Sequence[Said | None], rows: Sequence[Row]) -> dict[str, float]:
         """What answers are worth.
 
         Args:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -30,6 +30,14 @@ from vqathinker.policy import (
 from vqathinker.policy.adapters import NAME
 from vqathinker.training.precision import dtype_over_master_weights
 
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+    from transformers import TrainingArguments
+
+    from vqathinker.training.config import VQAGRPOConfig
+
+Layers = str | Collection[str]
+"""PEFT's `target_modules` or `exclude_modules`."""
 LANGUAGE_MODEL = "model.language_model."
 SAVED_WHOLE = ("motion_projector", "multi_modal_projector")
 """Parts that may be trained whole beside the adapter."""
@@ -115,7 +123,9 @@ def get_quantization_config(options: AdapterArguments, dtype: torch.dtype) -> Bi
     )
 
 
-def get_peft_config(options: AdapterArguments, policy: PreTrainedModel, frozen: Sequence[str] = ()) -> Any:
+def get_peft_config(
+    options: AdapterArguments, policy: PreTrainedModel, frozen: Sequence[str] = ()
+) -> LoraConfig | None:
     """The `peft.LoraConfig` for a policy, `None` without `use_peft`.
 
     Args:
@@ -145,10 +155,10 @@ def get_peft_config(options: AdapterArguments, policy: PreTrainedModel, frozen: 
     return config
 
 
-def adapted_names(target: Any, policy: PreTrainedModel, excluded: Any = None) -> list[str]:
+def adapted_names(target: Layers, policy: PreTrainedModel, excluded: Layers | None = None) -> list[str]:
     """Names of the layers that PEFT's `target_modules` means, without those that `exclude_modules` does."""
 
-    def means(pattern: Any, name: str, module: nn.Module) -> bool:
+    def means(pattern: Layers | None, name: str, module: nn.Module) -> bool:
         if pattern == "all-linear":
             return isinstance(module, nn.Linear) and module is not policy.get_output_embeddings()
         if isinstance(pattern, str):
@@ -159,7 +169,7 @@ def adapted_names(target: Any, policy: PreTrainedModel, excluded: Any = None) ->
     return [name for name, module in named if means(target, name, module) and not means(excluded, name, module)]
 
 
-def adapted_parts(target: Any, policy: PreTrainedModel, excluded: Any = None) -> set[str]:
+def adapted_parts(target: Layers, policy: PreTrainedModel, excluded: Layers | None = None) -> set[str]:
     """Parts of the policy in which layers get a LoRA: "language_model", "vision_tower", ..., "embed_tokens"."""
     names = adapted_names(target, policy, excluded)
     embeds = {"embed_tokens"} if any(name.endswith("embed_tokens") for name in names) else set()
@@ -176,7 +186,12 @@ def completed_names(
     return target, whole_parts(target, policy, frozen) if saved is None else saved
 
 
-def whole_parts(target: Any, policy: PreTrainedModel, frozen: Sequence[str] = (), excluded: Any = None) -> list[str]:
+def whole_parts(
+    target: Layers,
+    policy: PreTrainedModel,
+    frozen: Sequence[str] = (),
+    excluded: Layers | None = None,
+) -> list[str]:
     """The motion projector, which `vqathinker init` starts at random, unless it is adapted or frozen."""
     if not policy.config.motion_tokens or "motion_projector" in {*frozen, *adapted_parts(target, policy, excluded)}:
         return []
@@ -202,7 +217,7 @@ def target_modules(policy: nn.Module, names: Sequence[str] | None = None) -> str
     return rf"{re.escape(LANGUAGE_MODEL)}.*\.({'|'.join(names or known)})"
 
 
-def check_lora(config: Any, policy: PreTrainedModel) -> None:
+def check_lora(config: LoraConfig, policy: PreTrainedModel) -> None:
     """Raise `ValueError` if an adapter is one that training, rollouts or checkpoints would not honour.
 
     Args:
@@ -250,7 +265,7 @@ def _is_packed(part: nn.Module) -> bool:
     return not all(parameter.is_floating_point() for parameter in part.parameters())
 
 
-def check_run(policy: PreTrainedModel, config: Any, args: Any) -> None:
+def check_run(policy: PreTrainedModel, config: LoraConfig | None, args: TrainingArguments) -> None:
     """Raise `ValueError` if adapters or quantized weights do not go with the settings of a run.
 
     Args:
@@ -301,7 +316,9 @@ def check_run(policy: PreTrainedModel, config: Any, args: Any) -> None:
         )
 
 
-def prepare_policy(model: Any, args: Any, options: dict[str, Any]) -> Any:
+def prepare_policy(
+    model: PreTrainedModel | PeftModel | str, args: VQAGRPOConfig, options: dict[str, Any]
+) -> PreTrainedModel | PeftModel | str:
     """What TRL's trainer is to be given of adapters and quantized weights, checked.
 
     Args:
@@ -343,7 +360,7 @@ def prepare_policy(model: Any, args: Any, options: dict[str, Any]) -> Any:
     return model
 
 
-def own_adapter(model: Any) -> Any:
+def own_adapter(model: PeftModel) -> LoraConfig:
     """The configuration of a `PeftModel`'s adapter.
 
     Raises:
@@ -358,7 +375,7 @@ def own_adapter(model: Any) -> Any:
     return model.peft_config[NAME]
 
 
-def completed(config: Any, policy: PreTrainedModel) -> Any:
+def completed(config: LoraConfig, policy: PreTrainedModel) -> LoraConfig:
     """A `LoraConfig` with this library's layers and parts where it names none."""
     config = copy.copy(config)
     if str(getattr(config, "peft_type", "")).rpartition(".")[2] == "LORA":
@@ -369,7 +386,9 @@ def completed(config: Any, policy: PreTrainedModel) -> Any:
     return config
 
 
-def with_adapter(policy: PreTrainedModel, config: Any, args: Any) -> Any:
+def with_adapter(
+    policy: PreTrainedModel, config: LoraConfig | None, args: TrainingArguments
+) -> PreTrainedModel | PeftModel:
     """A policy with an adapter to train, for trainers that take no `peft_config`.
 
     Args:
@@ -389,7 +408,7 @@ def with_adapter(policy: PreTrainedModel, config: Any, args: Any) -> Any:
     return model
 
 
-def settle(model: Any, args: Any) -> None:
+def settle(model: PreTrainedModel | PeftModel, args: TrainingArguments) -> None:
     """Make a `PeftModel` ready to be trained: float32, a base that is found from everywhere, gradients; in place.
 
     Args:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
@@ -48,14 +49,14 @@ class WholeCheckpointTrainer(Trainer):
         total = len(self.model.state_dict())
         check_names("the checkpoint to resume from", total, missing, load_result.unexpected_keys)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         model = self.model if model is None else model
         if not has_adapters(model):
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         weights = adapter_weights(resume_from_checkpoint, model)
         import_peft("use_peft=True").set_peft_model_state_dict(model, weights, NAME)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         if not has_adapters(self.model):
             return super()._save(output_dir, state_dict)
         folder = output_dir or self.args.output_dir
@@ -79,7 +80,7 @@ class CheckpointTrainer(WholeCheckpointTrainer, GRPOTrainer):
         if self._staging is None:  # an upload before the checkpoint has its name would miss it
             super()._push_from_checkpoint(checkpoint_folder)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """As TRL's, but beside the others until all processes have written all of it: a `checkpoint-N` is complete.
 
         The main process renames it, so that several nodes must share `output_dir`.

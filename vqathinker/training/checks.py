@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
@@ -13,6 +13,9 @@ from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.rewards import Rubric, preset
 from vqathinker.rewards.reward import missing_columns
 from vqathinker.training.groups import GROUP_COLUMNS, group_of
+
+if TYPE_CHECKING:
+    from vqathinker.training.config import VQAGRPOConfig
 
 
 def weighted_rubric(rubric: Rubric | str | Sequence[Callable[..., Any]], weights: Sequence[float] | None) -> Rubric:
@@ -32,7 +35,7 @@ def weighted_rubric(rubric: Rubric | str | Sequence[Callable[..., Any]], weights
     return weighted
 
 
-def check_columns(rubric: Rubric, dataset: Any) -> None:
+def check_columns(rubric: Rubric, dataset: Dataset) -> None:
     """Raise `ValueError` if a reward cannot be called without a column that the data set does not have."""
     for reward in rubric.rewards:
         if missing := missing_columns(reward, dataset.column_names):
@@ -42,7 +45,7 @@ def check_columns(rubric: Rubric, dataset: Any) -> None:
             )
 
 
-def check_rows(dataset: Any, processor: VQAThinkerProcessor) -> None:
+def check_rows(dataset: Dataset, processor: VQAThinkerProcessor) -> None:
     """Raise `ValueError` if a data set cannot be trained on as it stands.
 
     Every prompt must be conversational and show one clip, and a group's name must stand for one prompt with one label,
@@ -106,19 +109,19 @@ def _told(row: tuple[Any, ...], labels: Sequence[str]) -> str:
     return f"{video!r} with {' and '.join(known) or 'no label'}"
 
 
-def longest_prompt(dataset: Any, processor: VQAThinkerProcessor) -> int:
+def longest_prompt(dataset: Dataset, processor: VQAThinkerProcessor) -> int:
     """Tokens of a data set's longest prompt."""
     return max(len(processor.render(prompt).ids) for prompt in dataset["prompt"])
 
 
-def evaluation_sets(datasets: Any) -> list[Any]:
+def evaluation_sets(datasets: Dataset | dict[str, Dataset] | str | None) -> list[Dataset]:
     """The data sets in `eval_dataset`: none, one, several by name; not the name of one."""
     if datasets is None or isinstance(datasets, str):
         return []
     return list(datasets.values()) if isinstance(datasets, dict) else [datasets]
 
 
-def check_batch(rubric: Rubric, args: Any, dataset: Any) -> None:
+def check_batch(rubric: Rubric, args: VQAGRPOConfig, dataset: Dataset) -> None:
     """Raise `ValueError` if a generation batch takes more clips than there are, or fewer than the rewards compare."""
     clips = args.generation_batch_size // args.num_generations
     if len(dataset) < clips:
@@ -135,7 +138,7 @@ def check_batch(rubric: Rubric, args: Any, dataset: Any) -> None:
         )
 
 
-def check_reference(model: PreTrainedModel | str, args: Any, adapter: bool = False) -> None:
+def check_reference(model: PreTrainedModel | str, args: VQAGRPOConfig, adapter: bool = False) -> None:
     """Raise `ValueError` if the reference cannot be loaded from the policy's path, or nothing is with its arguments.
 
     Args:
@@ -156,7 +159,7 @@ def check_reference(model: PreTrainedModel | str, args: Any, adapter: bool = Fal
         )
 
 
-def vllm_model_length(args: Any, prompt: int) -> int:
+def vllm_model_length(args: VQAGRPOConfig, prompt: int) -> int:
     """vLLM reserves memory by its model length: by default, what a prompt of `prompt` tokens and an answer need."""
     needed = prompt + args.max_completion_length
     if (args.vllm_max_model_length or needed) < needed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn import functional as F
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from vqathinker.policy import Prompt, token_index
 from vqathinker.rollout import Completion
 
+T = TypeVar("T")
 GROUP_COLUMNS = ("sample_id", "video_id")
 """Where a row names its group: a clip about which several things are asked has several."""
 
@@ -72,7 +73,7 @@ def group_of(row: Mapping[str, Any]) -> str:
     return next(row[key] for key in GROUP_COLUMNS if row.get(key) is not None)
 
 
-def alternate(first: Sequence[Any], second: Sequence[Any], size: int) -> list[Any]:
+def alternate(first: Sequence[T], second: Sequence[T], size: int) -> list[T]:
     """Groups of `size` entries, one of each list in turn."""
     starts = range(0, len(first), size)
     return [entry for start in starts for part in (first, second) for entry in part[start : start + size]]

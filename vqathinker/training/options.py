@@ -9,10 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig
 from transformers.utils import strtobool
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainingArguments
+
+    from vqathinker.training.config import VQAGRPOConfig
 
 _SAMPLING = "answers are drawn with temperature, top_p and top_k only: prompts are embeddings, which have no tokens"
 _ENGINE = "answers are drawn by the library's own engines, which keep a prompt once for all its answers"
@@ -110,7 +115,7 @@ _SHARED_OUT = {"split_batches": False, "dispatch_batches": False, "even_batches"
 """What `accelerator_config` must say, or leave out: the sampler hands each process whole groups."""
 
 
-def refuse_options(args: Any, refused: Mapping[str, str] = REFUSED) -> None:
+def refuse_options(args: TrainingArguments, refused: Mapping[str, str] = REFUSED) -> None:
     """Raise `ValueError` if an option that is not taken has another value than its default.
 
     Args:
@@ -126,7 +131,7 @@ def refuse_options(args: Any, refused: Mapping[str, str] = REFUSED) -> None:
             raise ValueError(f"{name}={value!r}: {why}. Leave it out.")
 
 
-def check_options(args: Any) -> None:
+def check_options(args: VQAGRPOConfig) -> None:
     """Raise `ValueError` if an option of a GRPO run is not taken, or not with this value.
 
     Args:
@@ -159,7 +164,7 @@ def check_options(args: Any) -> None:
         )
 
 
-def check_trainer(model: Any, args: Any, arguments: Mapping[str, Any]) -> None:
+def check_trainer(model: PreTrainedModel | str, args: VQAGRPOConfig, arguments: Mapping[str, Any]) -> None:
     """Raise `ValueError` if the trainer is given an argument of TRL's that it does not take, or not with this policy.
 
     Args:

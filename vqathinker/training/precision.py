@@ -6,17 +6,20 @@ Adam's updates are about the learning rate, 1e-6 in the paper. Between two neigh
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 """Choices of the recipes' `dtype`."""
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def dtype_over_master_weights(args: Any) -> torch.dtype | None:
+def dtype_over_master_weights(args: TrainingArguments) -> torch.dtype | None:
     """The 16-bit type in which DeepSpeed computes while it updates float32 master weights, whatever it was given.
 
     Args:
@@ -37,7 +40,7 @@ def dtype_over_master_weights(args: Any) -> torch.dtype | None:
     return None
 
 
-def load_dtype(choice: str, args: Any, adapter: bool = False) -> torch.dtype:
+def load_dtype(choice: str, args: TrainingArguments, adapter: bool = False) -> torch.dtype:
     """In which type a recipe loads the policy.
 
     Args:
@@ -57,7 +60,7 @@ def load_dtype(choice: str, args: Any, adapter: bool = False) -> torch.dtype:
     return getattr(torch, choice)
 
 
-def check_precision(model: nn.Module, args: Any) -> None:
+def check_precision(model: nn.Module, args: TrainingArguments) -> None:
     """Refuse a run whose optimizer would update weights of 16 bits. Frozen weights, an adapter's base among them, may
     have any type.
 

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from accelerate.utils import gather_object, set_seed
+from datasets import Dataset
+from torch import nn
 from transformers import PreTrainedModel
 from trl.models import unwrap_model_for_generation
 
@@ -24,6 +26,7 @@ from vqathinker.policy import (
     ClipInput,
     FeatureCache,
     Prompt,
+    VQAThinkerForConditionalGeneration,
     VQAThinkerProcessor,
     base_policy,
     has_adapters,
@@ -120,7 +123,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         model: PreTrainedModel | str,
         rubric: Rubric | str | Sequence[Callable[..., Any]],
         args: VQAGRPOConfig,
-        train_dataset: Any,
+        train_dataset: Dataset,
         processing_class: VQAThinkerProcessor,
         **kwargs: Any,
     ) -> None:
@@ -184,7 +187,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         self._copies: dict[int, AnsweredCopy] = {}
         self._perturbations: list[perturb.FrameMap | None] = []
 
-    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> EpochSampler:
         sampler = EpochSampler.like(super()._get_train_sampler(dataset))
         if self.args.data_seed is not None:  # TRL's takes the seed of everything else
             sampler.seed = self.args.data_seed
@@ -237,7 +240,7 @@ class VQAGRPOTrainer(ValidationTrainer):
             self._last_loaded_step = self.state.global_step
 
     @contextmanager
-    def _whole_policy(self) -> Iterator[Any]:
+    def _whole_policy(self) -> Iterator[VQAThinkerForConditionalGeneration]:
         """The policy with all its weights, which answers questions. No collective in here: processes may do different
         amounts of work."""
         kwargs = self.args.gradient_checkpointing_kwargs  # with which checkpointing goes on afterwards
@@ -249,7 +252,7 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     def _roll_out(
         self,
-        policy: Any,
+        policy: VQAThinkerForConditionalGeneration,
         rows: list[dict[str, Any]],
         names: list[str | None],
         clips: list[ClipInput],
@@ -333,7 +336,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         before = [logged.pop() for _ in factors][::-1]
         logged.extend((torch.tensor(before) * factors.cpu()).tolist())
 
-    def _engine(self, policy: Any) -> RolloutEngine:
+    def _engine(self, policy: VQAThinkerForConditionalGeneration) -> RolloutEngine:
         if self.use_vllm:
             return self.vllm_generation
         return make_engine(policy, self.processing_class)
@@ -360,13 +363,18 @@ class VQAGRPOTrainer(ValidationTrainer):
         return [self.args.seed, self.state.global_step, micro_step, zlib.crc32(group_of(row).encode())]
 
     def _perturb(
-        self, policy: Any, clips: list[ClipInput], features: list[ClipFeatures], maps: dict[int, perturb.FrameMap]
+        self,
+        policy: VQAThinkerForConditionalGeneration,
+        clips: list[ClipInput],
+        features: list[ClipFeatures],
+        maps: dict[int, perturb.FrameMap],
     ) -> tuple[list[ClipFeatures], list[dict[str, torch.Tensor]]]:
         """The perturbed copies, and the policy's arguments for them: what shows single frames is re-indexed, only what
         shows the whole clip is computed anew."""
         if not maps:
             return [], []
-        blank_features, blanks = {}, {}
+        blank_features: dict[str, torch.Tensor] = {}
+        blanks: dict[str, torch.Tensor] = {}
         if any(frame_map.blanks for frame_map in maps.values()):
             blank_features, blanks = policy.blanks(self.processing_class.blank_clip())
         inputs: list[dict[str, torch.Tensor]] = [{} for _ in maps]
@@ -418,7 +426,7 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     def _get_per_token_logps_and_entropies(
         self,
-        model: Any,
+        model: nn.Module,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         logits_to_keep: int,
@@ -473,7 +481,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         own = len(values) // self.accelerator.num_processes
         self._log_completion_extra(column, values[own * self.accelerator.process_index :][:own])
 
-    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
         """As TRL's, without shuffling single answers: the K answers to a clip stay together."""
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
@@ -503,6 +511,6 @@ class VQAGRPOTrainer(ValidationTrainer):
                 questions=prompts,
             )
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         self._clips = inputs["clips"]
         return super()._compute_loss(model, inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from accelerate import PartialState
@@ -18,6 +18,9 @@ from vqathinker.tasks import TASKS, by_task, task_of
 from vqathinker.training.checkpoints import CheckpointTrainer
 from vqathinker.training.checks import check_rows, evaluation_sets
 from vqathinker.training.groups import group_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 VLLM_ROUND = 64
 """Rows in each process that vLLM answers at once."""
@@ -98,7 +101,10 @@ class ValidationTrainer(CheckpointTrainer):
     """Greedy answers to some rows. Collective with vLLM and under ZeRO-3."""
 
     def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+        self,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Answer held-out rows greedily, and measure each task's answers over the whole set at once.
 
