@@ -2,9 +2,19 @@
 
 import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqathinker import _names  # noqa: F401, finds vqathinker.rewards and vqathinker.perturb
+
+if TYPE_CHECKING:
+    from vqathinker.policy import VQAThinkerConfig as VQAThinkerConfig
+    from vqathinker.policy import VQAThinkerForConditionalGeneration as VQAThinkerForConditionalGeneration
+    from vqathinker.policy import VQAThinkerProcessor as VQAThinkerProcessor
+    from vqathinker.scoring import QualityAnswer as QualityAnswer
+    from vqathinker.scoring import QualityScore as QualityScore
+    from vqathinker.scoring import QualityScorer as QualityScorer
+    from vqathinker.training import VQAGRPOConfig as VQAGRPOConfig
+    from vqathinker.training import VQAGRPOTrainer as VQAGRPOTrainer
 
 __version__ = "0.1.0"
 

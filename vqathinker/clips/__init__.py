@@ -1,13 +1,21 @@
 """From a video file to uint8 frames: decoding, sampling, resizing and a lossless cache."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqathinker.clips.cache import FrameCache, clip_bytes
 from vqathinker.clips.errors import ClipError
 from vqathinker.clips.resize import fit_frames
 from vqathinker.clips.sampling import SAMPLINGS, run_indices, timed_indices, uniform_indices
 from vqathinker.clips.suffixes import IMAGE_SUFFIXES, PASSED_OVER_SUFFIXES, VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from vqathinker.clips.decode import READING as READING
+    from vqathinker.clips.decode import Clip as Clip
+    from vqathinker.clips.decode import open_clip as open_clip
+    from vqathinker.clips.encode import ENCODER_OPTIONS as ENCODER_OPTIONS
+    from vqathinker.clips.encode import VideoWriter as VideoWriter
+    from vqathinker.clips.encode import write_video as write_video
 
 # Looked up on first use: a policy can be built, run and trained on tensors where PyAV and Pillow are missing.
 _HOMES = {

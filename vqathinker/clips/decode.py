@@ -75,7 +75,7 @@ class Clip:
         """
         return self._notes + (("deinterlaced",) if self._interlaced else ())
 
-    def frames(self, indices: Sequence[int]) -> np.ndarray:
+    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Frames at `indices` (any order, repeats allowed; each is decoded once).
 
         Returns:

@@ -1,7 +1,17 @@
 """GRPO on clips: TRL's trainer with clips in and rewards over the global batch, and the supervised warm start."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vqathinker.training.checkpoints import WholeCheckpointTrainer as WholeCheckpointTrainer
+    from vqathinker.training.config import VQAGRPOConfig as VQAGRPOConfig
+    from vqathinker.training.precision import check_precision as check_precision
+    from vqathinker.training.precision import load_dtype as load_dtype
+    from vqathinker.training.sft import SFTCollator as SFTCollator
+    from vqathinker.training.sft import VQASFTConfig as VQASFTConfig
+    from vqathinker.training.sft import sft_dataset as sft_dataset
+    from vqathinker.training.trainer import VQAGRPOTrainer as VQAGRPOTrainer
 
 # Looked up on first use: `groups`, `budget` and `precision` are imported without TRL, where it is missing too.
 _HOMES = {
