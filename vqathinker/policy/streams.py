@@ -196,6 +196,23 @@ def streams_of(sizes: VQAThinkerConfig | VQAThinkerProcessor) -> tuple[VisualStr
     return tuple(stream for stream in find_streams(sizes.streams) if stream.shown(sizes))
 
 
+def visual_tokens(config: VQAThinkerConfig, num_frames: int, image_size: int | None = None) -> int:
+    """Tokens that a policy's streams give of a clip.
+
+    Args:
+        config: The policy's.
+        num_frames: Key frames T.
+        image_size: Their side in pixels; default the vision tower's.
+    """
+    sizes = SimpleNamespace(
+        image_size=image_size or config.vision_config.image_size[0],
+        patch_size=config.vision_config.patch_size[0],
+        downsample_ratio=config.downsample_ratio,
+        motion_tokens=config.motion_tokens,
+    )
+    return sum(stream.tokens(sizes) * (num_frames if stream.per_frame else 1) for stream in streams_of(config))
+
+
 def copied_trunk(model: nn.Module, stream: VisualStream) -> SimpleNamespace:
     """A stream's trunk once more, whole where ZeRO-3 shares the policy's weights out (collective there).
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from vqathinker.policy import (
     check_checkpoint,
     load_policy,
 )
+from vqathinker.policy.streams import visual_tokens
 from vqathinker.scoring import QualityScorer, expected_score
 from vqathinker.scoring.predict import embed_prompts
 from vqathinker.scoring.scorer import process_state, torch_device
@@ -174,13 +174,7 @@ def check_processor(
     if len(tokenizer) > rows:
         faults.append(f"the tokenizer has {len(tokenizer)} tokens, the embedding {rows} rows")
     prompt = processor.prompt_ids()
-    sizes = SimpleNamespace(
-        image_size=processor.image_size,
-        patch_size=config.vision_config.patch_size[0],
-        downsample_ratio=config.downsample_ratio,
-        motion_tokens=config.motion_tokens,
-    )
-    visual = sum(s.tokens(sizes) * (processor.num_frames if s.per_frame else 1) for s in policy.streams)
+    visual = visual_tokens(config, processor.num_frames, processor.image_size)
     placeholders = prompt.count(config.image_token_id)
     if placeholders != visual:
         faults.append(f"the prompt has {placeholders} placeholders for {visual} visual tokens")

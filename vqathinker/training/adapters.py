@@ -243,7 +243,8 @@ def check_lora(config: LoraConfig, policy: PreTrainedModel) -> None:
         raise ValueError(f"{variants}: an adapter adds products to weights of layers and nothing else. Leave it out.")
     parts = adapted_parts(config.target_modules, policy, config.exclude_modules)
     saved = config.modules_to_save or []
-    if not parts or (fixed := parts & {"motion_encoder", "lm_head", "embed_tokens"}):
+    never = {"lm_head", "embed_tokens", *(part for stream in policy.streams for part in stream.fixed)}
+    if not parts or (fixed := parts & never):
         raise ValueError(
             f"target_modules={config.target_modules!r} names {sorted(fixed) if parts else 'no layer'}: SlowFast, token "
             "embedding and head stay as they are. Leave target_modules out for the language model's linear layers."

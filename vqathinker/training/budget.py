@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from vqathinker.clips import FrameCache, clip_bytes
 from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration
+from vqathinker.policy.streams import visual_tokens
 from vqathinker.training.adapters import LANGUAGE_MODEL, AdapterArguments, adapted_names, completed_names
 from vqathinker.training.precision import DTYPES
 
@@ -211,8 +212,7 @@ def shape_of(
     """
     answers, adapter = settings["num_generations"], adapter_of(settings)
     frozen = {"vision_tower", "multi_modal_projector"} <= set(settings.get("freeze") or ())
-    side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
-    visual = frames * int((side / patch * config.downsample_ratio) ** 2) + config.motion_tokens
+    visual = visual_tokens(config, frames)
     return Shape(
         clips=settings["per_device_train_batch_size"] // answers * (2 if settings.get("contrast_weight") else 1),
         answers=answers,

@@ -61,18 +61,16 @@ def check_rows(dataset: Dataset, processor: VQAThinkerProcessor) -> None:
             f"a {type(dataset).__name__} with columns {list(columns)}: a data set must be a datasets.Dataset with "
             "prompt and video_id or sample_id, see vqathinker.data.clip_dataset."
         )
-    labels = [name for name in ("mos", "answer") if name in columns]
-    known: dict[str, tuple[Any, ...]] = {}
-    for row in dataset.select_columns(
-        [name for name in ("prompt", "video", *GROUP_COLUMNS, *labels) if name in columns]
-    ):
-        videos = _videos_of(row, processor)
-        name, own = group_of(row), (*videos, text_in(row["prompt"]), *(row[label] for label in labels))
+    known: dict[str, dict[str, Any]] = {}
+    for row in dataset:
+        [video] = _videos_of(row, processor)
+        own = {**row, "video": video, "prompt": text_in(row["prompt"])}
+        name = group_of(row)
         if (first := known.setdefault(name, own)) != own:
             raise ValueError(
-                f"video_id {name!r} names {_told(first, labels)} and {_told(own, labels)}: answers are grouped by "
-                "video_id (or sample_id), which must name one clip with one question and one label. Rename one, for "
-                "example with its set's name in front, or drop a row."
+                f"video_id {name!r} names {_told(first, own)} and {_told(own, first)}: answers are grouped by video_id "
+                "(or sample_id), which must name one clip with one question and one label. Rename one, for example "
+                "with its set's name in front, or drop a row."
             )
 
 
@@ -100,13 +98,12 @@ def _videos_of(row: Mapping[str, Any], processor: VQAThinkerProcessor) -> list[s
     return videos
 
 
-_NAMES = {"mos": "MOS", "answer": "answer"}
-
-
-def _told(row: tuple[Any, ...], labels: Sequence[str]) -> str:
-    video, _, *values = row
-    known = [f"{_NAMES[label]} {value}" for label, value in zip(labels, values, strict=True) if value is not None]
-    return f"{video!r} with {' and '.join(known) or 'no label'}"
+def _told(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """A row's clip, its label, and in what else it differs from another row."""
+    told = {"mos": "MOS", "answer": "answer"}
+    known = [f"{name} {row[key]}" for key, name in told.items() if row.get(key) is not None]
+    known += [f"{key} {row[key]!r:.60}" for key in row if key not in (*told, "video") and row[key] != other.get(key)]
+    return f"{row['video']!r} with {' and '.join(known) or 'no label'}"
 
 
 def longest_prompt(dataset: Dataset, processor: VQAThinkerProcessor) -> int:
