@@ -352,3 +352,22 @@ def test_pretraining_writes_a_base_that_loads(tmp_path):
     weights = VQAThinkerForConditionalGeneration.from_pretrained(again).state_dict()
     changed = [name for name in base if not torch.equal(weights[name], base[name])]
     assert changed and all(name.startswith(("model.language_model.", "lm_head.")) for name in changed)
+
+
+@pytest.mark.slow
+def test_the_recipe_on_questions_ends_in_its_table(tmp_path):
+    out = run([sys.executable, RECIPES / "grpo_questions.py", "--quick", "--seed", "2"], tmp_path, OMP_NUM_THREADS="1")
+    folder = tmp_path / "runs/questions"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (
+        summary.keys() == {"accuracy", "srcc", "gain", "seed", "command", "torch", "seconds"} and summary["seed"] == 2
+    )
+    baselines = {"all", "majority", "random", "no video", "rotation consistency", "wording: train", "wording: held-out"}
+    for phase in ("sft", "grpo"):
+        assert baselines <= summary["accuracy"][phase].keys()
+        assert 0 <= summary["accuracy"][phase]["all"] <= 1 and summary["accuracy"][phase]["majority"] > 0
+    table = (folder / "questions.md").read_text()
+    assert "warm start" in table and "no video" in table and "GRPO against the warm start" in out
+    history = json.loads((folder / "grpo/trainer_state.json").read_text())["log_history"]
+    seen = {key for entry in history for key, value in entry.items() if value is not None}
+    assert {"eval_srcc", "eval_choice_accuracy"} & seen and "quality/choice_accuracy" in seen
