@@ -236,13 +236,13 @@ def _check_lengths(
     engine: RolloutEngine, samples: Sequence[Sample], prompts: Sequence[torch.Tensor], sampling: Sampling
 ) -> None:
     """Raise for a prompt that does not fit into what the engine has reserved, which vLLM does for its life."""
-    room = getattr(engine, "max_model_length", math.inf)
+    reserved = getattr(engine, "max_model_length", math.inf)
     sample, prompt = max(zip(samples, prompts, strict=True), key=lambda pair: len(pair[1]))
-    if len(prompt) + sampling.max_new_tokens > room:
+    if len(prompt) + sampling.max_new_tokens > reserved:
         raise ValueError(
             f"question {sample.question!r:.80}: its prompt of {len(prompt)} tokens and an answer of up to "
-            f"{sampling.max_new_tokens} must fit into the {room} tokens that vLLM has reserved. Shorten question and "
-            "options, lower max_new_tokens, or take engine='transformers', which reserves nothing."
+            f"{sampling.max_new_tokens} must fit into the {reserved} tokens that vLLM has reserved. Shorten question "
+            "and options, lower max_new_tokens, or take engine='transformers', which reserves nothing."
         )
 
 

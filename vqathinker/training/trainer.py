@@ -22,7 +22,6 @@ from vqathinker._compat import float32_adapters, vllm_generation, without_false_
 from vqathinker.data import ClipLoader
 from vqathinker.messages import videos_in
 from vqathinker.policy import (
-    ClipFeatures,
     ClipInput,
     FeatureCache,
     Prompt,
@@ -50,6 +49,7 @@ from vqathinker.training.checks import (
     weighted_rubric,
 )
 from vqathinker.training.config import VQAGRPOConfig
+from vqathinker.training.copies import perturbed_copies
 from vqathinker.training.groups import (
     AnsweredCopy,
     ClipBatch,
@@ -263,7 +263,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         originals = [i for i, name in enumerate(names) if name]
         perturbed = {i: frame_map for i in originals if (frame_map := maps[i]) is not None}
         features = policy.encode(**{name: [clip[name] for clip in batch.clips] for name in batch.clips[0]})
-        copies, inputs = self._perturb(policy, clips, features, perturbed)
+        copies, inputs = perturbed_copies(policy, batch, clips, features, perturbed, self.processing_class.blank_clip())
         about = [self._render(rows[i]["prompt"], copy.num_frames) for i, copy in zip(perturbed, copies, strict=True)]
         shown = [*((batch.prompts[i], features[i]) for i in originals), *zip(about, copies, strict=True)]
         prompts = [policy.prompt_embeds(prompt, [clip]) for prompt, clip in shown]
@@ -361,43 +361,6 @@ class VQAGRPOTrainer(ValidationTrainer):
     def _seed_of(self, row: dict[str, Any]) -> list[int]:
         micro_step = self._step % self.args.gradient_accumulation_steps
         return [self.args.seed, self.state.global_step, micro_step, zlib.crc32(group_of(row).encode())]
-
-    def _perturb(
-        self,
-        policy: VQAThinkerForConditionalGeneration,
-        clips: list[ClipInput],
-        features: list[ClipFeatures],
-        maps: dict[int, perturb.FrameMap],
-    ) -> tuple[list[ClipFeatures], list[dict[str, torch.Tensor]]]:
-        """The perturbed copies, and the policy's arguments for them: what shows single frames is re-indexed, only what
-        shows the whole clip is computed anew."""
-        if not maps:
-            return [], []
-        blank_features: dict[str, torch.Tensor] = {}
-        blanks: dict[str, torch.Tensor] = {}
-        if any(frame_map.blanks for frame_map in maps.values()):
-            blank_features, blanks = policy.blanks(self.processing_class.blank_clip())
-        inputs: list[dict[str, torch.Tensor]] = [{} for _ in maps]
-        whole: list[dict[str, torch.Tensor]] = [{} for _ in maps]
-        device = self.accelerator.device
-        for stream in policy.streams:
-            name = stream.name
-            if stream.per_frame and stream.features_name in self._clips.clips[0]:
-                for own, (i, frame_map) in zip(inputs, maps.items(), strict=True):
-                    known = self._clips.clips[i][stream.features_name]
-                    own[stream.features_name] = frame_map.apply(known, blank_features.get(name))
-                continue
-            raw = [m.apply(getattr(clips[i], stream.takes)).to(device) for i, m in maps.items()]
-            kept, values = stream.takes, raw
-            if not stream.per_frame:
-                values = stream.features(policy.model, raw)
-                for own, tokens in zip(whole, stream.project(policy.model, values), strict=True):
-                    own[name] = tokens
-                kept, values = (stream.features_name, values) if stream.frozen(policy.model) else (kept, raw)
-            for own, value in zip(inputs, values, strict=True):
-                own[kept] = value
-        copies = [features[i].perturbed(maps[i], blanks, own) for i, own in zip(maps, whole, strict=True)]
-        return copies, inputs
 
     def _render(self, prompt: list[dict[str, Any]], num_frames: int) -> Prompt:
         return self.processing_class.render(prompt, [num_frames])
