@@ -206,10 +206,9 @@ def children(pid):
     return found
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "zero3"])
-def test_an_adapter_is_trained_and_saved_whole_by_several_processes(launch, tmp_path, strategy):
+def test_an_adapter_is_trained_and_saved_whole_by_several_processes(launch, tmp_path):
     needs("peft")
-    finish(launch(strategy, tmp_path, "--use_peft", "true", "--lora_r", 4, "--freeze", "vision_tower"))
+    finish(launch("zero3", tmp_path, "--use_peft", "true", "--lora_r", 4, "--freeze", "vision_tower"))
     weights = [load_file(folder / "adapter_model.safetensors") for folder in (tmp_path / "checkpoint-1", tmp_path)]
     assert {value.shape[0] for name, value in weights[0].items() if "lora_A" in name} == {4}
     changed = [not torch.equal(value, weights[1][name]) for name, value in weights[0].items()]
