@@ -487,3 +487,11 @@ def test_the_tables_of_completions_are_printed_and_uploaded(build, monkeypatch):
     monkeypatch.setattr("trl.trainer.grpo_trainer.create_repo", asked)
     with pytest.raises(ConnectionError, match="me/answers"):
         build(log_completions=True, log_completions_hub_repo="me/answers")
+
+
+def test_several_gpus_in_one_process_are_refused(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.TrainingArguments.n_gpu", 2)
+    with pytest.raises(ValueError, match=r"2 GPUs in one process.*accelerate launch --num_processes 2"):
+        config()
+    with pytest.raises(ValueError, match="2 GPUs in one process"):
+        VQASFTConfig(str(tmp_path), report_to="none")

@@ -45,6 +45,12 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--motion_tokens", type=int, default=1, help="per clip; 0 leaves the motion branch out")
     parser.add_argument("--motion_run_length", type=int, default=1, help="1: sampled motion input; more: dense")
+    parser.add_argument(
+        "--layout",
+        default="motion_last",
+        choices=["motion_last", "interleaved"],
+        help="a clip's motion tokens behind its frames (published), or dealt out to them",
+    )
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--out", required=True, type=Path, help="folder of the new policy")
     parser.set_defaults(run=_init)
@@ -61,7 +67,10 @@ def _init(options: argparse.Namespace) -> None:
         motion_run_length=options.motion_run_length,
         dtype=options.dtype,
     )
-    VQAThinkerProcessor.from_internvl(options.internvl, policy.config).save_pretrained(options.out)
+    processor = VQAThinkerProcessor.from_internvl(options.internvl, policy.config)
+    processor.layout = options.layout
+    processor.render()  # says where the motion tokens cannot be dealt out to the frames
+    processor.save_pretrained(options.out)
     policy.save_pretrained(options.out)
     print(f"wrote {options.out}")
 

@@ -13,7 +13,7 @@ from trl import GRPOConfig
 from vqathinker.perturb import MODES
 from vqathinker.rollout.vllm_engine import check_vllm
 from vqathinker.training.options import check_options
-from vqathinker.training.processes import join_processes_on_cpu
+from vqathinker.training.processes import check_one_device, join_processes_on_cpu
 from vqathinker.training.validation import known_metrics
 
 
@@ -83,6 +83,7 @@ class VQAGRPOConfig(GRPOConfig):
         self._set_validation()
         super().__post_init__()
         check_options(self)
+        check_one_device(self)
         if self.per_device_train_batch_size % self.num_generations:
             raise ValueError(
                 f"per_device_train_batch_size={self.per_device_train_batch_size} counts answers and must be a multiple "

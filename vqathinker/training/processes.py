@@ -28,3 +28,20 @@ def join_processes_on_cpu(args: TrainingArguments) -> None:
         args.ddp_backend = args.ddp_backend or "gloo"
     else:
         args.use_cpu = True
+
+
+def check_one_device(args: TrainingArguments) -> None:
+    """Refuse several GPUs in one process: `torch.nn.DataParallel` would cut a batch without its clips.
+
+    Args:
+        args: After its own `__post_init__`.
+
+    Raises:
+        ValueError: If transformers would use it.
+    """
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"{args.n_gpu} GPUs in one process: a batch cannot be cut between them. Start one process per GPU, "
+            f"`accelerate launch --num_processes {args.n_gpu} ...` with a file of recipes/accelerate, or show one GPU "
+            "only (CUDA_VISIBLE_DEVICES=0)."
+        )

@@ -22,7 +22,7 @@ from vqathinker.policy import (
 )
 from vqathinker.tasks import find_task
 from vqathinker.training.options import SFT_REFUSED, refuse_options
-from vqathinker.training.processes import join_processes_on_cpu
+from vqathinker.training.processes import check_one_device, join_processes_on_cpu
 
 
 @dataclass
@@ -41,6 +41,7 @@ class VQASFTConfig(TrainingArguments):
         join_processes_on_cpu(self)
         super().__post_init__()
         refuse_options(self, SFT_REFUSED)
+        check_one_device(self)
 
 
 def sft_dataset(
