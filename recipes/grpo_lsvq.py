@@ -22,6 +22,7 @@ from vqathinker.rewards import Contrast, Distortion, Rubric, named_rewards, pres
 from vqathinker.tasks import sample_dataset
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_quantization_config
+from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import DataArguments, distortion_reward, labelled_kinds, with_tasks
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -116,6 +117,8 @@ def main(argv: list[str] | None = None) -> None:
     samples = data.training(args.seed)
     held_out = data.labelled(data.val_labels)
     held_out += read_questions(data.val_questions, data.video_root) if data.val_questions else []
+    if PartialState().is_main_process:
+        print(preflight(samples, held_out, data.mos_scale))
     check_checkpoint(data.model)
     processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
     if {"dtype", "torch_dtype"} & set(args.model_init_kwargs or {}):

@@ -31,6 +31,7 @@ from vqathinker.training.adapters import (
     get_quantization_config,
     with_adapter,
 )
+from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import DataArguments
 from vqathinker.training.trainer import GIVE_UP_AFTER
 
@@ -78,6 +79,8 @@ def main(argv: list[str] | None = None) -> None:
     # Labels and policy
     samples = data.training(args.seed)
     clips = len({clip for sample in samples for clip in sample.clips})
+    if PartialState().is_main_process:
+        print(preflight(samples, mos_scale=data.mos_scale))
     check_checkpoint(data.model)
     processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
     told = clips if PartialState().is_main_process else None

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from vqathinker import __version__, missing_extra
-from vqathinker.cli import asking, scoring, training
+from vqathinker.cli import asking, data, scoring, training
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -16,14 +16,15 @@ def main(argv: list[str] | None = None) -> int:
         argv: Arguments, default `sys.argv[1:]`.
 
     Returns:
-        Exit code: 0; 1 where something could not be scored or answered, or a policy is not sane; or 2 when the input is
-        wrong, with one line that says what.
+        Exit code: 0; 1 where something could not be scored or answered, or a policy or a data set is not sane; or 2
+        when the input is wrong, with one line that says what.
     """
     parser = argparse.ArgumentParser(prog="vqathinker", description=__doc__)
     parser.add_argument("--version", action="version", version=f"vqathinker {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     scoring.add_commands(commands)
     asking.add_commands(commands)
+    data.add_commands(commands)
     training.add_commands(commands)
     options, rest = parser.parse_known_args(argv)
     if rest and options.command != "train":

@@ -1,0 +1,110 @@
+"""`check-data`, `clean-cache`: what comes before training, and what is left behind it."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vqathinker.data.check import DataCheck
+
+BAR = 40
+"""Characters of the histogram's longest bar."""
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register the commands of this module."""
+    for add in (_add_check,):
+        add(commands)
+
+
+# ---------------------------------------------------------------- check-data
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "check-data",
+        help="what is wrong with labels and clips, before they are trained on?",
+        epilog="Exit code: 0 fine, 1 problems that training would meet, 2 wrong arguments.",
+    )
+    parser.add_argument("labels", metavar="LABELS", type=Path, help="label file, of any format that recipes take")
+    parser.add_argument("--videos", type=Path, help="folder that its names start from; default the label file's")
+    parser.add_argument("--mos-scale", help="of the labels: linear:LO,HI, div20 or identity")
+    parser.add_argument(
+        "--also", nargs="+", type=Path, default=[], metavar="LABELS", help="label files of the set's other splits"
+    )
+    parser.add_argument("--video-column", default="video", help="CSV column of the video name")
+    parser.add_argument("--mos-column", default="mos", help="CSV column of the label")
+    parser.add_argument("--source-column", help="CSV column of what a clip was made from; default source, or scene")
+    parser.add_argument(
+        "--source-names", default="", help="rule for names: a regular expression with a group `source`, or a public set"
+    )
+    parser.add_argument("--frames", type=int, default=6, help="key frames that training shows of a clip (published: 6)")
+    parser.add_argument("--threads", type=int, default=4, help="clips read at a time")
+    parser.add_argument("--out", type=Path, help="folder for a page, report.html, and a table of all clips, clips.csv")
+    parser.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from vqathinker.data import BENCHMARKS
+    from vqathinker.data.check import check_data
+
+    known = BENCHMARKS.get(options.source_names)
+    if known and not known.source_pattern:
+        raise ValueError(f"--source-names {known.name}: its names do not tell sources; leave it out.")
+    result = check_data(
+        options.labels,
+        options.videos or options.labels.parent,
+        options.mos_scale,
+        options.also,
+        (options.video_column, options.mos_column),
+        (options.source_column, known.source_pattern if known else options.source_names),
+        options.threads,
+        options.frames,
+        progress=True,
+    )
+    print(text_of(result))
+    if options.out:
+        _write(result, options.out)
+        print(f"{options.out}/report.html, {options.out}/clips.csv")
+    return 1 if result.problems else 0
+
+
+def text_of(result: DataCheck) -> str:
+    """Labels, findings and the verdict, a line each."""
+    values = [row.mos for row in result.rows]
+    lines = [f"{result.labels}: {len(values)} clips with labels"]
+    if values:
+        lines[0] += f" from {min(values):g} to {max(values):g}, mean {sum(values) / len(values):.4g}"
+    bins = result.histogram()
+    most = max((count for *_, count in bins), default=0)
+    for low, high, count in bins:
+        lines.append(f"{low:8.4g} to {high:<8.4g}{count:8d}  {'#' * round(BAR * count / most)}")
+    lines += [f"{'PROBLEM' if finding.problem else 'note':9}{finding.text()}" for finding in result.findings]
+    number = len(result.problems)
+    verdict = f"{number} {'problem' if number == 1 else 'problems'} that training would meet"
+    return "\n".join([*lines, verdict if number else "fine: no problems"])
+
+
+def _write(result: DataCheck, folder: Path) -> None:
+    """The page, and a table that has every clip where the page has three examples."""
+    from vqathinker.cli.policy import command_line
+    from vqathinker.evaluation.report import Report, Table
+
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = {True: "problem", False: "note"}
+    found = [(kinds[f.problem], f.count or None, f.what, ", ".join(f.examples), f.fix) for f in result.findings]
+    bars = [(f"{low:.4g} to {high:.4g}", count) for low, high, count in result.histogram()]
+    tables = [
+        Table("Findings", ("", "count", "what", "examples", "what to do"), found, "Problems are what training meets."),
+        Table("Labels", ("label", "clips"), bars, "As they stand in the file."),
+    ]
+    scale = result.scale.name if result.scale else "not stated"
+    facts = {"command": command_line(), "labels": result.labels, "clips": len(result.rows), "scale": scale}
+    Report(f"Check of {result.labels.name}", facts, tables).write(folder / "report.html")
+    with (folder / "clips.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("video", "frames", "notes", "error"))
+        writer.writerows((v, p.num_frames, "; ".join(p.notes), p.error) for v, p in result.probes.items())
