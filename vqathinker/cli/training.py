@@ -137,9 +137,18 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--questions", action="store_true", help="clips for questions, and files of these with answers")
     parser.add_argument("--splits", default="train=240,val=64,test=160", help="SPLIT=CLIPS,...")
     parser.add_argument("--ood", type=int, default=0, help="clips per set of an unseen distortion kind")
-    parser.add_argument("--frames", type=int, default=24, help="per clip")
-    parser.add_argument("--size", type=int, default=96, help="side in pixels")
-    parser.add_argument("--fps", type=float, default=12)
+    parser.add_argument("--frames", type=int, help="per clip; default 24, with --fps source two seconds")
+    parser.add_argument(
+        "--size", type=side, default=96, help="side in pixels; with --source also WxH, or source: as they are"
+    )
+    parser.add_argument("--fps", type=rate, default=12, help="frames per second; with --source also source: as it is")
+    parser.add_argument("--codec", help="h264, hevc, vp9, av1, or several of these with commas; default h264")
+    parser.add_argument(
+        "--short",
+        default="skip",
+        choices=["skip", "take"],
+        help="sources shorter than a clip: leave out, or take whole",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="clips made at a time")
     parser.set_defaults(run=_synth)
@@ -152,21 +161,35 @@ def _synth(options: argparse.Namespace) -> None:
         splits = {name: int(count) for name, count in (part.split("=") for part in options.splits.split(","))}
     except ValueError:
         raise ValueError(f"--splits {options.splits!r}: write SPLIT=CLIPS,... e.g. train=240,val=64.") from None
-    common = {"num_frames": options.frames, "size": options.size, "fps": options.fps, "seed": options.seed}
+    frames = (0 if options.fps == "source" else 24) if options.frames is None else options.frames
+    common = {"num_frames": frames, "size": options.size, "fps": options.fps, "seed": options.seed}
     if options.questions:
-        if options.ood or options.source:
+        if options.ood or options.source or options.codec:
             raise ValueError(
-                f"--questions with --ood {options.ood} or --source {options.source}: questions are asked about drawn "
-                "scenes and known kinds only. Leave these options out."
+                f"--questions with --ood {options.ood}, --source {options.source} or --codec {options.codec}: questions"
+                " are asked about drawn scenes, known kinds and H.264 only. Leave these options out."
             )
+        if isinstance(options.size, str) or isinstance(options.fps, str):
+            raise ValueError(f"--size {options.size}, --fps {options.fps} with --questions: give numbers.")
         _free_for(options, [part for name in splits for part in (f"{name}.jsonl", f"{name}.csv", f"videos/{name}")])
         files = make_questions(options.out, QuestionSpec(splits, **common), options.workers)
     else:
-        spec = SynthSpec(splits, ood=options.ood, source=options.source, **common)
+        codecs = tuple(options.codec.split(",")) if options.codec else ()
+        spec = SynthSpec(splits, options.ood, source=options.source, codecs=codecs, short=options.short, **common)
         _free_for(options, [part for name in spec.sets for part in (f"{name}.csv", f"videos/{name}")])
         files = make_set(options.out, spec, options.workers)
     for name, file in files.items():
         print(f"{name}: {file}")
+
+
+def side(text: str) -> int | str:
+    """A side in pixels; a size with two sides, or "source", stays a text."""
+    return int(text) if text.isdecimal() else text
+
+
+def rate(text: str) -> float | str:
+    """Frames per second, or "source"."""
+    return text if text == "source" else float(text)
 
 
 def _free_for(options: argparse.Namespace, written: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from vqathinker.clips import write_video
+from vqathinker.synth.codecs import ENCODERS, check_codecs, crf_of, strongest
 from vqathinker.synth.distortions import (
     DISTORTIONS,
     OOD_DISTORTIONS,
@@ -25,15 +27,16 @@ from vqathinker.synth.distortions import (
     source_length,
     split_severity,
 )
+from vqathinker.synth.own import SHORT, SOURCE, Source, frame_size, own_sources
 from vqathinker.synth.scenes import render_scene
-from vqathinker.synth.sources import cut_scene, source_scenes
+from vqathinker.synth.sources import cut_scene
 
 J = TypeVar("J")
 T = TypeVar("T")
 GENERATOR = 3
 """Raised whenever the same spec begins to give other clips, so that old sets are not taken for new ones."""
 
-USES = ("scene", "clip", "questions", "question clip")
+USES = ("scene", "clip", "questions", "question clip", "codec")
 """What streams of random numbers decide; an entry's place is part of its stream's key."""
 
 
@@ -46,11 +49,13 @@ class SynthSpec:
         ood: Clips in each out-of-distribution set, one set per kind of `OOD_DISTORTIONS`; 0 = none.
         clips_per_scene: Versions of one scene, each with its own distortion and severity.
         pairs: Share of clips in [0, 1] with two distortions at once, see `PAIRS`; never in the ood sets.
-        num_frames: Frames per clip.
-        size: Side in pixels, even.
-        fps: Frames per second.
+        num_frames: Frames per clip; 0, with the source's rate: two seconds.
+        size: Side in pixels, even; with a source also "WxH", or "source" for that of each.
+        fps: Frames per second; with a source also "source" for the rate of each.
         seed: Decides everything.
         source: Folder of the user's own clips to cut scenes from; default procedural scenes.
+        codecs: Of the files, keys of `ENCODERS`, one drawn for each clip; none: H.264 and no column `codec`.
+        short: "skip": sources with fewer frames than a clip are left out; "take": what they have is the clip.
 
     Raises:
         ValueError: If a number is out of range.
@@ -61,10 +66,12 @@ class SynthSpec:
     clips_per_scene: int = 4
     pairs: float = 0.25
     num_frames: int = 24
-    size: int = 96
-    fps: float = 12
+    size: int | str = 96
+    fps: float | str = 12
     seed: int = 0
     source: str | None = None
+    codecs: tuple[str, ...] = ()
+    short: str = "skip"
 
     def __post_init__(self) -> None:
         check_splits(self.splits)
@@ -72,12 +79,27 @@ class SynthSpec:
             raise ValueError(f"ood={self.ood}: it is the number of clips in each set and must be 0 or more.")
         if not 0 <= self.pairs <= 1:
             raise ValueError(f"pairs={self.pairs}: it is a share of the clips and must lie in [0, 1].")
-        if self.clips_per_scene < 1 or self.num_frames < 2 or self.size < 32 or self.size % 2 or self.fps <= 0:
-            raise ValueError(f"{self}: need clips_per_scene >= 1, num_frames >= 2, an even size >= 32 and fps > 0.")
+        frame_size(self.size)
+        check_codecs(self.codecs)
+        fps = 1.0 if self.fps == SOURCE else self.fps
+        few = self.num_frames < 2 and (self.num_frames, self.fps) != (0, SOURCE)
+        if self.clips_per_scene < 1 or few or isinstance(fps, str) or fps <= 0:
+            raise ValueError(f"{self}: need clips_per_scene >= 1, num_frames >= 2, and fps > 0 or 'source'.")
+        if self.short not in SHORT:
+            raise ValueError(f"short={self.short!r}: must be one of {SHORT}.")
+        if not self.source and (isinstance(self.size, str) or self.fps == SOURCE):
+            raise ValueError(
+                f"size={self.size!r}, fps={self.fps!r} without a source: drawn scenes are square, so give a side in "
+                "pixels and a number of frames per second, or a folder of clips."
+            )
 
     def to_json(self) -> str:
         """The spec as text."""
-        return json.dumps({"generator": GENERATOR} | asdict(self), indent=1)
+        given = asdict(self)
+        for name in ("codecs", "short"):  # the text of sets from before these were known stays theirs
+            if given[name] == getattr(type(self), name):
+                del given[name]
+        return json.dumps({"generator": GENERATOR} | given, indent=1)
 
     @property
     def sets(self) -> dict[str, tuple[int, tuple[str, ...]]]:
@@ -106,9 +128,9 @@ def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bo
         ValueError: If a source clip lies where the set is written.
     """
     folder = Path(folder)
-    sources = source_scenes(spec.source, spec.splits) if spec.source else {}
+    sources = own_sources(spec) if spec.source else {}
     written = {(folder / "videos" / name).resolve() for name in spec.sets}
-    for file in (file for files in sources.values() for file in files):
+    for file in (source.path for taken in sources.values() for source in taken):
         if written & set(file.resolve().parents):
             raise ValueError(
                 f"source={spec.source!r}: {file} lies where the new set is written: choose another folder."
@@ -202,32 +224,46 @@ def _make_clip(job: tuple, index: int, rendered: dict[int, np.ndarray]) -> dict:
 
     `rendered` keeps the scene's frames by their number, for its other clips.
     """
-    folder, spec, name, _, kinds, files = job
+    folder, spec, name, _, kinds, sources = job
     scene, version = divmod(index, spec.clips_per_scene)
+    source = sources[scene % len(sources)] if sources else None
+    num_frames, fps = (source.num_frames, source.fps) if source else (spec.num_frames, spec.fps)
     scene_rng = stream(spec.seed, name, "scene", scene)
     rng = stream(spec.seed, name, "clip", scene, version)
     # Stratified: the versions of a scene spread over the whole range of severities.
     severity = float((version + rng.random()) / spec.clips_per_scene)
-    if len(kinds) > 1 and rng.random() < spec.pairs:
-        degrees = dict(zip(rng.choice(PAIRS).tolist(), split_severity(severity, rng), strict=True))
-    else:
-        degrees = {str(rng.choice(kinds)): severity}
-    length = source_length(degrees, spec.num_frames)
-    source = files[scene % len(files)] if files else None
+    # Frames are skipped only where the source has them.
+    left_out = "frame_drop" if source and source.frames < source_length({"frame_drop": 1}, num_frames) else ""
+    degrees = _degrees(severity, [kind for kind in kinds if kind != left_out], left_out, spec.pairs, rng)
+    codec = str(stream(spec.seed, name, "codec", scene, version).choice(spec.codecs)) if spec.codecs else "h264"
+    if degrees.get("compression", 0) > strongest(codec):
+        degrees["compression"] = strongest(codec)
+        severity = 1 - math.prod(1 - degree for degree in degrees.values())
+    length = source_length(degrees, num_frames)
     if length not in rendered:
         rendered[length] = _render(source, length, spec.size, scene_rng)
     distorted = distort(rendered[length], degrees, rng)
     video = f"videos/{name}/{index:05d}.mp4"
-    write_video(folder / video, distorted.frames, spec.fps, distorted.crf)
+    write_video(folder / video, distorted.frames, fps, crf_of(codec, distorted.crf), ENCODERS[codec])
     return {
         "video": video,
         "mos": pseudo_mos(severity, rng),
         "kind": "+".join(degrees),
         "severity": "+".join(f"{degree:.4f}" for degree in degrees.values()),
         "when": distorted.when,
-        "scene": f"{source.stem if source else name}_{scene:05d}",
-    }
+        "scene": f"{source.path.stem if source else name}_{scene:05d}",
+    } | ({"codec": codec} if spec.codecs else {})
 
 
-def _render(source: Path | None, length: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    return cut_scene(source, length, size)(rng) if source else render_scene(rng, length, size)
+def _degrees(
+    severity: float, kinds: Sequence[str], left_out: str, pairs: float, rng: np.random.Generator
+) -> dict[str, float]:
+    """Kind -> severity of a clip that is as bad as `severity`; a pair of kinds with the probability `pairs`."""
+    if len(kinds) > 1 and rng.random() < pairs:
+        pair = rng.choice([pair for pair in PAIRS if left_out not in pair]).tolist()
+        return dict(zip(pair, split_severity(severity, rng), strict=True))
+    return {str(rng.choice(kinds)): severity}
+
+
+def _render(source: Source | None, length: int, size: int | str, rng: np.random.Generator) -> np.ndarray:
+    return cut_scene(source.path, length, frame_size(size))(rng) if source else render_scene(rng, length, int(size))

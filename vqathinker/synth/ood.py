@@ -21,6 +21,7 @@ from PIL import Image, ImageFilter
 
 from vqathinker.clips import open_clip, write_video
 from vqathinker.synth.build import is_made, run_jobs, write_labels
+from vqathinker.synth.codecs import CRF_SCALES
 from vqathinker.synth.distortions import CLEAN_CRF, blur, distort, pseudo_mos, source_length, split_severity
 from vqathinker.synth.games import render_game
 from vqathinker.synth.scenes import render_scene
@@ -33,11 +34,6 @@ FLAWS = ("rescale", "blur", "banding", "stutter", "frame_drop")
 """What recording does to a clip of `synthetic_gaming` before it is compressed."""
 GAMING_VERSIONS = 4
 """Clips per scene of `synthetic_gaming`; the other sets have one for each value that changes fastest."""
-CRF_SCALES = {"libx264": (18, 33), "libx265": (18, 33), "libvpx-vp9": (28, 55), "libsvtav1": (22, 76)}
-"""Encoder -> (a, b) of its compression c = (CRF - a) / b, clipped to [0, 1].
-
-H.264's is the training sets'. The others are fitted to it: at equal c all give about the same PSNR on these scenes.
-"""
 CRF_LEVELS = {
     "libx264": (18, 28, 38, 48),
     "libx265": (18, 28, 38, 48),

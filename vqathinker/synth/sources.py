@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vqathinker.clips import VIDEO_SUFFIXES, ClipError, open_clip
+from vqathinker.clips import VIDEO_SUFFIXES, Clip, ClipError, open_clip
 
 
-def source_scenes(folder: str | Path, splits: Mapping[str, int]) -> dict[str, list[Path]]:
+def source_scenes(
+    folder: str | Path, splits: Mapping[str, int], takes: Callable[[Path, Clip], bool] = lambda path, clip: True
+) -> dict[str, list[Path]]:
     """Share out the video files of a folder among the splits, so that no scene is in two.
 
     Files are taken to show one scene when they lie in one sub-folder, or when their names differ only in a last part
@@ -21,6 +23,7 @@ def source_scenes(folder: str | Path, splits: Mapping[str, int]) -> dict[str, li
         folder: Searched with its sub-folders.
         splits: Name -> clips. Each gets at least one scene and the others in proportion to its clips; the first also
             what is left.
+        takes: Whether a file, which is open, is taken; the others do not count.
 
     Returns:
         Split -> files, in a fixed order.
@@ -34,7 +37,8 @@ def source_scenes(folder: str | Path, splits: Mapping[str, int]) -> dict[str, li
     scenes: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            open_clip(path)  # raises now rather than half-way
+            if not takes(path, open_clip(path)):  # raises now rather than half-way
+                continue
             scenes.setdefault(_scene(path.relative_to(folder)), []).append(path)
     if len(scenes) < len(splits):
         raise ClipError(
@@ -58,31 +62,37 @@ def _scene(path: Path) -> str:
     return start if start and not end.isdigit() else path.stem
 
 
-def cut_scene(path: Path, num_frames: int, size: int) -> Callable[[np.random.Generator], np.ndarray]:
+def cut_scene(
+    path: Path, num_frames: int, size: int | tuple[int, int] | None
+) -> Callable[[np.random.Generator], np.ndarray]:
     """A function that cuts a random run of frames out of a file.
 
     Args:
         path: The file.
-        num_frames: Frames N; a shorter file is played back and forth.
-        size: Side in pixels: the short side is resized to it, the middle square kept.
+        num_frames: Frames N.
+        size: Side or (width, height) in pixels, even: pictures are resized to cover it, their middle is kept. `None`:
+            they stay as they are, but for an odd last row or column.
 
     Returns:
-        rng -> (N, size, size, 3) uint8.
+        rng -> (N, height, width, 3) uint8. It raises `ClipError` if the file has fewer frames: none is shown twice.
     """
+    shape = (size, size) if isinstance(size, int) else size
 
     def render(rng: np.random.Generator) -> np.ndarray:
         clip = open_clip(path)
-        last = clip.num_frames - 1
-        start = int(rng.integers(0, max(1, clip.num_frames - num_frames + 1)))
-        index = np.maximum(last - np.abs((start + np.arange(num_frames)) % (2 * max(1, last)) - last), 0)
-        return np.stack([_square(frame, size) for frame in clip.frames(index)])
+        if clip.num_frames < num_frames:
+            raise ClipError(path, f"it has {clip.num_frames} frames and {num_frames} are needed: take a longer clip")
+        start = int(rng.integers(0, clip.num_frames - num_frames + 1))
+        return np.stack([_fitted(frame, shape) for frame in clip.pictures(range(start, start + num_frames))])
 
     return render
 
 
-def _square(frame: np.ndarray, size: int) -> np.ndarray:
+def _fitted(frame: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     height, width = frame.shape[:2]
-    scale = size / min(height, width)
-    image = Image.fromarray(frame).resize((max(size, round(width * scale)), max(size, round(height * scale))))
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    if size is None:
+        return frame[: height // 2 * 2, : width // 2 * 2]
+    scale = max(size[0] / width, size[1] / height)
+    image = Image.fromarray(frame).resize((max(size[0], round(width * scale)), max(size[1], round(height * scale))))
+    left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
+    return np.asarray(image.crop((left, top, left + size[0], top + size[1])))
