@@ -4,11 +4,13 @@ import logging
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vqathinker.clips import FrameCache
+from vqathinker.cli import main
+from vqathinker.clips import FrameCache, clear_cache
 from vqathinker.clips.cache import SPARE
 
 SIZE = 100_000
@@ -163,8 +165,35 @@ def test_a_copy_is_a_cache_of_the_same_folder(tmp_path, videos):
 def test_bad_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match="max_bytes=0: must be above 0"):
         FrameCache(tmp_path, 0)
-    with pytest.raises(ValueError, match="folder=''"):
-        FrameCache("")
+    for none in ("", " ", Path(), "."):
+        with pytest.raises(ValueError, match=r"folder='.?': name one of its own"):
+            FrameCache(none)
+
+
+def test_clearing_deletes_a_caches_files_and_nothing_else(tmp_path, videos, capsys):
+    folder = tmp_path / "cache"
+    cache = FrameCache(folder)
+    for video in videos[:3]:
+        cache.get(video, "", clip)
+    [unfinished, *_] = [file.with_suffix(".123-456.tmp") for file in folder.iterdir()]
+    unfinished.write_bytes(b"12345")
+    for foreign in ("notes.txt", "clip.npz", "sub", "0" * 32 + ".npz.bak"):
+        (folder / foreign).mkdir() if foreign == "sub" else (folder / foreign).touch()
+        assert main(["clean-cache", str(folder)]) == 2
+        assert f"holds {foreign}, which no frame cache has written: nothing was deleted" in capsys.readouterr().err
+        (folder / foreign).rmdir() if foreign == "sub" else (folder / foreign).unlink()
+    (folder / f"{'0' * 32}.npz").symlink_to(videos[0])
+    with pytest.raises(ValueError, match="nothing was deleted"):
+        clear_cache(folder)
+    (folder / f"{'0' * 32}.npz").unlink()
+    assert len(list(folder.iterdir())) == 4
+    assert main(["clean-cache", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder}: 4 files deleted, 0.3 MiB freed\n"
+    assert list(folder.iterdir()) == [] and clear_cache(folder) == (0, 0)
+    with pytest.raises(ValueError, match="is no folder"):
+        clear_cache(tmp_path / "none")
+    cache.get(videos[0], "", clip)  # a run goes on
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_a_header_that_threads_garbled_is_no_end_of_a_run(tmp_path, videos, monkeypatch):

@@ -111,7 +111,7 @@ def test_cached_frames_are_the_decoded_ones(processor, clip_set, tmp_path):
 def test_a_cached_clip_has_the_bytes_that_are_foretold(processor, clip_set, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     path = clip_set / "videos" / "train" / "00001.mp4"
-    for none in ("", None):
+    for none in ("", None, " "):
         processor.use_cache(none, 1.0, clips=16)
         clip = processor.load_clip(path)
     assert not list(tmp_path.iterdir()) and not caplog.records  # an empty value is no folder

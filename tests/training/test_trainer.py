@@ -1,3 +1,4 @@
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_one_seed_gives_one_run_and_slowfast_stays(make_trainer):
 
 def test_the_frame_cache_is_announced_and_an_empty_one_is_none(make_trainer, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
-    trainer = make_trainer(frame_cache="")
+    trainer = make_trainer(frame_cache=" ")
     assert trainer.args.frame_cache is None and "frame cache" not in caplog.text
     trainer.loader.read(trainer.train_dataset[0]["video"])
     assert not list(tmp_path.glob("*.npz"))
@@ -184,6 +185,19 @@ def test_a_checkpoints_card_says_how_it_judges_a_clip(make_trainer, tmp_path):
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
     assert "QualityScorer.from_pretrained" in card and " x format, " in card and "None" not in card
     assert not (tmp_path / "run" / "_saving").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_named(make_trainer, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "run/_saving/checkpoint-0/optimizer.pt"))
+
+    trainer = make_trainer(max_steps=1)
+    monkeypatch.setattr("trl.GRPOTrainer._save_checkpoint", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        trainer._save_checkpoint(trainer.model, None)
+    assert error.value.__notes__ == [
+        f"This is about the checkpoint {tmp_path}/run/checkpoint-0, which is written in {tmp_path}/run/_saving first."
+    ]
 
 
 def test_strict_stops_at_an_unreadable_clip(make_trainer, train_rows, tmp_path):

@@ -16,7 +16,7 @@ BAR = 40
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register the commands of this module."""
-    for add in (_add_check,):
+    for add in (_add_check, _add_clean):
         add(commands)
 
 
@@ -108,3 +108,19 @@ def _write(result: DataCheck, folder: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("video", "frames", "notes", "error"))
         writer.writerows((v, p.num_frames, "; ".join(p.notes), p.error) for v, p in result.probes.items())
+
+
+# ---------------------------------------------------------------- clean-cache
+
+
+def _add_clean(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("clean-cache", help="delete the decoded frames that runs keep in their frame_cache")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="a frame cache, which holds nothing else")
+    parser.set_defaults(run=_clean)
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from vqathinker.clips import clear_cache
+
+    deleted, freed = clear_cache(options.folder)
+    print(f"{options.folder}: {deleted} files deleted, {freed / 2**20:.1f} MiB freed")

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vqathinker.clips.cache import FrameCache, clip_bytes
+from vqathinker.clips.cache import FrameCache, clear_cache, clip_bytes
 from vqathinker.clips.errors import ClipError
 from vqathinker.clips.resize import fit_frames
 from vqathinker.clips.sampling import SAMPLINGS, run_indices, timed_indices, uniform_indices
@@ -33,6 +33,7 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "ClipError",
     "FrameCache",
+    "clear_cache",
     "clip_bytes",
     "fit_frames",
     "run_indices",

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import shutil
 import threading
 import zipfile
@@ -20,6 +21,8 @@ SPARE = 10 * GIB
 """Left free on the disk, or a twentieth of a smaller one: checkpoints need space too."""
 HEADERS = 2048
 """Bytes of a file beside the arrays, rounded up."""
+OWN = re.compile(r"[0-9a-f]{32}\.(npz|\d+-\d+\.tmp)")
+"""Names of a cache's files, finished and not."""
 LOOKS = 50
 """A process looks again at what the folder holds whenever it has written this part of the cap."""
 
@@ -27,6 +30,38 @@ LOOKS = 50
 def clip_bytes(num_frames: int, image_size: int, motion_run_length: int, motion_image_size: int) -> int:
     """Bytes of a cached clip, but for about a kilobyte: T key frames and T runs of motion frames, RGB, uint8."""
     return num_frames * 3 * (image_size**2 + motion_run_length * motion_image_size**2)
+
+
+def clear_cache(folder: str | Path) -> tuple[int, int]:
+    """Delete what a `FrameCache` keeps in a folder, and nothing else; the folder stays.
+
+    Args:
+        folder: Of the cache.
+
+    Returns:
+        Files deleted, and the bytes that they held.
+
+    Raises:
+        ValueError: If it is no folder, or holds anything that no cache has written; then nothing is deleted.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(f"{str(folder)!r} is no folder: give that of a frame cache (frame_cache).")
+    with os.scandir(folder) as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
+    foreign = [e.name for e in entries if not (e.is_file(follow_symlinks=False) and OWN.fullmatch(e.name))]
+    if foreign:
+        more = ", ..." if len(foreign) > 3 else ""
+        raise ValueError(
+            f"{str(folder)!r} holds {', '.join(foreign[:3])}{more}, which no frame cache has written: nothing was "
+            "deleted. Move what is yours out of it, or give another folder."
+        )
+    deleted = freed = 0
+    for entry in entries:
+        with contextlib.suppress(FileNotFoundError):  # a run that goes on has finished it meanwhile
+            size = entry.stat().st_size
+            os.unlink(entry.path)
+            deleted, freed = deleted + 1, freed + size
+    return deleted, freed
 
 
 class FrameCache:
@@ -43,12 +78,15 @@ class FrameCache:
         max_bytes: Cap on what the folder holds, > 0; `None`: what the disk has, less `SPARE`.
 
     Raises:
-        ValueError: If `max_bytes` is not above 0 or `folder` is empty.
+        ValueError: If `max_bytes` is not above 0, or `folder` is empty or the current folder.
     """
 
     def __init__(self, folder: str | Path, max_bytes: int | None = None) -> None:
-        if not str(folder):
-            raise ValueError("folder='': name one; for no cache leave it out (frame_cache empty).")
+        if str(folder).strip() in ("", "."):  # Path("") too is "."
+            raise ValueError(
+                f"folder={str(folder)!r}: name one of its own, which holds nothing else; for no cache leave it out "
+                "(frame_cache empty)."
+            )
         if max_bytes is not None and max_bytes <= 0:
             raise ValueError(f"max_bytes={max_bytes}: must be above 0; for no cache leave it out (frame_cache empty).")
         self.folder, self.max_bytes = Path(folder), max_bytes
@@ -115,7 +153,7 @@ class FrameCache:
             if self._take(size):
                 self._write(file, arrays, size)
         except OSError as error:
-            self._stop(f"{file.name} cannot be written ({error})")
+            self._stop(f"{file.name} cannot be written ({error.strerror or error})")  # not the file aside
 
     def _write(self, file: Path, arrays: dict[str, np.ndarray], size: int) -> None:
         """Aside, then renamed, so that a killed run or a second process never leaves half a file."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from vqathinker.clips.errors import about, first_line
 from vqathinker.clips.picture import crop, display_matrix
 
 ENCODER_OPTIONS = {
@@ -74,18 +75,35 @@ class VideoWriter(AbstractContextManager):
 
     def __enter__(self) -> VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = av.open(str(self._partial), "w")
+        with self._named():
+            try:
+                self._container = av.open(str(self._partial), "w")
+            except ValueError as error:
+                raise ValueError(
+                    f"path={str(self.path)!r}: FFmpeg does not know what to write by its end ({first_line(error)}); "
+                    "write .mp4 or .mkv."
+                ) from None
         return self
 
     def __exit__(self, failed: type | None, *_: object) -> None:
         try:
-            if failed is None and self._stream is not None:
-                self._container.mux(self._stream.encode())
-            self._container.close()
-            if failed is None:
-                os.replace(self._partial, self.path)
+            with self._named():
+                if failed is None and self._stream is not None:
+                    self._container.mux(self._stream.encode())
+                self._container.close()
+                if failed is None:
+                    os.replace(self._partial, self.path)
         finally:
-            self._partial.unlink(missing_ok=True)
+            with suppress(OSError):  # what went wrong before is what counts
+                self._partial.unlink()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of the disk are about the file that was asked for."""
+        try:
+            yield
+        except OSError as error:
+            raise about(self.path, error) from error
 
     def write(self, frame: np.ndarray | av.VideoFrame) -> None:
         """Encode one more frame.
@@ -101,9 +119,10 @@ class VideoWriter(AbstractContextManager):
             self._tag(ready, BT601)
         else:
             ready = self._yuv(crop(frame))
-        if self._stream is None:
-            self._stream = self._start(ready, frame)
-        self._container.mux(self._stream.encode(ready))
+        with self._named():
+            if self._stream is None:
+                self._stream = self._start(ready, frame)
+            self._container.mux(self._stream.encode(ready))
 
     def _yuv(self, frame: av.VideoFrame) -> av.VideoFrame:
         """In the encoder's pixel format; YUV keeps its matrix and range."""

@@ -21,6 +21,11 @@ class ClipError(ValueError):
         return ClipError, (self.path, self.reason)
 
 
+def about(path: str | Path, error: OSError) -> OSError:
+    """The same error about another file: the one that was asked for, in place of the one that is written aside."""
+    return OSError(error.errno, error.strerror or first_line(error), str(path))
+
+
 def first_line(error: Exception) -> str:
     """What an exception says, its first line."""
     lines = str(error).strip().splitlines()

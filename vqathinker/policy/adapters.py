@@ -19,6 +19,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from vqathinker.policy.complete import IncompleteCheckpoint, check_names
+from vqathinker.policy.readable import follow_umask
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -186,6 +187,7 @@ def save_adapter(
     card = Path(folder, "README.md")
     before = card.read_bytes() if card.exists() else None
     model.save_pretrained(folder, state_dict=state_dict, selected_adapters=[NAME])
+    follow_umask(folder)
     card.unlink() if before is None else card.write_bytes(before)
     policy = base_policy(model)
     policy.config.save_pretrained(folder)

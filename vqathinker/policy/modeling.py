@@ -29,6 +29,7 @@ from vqathinker.policy.configuration import (
 from vqathinker.policy.features import ClipFeatures, tokens_in
 from vqathinker.policy.motion import MotionProjector
 from vqathinker.policy.prompts import Prompt
+from vqathinker.policy.readable import follow_umask
 from vqathinker.policy.streams import VisualStream, streams_of
 
 if TYPE_CHECKING:
@@ -401,6 +402,12 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         policy, report = load_complete(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)
         policy.model.fix_streams()  # loading makes new, trainable parameters
         return (policy, report) if with_report else policy
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', and who may read the weights is up to the umask, as with all other files."""
+        saved = super().save_pretrained(save_directory, *args, **kwargs)
+        follow_umask(save_directory)
+        return saved
 
     @classmethod
     def from_internvl(

@@ -184,7 +184,8 @@ class VQAThinkerProcessor(ProcessorMixin):
         """
         if max_gib is not None and max_gib <= 0:
             raise ValueError(f"frame_cache_gib={max_gib}: must be above 0; for no cache leave frame_cache empty.")
-        self._cache = FrameCache(folder, None if max_gib is None else int(max_gib * 2**30)) if folder else None
+        cap = None if max_gib is None else int(max_gib * 2**30)
+        self._cache = FrameCache(folder, cap) if folder is not None and str(folder).strip() else None
         if self._cache is not None and clips is not None:
             # As a warning, since lower levels are not shown by default and this must be seen.
             logger.warning("%s", self._cache.forecast(clips, self.clip_bytes))

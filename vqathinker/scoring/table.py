@@ -14,6 +14,7 @@ from typing import Any
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
+from vqathinker.clips.errors import about
 from vqathinker.scoring.scorer import QualityScore, QualityScorer, process_state
 
 COLUMNS: tuple[str, ...] = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "notes")
@@ -109,8 +110,11 @@ class ScoreTable:
         clean = (",".join(COLUMNS) + "\n" if self.is_csv else "") + "".join(map(self._line, self.rows.values()))
         if clean.encode("utf-8", "surrogateescape") != data:
             partial = self.path.with_name(f".{self.path.name}.partial")
-            partial.write_text(clean, **ENCODING)
-            os.replace(partial, self.path)
+            try:
+                partial.write_text(clean, **ENCODING)
+                os.replace(partial, self.path)
+            except OSError as error:
+                raise about(self.path, error) from error
 
     def _line(self, row: Mapping[str, Any]) -> str:
         if not self.is_csv:  # NaN is no JSON

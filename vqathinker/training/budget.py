@@ -276,7 +276,7 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
 
 def frame_cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, clips: int) -> str | None:
     """What the frame cache takes for `clips` clips, in one line; `None` where there is none."""
-    if not settings["frame_cache"]:
+    if not (settings["frame_cache"] or "").strip():
         return None
     motion = config.motion_config.image_size
     size = clip_bytes(shape.frames, config.vision_config.image_size[0], config.motion_run_length, motion)

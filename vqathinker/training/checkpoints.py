@@ -93,6 +93,9 @@ class CheckpointTrainer(WholeCheckpointTrainer, GRPOTrainer):
         self._staging = str(staging)
         try:
             super()._save_checkpoint(model, trial)
+        except Exception as error:
+            error.add_note(f"This is about the checkpoint {folder / name}, which is written in {staging} first.")
+            raise
         finally:
             self._staging = None
         self.accelerator.wait_for_everyone()

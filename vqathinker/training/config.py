@@ -109,7 +109,7 @@ class VQAGRPOConfig(GRPOConfig):
             raise ValueError(f"perturb_every={self.perturb_every}: must be at least 1 (every generation batch).")
         if self.decode_threads < 1:
             raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")
-        self.frame_cache = self.frame_cache or None
+        self.frame_cache = (self.frame_cache or "").strip() or None
         if self.frame_cache_gib <= 0:
             raise ValueError(
                 f"frame_cache_gib={self.frame_cache_gib}: must be above 0; for no cache leave frame_cache empty."
