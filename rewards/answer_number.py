@@ -23,7 +23,9 @@ class Number(NamedTuple):
 
 # All patterns are linear in the text: no repetition stands within another, nor beside one of the same characters.
 _PLAIN = str.maketrans("\u2010\u2011\u2212\u2044\u2215\xb7\uff0e\uff0c*`$\"'#?", "---//..,       ")  # emphasis: spaces
-_TAG = re.compile(r"<[/|]?[A-Za-z][^<>]{0,60}>|<(?=[0-9.,]{1,12}>)|(?<=[0-9])>")  # "<b>", the brackets of "<3.7>"
+_PLAIN |= str.maketrans("\uff1c\ufe64\uff1e\ufe65\u2266\u2a7d\u2272\u2267\u2a7e\u2273", "<<>>≤≤≤≥≥≥")  # signs of bounds
+_ENTITY = re.compile(r"&(?:(lt|#60)|(gt|#62)|(le)|(ge));")  # as answers come that were shown on a page
+_TAG = re.compile(r"<[/|]?[A-Za-z][^<>]{0,60}>|<([0-9.,]{1,12})>")  # "<b>", the brackets of "<3.7>"
 # Letters and digits with what joins them: a sign, a dot (not two), a comma or colon between digits, a hyphen from
 # letter to digit ("MPEG-4", but not "1-to-5"), the sign of an exponent, the space of "1 000".
 _RUN = re.compile(
@@ -47,9 +49,13 @@ _TOP = re.compile(
     rf"(?:out of|scale of|max[a-z.]{{0,5}}(?: of)?|/) ?{_ARTICLE}#|#[- ]{_SCALE}[- ](?:\w+ )?scale|#-point"
 )
 _OTHER_TOP = re.compile(r"(?:out of|scale of|/) ?(?:a )?(?:three|four|six|seven|eight|nine|ten|twenty|hundred)\b")
+_THAN = r"(?:less|more|lower|higher|smaller|greater|larger|fewer|better|worse) than(?: or equal to)?"
+_BOUND = rf"(?:at least|at most|{_THAN}|below|above|under|over|beyond|up to|upwards of|exceed(?:s|ing)|minimum(?: of)?)"
 _NO_SCORE = re.compile(  # bounds, tolerances, percent, "3-second", "3 or more"
-    r"(?:(?:[<≤≥±]|(?<![-=])>)=?|\+/-|\b(?:at least|at most|less than|more than|below|above|under|over|up to)) ?#"
-    r"|#(?: ?%| percent|[½¼¾+]|-[a-z]| or (?:more|less|above|below|better|worse)| and a half)"
+    rf"(?:(?:[<≤≥±]|(?<![-=])>|\\(?:leq?|lt|geq?|gt)(?:slant)?\b) ?=?|\+/-|\b{_BOUND}:?(?: an?| the)?|\bmin\.) ?#"
+    r"|#(?: ?%| percent|[½¼¾+]|-[a-z]| or (?:more|less|above|below|higher|lower|greater|fewer|better|worse)"
+    r"| and a half|(?= ?(?:<(?![/|])|[>≤≥]))"  # "3 < score", but no tag that is cut off
+    r"| (?:and (?:above|below|up|higher|lower)|at (?:least|most)|max(?:imum)?|minimum|plus)(?!\.? ?[\w#(]))"
 )
 
 
@@ -58,8 +64,8 @@ def score_in(text: str) -> Number | None:
 
     A number is digits with a sign, a decimal point or comma and an exponent, where it has them, and nothing glued to
     them: "4K", "1080p", "0x1F", "3rd" and "3.4.5" hold none. Ranges ("1-5", "between 3 and 4"), the ends of scales
-    ("5-point", "out of 5"), bounds ("<3", "at least 4") and numbers on another scale than ours ("4/10", "80%", "4.2 on
-    a scale of 1 to 10") are left out.
+    ("5-point", "out of 5"), bounds in signs or words ("<3", "3 < x", "&lt;3", "at least 4", "4 or higher") and numbers
+    on another scale than ours ("4/10", "80%", "4.2 on a scale of 1 to 10") are left out.
 
     Args:
         text: What the answer says.
@@ -77,7 +83,8 @@ def score_in(text: str) -> Number | None:
 
 def _sketch(text: str) -> tuple[list[Number], str]:
     """The numbers of a text, and the text in lower case with "#" for each, "?" for words with digits, single spaces."""
-    plain = _TAG.sub(lambda tag: " " * len(tag[0]), text.translate(_PLAIN))  # the indices stay
+    plain = _ENTITY.sub(_sign, text).translate(_PLAIN)
+    plain = _TAG.sub(lambda tag: f" {tag[1]} " if tag[1] else " " * len(tag[0]), plain)  # the indices stay
     numbers, parts, end = [], [], 0
     for run in _RUN.finditer(plain):
         body = run[0].rstrip(".")  # the end of a sentence
@@ -92,6 +99,14 @@ def _sketch(text: str) -> tuple[list[Number], str]:
         if len(numbers) > MAX_NUMBERS:
             return [], ""
     return numbers, re.sub(r"\s+", " ", "".join([*parts, plain[end:]])).lower()
+
+
+def _sign(entity: re.Match) -> str:
+    """What an entity stands for, as wide as it is; "&lt;3.7&gt;" has its signs beside the number."""
+    width = len(entity[0])
+    return (
+        "<".rjust(width) if entity[1] else ">".ljust(width) if entity[2] else ("≤" if entity[3] else "≥").ljust(width)
+    )
 
 
 def _expressions(sketch: str, numbers: list[Number]) -> tuple[set[int], bool]:

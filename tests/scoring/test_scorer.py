@@ -84,7 +84,15 @@ def test_samples_give_mean_and_standard_deviation_of_those_that_parse(scorer, pr
 
 @pytest.mark.parametrize(
     "answer, score",
-    [("0.75", 0.75), ("about 3.42", 3.42), ("5", 5.0), ("Frame 3 of 4: 2.10", 2.1), (".5", None), ("-1", None)],
+    [
+        ("0.75", 0.75),
+        ("about 3.42", 3.42),
+        ("5", 5.0),
+        ("Frame 3 of 4: 2.10", 2.1),
+        (".5", None),
+        ("-1", None),
+        ("<3", None),
+    ],
 )
 def test_read_outs_agree_on_what_is_a_number(policy, processor, videos, answer, score):
     results = {}
