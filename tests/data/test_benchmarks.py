@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vqathinker.data import BENCHMARKS, PUBLISHED_OVERALL, find_benchmarks
+from vqathinker.data.benchmarks import split_of
 
 IN_DOMAIN = ["lsvq_test", "lsvq_1080p", "konvid_1k", "live_vqc", "youtube_ugc"]
 OOD = ["live_yt_gaming", "cgvds", "live_yt_hfr", "waterloo_ivc_4k", "vdpve"]
@@ -108,6 +109,22 @@ def test_an_own_set_says_what_it_is(own, caplog):
     assert "lists 1 videos, not 2" in caplog.text
 
 
+def test_a_set_is_a_training_set_by_its_name_or_as_it_says(own):
+    def split(text):
+        return find_benchmarks("own", own=own(text))[0][0].split
+
+    assert split(MINE) == "test" and split(MINE.replace("}", ", split: train}")) == "train"
+    assert split(MINE.replace("name: mine", "name: my_train")) == "train"
+    assert split(MINE.replace("name: mine", "name: train").replace("}", ", split: test}")) == "test"
+    names = ["lsvq_train", "Training", "trainset-2", "train2", "trains", "constrained", "test"]
+    assert [split_of(name) for name in names] == ["train"] * 4 + ["test"] * 3
+
+
+def test_labels_of_an_own_set_are_brought_to_score_units(own):
+    [mine], [] = find_benchmarks("own", own=own(MINE.replace("}", ", mos_scale: 'linear:0,6'}")))
+    assert [row.mos for row in mine.rows()] == [3.0]  # 3 of 6 is the middle of 1 to 5
+
+
 def test_an_own_set_without_its_folder_is_absent(own, tmp_path):
     (tmp_path / "mine").rmdir()
     [], [absent] = find_benchmarks("mine", own=own(MINE))
@@ -145,6 +162,9 @@ def test_an_unknown_name_lists_the_known_ones(own, choice):
         (MINE.replace("}", ", num_videos: 0}"), "num_videos is 0; it must be a whole number above 0"),
         (MINE.replace("}", ", num_videos: true}"), "num_videos is True"),
         (MINE.replace("}", ", source_column: 3}"), "source_column is 3; it must be the name of a CSV column"),
+        (MINE.replace("}", ", mos_scale: percent}"), "mos_scale is 'percent'; it must be 'linear:LO,HI'"),
+        (MINE.replace("}", ", mos_scale: 5}"), "mos_scale is 5; it must be 'linear:LO,HI'"),
+        (MINE.replace("}", ", split: val}"), r"split is 'val'; it must be one of \['test', 'train'\]"),
         (MINE.replace("}", ", synthetic: maybe}"), "synthetic is 'maybe'; it must be true or false"),
     ],
 )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from vqathinker.data import BENCHMARKS, PUBLISHED_OVERALL
-from vqathinker.metrics.correlation import bootstrap_interval, fit_logistic, krcc, plcc, srcc, weighted_mean
+from vqathinker.metrics.correlation import bootstrap_interval, fit_logistic, krcc, mae, plcc, rmse, srcc, weighted_mean
 
 lists = st.lists(st.floats(1, 5), min_size=3, max_size=20, unique=True)
 
@@ -54,14 +54,30 @@ def test_the_logistic_fit_finds_the_curve_and_its_error():
 
 
 def test_a_fit_that_does_not_converge_says_so(monkeypatch):
-    few = fit_logistic([1, 1, 2, 2, 3], [1, 2, 3, 4, 5])
+    few = fit_logistic([1, 1, 2, 2, 3] * 4, [1, 2, 3, 4, 5] * 4)
     assert "fewer than 4 different scores" in few.error and math.isnan(few.plcc) and math.isnan(few.rmse)
-    assert "flat" in fit_logistic([1, 2, 3, 4, 5, 6], [3, 3, 3, 3, 3, 3]).error
-    step = fit_logistic([1, 2, 3, 4, 5, 6], [1, 1, 1, 5, 5, 5])  # no covariance, and a perfect fit
+    assert "flat" in fit_logistic(range(20), [3] * 20).error
+    step = fit_logistic(range(20), [1] * 10 + [5] * 10)  # no covariance, and a perfect fit
     assert step.error == "" and step.rmse < 1e-3
     monkeypatch.setattr("vqathinker.metrics.correlation.MAX_EVALUATIONS", 5)
     stopped = fit_logistic(range(20), np.random.default_rng(0).random(20))
     assert "did not converge: Optimal parameters not found" in stopped.error and np.isnan(stopped.mapped).all()
+
+
+def test_a_fit_of_four_parameters_needs_twenty_clips():
+    four = fit_logistic([1, 2, 3, 4], [1.1, 2.4, 2.9, 4.2])  # which it would go through
+    assert four.error == "no fit of 4 parameters on 4 clips, it needs 20 or more"
+    assert math.isnan(four.plcc) and math.isnan(four.rmse) and np.isnan(four.mapped).all() and four.parameters == ()
+    scores = np.linspace(1, 5, 20)
+    assert "19 clips" in fit_logistic(scores[1:], scores[1:]).error and fit_logistic(scores, scores).error == ""
+
+
+def test_the_error_of_scores_is_that_without_a_fit():
+    assert mae([1, 2, 4], [1.5, 2, 3]) == 0.5
+    assert rmse([1, 2, 4], [1.5, 2, 3]) == pytest.approx(math.sqrt(1.25 / 3))
+    assert math.isnan(mae([], [])) and math.isnan(rmse([], []))
+    with pytest.raises(ValueError, match="one score per label"):
+        mae([1, 2], [1])
 
 
 def test_the_bootstrap_interval_covers_the_truth_as_often_as_it_says():

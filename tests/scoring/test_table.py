@@ -4,6 +4,7 @@ import math
 import pytest
 
 from vqathinker.scoring import QualityScore, ScoreTable
+from vqathinker.scoring.duration import in_words
 from vqathinker.scoring.table import record, score_files
 
 RESULT = QualityScore(
@@ -83,6 +84,46 @@ def test_a_clip_that_was_replaced_is_scored_anew(tmp_path):
     clip.write_bytes(b"other")
     score_files(scorer := Scorer(), [str(clip)], "s1", table, progress=False)
     assert scorer.asked == [str(clip)] and len(table[0].read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json"])
+def test_new_tables_say_spread_and_those_of_before_keep_std(tmp_path, name):
+    file = tmp_path / name
+    ScoreTable(file, "s1").append(rows(RESULT))
+    new = file.read_text(encoding="utf-8")
+    assert new.count("spread") == 1 and "std" not in new
+    old = new.replace("spread", "std")
+    file.write_text(old, encoding="utf-8")
+    table = ScoreTable(file, "s1")
+    assert table.rows[RESULT.video] == rows(RESULT)[0] and file.read_text(encoding="utf-8") == old
+    table.append(rows(MUTE))
+    assert "spread" not in file.read_text(encoding="utf-8")  # one name in one file
+    assert list(ScoreTable(file, "s1").rows) == [RESULT.video, "mute.mp4"]
+    assert RESULT.spread == RESULT.std == 0.5
+
+
+def test_after_the_first_batch_the_time_is_told_where_it_is_long(monkeypatch, capsys):
+    clock = iter([0.0, 24.0, 100.0, 101.0, 200.0, 260.0, 300.0])
+    monkeypatch.setattr("vqathinker.scoring.duration.monotonic", lambda: next(clock))
+    names = [str(i) for i in range(60)]
+    score_files(Scorer(), names, "s1", title="CGVDS")  # 24 s for two of 60
+    assert "CGVDS: about 12 min for 60 clips\n" in capsys.readouterr().err
+    score_files(Scorer(), names[:10], "s1")  # 1 s for two of ten: 5 s
+    assert "about" not in capsys.readouterr().err
+    score_files(Scorer(), names[:2], "s1")  # nothing is left
+    assert "about" not in capsys.readouterr().err
+    score_files(Scorer(), names, "s1", progress=False)
+    assert "about" not in capsys.readouterr().err
+
+
+def test_times_in_words():
+    assert [in_words(seconds) for seconds in (20, 89.6, 700, 5399, 12600)] == [
+        "20 s",
+        "90 s",
+        "12 min",
+        "90 min",
+        "3.5 h",
+    ]
 
 
 def test_scores_made_otherwise_are_never_mixed_in(tmp_path):

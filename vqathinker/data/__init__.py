@@ -1,17 +1,11 @@
 """Label and question files, MOS scales, test sets, samples and the dataset of clips."""
 
-from vqathinker.data.benchmarks import (
-    BENCHMARKS,
-    PUBLISHED_OVERALL,
-    Absent,
-    Benchmark,
-    BenchmarkSet,
-    find_benchmarks,
-)
+from vqathinker.data.benchmarks import Absent, BenchmarkSet, find_benchmarks, label_table
 from vqathinker.data.dataset import clip_dataset
 from vqathinker.data.formats import READERS, RawRow, lines_of
 from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_labels
 from vqathinker.data.loader import ClipLoader
+from vqathinker.data.public_sets import BENCHMARKS, PUBLISHED_OVERALL, Benchmark
 from vqathinker.data.questions import read_questions
 from vqathinker.data.sample import Sample, score_samples
 from vqathinker.data.scales import NATIVE, MosScale, mos_scale
@@ -36,6 +30,7 @@ __all__ = [
     "clip_dataset",
     "distortions_of",
     "find_benchmarks",
+    "label_table",
     "lines_of",
     "mos_scale",
     "read_labels",

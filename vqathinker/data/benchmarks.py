@@ -1,4 +1,4 @@
-"""The public test sets of VQAThinker, and how they and the user's own are found on disk."""
+"""How test sets, public ones and the user's own, are found on disk."""
 
 from __future__ import annotations
 
@@ -13,181 +13,15 @@ import yaml
 
 from vqathinker.data.formats import READERS, LabelError
 from vqathinker.data.labels import LabelRow, read_labels
-from vqathinker.data.scales import NATIVE
+from vqathinker.data.public_sets import BENCHMARKS, Benchmark
+from vqathinker.data.scales import LABEL_RANGE, NAMES, NATIVE, mos_scale
 from vqathinker.data.sources import Sources, sources_of
 
 logger = logging.getLogger(__name__)
 
 DOMAINS = ("in-domain", "ood")
 CHOICES = (*DOMAINS, "all", "own")
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """What is known of a public set.
-
-    Attributes:
-        name: Short name, safe as a file name.
-        title: As papers write it.
-        domain: "in-domain" (user-generated clips, as LSVQ, the training set) or "ood".
-        num_videos: Clips that the published values are for.
-        native_scale: Of the labels that VQAThinker was tested with.
-        label_formats: As what labels circulate.
-        source: Where to get it.
-        licence: A note, no legal advice.
-        published: (SRCC, PLCC) of VQAThinker-8B (Cao et al., 2025).
-        source_pattern: Rule for its file names, see `sources_of`; "" where they do not tell from what a clip was made.
-    """
-
-    name: str
-    title: str
-    domain: str
-    num_videos: int
-    native_scale: str
-    label_formats: tuple[str, ...]
-    source: str
-    licence: str
-    published: tuple[float, float]
-    source_pattern: str = ""
-
-
-TEST_JSON = "VQAThinker test JSON"
-DOVER_TXT = "DOVER / FAST-VQA txt"
-LIVE_TERMS = "see the set's page; research use with attribution, on request"
-
-BENCHMARKS = {
-    benchmark.name: benchmark
-    for benchmark in (
-        Benchmark(
-            "lsvq_test",
-            "LSVQ test",
-            "in-domain",
-            7182,
-            "0-100",
-            (
-                TEST_JSON,
-                DOVER_TXT,
-                "Q-Align JSON",
-                "VQA² JSON",
-                "the set's CSV, its test rows, with the columns video and mos",
-            ),
-            "https://github.com/baidut/PatchVQ",
-            "see the set's page; free use with attribution; the clips are from YFCC100M and the Internet Archive",
-            (0.883, 0.880),
-        ),
-        Benchmark(
-            "lsvq_1080p",
-            "LSVQ 1080p",
-            "in-domain",
-            3573,
-            "0-100",
-            (TEST_JSON, DOVER_TXT, "Q-Align JSON", "the set's CSV, with the columns video and mos"),
-            "https://github.com/baidut/PatchVQ",
-            "see the set's page; free use with attribution; the clips are from YFCC100M and the Internet Archive",
-            (0.798, 0.834),
-        ),
-        Benchmark(
-            "konvid_1k",
-            "KoNViD-1k",
-            "in-domain",
-            1200,
-            "0-100 (1-5 in Q-Align's and the set's own files)",
-            (TEST_JSON, DOVER_TXT, "Q-Align JSON"),
-            "http://database.mmsp-kn.de/konvid-1k-database.html",
-            "see the set's page; research use; the clips are from YFCC100M, each with a Creative Commons licence",
-            (0.881, 0.884),
-        ),
-        Benchmark(
-            "live_vqc",
-            "LIVE-VQC",
-            "in-domain",
-            585,
-            "0-100",
-            (TEST_JSON, DOVER_TXT),
-            "https://live.ece.utexas.edu/research/LIVEVQC/index.html",
-            LIVE_TERMS,
-            (0.808, 0.847),
-        ),
-        Benchmark(
-            "youtube_ugc",
-            "YouTube-UGC",
-            "in-domain",
-            1020,
-            "1-5",
-            (TEST_JSON, DOVER_TXT),
-            "https://media.withyoutube.com",
-            "see the set's page; Creative Commons clips; 1,020 of once 1,380 can still be had",
-            (0.860, 0.863),
-        ),
-        Benchmark(
-            "live_yt_gaming",
-            "LIVE-YT-Gaming",
-            "ood",
-            600,
-            "0-100",
-            (TEST_JSON,),
-            "https://live.ece.utexas.edu/research/LIVE-YT-Gaming/index.html",
-            LIVE_TERMS,
-            (0.767, 0.806),
-        ),
-        Benchmark(
-            "cgvds",
-            "CGVDS",
-            "ood",
-            357,
-            "about 1.7-6.1",
-            (TEST_JSON,),
-            "https://github.com/stootaghaj/CGVDS",
-            "none stated on the set's page: ask its authors",
-            (0.856, 0.845),
-            # GTA5_30_30_1280x720_30_4000_h264_nvenc.mp4: game, seconds (take, rate), size, rate, kbit/s, encoder
-            r"(?:.*/)?(?P<source>[^/]+?)(?:_\d)?_30s?_(?:\w+_)?\d+x\d+_\d+_\d+_h264_nvenc(?:\.\w+)?",
-        ),
-        Benchmark(
-            "live_yt_hfr",
-            "LIVE-YT-HFR",
-            "ood",
-            480,
-            "0-100",
-            (TEST_JSON,),
-            "https://live.ece.utexas.edu/research/LIVE_YT_HFR/LIVE_YT_HFR/index.html",
-            LIVE_TERMS,
-            (0.528, 0.610),
-            # bobblehead_crf_28_60fps.webm: content, CRF, frame rate
-            r"(?:.*/)?(?P<source>[^/]+?)_crf_\d+_\d+fps(?:\.\w+)?",
-        ),
-        Benchmark(
-            "waterloo_ivc_4k",
-            "Waterloo-IVC-4K",
-            "ood",
-            1200,
-            "0-100",
-            (TEST_JSON,),
-            "https://ivc.uwaterloo.ca/database/4KVQA.html",
-            "see the set's page; free use with attribution",
-            (0.573, 0.624),
-            # HEVC/01/960x540_2.mp4, or joined by "_": encoder, content, size, level
-            r"(?:.*/)?(?:H264|HEVC|VP9|AVS2|AV1)[/_]0?(?P<source>\d+)[/_](?:\d+x\d+|\d+p)_\d(?:\.\w+)?",
-        ),
-        Benchmark(
-            "vdpve",
-            "VDPVE",
-            "ood",
-            839,
-            "0-100",
-            (TEST_JSON,),
-            "https://github.com/YixuanGao98/VDPVE-VQA-Dataset-for-Perceptual-Video-Enhancement",
-            "none stated on the set's page: ask its authors; the 839 clips are its training part",
-            (0.706, 0.716),
-            # A0023_07.mp4: the video A0023, enhanced by method 07
-            r"(?:.*/)?(?P<source>[ABC]\d{4})_\d\d(?:\.\w+)?",
-        ),
-    )
-}
-"""Name -> public set, in the paper's order."""
-
-PUBLISHED_OVERALL = {"in-domain": (0.855, 0.866), "ood": (0.661, 0.698)}
-"""Domain -> (SRCC, PLCC) of VQAThinker-8B: means of the sets' values, weighted by their numbers of videos."""
+SPLITS = ("test", "train")
 
 
 @dataclass(frozen=True)
@@ -197,7 +31,7 @@ class BenchmarkSet:
     Attributes:
         name: Short name, safe as a file name.
         title: For tables.
-        domain: "in-domain" or "ood".
+        domain: "in-domain" or "ood"; "" for a table alone, which is averaged with no other.
         labels: Label file, see `read_labels`.
         videos: Folder that its names are relative to.
         num_videos: Expected number of clips, if known.
@@ -208,6 +42,8 @@ class BenchmarkSet:
         source_column: CSV column that tells from what a clip was made; default as `sources_of`. The video column makes
             every clip a source of its own.
         source_pattern: Rule for file names, see `sources_of`.
+        mos_scale: Name of the scale that brings its labels to score units; none: they stay in native units.
+        split: "test", or "train" for clips that a policy was trained on; the two are never averaged together.
     """
 
     name: str
@@ -222,14 +58,16 @@ class BenchmarkSet:
     synthetic: bool = False
     source_column: str | None = None
     source_pattern: str = ""
+    mos_scale: str | None = None
+    split: str = "test"
 
     def rows(self) -> list[LabelRow]:
-        """Its clips, labels in native units. A number of them that differs from `num_videos` is warned of.
+        """Its clips, labels in native units unless `mos_scale` is set. A number other than `num_videos` is warned of.
 
         Raises:
             LabelError: As `read_labels`, or if there is no such `source_column`.
         """
-        rows = read_labels(self.labels, self.videos, NATIVE, self.video_column, self.mos_column)
+        rows = read_labels(self.labels, self.videos, self.mos_scale or NATIVE, self.video_column, self.mos_column)
         self._check_source_column(rows)
         if self.num_videos not in (None, len(rows)):
             logger.warning("%s: %s lists %d videos, not %d.", self.title, self.labels, len(rows), self.num_videos)
@@ -251,6 +89,39 @@ class BenchmarkSet:
         if self.source_column == self.video_column:
             return Sources()
         return sources_of(rows, self.source_column, self.source_pattern)
+
+
+def split_of(*names: str) -> str:
+    """The split that names tell: "train" if one has the word "train", "training" or "trainset" in it, else "test"."""
+    return (
+        "train" if any(re.search(r"(?<![a-z])train(?:ing|set)?(?![a-z])", name.lower()) for name in names) else "test"
+    )
+
+
+def label_table(labels: str | Path, videos: str | Path, scale: str | None = None) -> BenchmarkSet:
+    """One label file and its clips as a set that needs no YAML and is averaged with no other.
+
+    Args:
+        labels: Label file, see `read_labels`; a CSV has the columns `video` and `mos`.
+        videos: Folder that its names are relative to.
+        scale: MOS scale by name, see `mos_scale`; default that the labels are in score units.
+
+    Raises:
+        LabelError: As `read_labels`, or if a label is not in score units and no scale is given.
+        ValueError: On an unknown scale.
+    """
+    labels = Path(labels)
+    rows = read_labels(labels, videos, NATIVE if scale is None else scale)
+    low, high = LABEL_RANGE
+    odd = next((row for row in rows if not low <= row.mos <= high), None)
+    if odd is not None:
+        raise LabelError(
+            f"{labels}: {odd.video_id!r} has the MOS {odd.mos:g}, but without --mos-scale labels count as scores, from "
+            f"{low:g} to {high:g}. Name the scale of your labels: --mos-scale {NAMES}."
+        )
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", labels.stem)[:100].lstrip("._-") or "labels"
+    split = split_of(labels.stem)
+    return BenchmarkSet(name, labels.name, "", labels, Path(videos), mos_scale=scale or "identity", split=split)
 
 
 @dataclass(frozen=True)
@@ -279,7 +150,8 @@ def find_benchmarks(
         choice: "in-domain", "ood", "all", "own" (the sets of `own`), or names separated by commas.
         data_root: Holds `NAME/labels.json` (or `.jsonl`, `.txt`, `.csv`) and `NAME/videos/` of public sets.
         own: YAML list of own sets, paths relative to it: `name`, `labels`, `videos` and, if wanted, `domain` (default
-            "ood"), `title`, `num_videos`, `video_column`, `mos_column`, `source_column`, `synthetic`.
+            "ood"), `title`, `num_videos`, `video_column`, `mos_column`, `source_column`, `synthetic`, `mos_scale`,
+            `split` (default "train" where the name or that of the label file says so, else "test").
 
     Returns:
         The chosen sets that are there, and those that are not; public ones first, each in order.
@@ -363,6 +235,13 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _is_scale(value: Any) -> bool:
+    try:
+        return mos_scale(value) is not None
+    except (AttributeError, ValueError):  # a number has no name
+        return False
+
+
 REQUIRED = ("name", "labels", "videos")
 OWN_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (_is_name, "up to 100 of A-Z, a-z, 0-9, '_', '-' and '.', the first a letter or digit"),
@@ -375,6 +254,8 @@ OWN_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "mos_column": (_is_text, "the name of a CSV column"),
     "source_column": (_is_text, "the name of a CSV column"),
     "synthetic": (lambda value: isinstance(value, bool), "true or false"),
+    "mos_scale": (_is_scale, f"{NAMES}, with LO < HI"),
+    "split": (lambda value: value in SPLITS, f"one of {list(SPLITS)}"),
 }
 """Key of an own set -> check of its value, and the rule in words."""
 
@@ -419,4 +300,5 @@ def _own_set(entry: Any, folder: Path, place: str) -> BenchmarkSet:
             "a public set below the data root."
         )
     paths = {"labels": folder / entry["labels"], "videos": folder / entry["videos"]}
-    return BenchmarkSet(**{"title": entry["name"], "domain": "ood"} | entry | paths)
+    told = {"title": entry["name"], "domain": "ood", "split": split_of(entry["name"], Path(entry["labels"]).stem)}
+    return BenchmarkSet(**told | entry | paths)

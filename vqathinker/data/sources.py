@@ -24,6 +24,17 @@ class Sources:
     names: tuple[Hashable, ...] = ()
     reason: str = ""
 
+    def drawn(self, names: Sequence[Hashable]) -> str:
+        """What a bootstrap over some clips draws: "clips", "16 sources (file names)", or "clips (...)" with a reason.
+
+        Args:
+            names: The source of each of these clips; one of its own where nothing tells it.
+        """
+        count = len(set(names))
+        if count == len(names):
+            return "clips" if self.names or not self.reason else f"clips ({self.reason})"
+        return f"{count} sources ({self.reason})" if count > 1 else f"1 source ({self.reason}; no interval)"
+
 
 def sources_of(rows: Sequence[LabelRow], column: str | None = None, pattern: str = "") -> Sources:
     """The source of each clip: from a CSV column or, where no column tells it, from the clip's name. Never guessed.

@@ -12,6 +12,8 @@ from scipy import optimize, stats
 
 MAX_EVALUATIONS = 20_000
 """Of the logistic, in its fit."""
+MIN_FIT_CLIPS = 20
+"""For the logistic: five for each of its four parameters. With fewer it follows the noise; four clips fit exactly."""
 
 Numbers = Sequence[float] | np.ndarray
 Metric = Callable[[np.ndarray, np.ndarray], float]
@@ -40,6 +42,26 @@ def krcc(scores: Numbers, mos: Numbers) -> float:
     return _correlation(stats.kendalltau, scores, mos)
 
 
+def mae(scores: Numbers, mos: Numbers) -> float:
+    """Mean absolute error of scores, in score units; NaN without clips.
+
+    Args:
+        scores: N predicted scores.
+        mos: N labels, in score units.
+
+    Raises:
+        ValueError: If the lengths differ.
+    """
+    scores, mos = _checked(scores, mos)
+    return float(np.mean(np.abs(scores - mos))) if len(scores) else math.nan
+
+
+def rmse(scores: Numbers, mos: Numbers) -> float:
+    """Root mean squared error of scores, without a fit. Args, result and errors as `mae`."""
+    scores, mos = _checked(scores, mos)
+    return float(np.sqrt(np.mean((scores - mos) ** 2))) if len(scores) else math.nan
+
+
 @dataclass(frozen=True)
 class LogisticFit:
     """Scores mapped to MOS by the 4-parameter logistic (VQEG): b2 + (b1 - b2) / (1 + exp(-(s - b3) / |b4|)).
@@ -64,7 +86,7 @@ class LogisticFit:
 
 
 def fit_logistic(scores: Numbers, mos: Numbers) -> LogisticFit:
-    """Least-squares fit of the 4-parameter logistic.
+    """Least-squares fit of the 4-parameter logistic; none with fewer than `MIN_FIT_CLIPS` clips or 4 different scores.
 
     Args:
         scores: N predicted scores.
@@ -78,6 +100,8 @@ def fit_logistic(scores: Numbers, mos: Numbers) -> LogisticFit:
     def failed(error: str) -> LogisticFit:
         return LogisticFit(math.nan, math.nan, np.full(len(scores), math.nan), error=error)
 
+    if len(scores) < MIN_FIT_CLIPS:
+        return failed(f"no fit of 4 parameters on {len(scores)} clips, it needs {MIN_FIT_CLIPS} or more")
     if len(np.unique(scores)) < 4:
         return failed("fewer than 4 different scores for 4 parameters")
     ends = [mos.max(), mos.min()]

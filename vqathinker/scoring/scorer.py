@@ -29,8 +29,9 @@ class QualityScore:
         video: Path; "" for frames in memory.
         score: In score units, 1-5, higher is better (down to 0 for a policy trained on MOS / 20). NaN if no answer
             gives a number in 0-5, or the clip cannot be read. Never a guess.
-        std: Standard deviation, same units: over the sampled answers, or, of read-outs from probabilities, under these;
-            NaN for one answer's text.
+        spread: How far apart the model's own answers lie, which is not how far the score is from the truth. A standard
+            deviation, same units: over the sampled answers, or, of read-outs from probabilities, under these; NaN for
+            one answer's text.
         status: `"ok"`, or why there is no score: `"out_of_range"`, `"no_answer"`, `"no_number"` (of the first answer,
             see `rewards.ParsedAnswer`), `"unreadable"`.
         answers: Whole texts; none for the read-out `levels`.
@@ -42,13 +43,18 @@ class QualityScore:
 
     video: str
     score: float
-    std: float
+    spread: float
     status: str
     answers: tuple[str, ...] = ()
     num_parsed: int = 0
     frames: tuple[int, ...] = ()
     error: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def std(self) -> float:
+        """`spread`, by its name of before."""
+        return self.spread
 
     @property
     def parsed(self) -> bool:

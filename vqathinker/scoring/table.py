@@ -15,10 +15,13 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from vqathinker.clips.errors import about
+from vqathinker.scoring.duration import Estimate
 from vqathinker.scoring.scorer import QualityScore, QualityScorer, process_state
 
 COLUMNS: tuple[str, ...] = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "notes")
 COLUMNS += ("reasoning", "error", "file", "made_with")
+HEADER = tuple("spread" if name == "std" else name for name in COLUMNS)
+"""Of new tables. In memory, and in tables of before, which are gone on with as they are, the spread is called `std`."""
 ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """Of tables: file names may hold bytes that are no UTF-8."""
 NUMBERS: dict[str, Callable[[str], Any]] = {"score": float, "std": float, "num_parsed": int, "num_answers": int}
@@ -34,7 +37,7 @@ def record(result: QualityScore, made_with: str) -> dict[str, Any]:
     return {
         "video": result.video,
         "score": result.score,
-        "std": result.std,
+        "std": result.spread,
         "status": result.status,
         "num_parsed": result.num_parsed,
         "num_answers": len(result.answers),
@@ -68,6 +71,7 @@ class ScoreTable:
         write: Whether this process is the one that repairs and writes the file.
 
     Attributes:
+        names: Of the columns in the file, in the order of `COLUMNS`, which are the keys of a row.
         rows: Video -> row.
 
     Raises:
@@ -80,9 +84,7 @@ class ScoreTable:
             raise ValueError(f"{str(path)!r}: scores go to a .csv file, or to .json / .jsonl as JSON lines.")
         self.is_csv = self.path.suffix.lower() == ".csv"
         data = self.path.read_bytes() if self.path.exists() else b""
-        start = (",".join(COLUMNS) + "\n" if self.is_csv else '{"video": ').encode()
-        if not data.startswith(start[: len(data)]):
-            raise self._foreign("it begins otherwise")
+        self.names = self._names(data)
         rows = self._parse(data[: data.rfind(b"\n") + 1].decode("utf-8", "surrogateescape"))
         other = sorted({row["made_with"] for row in rows} - {made_with})
         if other:
@@ -107,7 +109,7 @@ class ScoreTable:
         self.rows |= {row["video"]: row for row in new}
 
     def _repair(self, data: bytes) -> None:
-        clean = (",".join(COLUMNS) + "\n" if self.is_csv else "") + "".join(map(self._line, self.rows.values()))
+        clean = (",".join(self.names) + "\n" if self.is_csv else "") + "".join(map(self._line, self.rows.values()))
         if clean.encode("utf-8", "surrogateescape") != data:
             partial = self.path.with_name(f".{self.path.name}.partial")
             try:
@@ -116,27 +118,41 @@ class ScoreTable:
             except OSError as error:
                 raise about(self.path, error) from error
 
+    def _names(self, data: bytes) -> tuple[str, ...]:
+        """Of the file's columns, in the order of `COLUMNS`."""
+        line = data.partition(b"\n")[0]
+        if not self.is_csv:
+            if not data.startswith(b'{"video": '[: len(data)]):
+                raise self._foreign("it begins otherwise")
+            return COLUMNS if b'"std": ' in line else HEADER  # in a text the quotes are escaped
+        for names in (HEADER, COLUMNS):
+            if data.startswith((",".join(names) + "\n").encode()[: len(data)]):
+                return names
+        raise self._foreign("it begins otherwise")
+
     def _line(self, row: Mapping[str, Any]) -> str:
+        named = {own: row[name] for name, own in zip(COLUMNS, self.names, strict=True)}
         if not self.is_csv:  # NaN is no JSON
-            return json.dumps({k: None if v != v else v for k, v in row.items()}, ensure_ascii=False) + "\n"
+            return json.dumps({k: None if v != v else v for k, v in named.items()}, ensure_ascii=False) + "\n"
         line = io.StringIO()
-        csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(row)
+        csv.DictWriter(line, self.names, lineterminator="\n").writerow(named)
         return line.getvalue()
 
     def _parse(self, text: str) -> list[dict[str, Any]]:
+        places = list(zip(COLUMNS, self.names, strict=True))
         try:
             if not self.is_csv:
                 rows = [json.loads(line) for line in text.split("\n")[:-1]]  # names may hold other line ends
-                return [{name: _known(name, row[name]) for name in COLUMNS} for row in rows]
+                return [{name: _known(name, row[own]) for name, own in places} for row in rows]
             reader = csv.DictReader(io.StringIO(text, newline=""))
-            rows = [{name: NUMBERS.get(name, str)(row[name]) for name in COLUMNS} for row in reader]
+            rows = [{name: NUMBERS.get(name, str)(row[own]) for name, own in places} for row in reader]
         except (ValueError, KeyError, TypeError) as error:
             raise self._foreign(repr(error)) from None
         return rows
 
     def _foreign(self, why: str) -> ValueError:
         return ValueError(
-            f"{str(self.path)!r} is no table of scores with the columns {list(COLUMNS)} ({why}): give another file, or "
+            f"{str(self.path)!r} is no table of scores with the columns {list(HEADER)} ({why}): give another file, or "
             "delete it."
         )
 
@@ -152,6 +168,7 @@ def score_files(
     tables: Sequence[str | Path] = (),
     show: Callable[[Mapping[str, Any]], None] | None = None,
     progress: bool = True,
+    title: str = "scoring",
 ) -> list[dict[str, Any]]:
     """Score files and keep the results; under `accelerate launch` the processes share the work.
 
@@ -161,7 +178,8 @@ def score_files(
         made_with: Names the settings, see `ScoreTable`.
         tables: Files that are gone on with, see `ScoreTable`.
         show: Called on the main process with each row: at once with those that the tables have, then with the new ones.
-        progress: Show a progress bar.
+        progress: Show a progress bar, and after the first batch tell about how long all will take.
+        title: What is scored, for both.
 
     Returns:
         A row per video, in order, on every process.
@@ -179,9 +197,10 @@ def score_files(
     state.wait_for_everyone()  # nobody writes before everybody has read
     own = todo[state.process_index :: state.num_processes]
     rounds = math.ceil(len(todo) / (scorer.batch_size * state.num_processes))
+    estimate = Estimate(len(todo), "clips", title, silent=not progress or not state.is_main_process)
     batches = scorer.score_many(own)
     with tqdm(
-        total=len(todo), desc="scoring", unit="clip", disable=None if progress and state.is_main_process else True
+        total=len(todo), desc=title, unit="clip", disable=None if progress and state.is_main_process else True
     ) as bar:
         for _ in range(rounds):
             rows = gather_object([record(result, made_with) for result in next(batches, [])])
@@ -194,5 +213,6 @@ def score_files(
                         bar.clear()
                         show(row)
             bar.update(len(rows))
+            estimate.update(len(rows))
     state.wait_for_everyone()  # what was scored is written
     return [known[name] for name in names]
