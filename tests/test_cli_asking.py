@@ -71,6 +71,20 @@ def test_eval_answers_a_question_file(engine, base, clip_set, tmp_path, capsys):
     assert (out / "questions.md").read_text() in said
 
 
+def test_eval_compares_two_policies_on_the_same_questions(engine, base, clip_set, tmp_path, capsys):
+    rows = [{"question": "Which?", "answer": "B"}, {"question": "And?", "answer": "A", "video": "val/00001.mp4"}]
+    file, out = write(tmp_path, *rows), tmp_path / "out"
+    where = ["--questions", file, "--video-root", clip_set / "videos", "--out", out, "--baseline", base]
+    assert run(base, "eval", *where) == 0
+    said, err = capsys.readouterr()
+    assert "Against the baseline" in said and "+0.000 [+0.000, +0.000]" in said and f"first the baseline {base}" in err
+    found = json.loads((out / "questions.json").read_text())["comparison"]
+    assert found["accuracy"] == 0.5 and (found["change"]["gained"], found["change"]["lost"]) == (0, 0)
+    assert found["change"]["p_value"] == 1 and found["baseline"]["checkpoint"] == str(base)
+    assert run(base, "eval", *where[:-1], tmp_path / "none") == 2
+    assert "no checkpoint folder at" in capsys.readouterr().err
+
+
 def test_eval_says_what_does_not_go_with_questions(engine, base, clip_set, tmp_path, capsys):
     file = write(tmp_path, {"question": "Which?", "answer": "Noise"})
     scores = tmp_path / "scores.jsonl"

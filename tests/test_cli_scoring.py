@@ -167,6 +167,59 @@ def test_eval_on_own_sets(judge, base, clip_set, tmp_path, capsys):
     assert (tmp_path / "out/report.html").exists() and len(read(tmp_path / "out/mine.csv")) == 4
 
 
+def test_eval_of_one_table_needs_no_yaml(judge, base, clip_set, tmp_path, capsys):
+    where = ["eval", "--model", str(base), "--device", "cpu", "--out", str(tmp_path / "out")]
+    table = ["--labels", str(clip_set / "train.csv"), "--videos", str(clip_set)]
+    assert main([*where, *table, "--baseline", str(base)]) == 0
+    out, err = capsys.readouterr()
+    assert "| train.csv " in out and "| MAE   | RMSE   |" in out and "overall" not in out
+    assert "train.csv: no fit of 4 parameters on 16 clips, it needs 20 or more" in out
+    assert "## Against the baseline" in out and out.count("+0.000 [+0.000, +0.000]") == 2
+    assert "every clip is scored twice" in err and len(list((tmp_path / "out/scores").iterdir())) == 1
+    found = json.loads((tmp_path / "out/results.json").read_text())
+    [one], [entry] = found["comparison"]["sets"], found["sets"]
+    assert one["num_clips"] == 16 and one["srcc"]["difference"] == one["plcc"]["high"] == 0
+    assert (
+        entry["split"] == "train" and entry["interval_over"].endswith("sources (column 'scene')") and entry["mae"] > 0
+    )
+    assert one["interval_over"] == entry["interval_over"] and found["overall"] == {}
+    assert "spread" in read(tmp_path / "out/train.csv")[0] and "Against the baseline" in (
+        tmp_path / "out/report.html"
+    ).read_text(encoding="utf-8")
+
+
+def test_eval_says_in_which_units_labels_are_taken(judge, base, clip_set, tmp_path, capsys):
+    labels = tmp_path / "mine.csv"
+    labels.write_text("video,mos\n" + "".join(f"train/{i:05d}.mp4,{20 * i}\n" for i in range(5)))
+    where = ["eval", "--model", str(base), "--device", "cpu", "--out", str(tmp_path / "out")]
+    table = ["--labels", str(labels), "--videos", str(clip_set / "videos")]
+    assert main([*where, *table]) == 2
+    err = capsys.readouterr().err
+    assert "'train/00001.mp4' has the MOS 20, but without --mos-scale labels count as scores, from 0 to 5" in err
+    assert "--mos-scale 'linear:LO,HI'" in err
+    assert main([*where, *table, "--mos-scale", "linear:0,100"]) == 0
+    assert "| mine.csv " in capsys.readouterr().out
+    assert [float(row["mos"]) for row in read(tmp_path / "out/mine.csv")] == pytest.approx([1, 1.8, 2.6, 3.4, 4.2])
+    for arguments, message in [
+        (table[:2], "without --videos: name the folder"),
+        (table[2:], "--videos without --labels"),
+        (["--mos-scale", "div20"], "--mos-scale without --labels"),
+        ([*table, "--sets", str(labels)], "--labels with --sets: a table is evaluated alone"),
+        ([*table, "--mos-scale", "percent"], "mos scale 'percent' is unknown"),
+        ([*table, "--baseline", str(tmp_path / "none")], "no checkpoint folder at"),
+        ([*table, "--baseline", str(base), "--engine", "vllm"], "--baseline with --engine vllm"),
+    ]:
+        assert main([*where, *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_samples_have_a_spread_which_is_not_called_an_error(judge, base, folder, capsys):
+    assert score(base, folder / "00000.mp4", "--samples", 2) == 0
+    out, err = capsys.readouterr()
+    assert " (spread 0.00)\tok\t2 of 2 answers" in out and "±" not in out
+    assert "its error is another matter, which labelled clips tell: vqathinker eval --labels" in err
+
+
 def test_eval_without_data_runs_on_synthetic_sets(judge, base, tmp_path, capsys, monkeypatch):
     from vqathinker import synth
 

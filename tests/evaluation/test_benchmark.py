@@ -10,6 +10,8 @@ from scipy import stats
 
 from vqathinker.data import BENCHMARKS, Absent, BenchmarkSet, LabelError
 from vqathinker.evaluation.benchmark import judge, markdown, overall, run_benchmarks, tables, write_results
+from vqathinker.evaluation.comparison import Comparison, compare_scores, comparison_table
+from vqathinker.metrics.correlation import srcc
 
 PROVENANCE = ("command", "checkpoint_hash", "num_frames", "image_size", "prompt_hash", "decoder", "versions", "readout")
 
@@ -86,9 +88,9 @@ def test_unparsable_answers_are_counted_and_never_scored(scorer, sets, tmp_path)
     scorer.engine.say = lambda seed: "I cannot say." if seed % 2 else "<answer>3.00</answer>"
     result = run(scorer, sets[:1], tmp_path / "out")[0]
     assert 0 < result.num_unparsable < 12 and result.num_scored == 12 - result.num_unparsable
-    assert math.isnan(result.srcc) and "fewer than 4" in result.fit_error
+    assert math.isnan(result.srcc) and "no fit of 4 parameters on" in result.fit_error
     page = (tmp_path / "out/results.md").read_text()
-    assert f"| {result.num_unparsable} " in page and "fewer than 4 different scores" in page and "nan" not in page
+    assert f"| {result.num_unparsable} " in page and "it needs 20 or more" in page and "nan" not in page
     scorer.engine.say = lambda seed: "?"
     nothing = run(scorer, sets[:1], tmp_path / "none")[0]
     assert nothing.num_scored == 0 and nothing.num_unparsable == 12 and (tmp_path / "none/report.html").exists()
@@ -124,6 +126,56 @@ def test_overall_weighs_sets_by_their_scored_videos(sets):
     good, bad = result(sets[0], 9, 1), result(sets[0], 3, -1)
     assert overall([good, bad])["ood"]["srcc"] == pytest.approx((9 - 3) / 12)
     assert "overall, ood" in markdown(tables([good, bad], []))
+
+
+def scored_as(rows, scores):
+    return [{"score": float(s), "status": "ok", "video": row.video} for row, s in zip(rows, scores, strict=True)]
+
+
+def test_training_and_test_sets_have_means_of_their_own(sets):
+    one = sets[1]
+    rows = one.rows()[:4]
+    test = judge(replace(one, title="Test"), rows, scored_as(rows, [1, 2, 3, 4]))
+    train = judge(replace(one, title="Train", split="train"), rows, scored_as(rows, [4, 3, 2, 1]))
+    alone = judge(replace(one, title="Alone", domain=""), rows, scored_as(rows, [4, 3, 2, 1]))
+    sign = srcc([1, 2, 3, 4], [row.mos for row in rows])
+    means = overall([test, train, alone])
+    assert {name: mean["srcc"] for name, mean in means.items()} == pytest.approx(
+        {"in-domain, own sets": sign, "in-domain, own sets, training": -sign}
+    )
+    text = markdown(tables([test, train, alone], []))
+    assert "Training clips, never averaged with test clips: Train." in text
+
+
+def test_errors_are_told_where_labels_are_in_score_units(sets):
+    one = replace(sets[1], title="Mine", mos_scale="identity")
+    one.labels.write_text("video,mos\na.mp4,1.5\nb.mp4,2\nc.mp4,3\n")
+    rows = one.rows()
+    scored = [row | {"std": 0.1} for row in scored_as(rows, [1, 2, 4])]
+    result = judge(one, rows, scored)
+    assert (result.mae, result.rmse, result.spread) == pytest.approx((0.5, math.sqrt(1.25 / 3), 0.1))
+    text = markdown(tables([result], []))
+    assert "| MAE   | RMSE   |" in text and "no fit of 4 parameters on 3 clips" in text
+    assert "answers lie 0.100 apart (mean spread), its scores 0.500 from the labels (MAE)" in text
+    native = judge(replace(one, mos_scale=None), rows, scored)
+    assert math.isnan(native.mae) and "MAE" not in markdown(tables([native], []))
+
+
+def test_a_policy_is_compared_with_a_baseline_on_clips_that_both_scored(sets):
+    one = replace(sets[1], title="Mine")
+    one.labels.write_text("video,mos,scene\n1.mp4,1,a\n2.mp4,2,a\n3.mp4,3,b\n4.mp4,4,b\n5.mp4,5,b\n")
+    rows = one.rows()
+    before, after = scored_as(rows, [2, 1, 3, 4, math.nan]), scored_as(rows, [1, 2, 3, 4, 1])
+    found = compare_scores(one, rows, before, after)
+    assert (found.num_clips, found.interval_over) == (4, "2 sources (column 'scene')")
+    assert (found.srcc.before, found.srcc.after, found.srcc.difference) == pytest.approx((0.8, 1, 0.2))
+    assert (found.srcc.low, found.srcc.high) == pytest.approx((0, 2))  # both of b, both of a
+    table = comparison_table(Comparison({"checkpoint": "models/old"}, (found,))).shown()
+    assert table.rows[0][:5] == ["Mine", "4", "0.800", "1.000", "+0.200 [+0.000, +2.000]"]
+    assert "Baseline: models/old." in table.note and "Mine, 2 sources (column 'scene')" in table.note
+    nothing = compare_scores(one, rows, scored_as(rows, [math.nan] * 5), after)
+    assert nothing.num_clips == 0 and math.isnan(nothing.srcc.difference)
+    assert comparison_table(Comparison({"checkpoint": "x"}, (nothing,))).shown().rows[0][4] == "-"
 
 
 def judged(one, cells, column="scene"):

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from vqathinker import __version__, missing_extra
-from vqathinker.cli import asking, data, scoring, training
+from vqathinker.cli import asking, data, evaluating, scoring, training
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"vqathinker {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     scoring.add_commands(commands)
+    evaluating.add_commands(commands)
     asking.add_commands(commands)
     data.add_commands(commands)
     training.add_commands(commands)

@@ -6,13 +6,16 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from vqathinker.cli.policy import DEMO, add_policy, command_line, is_main, load_scorer, say
+from vqathinker.cli.policy import DEMO, add_policy, command_line, free_memory, is_main, load_scorer, say
 
 if TYPE_CHECKING:
+    from vqathinker.data import Sample
+    from vqathinker.evaluation import QuestionReport
     from vqathinker.scoring import QualityAnswer
 
 
@@ -77,28 +80,53 @@ def evaluate_file(options: argparse.Namespace) -> int:
     """
     _check(options)
     from vqathinker.data import read_questions
-    from vqathinker.evaluation import evaluate_questions, question_tables, write_questions
+    from vqathinker.evaluation import compare_questions, evaluate_questions, question_tables, write_questions
     from vqathinker.evaluation.benchmark import markdown
+    from vqathinker.evaluation.question_tables import QuestionComparison
     from vqathinker.scoring import decoder, settings_of, versions
 
     samples = read_questions(options.questions, options.video_root)
     questions = [sample for sample in samples if sample.task == "choice"]
     if not questions:
-        raise ValueError(f"--questions {str(options.questions)!r} has no question with options: `eval --sets` scores.")
-    scorer = load_scorer(options)
+        raise ValueError(
+            f"--questions {str(options.questions)!r} has no question with options: `eval --labels` is for scores."
+        )
     if is_main() and len(questions) < len(samples):
         print(
-            f"{len(samples) - len(questions)} rows ask for a score: left out here, see `eval --sets`", file=sys.stderr
+            f"{len(samples) - len(questions)} rows ask for a score: left out here, see `eval --labels`", file=sys.stderr
         )
+    before, baseline = _ask_baseline(options, questions)
+    free_memory()
+    scorer = load_scorer(options)
     report = evaluate_questions(scorer, questions, seed=options.seed, progress=True)
     if is_main():
         facts = {"command": command_line(), "questions": str(options.questions), "bootstrap_seed": options.seed}
         facts |= settings_of(scorer) | {"decoder": decoder(), "versions": versions()}
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        write_questions(options.out, report, facts | {"device": str(scorer.policy.device), "date": date})
-        print(markdown(question_tables(report)))
+        comparison = None
+        if before is not None:
+            change = compare_questions(before, report, options.seed)
+            comparison = QuestionComparison(baseline, before.summary.accuracy.value, change)
+        write_questions(options.out, report, facts | {"device": str(scorer.policy.device), "date": date}, comparison)
+        print(markdown(question_tables(report, comparison)))
         print(f"{options.out}/questions.json, {options.out}/answers.csv")
     return 0 if report.questions else 1
+
+
+def _ask_baseline(
+    options: argparse.Namespace, questions: Sequence[Sample]
+) -> tuple[QuestionReport | None, dict[str, Any]]:
+    """The answers of `--baseline`, with the video and the options in one order only, and what they were made with."""
+    from vqathinker.evaluation import evaluate_questions
+    from vqathinker.scoring import settings_of
+
+    if options.baseline is None:
+        return None, {}
+    if is_main():
+        say(f"first the baseline {options.baseline}, then the policy {options.model}", sys.stderr)
+    scorer = load_scorer(options, options.baseline)
+    report = evaluate_questions(scorer, questions, blank=False, rotate=False, seed=options.seed, progress=True)
+    return report, settings_of(scorer)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -49,12 +49,12 @@ def add_looks(parser: argparse.ArgumentParser, batch_size: str) -> None:
     parser.add_argument("--max-new-tokens", type=int, help="longest answer; default the checkpoint's")
 
 
-def load_scorer(options: argparse.Namespace) -> QualityScorer:
-    """What `add_policy`'s options ask for."""
+def load_scorer(options: argparse.Namespace, model: str | None = None) -> QualityScorer:
+    """What `add_policy`'s options ask for; of another checkpoint, if one is named."""
     from vqathinker.scoring import QualityScorer
 
     return QualityScorer.from_pretrained(
-        options.model,
+        options.model if model is None else model,
         options.device,
         options.frames,
         options.image_size,
@@ -85,3 +85,30 @@ def command_line() -> str:
 def say(text: str, file: TextIO | None = None) -> None:
     """Print; a file name that is no UTF-8 is escaped."""
     print(text.encode("utf-8", "backslashreplace").decode(), flush=True, file=file)
+
+
+def check_baseline(options: argparse.Namespace) -> None:
+    """Whether `--baseline` can be loaded, as far as can be told before the other policy has spent its time.
+
+    Raises:
+        FileNotFoundError: See `check_checkpoint`.
+        ValueError: With vLLM.
+    """
+    from vqathinker.policy.loading import check_checkpoint
+
+    if options.baseline is None:
+        return
+    if options.engine == "vllm":
+        raise ValueError("--baseline with --engine vllm: two engines do not fit in one process. Leave --engine out.")
+    check_checkpoint(options.baseline)
+
+
+def free_memory() -> None:
+    """Give back what a policy that nothing refers to any more took of the device, before the next one is loaded."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""`score`, `eval`, `flip-rate`, `temporal-sensitivity`, `doctor`: what a trained policy is for and worth."""
+"""`score`, `flip-rate`, `temporal-sensitivity`, `doctor`: what a trained policy is for and worth."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vqathinker.cli.asking import evaluate_file
-from vqathinker.cli.policy import DEMO, add_looks, add_policy, command_line, is_main, load_scorer, say
+from vqathinker.cli.policy import DEMO, add_looks, add_policy, is_main, load_scorer, say
 from vqathinker.clips import IMAGE_SUFFIXES, PASSED_OVER_SUFFIXES, VIDEO_SUFFIXES
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register the commands of this module."""
-    for add in (_add_score, _add_eval, _add_flip_rate, _add_temporal, _add_doctor):
+    for add in (_add_score, _add_flip_rate, _add_temporal, _add_doctor):
         add(commands)
 
 
@@ -79,6 +78,12 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_score)
 
 
+SPREAD_NOTE = (
+    "spread: how far apart the model's own answers lie; its error is another matter, which labelled clips tell: "
+    "vqathinker eval --labels FILE --videos DIR"
+)
+
+
 def _score(options: argparse.Namespace) -> int:
     videos = find_videos(options.paths, (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
     from vqathinker.scoring import fingerprint, score_files, settings_of
@@ -102,65 +107,19 @@ def _score(options: argparse.Namespace) -> int:
             f"{len(failed) - unreadable} without a usable number in the answer",
             file=sys.stderr,
         )
+        if any(not math.isnan(row["std"]) for row in rows):
+            print(SPREAD_NOTE, file=sys.stderr)
     return 1 if failed and is_main() else 0
 
 
 def line_of(row: Mapping[str, Any]) -> str:
-    """`clip.mp4  3.42 ± 0.11  ok`, what was done to its frames and what went wrong, if anything; tabs between."""
-    spread = "" if math.isnan(row["std"]) else f" ± {row['std']:.2f}"
+    """`clip.mp4  3.42 (spread 0.11)  ok`, what was done to its frames, what went wrong, if anything; tabs between."""
+    spread = "" if math.isnan(row["std"]) else f" (spread {row['std']:.2f})"
     decimals = 2 if math.isclose(row["score"], round(row["score"], 2), abs_tol=1e-9) else 3  # finer than text
     cells = [row["video"], f"{row['score']:.{decimals}f}{spread}", row["status"]]
     if row["num_answers"] > 1:
         cells.append(f"{row['num_parsed']} of {row['num_answers']} answers")
     return "\t".join(cells + [row[name] for name in ("notes", "error") if row[name]])
-
-
-# ---------------------------------------------------------------- eval
-
-
-def _add_eval(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("eval", help="SRCC, PLCC ... on labelled test sets; accuracy on questions")
-    parser.add_argument(
-        "--benchmarks", help="in-domain, ood, all, own, or names separated by commas; default ood, with --sets own"
-    )
-    parser.add_argument("--data-root", type=Path, help="folder with NAME/labels.* and NAME/videos/ of public sets")
-    parser.add_argument("--sets", type=Path, help="YAML list of your own sets")
-    parser.add_argument("--questions", type=Path, help="JSON lines of questions with options: accuracy, not scores")
-    parser.add_argument("--video-root", type=Path, help="folder that the video names in --questions start from")
-    parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder for tables, plots and report.html")
-    add_policy(parser)
-    parser.set_defaults(run=_eval)
-
-
-def _eval(options: argparse.Namespace) -> int:
-    if options.questions is not None:
-        return evaluate_file(options)
-    if options.video_root is not None:
-        raise ValueError("--video-root without --questions: it belongs to a question file; for sets give --data-root.")
-    from vqathinker.data import find_benchmarks
-    from vqathinker.evaluation.benchmark import markdown, run_benchmarks, tables
-
-    sets = options.sets
-    choice = options.benchmarks or ("own" if sets else "ood")
-    synthetic = choice in ("ood", "all") or "synthetic_" in choice
-    if options.data_root is None and sets is None and synthetic:
-        from vqathinker.scoring.scorer import process_state
-        from vqathinker.synth import make_ood_sets
-
-        print("no --data-root and no --sets: running on the synthetic sets in runs/ood", file=sys.stderr)
-        with process_state().main_process_first():
-            sets = make_ood_sets("runs/ood")
-    found, absent = find_benchmarks(choice, options.data_root, sets)
-    if not found:
-        reasons = "; ".join(f"{missing.title}: {missing.reason}" for missing in absent)
-        raise ValueError(f"--benchmarks {choice}: none of these sets is there. {reasons}")
-    scorer = load_scorer(options)
-    main = is_main()
-    results = run_benchmarks(scorer, found, absent, options.out, command_line(), options.seed, write=main)
-    if main:
-        print(markdown(tables(results, absent)))
-        print(f"{options.out}/report.html, {options.out}/results.json")
-    return 1 if any(result.num_scored == 0 for result in results) else 0
 
 
 # ---------------------------------------------------------------- flip-rate

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +16,19 @@ import numpy as np
 from scipy import stats
 from tabulate import tabulate
 
-from vqathinker.data import Absent, BenchmarkSet, LabelRow, Sources
+from vqathinker.data import Absent, BenchmarkSet, LabelRow
+from vqathinker.evaluation.comparison import (
+    Comparison,
+    PolicyScores,
+    compare_scores,
+    comparison_table,
+    intervals_note,
+    score_set,
+)
 from vqathinker.evaluation.plots import plot_fit, pyplot
 from vqathinker.evaluation.report import Report, ShownClip, Table
-from vqathinker.metrics.correlation import bootstrap_interval, fit_logistic, krcc, plcc, srcc, weighted_mean
-from vqathinker.scoring import QualityScorer, decoder, fingerprint, score_files, settings_of, versions
+from vqathinker.metrics.correlation import bootstrap_interval, fit_logistic, krcc, mae, plcc, rmse, srcc, weighted_mean
+from vqathinker.scoring import QualityScorer, decoder, fingerprint, settings_of, versions
 
 CORRELATIONS = {"srcc": srcc, "plcc": plcc, "krcc": krcc}
 WORST = 8
@@ -29,6 +37,10 @@ NOTE = (
     "SRCC, PLCC (raw) and KRCC with 95 % bootstrap intervals; PLCC fit and RMSE fit after the 4-parameter logistic, "
     "RMSE in the set's own MOS units; missing: no such file; unparsable: no number in the answer. Clips without a "
     "score count in no correlation. Overall: mean weighted by the numbers of scored videos; own sets apart."
+)
+ERRORS_NOTE = (
+    "MAE, RMSE: mean absolute and root mean squared error of the scores as they are, in score units, where the labels "
+    "are in score units too; so is RMSE fit there."
 )
 PUBLISHED_NOTE = (
     "Published: VQAThinker-8B (Cao et al., 2025, Table 1) on the whole sets; overall, the mean of the sets above, "
@@ -43,7 +55,7 @@ class SetResult:
     Attributes:
         name: Of the set.
         title: For tables.
-        domain: "in-domain" or "ood".
+        domain: "in-domain", "ood", or "" for a table alone.
         synthetic: Whether its labels are no opinions of people.
         num_videos: Labelled videos.
         expected_videos: As the set is published, if known.
@@ -56,6 +68,10 @@ class SetResult:
         published: (SRCC, PLCC) of VQAThinker-8B, if known.
         interval_over: What the bootstrap of the intervals drew: "clips", or whole sources, as in "16 sources (file
             names)" with what tells them. "clips (...)" says why a rule for file names did not tell them.
+        mae: Mean absolute error of the scores, without a fit, where the labels are in score units.
+        rmse: Root mean squared error, so too.
+        spread: Mean of the clips' spreads, see `QualityScore`: what the model's answers differ by, not its error.
+        split: "test", or "train": such sets have means of their own.
     """
 
     name: str
@@ -77,6 +93,10 @@ class SetResult:
     fit_error: str
     published: tuple[float, float] | None
     interval_over: str = "clips"
+    mae: float = math.nan
+    rmse: float = math.nan
+    spread: float = math.nan
+    split: str = "test"
 
 
 def run_benchmarks(
@@ -87,6 +107,7 @@ def run_benchmarks(
     command: str,
     seed: int = 0,
     write: bool = True,
+    baseline: PolicyScores | None = None,
 ) -> list[SetResult]:
     """Score test sets and write `results.json`, `results.md`, `report.html`, and `NAME.csv` and `NAME.png` of each set.
 
@@ -101,6 +122,7 @@ def run_benchmarks(
         command: For the report.
         seed: Of the bootstrap.
         write: Whether this process judges and writes.
+        baseline: Scores of another policy (`score_sets`), which this one is compared with.
 
     Returns:
         One result per found set; none on a process that does not write.
@@ -112,21 +134,24 @@ def run_benchmarks(
     pyplot()
     out = Path(out)
     settings = settings_of(scorer)
-    made_with = fingerprint(settings)
-    results, worst = [], []
+    results, compared, worst = [], [], []
     for one, rows in [(one, one.rows()) for one in found]:
-        table = out / "scores" / made_with / f"{one.name}.csv"
-        scored = score_files(scorer, [row.video for row in rows], made_with, [table])
+        scored = score_set(scorer, one, rows, out, fingerprint(settings))
         if write:
             results.append(judge(one, rows, scored, seed))
+            if baseline is not None:
+                compared.append(compare_scores(one, rows, baseline.scored[one.name], scored, seed))
             _write_clips(out / f"{one.name}.csv", rows, scored)
             worst += _plot(one, rows, scored, out / f"{one.name}.png")
     if write:
+        comparison = None if baseline is None else Comparison(baseline.settings, tuple(compared))
         provenance = {"command": command, **settings, "decoder": decoder(), "versions": versions()}
         provenance |= {"device": str(scorer.policy.device), "date": datetime.now(UTC).isoformat(timespec="seconds")}
         labels = {one.name: hashlib.sha256(one.labels.read_bytes()).hexdigest()[:16] for one in found}
-        write_results(out, results, absent, provenance | {"bootstrap_seed": seed, "label_hashes": labels})
-        write_page(out, results, absent, provenance, sorted(worst, key=lambda clip: -clip[0])[:WORST])
+        facts = provenance | {"bootstrap_seed": seed, "label_hashes": labels}
+        write_results(out, results, absent, facts, comparison)
+        worst = sorted(worst, key=lambda clip: -clip[0])[:WORST]
+        write_page(out, results, absent, provenance, worst, comparison)
     return results
 
 
@@ -146,6 +171,7 @@ def judge(one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[
     sources = [source for _, _, source in known]
     unreadable = [s for s in scored if s["status"] == "unreadable"]
     missing = sum(not Path(s["video"]).exists() for s in unreadable)
+    spreads = [s["std"] for s in scored if not math.isnan(s.get("std", math.nan))]
     fit = fit_logistic(scores, mos)
     return SetResult(
         name=one.name,
@@ -167,23 +193,22 @@ def judge(one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[
         rmse_fit=fit.rmse,
         fit_error=fit.error,
         published=one.published,
-        interval_over=_drawn(sources, told),
+        interval_over=told.drawn(sources),
+        mae=mae(scores, mos) if one.mos_scale else math.nan,
+        rmse=rmse(scores, mos) if one.mos_scale else math.nan,
+        spread=float(np.mean(spreads)) if spreads else math.nan,
+        split=one.split,
     )
 
 
-def _drawn(sources: Sequence[Hashable], told: Sources) -> str:
-    """What a bootstrap over the scored clips' sources draws, see `SetResult`."""
-    count = len(set(sources))
-    if count == len(sources):
-        return "clips" if told.names or not told.reason else f"clips ({told.reason})"
-    return f"{count} sources ({told.reason})" if count > 1 else f"1 source ({told.reason}; no interval)"
-
-
 def groups(results: Sequence[SetResult]) -> dict[str, list[SetResult]]:
-    """What is averaged: "ood" and "in-domain", the public sets of a domain, and "ood, own sets" and the like."""
+    """What is averaged: "ood" and "in-domain", the public sets of a domain, "ood, own sets" and the like; training sets
+    for themselves, as "ood, own sets, training"; and not what has no domain."""
     found: dict[str, list[SetResult]] = {}
     for result in results:
-        found.setdefault(result.domain + ("" if result.published else ", own sets"), []).append(result)
+        name = result.domain + ("" if result.published else ", own sets")
+        if result.domain:
+            found.setdefault(name + (", training" if result.split == "train" else ""), []).append(result)
     return found
 
 
@@ -198,52 +223,58 @@ def overall(results: Sequence[SetResult]) -> dict[str, dict[str, float]]:
     return means
 
 
-def tables(results: Sequence[SetResult], absent: Sequence[Absent]) -> list[Table]:
-    """The results; and the sets that are absent, if any."""
+def tables(results: Sequence[SetResult], absent: Sequence[Absent], comparison: Comparison | None = None) -> list[Table]:
+    """The results; the comparison with a baseline, if there is one; and the sets that are absent, if any."""
     published = any(result.published for result in results)
+    errors = any(not math.isnan(result.mae) for result in results)
     columns = ["set", "videos", "scored", "SRCC", "PLCC", "KRCC", "PLCC fit", "RMSE fit"]
-    columns += ["missing", "unreadable", "unparsable"] + (["published SRCC / PLCC"] if published else [])
-    lines = [_line(result, published) for result in results]
+    columns += (["MAE", "RMSE"] if errors else []) + ["missing", "unreadable", "unparsable"]
+    columns += ["published SRCC / PLCC"] if published else []
+    lines = [_line(result, published, errors) for result in results]
     for name, means in overall(results).items():
         own = groups(results)[name]
         line = [f"overall, {name}", sum(r.num_videos for r in own), sum(r.num_scored for r in own)]
-        line += [means[metric] for metric in CORRELATIONS] + [None] * 5
+        line += [means[metric] for metric in CORRELATIONS] + [None] * (7 if errors else 5)
         lines.append(line + ([_slash(_published_overall(own))] if published else []))
-    notes = [NOTE, _intervals_note(results)] + ([PUBLISHED_NOTE] if published else [])
-    notes += [f"{result.title}: {result.fit_error}." for result in results if result.fit_error]
-    undefined = [result.title for result in results if math.isnan(result.srcc)]
-    if undefined:
-        notes.append(f"Without a correlation, and so not in the overall mean: {', '.join(undefined)}.")
-    if any(result.synthetic for result in results):
-        notes.append("Synthetic: the labels follow from a formula, not from people.")
-    shown = [Table("Agreement with MOS", columns, lines, " ".join(notes))]
+    shown = [Table("Agreement with MOS", columns, lines, " ".join(_notes(results, published, errors)))]
+    if comparison is not None:
+        shown.append(comparison_table(comparison))
     if absent:
         rows = [[missing.title, missing.domain, missing.reason] for missing in absent]
         shown.append(Table("Absent sets", ["set", "domain", "why"], rows))
     return shown
 
 
-def _intervals_note(results: Sequence[SetResult]) -> str:
-    """Which sets' intervals are over sources, and which over clips."""
-    if all(result.interval_over == "clips" for result in results):
-        return "Intervals over clips."
-    clips, sources = [], []
-    for result in results:
-        if result.interval_over.startswith("clips"):
-            clips.append(result.title + result.interval_over.removeprefix("clips"))
-        else:
-            sources.append(f"{result.title}, {result.interval_over}")
-    parts = [f"Intervals over sources, each drawn with all of its clips: {'; '.join(sources)}."] if sources else []
-    return " ".join(parts + ([f"Intervals over clips: {'; '.join(clips)}."] if clips else []))
+def _notes(results: Sequence[SetResult], published: bool, errors: bool) -> list[str]:
+    notes = [NOTE] + ([ERRORS_NOTE] if errors else [])
+    notes.append(intervals_note([(result.title, result.interval_over) for result in results]))
+    notes += [PUBLISHED_NOTE] if published else []
+    notes += [f"{result.title}: {result.fit_error}." for result in results if result.fit_error]
+    notes += [
+        f"{result.title}: the model's own answers lie {result.spread:.3f} apart (mean spread), its scores "
+        f"{result.mae:.3f} from the labels (MAE)."
+        for result in results
+        if not math.isnan(result.spread + result.mae)
+    ]
+    undefined = [result.title for result in results if math.isnan(result.srcc)]
+    if undefined:
+        notes.append(f"Without a correlation, and so not in the overall mean: {', '.join(undefined)}.")
+    training = [result.title for result in results if result.split == "train"]
+    if training:
+        notes.append(f"Training clips, never averaged with test clips: {', '.join(training)}.")
+    if any(result.synthetic for result in results):
+        notes.append("Synthetic: the labels follow from a formula, not from people.")
+    return notes
 
 
-def _line(result: SetResult, published: bool) -> list[Any]:
+def _line(result: SetResult, published: bool, errors: bool) -> list[Any]:
     line: list[Any] = [result.title, result.num_videos, result.num_scored]
     for name in CORRELATIONS:
         low, high = result.intervals[name]
         value = getattr(result, name)
         line.append(value if math.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]")
-    line += [result.plcc_fit, result.rmse_fit, result.num_missing, result.num_unreadable, result.num_unparsable]
+    line += [result.plcc_fit, result.rmse_fit] + ([result.mae, result.rmse] if errors else [])
+    line += [result.num_missing, result.num_unreadable, result.num_unparsable]
     return line + ([_slash(result.published)] if published else [])
 
 
@@ -268,17 +299,22 @@ def markdown(shown: Sequence[Table]) -> str:
 
 
 def write_results(
-    out: Path, results: Sequence[SetResult], absent: Sequence[Absent], provenance: Mapping[str, Any]
+    out: Path,
+    results: Sequence[SetResult],
+    absent: Sequence[Absent],
+    provenance: Mapping[str, Any],
+    comparison: Comparison | None = None,
 ) -> None:
-    """`results.json` with the provenance, and `results.md`."""
+    """`results.json` with the provenance and the comparison with a baseline (null without), and `results.md`."""
     whole = {
         "provenance": dict(provenance),
         "sets": [asdict(result) for result in results],
         "overall": overall(results),
         "absent": [asdict(missing) for missing in absent],
+        "comparison": comparison and asdict(comparison),
     }
     (out / "results.json").write_text(json.dumps(finite(whole), indent=1) + "\n", encoding="utf-8")
-    (out / "results.md").write_text(markdown(tables(results, absent)), encoding="utf-8")
+    (out / "results.md").write_text(markdown(tables(results, absent, comparison)), encoding="utf-8")
 
 
 def write_page(
@@ -287,6 +323,7 @@ def write_page(
     absent: Sequence[Absent],
     provenance: Mapping[str, Any],
     worst: Sequence[tuple[float, ShownClip]],
+    comparison: Comparison | None = None,
 ) -> None:
     """`report.html`: tables, a scatter plot per set, the worst errors."""
     facts = dict(provenance) | {"versions": ", ".join(f"{k} {v}" for k, v in provenance["versions"].items())}
@@ -294,7 +331,7 @@ def write_page(
     Report(
         "Video quality: a policy against MOS",
         facts,
-        tables(results, absent),
+        tables(results, absent, comparison),
         figures,
         [clip for _, clip in worst],
         "Largest errors",
@@ -302,12 +339,12 @@ def write_page(
 
 
 def _write_clips(path: Path, rows: Sequence[LabelRow], scored: Sequence[Mapping[str, Any]]) -> None:
-    columns = ("video", "mos", "score", "std", "status", "notes", "reasoning", "error")
+    columns = ("video", "mos", "score", "spread", "status", "notes", "reasoning", "error")
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         for row, result in zip(rows, scored, strict=True):
-            writer.writerow({**result, "video": row.video_id, "mos": row.mos})
+            writer.writerow({**result, "spread": result["std"], "video": row.video_id, "mos": row.mos})
 
 
 def _plot(

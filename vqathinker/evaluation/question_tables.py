@@ -7,14 +7,16 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vqathinker.evaluation.benchmark import finite, markdown
+from vqathinker.evaluation.comparison import signed
 from vqathinker.evaluation.questions import QuestionReport
 from vqathinker.evaluation.report import Table
 from vqathinker.metrics.choices import Accuracy
+from vqathinker.metrics.paired import PairedDifference
 from vqathinker.rewards.choice import letter
 
 NOTE = (
@@ -22,8 +24,28 @@ NOTE = (
     "majority: the most frequent right answer, given to all questions of a type; it knows the right answers. random: "
     "guessing. no video: the same policy and prompts with a black clip."
 )
+CHANGE_NOTE = (
+    "Difference: the policy minus the baseline, with its 95 % interval of a paired bootstrap over clips; gained, lost: "
+    "questions that only the policy, or only the baseline, answers rightly; p: McNemar's exact test, which takes "
+    "questions as independent."
+)
 COLUMNS = ("id", "video", "type", "question", "options", "right", "chosen", "status", "no_video", "rotated", "answer")
 """Of `answers.csv`, and `error`."""
+
+
+@dataclass(frozen=True)
+class QuestionComparison:
+    """A baseline and a policy on the same questions.
+
+    Attributes:
+        baseline: What the baseline's answers were made with, see `settings_of`.
+        accuracy: Of the baseline, in [0, 1].
+        change: From the baseline to the policy, see `compare_questions`.
+    """
+
+    baseline: Mapping[str, Any]
+    accuracy: float
+    change: PairedDifference
 
 
 def question_table(report: QuestionReport, title: str = "Questions with options") -> Table:
@@ -51,9 +73,17 @@ def question_table(report: QuestionReport, title: str = "Questions with options"
     return Table(title, columns, rows, " ".join([NOTE, *_counts(report)]))
 
 
-def question_tables(report: QuestionReport) -> list[Table]:
-    """`question_table`, and what else there is to say: by tag, of yes/no questions, under rotation."""
+def question_tables(report: QuestionReport, comparison: QuestionComparison | None = None) -> list[Table]:
+    """`question_table`, and what else there is: against a baseline, by tag, of yes/no questions, under rotation."""
     tables = [question_table(report)]
+    if comparison is not None:
+        change = comparison.change
+        row = [len(report.questions), comparison.accuracy, report.summary.accuracy.value, signed(change)]
+        columns = ["questions", "accuracy baseline", "accuracy", "difference", "gained", "lost", "p"]
+        note = f"Baseline: {comparison.baseline['checkpoint']}. {CHANGE_NOTE}"
+        tables.append(
+            Table("Against the baseline", columns, [[*row, change.gained, change.lost, change.p_value]], note)
+        )
     if report.summary.by_tag:
         rows = [
             [name, own.count, _with_interval(own, (own.low, own.high))]
@@ -92,19 +122,25 @@ def _counts(report: QuestionReport) -> list[str]:
     return said
 
 
-def write_questions(out: str | Path, report: QuestionReport, provenance: Mapping[str, Any]) -> None:
+def write_questions(
+    out: str | Path,
+    report: QuestionReport,
+    provenance: Mapping[str, Any],
+    comparison: QuestionComparison | None = None,
+) -> None:
     """Write `questions.json` (everything), `questions.md` (the tables) and `answers.csv` (a line per question).
 
     Args:
         out: Folder; made where there is none.
         report: From `evaluate_questions`.
         provenance: What the answers were made with.
+        comparison: With another policy, if there was one.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    whole = {"provenance": dict(provenance), **asdict(report)}
+    whole = {"provenance": dict(provenance), **asdict(report), "comparison": comparison and asdict(comparison)}
     (out / "questions.json").write_text(json.dumps(finite(whole), indent=1) + "\n", encoding="utf-8")
-    (out / "questions.md").write_text(markdown(question_tables(report)), encoding="utf-8")
+    (out / "questions.md").write_text(markdown(question_tables(report, comparison)), encoding="utf-8")
     with (out / "answers.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.DictWriter(file, (*COLUMNS, "error"), lineterminator="\n", extrasaction="ignore")
         writer.writeheader()

@@ -26,6 +26,7 @@ from vqathinker.rewards.answer_choice import folded
 from vqathinker.rewards.choice import choice_index
 from vqathinker.scoring import QualityAnswer, QualityScorer
 from vqathinker.scoring.asking import ask_samples
+from vqathinker.scoring.duration import Estimate
 from vqathinker.scoring.scorer import process_state
 
 MAX_ROTATED = 6
@@ -236,10 +237,12 @@ def _greedy(
     first, end = (len(samples) * (state.process_index + i) // state.num_processes for i in (0, 1))
     own: list[QualityAnswer] = []
     shown = None if progress and state.is_main_process else True
+    estimate = Estimate(end - first, "answers", title, silent=bool(shown))
     with tqdm(total=end - first, desc=title, unit="answer", disable=shown) as bar:
         for batch in ask_samples(scorer, samples[first:end], greedy=True, read=read):
             own += batch
             bar.update(len(batch))
+            estimate.update(len(batch))
     return gather_object(own)
 
 

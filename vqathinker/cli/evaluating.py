@@ -1,0 +1,120 @@
+"""`eval`: how well a policy agrees with labels, or how often it is right, and whether it beats another one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vqathinker.cli.asking import evaluate_file
+from vqathinker.cli.policy import add_policy, check_baseline, command_line, free_memory, is_main, load_scorer, say
+
+if TYPE_CHECKING:
+    from vqathinker.data import Absent, BenchmarkSet
+    from vqathinker.evaluation.comparison import PolicyScores
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register the command of this module."""
+    parser = commands.add_parser("eval", help="SRCC, PLCC ... on labelled clips; accuracy on questions; two policies")
+    parser.add_argument("--labels", type=Path, help="one label file (CSV with video,mos ...), needs --videos")
+    parser.add_argument("--videos", type=Path, help="folder that the video names in --labels start from")
+    parser.add_argument(
+        "--mos-scale", help="of --labels: linear:LO,HI, div20 or identity; default identity, labels in score units, 1-5"
+    )
+    parser.add_argument("--baseline", help="another checkpoint: is --model better, on the same clips or questions?")
+    parser.add_argument(
+        "--benchmarks", help="in-domain, ood, all, own, or names separated by commas; default ood, with --sets own"
+    )
+    parser.add_argument("--data-root", type=Path, help="folder with NAME/labels.* and NAME/videos/ of public sets")
+    parser.add_argument("--sets", type=Path, help="YAML list of your own sets")
+    parser.add_argument("--questions", type=Path, help="JSON lines of questions with options: accuracy, not scores")
+    parser.add_argument("--video-root", type=Path, help="folder that the video names in --questions start from")
+    parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder for tables, plots and report.html")
+    add_policy(parser)
+    parser.set_defaults(run=_eval)
+
+
+def _eval(options: argparse.Namespace) -> int:
+    _check(options)
+    check_baseline(options)
+    if options.questions is not None:
+        return evaluate_file(options)
+    found, absent = _sets(options)
+    from vqathinker.evaluation.benchmark import run_benchmarks
+
+    baseline = None
+    if options.baseline is not None:
+        baseline = _score_baseline(options, found)
+        free_memory()
+    scorer = load_scorer(options)
+    main = is_main()
+    if main and baseline is not None:
+        say(f"and now the policy {options.model}", sys.stderr)
+    command = command_line()
+    results = run_benchmarks(scorer, found, absent, options.out, command, options.seed, main, baseline)
+    if main:
+        say((options.out / "results.md").read_text(encoding="utf-8"))
+        say(f"{options.out}/report.html, {options.out}/results.json")
+    return 1 if any(result.num_scored == 0 for result in results) else 0
+
+
+def _score_baseline(options: argparse.Namespace, found: Sequence[BenchmarkSet]) -> PolicyScores:
+    from vqathinker.evaluation.comparison import score_sets
+
+    if is_main():
+        say(f"every clip is scored twice: first by the baseline {options.baseline}", sys.stderr)
+    return score_sets(load_scorer(options, options.baseline), found, options.out)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise ValueError for options that do not go together."""
+    if options.questions is None and options.video_root is not None:
+        raise ValueError("--video-root without --questions: it belongs to a question file; --labels has --videos.")
+    if options.labels is None:
+        own = {"--videos": options.videos, "--mos-scale": options.mos_scale}
+        if given := [name for name, value in own.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)} without --labels: name the label file, e.g. --labels test.csv.")
+        return
+    if options.videos is None:
+        raise ValueError(
+            f"--labels {options.labels} without --videos: name the folder that the file's video names start from."
+        )
+    others = {"--questions": options.questions, "--benchmarks": options.benchmarks}
+    others |= {"--data-root": options.data_root, "--sets": options.sets}
+    if given := [name for name, value in others.items() if value is not None]:
+        raise ValueError(f"--labels with {', '.join(given)}: a table is evaluated alone. Run `eval` once for each.")
+
+
+def _sets(options: argparse.Namespace) -> tuple[list[BenchmarkSet], list[Absent]]:
+    """The sets to evaluate, and those that are absent; without any, the synthetic ones are made."""
+    from vqathinker.data import find_benchmarks, label_table
+
+    if options.labels is not None:
+        return [label_table(options.labels, options.videos, options.mos_scale)], []
+    sets = options.sets
+    choice = options.benchmarks or ("own" if sets else "ood")
+    synthetic = choice in ("ood", "all") or "synthetic_" in choice
+    if options.data_root is None and sets is None and synthetic:
+        sets = _synthetic_sets()
+    found, absent = find_benchmarks(choice, options.data_root, sets)
+    if not found:
+        reasons = "; ".join(f"{missing.title}: {missing.reason}" for missing in absent)
+        raise ValueError(f"--benchmarks {choice}: none of these sets is there. {reasons}")
+    return found, absent
+
+
+def _synthetic_sets() -> Path:
+    from vqathinker.scoring.scorer import process_state
+    from vqathinker.synth import make_ood_sets
+
+    if is_main():
+        print(
+            "no --labels, --data-root or --sets: running on the synthetic sets in runs/ood, five of 60 small "
+            "clips each; making them the first time takes a minute or more",
+            file=sys.stderr,
+        )
+    with process_state().main_process_first():
+        return make_ood_sets("runs/ood")
