@@ -156,7 +156,7 @@ def test_errors_are_told_where_labels_are_in_score_units(sets):
     assert (result.mae, result.rmse, result.spread) == pytest.approx((0.5, math.sqrt(1.25 / 3), 0.1))
     text = markdown(tables([result], []))
     assert "| MAE   | RMSE   |" in text and "no fit of 4 parameters on 3 clips" in text
-    assert "answers lie 0.100 apart (mean spread), its scores 0.500 from the labels (MAE)" in text
+    assert "mean spread of the model's own answers 0.100, mean error of its scores 0.500 (MAE)" in text
     native = judge(replace(one, mos_scale=None), rows, scored)
     assert math.isnan(native.mae) and "MAE" not in markdown(tables([native], []))
 

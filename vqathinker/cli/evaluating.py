@@ -63,7 +63,9 @@ def _eval(options: argparse.Namespace) -> int:
 
 def _score_baseline(options: argparse.Namespace, found: Sequence[BenchmarkSet]) -> PolicyScores:
     from vqathinker.evaluation.comparison import score_sets
+    from vqathinker.evaluation.plots import pyplot
 
+    pyplot()  # what is missing at the end is told before anything is scored
     if is_main():
         say(f"every clip is scored twice: first by the baseline {options.baseline}", sys.stderr)
     return score_sets(load_scorer(options, options.baseline), found, options.out)

@@ -88,7 +88,7 @@ def say(text: str, file: TextIO | None = None) -> None:
 
 
 def check_baseline(options: argparse.Namespace) -> None:
-    """Whether `--baseline` can be loaded, as far as can be told before the other policy has spent its time.
+    """Whether both policies can be loaded, as far as can be told before the first one has spent its time.
 
     Raises:
         FileNotFoundError: See `check_checkpoint`.
@@ -100,7 +100,8 @@ def check_baseline(options: argparse.Namespace) -> None:
         return
     if options.engine == "vllm":
         raise ValueError("--baseline with --engine vllm: two engines do not fit in one process. Leave --engine out.")
-    check_checkpoint(options.baseline)
+    for model in (options.baseline, options.model):
+        check_checkpoint(model)
 
 
 def free_memory() -> None:

@@ -151,6 +151,8 @@ def _flip_rate(options: argparse.Namespace) -> int:
                 raise ValueError
         except ValueError:
             raise ValueError(f"--crf {options.crf!r}: write two whole numbers or more, e.g. 15,25,35.") from None
+        if is_main():
+            say(f"encoding every video of {options.sources} {len(crfs)} times; what is there is kept", sys.stderr)
         encodes = flip_rate.encode_ladder(options.sources, options.out / "ladder", crfs)
     made_with = fingerprint(settings_of(scorer))
     table = options.out / "scores" / f"{made_with}.csv"

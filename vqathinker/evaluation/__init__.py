@@ -20,16 +20,23 @@ from vqathinker.metrics.choices import (
     summarize_choices,
 )
 from vqathinker.metrics.correlation import plcc, srcc
-from vqathinker.metrics.paired import PairedDifference, paired_difference
+from vqathinker.metrics.paired import (
+    CorrelationDifference,
+    PairedDifference,
+    correlation_difference,
+    paired_difference,
+)
 
 __all__ = [
     "AnsweredQuestion",
     "ChoiceSummary",
+    "CorrelationDifference",
     "PairedDifference",
     "QuestionReport",
     "Summary",
     "TemporalPreference",
     "compare_questions",
+    "correlation_difference",
     "evaluate_questions",
     "naming_accuracy",
     "paired_difference",

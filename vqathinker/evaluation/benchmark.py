@@ -251,8 +251,8 @@ def _notes(results: Sequence[SetResult], published: bool, errors: bool) -> list[
     notes += [PUBLISHED_NOTE] if published else []
     notes += [f"{result.title}: {result.fit_error}." for result in results if result.fit_error]
     notes += [
-        f"{result.title}: the model's own answers lie {result.spread:.3f} apart (mean spread), its scores "
-        f"{result.mae:.3f} from the labels (MAE)."
+        f"{result.title}: mean spread of the model's own answers {result.spread:.3f}, mean error of its scores "
+        f"{result.mae:.3f} (MAE)."
         for result in results
         if not math.isnan(result.spread + result.mae)
     ]
