@@ -74,6 +74,16 @@ def test_clips_that_training_would_stumble_over_are_told_with_count_examples_and
     page = (out / "report.html").read_text()
     assert "are missing" in page and "linear:1,5" in page
     assert len((out / "clips.csv").read_text().splitlines()) == 13
+    assert (out / "labels.png").exists() and "data:image/png" in page
+
+
+def test_a_file_that_fails_in_another_way_does_not_end_the_check(folder, monkeypatch):
+    def odd(path):
+        raise MemoryError("too large")
+
+    monkeypatch.setattr("vqathinker.data.check_clips.open_clip", odd)
+    result = check_data(folder / "train.csv", folder, "linear:1,5")
+    assert "12 clips cannot be read: 0.mp4 (MemoryError: too large)" in told(result.findings)
 
 
 def test_the_same_pictures_in_another_container_are_the_same_content(folder):
@@ -154,6 +164,12 @@ def test_splits_that_share_clips_or_sources_are_told(folder):
     assert f"1 clips are in {folder / 'test.csv'} too: 5.mp4" in problems
     assert f"1 sources are in {folder / 'test.csv'} too, by column 'scene': sea" in problems
     assert len(result.probes) == 9
+    write_labels(folder / "test.csv", {f"{n}.mp4": 10 * n for n in range(6, 12)})
+    result = check_data(folder / "train.csv", folder, "linear:1,5", [folder / "test.csv"])
+    assert (
+        f"6 labels are outside the scale 'linear:1,5', which takes [1, 5] (in {folder / 'test.csv'}): 6.mp4 (60)"
+        in (told(result.findings))
+    )
 
 
 def test_sources_come_from_names_by_rule_and_are_never_guessed(folder):

@@ -48,6 +48,7 @@ def test_sources_that_are_too_short_are_left_out_with_a_word(tmp_path, caplog):
     )
     with pytest.raises(ClipError, match="it holds 0 scenes"):
         make_set(tmp_path / "none", spec(tmp_path / "own", num_frames=125), progress=False)
+    assert "3 of 3 sources are left out" in caplog.text
 
 
 def test_what_is_there_is_taken_where_this_is_asked_for(tmp_path, caplog):

@@ -213,6 +213,8 @@ def test_checkpoint_can_be_loaded_and_scored(make_trainer, tmp_path, clip_set):
 
     trainer = make_trainer(max_steps=1, save_strategy="steps", save_steps=1)
     trainer.train()
+    weights, settings = (tmp_path / "run" / "checkpoint-1" / name for name in ("model.safetensors", "config.json"))
+    assert weights.stat().st_mode == settings.stat().st_mode  # as the umask says
     scorer = QualityScorer.from_pretrained(tmp_path / "run" / "checkpoint-1", device="cpu", max_new_tokens=8)
     result = scorer.score(clip_set / "videos" / "val" / "00000.mp4")
     assert result.status == "no_answer" and result.score != result.score

@@ -103,11 +103,31 @@ def _write(result: DataCheck, folder: Path) -> None:
     ]
     scale = result.scale.name if result.scale else "not stated"
     facts = {"command": command_line(), "labels": result.labels, "clips": len(result.rows), "scale": scale}
-    Report(f"Check of {result.labels.name}", facts, tables).write(folder / "report.html")
+    page = Report(f"Check of {result.labels.name}", facts, tables, _histogram(result, folder / "labels.png"))
+    page.write(folder / "report.html")
     with (folder / "clips.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("video", "frames", "notes", "error"))
         writer.writerows((v, p.num_frames, "; ".join(p.notes), p.error) for v, p in result.probes.items())
+
+
+def _histogram(result: DataCheck, path: Path) -> dict[str, Path]:
+    """Caption -> picture; none without labels or without matplotlib, as the table says the same."""
+    from vqathinker.evaluation.plots import pyplot
+
+    bins = result.histogram()
+    try:
+        plt = pyplot()
+    except ImportError:
+        return {}
+    if not bins:
+        return {}
+    figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
+    axis.bar([low for low, *_ in bins], [count for *_, count in bins], bins[0][1] - bins[0][0], align="edge")
+    axis.set(xlabel="label", ylabel="clips")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return {"Labels": path}
 
 
 # ---------------------------------------------------------------- clean-cache

@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,8 @@ def check_data(
     probes = probe_clips([row.video for row in every], key_frames, threads, progress)
     findings += _clip_findings(every, probes, key_frames) + _content_findings(every, probes)
     for name, part in others.items():
+        on_scale = scale_findings(part, stated) if stated else []
+        findings += [replace(finding, what=f"{finding.what} (in {name})") for finding in on_scale]
         findings += shared_findings(rows, part, name, *source)
     if rows:
         findings.append(_direction())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from vqathinker.clips import ClipError, open_clip, uniform_indices
+from vqathinker.clips.errors import first_line
 
 KEY_FRAMES = 6
 """Of a clip in training, as published."""
@@ -57,6 +58,8 @@ def probe_clip(video: str, key_frames: int = KEY_FRAMES) -> Probe:
             raise ClipError(video, f"frames change their size: {sorted(sizes)}")
     except ClipError as error:
         return Probe(error=error.reason)
+    except Exception as error:  # one odd file must not end the check of thousands
+        return Probe(error=f"{type(error).__name__}: {first_line(error)}")
     return Probe(clip.num_frames, clip.notes, digest=seen.hexdigest())
 
 
@@ -75,7 +78,10 @@ def probe_clips(
         Path -> what it is like, in order.
     """
     once = list(dict.fromkeys(videos))
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         made = pool.map(lambda video: probe_clip(video, key_frames), once)
         seen = list(tqdm(made, total=len(once), desc="checking", unit="clip", disable=not progress))
+    finally:
+        pool.shutdown(cancel_futures=True)  # else whoever stops it waits for thousands of clips
     return dict(zip(once, seen, strict=True))

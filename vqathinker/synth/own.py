@@ -91,8 +91,10 @@ def own_sources(spec: SynthSpec) -> dict[str, list[Source]]:
         codecs[_codec(path)] += 1
         return True
 
-    shared = source_scenes(str(spec.source), spec.splits, takes)
-    _tell(short, codecs, [source for source in known.values() if source.frames < 3 * source.num_frames])
+    try:
+        shared = source_scenes(str(spec.source), spec.splits, takes)
+    finally:  # what was left out may be why the others do not suffice
+        _tell(short, codecs, [source for source in known.values() if source.frames < 3 * source.num_frames])
     return {split: [known[path] for path in files] for split, files in shared.items()}
 
 
