@@ -160,7 +160,8 @@ def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
         told = ", ".join(f"{name}={file!r}" for name, file in given.items())
         raise ValueError(
             f"{told}, but eval_strategy='no': they would never be scored. Set eval_strategy: steps and eval_steps: 100 "
-            f"(and eval_on_start: true for the untrained policy), or leave {' and '.join(given)} empty."
+            f"(and eval_on_start: true for the untrained policy), or leave {' and '.join(given)} empty, on the command "
+            f"line --{next(iter(given))}=''."
         )
     if not given and "" in held_out.values():
         args.eval_strategy, args.eval_on_start = IntervalStrategy.NO, False
@@ -202,7 +203,7 @@ def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float]
         )
     choice_weight = 1.0 if data.choice_weight is None else data.choice_weight
     if "score" not in tasks:
-        rubric = with_tasks(None, samples, choice_weight).without(data.leave_out)
+        rubric = without(with_tasks(None, samples, choice_weight), data.leave_out)
         return rubric if weights is None else rubric.weighted(weights)
     rubric = preset(data.preset)
     distortion_weight = float(bool(kinds)) if data.distortion_weight is None else data.distortion_weight
@@ -216,8 +217,15 @@ def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float]
     if data.contrast_weight:
         rubric = rubric.plus(Contrast(), data.contrast_weight)
     rubric = with_tasks(rubric, samples, choice_weight)
-    rubric = rubric.without(data.leave_out)
+    rubric = without(rubric, data.leave_out)
     return rubric if weights is None else rubric.weighted(weights)
+
+
+def without(rubric: Rubric, names: list[str]) -> Rubric:
+    """A rubric without the rewards of `--leave_out`."""
+    if unknown := sorted(set(names) - set(rubric.names)):
+        raise ValueError(f"leave_out={unknown}: there are only the rewards {rubric.names}. Take the others out of it.")
+    return rubric.without(names)
 
 
 def warm_start() -> None:

@@ -102,7 +102,7 @@ def test_an_answer_that_names_no_option_is_refused(answer, options, message):
         ('{"video": "a.mp4", "video": "b.mp4"}', r"keys \['video'\] more than once"),
         ({"conversations": []}, r"found the keys \['conversations'\]; a line must be one of"),
         (plain(video="../a.mp4"), "leaves the video root"),
-        (plain(video=["a.mp4", "b.mp4"]), "video name"),
+        (plain(video=["a.mp4", "b.mp4"]), "must show one"),
         (plain(options=["Blur"]), "a question needs 2 to 26 options"),
         (plain(options=[f"option {i}" for i in range(27)]), "a question needs 2 to 26 options"),
         (plain(options=["Blur", "blur "]), r"\['Blur', 'blur'\] must differ, case aside"),

@@ -109,7 +109,7 @@ def evaluate_file(options: argparse.Namespace) -> int:
             comparison = QuestionComparison(baseline, before.summary.accuracy.value, change)
         write_questions(options.out, report, facts | {"device": str(scorer.policy.device), "date": date}, comparison)
         print(markdown(question_tables(report, comparison)))
-        print(f"{options.out}/questions.json, {options.out}/answers.csv")
+        print(f"{options.out}/questions.md, {options.out}/questions.json, {options.out}/answers.csv")
     return 0 if report.questions else 1
 
 

@@ -83,6 +83,8 @@ def safe_name(video: Any) -> str:
     Raises:
         ValueError: If it is no text, is empty, or would leave the video root.
     """
+    if isinstance(video, list) and len(video) != 1:
+        raise ValueError(f"the row shows the videos {video!r:.200}: it must show one.")
     if not isinstance(video, str) or not video.strip():
         raise ValueError(f"video name {video!r} must be a non-empty text.")
     name = PurePosixPath(video.strip().replace("\\", "/"))

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from vqathinker.rewards.distortion import parse_distortions
 
 logger = logging.getLogger(__name__)
 
-KEYS = ("video", "question", "prompt", "options", "answer", "mos", "type", "tags", "id", "system")
+KEYS = ("video", "question", "prompt", "options", "answer", "reason", "mos", "type", "tags", "id", "system")
 """Keys that mean something to the reader; all others are label columns."""
 FORMS = (
     '{"video": "a/b.mp4", "question": "...", "options": ["...", "..."], "answer": "B"} or '
@@ -234,8 +235,11 @@ def _tags(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _columns(record: Mapping[str, Any]) -> dict[str, Any]:
     """Label columns: all keys that the reader does not know itself."""
-    columns = {key: value for key, value in record.items() if key not in KEYS}
+    columns = {key: value for key, value in record.items() if key not in KEYS or key == "reason"}
     for key, value in columns.items():
+        meant = get_close_matches(key, KEYS, 1, cutoff=0.75)
+        if meant and key not in KEYS:
+            raise ValueError(f"key {key!r} is unknown: did you mean {meant[0]!r}? Else give your column another name.")
         if not isinstance(value, str | int | float):
             raise ValueError(
                 f"{key} {value!r:.80} must be a text or a number, as label columns are. Known keys: {KEYS}."

@@ -34,6 +34,10 @@ class Sample:
     tags: dict[str, str] = field(default_factory=dict)
     system: str = ""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.clips, str) or not self.clips:
+            raise ValueError(f"sample {self.id!r}: clips={self.clips!r} must be a tuple of paths, e.g. ('clip.mp4',).")
+
     @property
     def distortions(self) -> dict[str, float]:
         """Labelled distortions, kind -> severity in [0, 1], of columns `kind` and `severity`; empty without both."""

@@ -93,7 +93,10 @@ def question_tables(report: QuestionReport, comparison: QuestionComparison | Non
         tables.append(Table("By tag", ["tag", "questions", "accuracy"], rows, note))
     if report.summary.yes_no:
         rows = [[name, y.count, y.balanced_accuracy, y.f1, y.mcc] for name, y in report.summary.yes_no.items()]
-        note = "With one and the same answer to all, balanced accuracy is 0.5 and MCC undefined. F1 is that of Yes."
+        note = (
+            "With one and the same answer to all, balanced accuracy is 0.5 and MCC undefined. F1 is that of Yes. An "
+            "answer that names no option counts as the wrong one of the two."
+        )
         tables.append(Table("Yes or no", ["type", "questions", "balanced accuracy", "F1", "MCC"], rows, note))
     if report.num_rotated:
         counts = Counter(question.type for question in report.questions if question.rotated)

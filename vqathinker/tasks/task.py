@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -67,20 +68,20 @@ class Task:
 
     def rubric(self) -> Rubric:
         """How answers are rewarded by default."""
-        raise NotImplementedError
+        raise _missing(self)
 
     def gold(self, sample: Sample, rng: np.random.Generator) -> str:
         """A whole right answer, `<think>...</think><answer>...</answer>`, which earns the full reward; the warm start
         learns it."""
-        raise NotImplementedError
+        raise _missing(self)
 
     def parse(self, completion: Said, row: Row) -> Answer:
         """What a completion (text or messages) says in answer to a row."""
-        raise NotImplementedError
+        raise _missing(self)
 
     def truth(self, row: Row) -> float:
         """The right value; NaN if it is not known."""
-        raise NotImplementedError
+        raise _missing(self)
 
     def measure(self, answers: Sequence[Said | None], rows: Sequence[Row]) -> dict[str, float]:
         """What answers are worth.
@@ -92,4 +93,10 @@ class Task:
         Returns:
             `metrics` by name; NaN where undefined.
         """
-        raise NotImplementedError
+        raise _missing(self)
+
+
+def _missing(task: Task) -> NotImplementedError:
+    """What a task says that lacks the method that was called."""
+    method = inspect.stack()[1].function
+    return NotImplementedError(f"task {task.name!r} has no method {method!r}: write it, see docs/extending.md.")

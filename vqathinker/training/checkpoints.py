@@ -26,17 +26,26 @@ tags: [{tags}]
 
 # {name}
 
-Judges the quality of a video: a reason and a score from 1 to 5. Trained with vqathinker by reinforcement learning
+Judges the quality of a video: {answers}. Trained with vqathinker by reinforcement learning
 (GRPO) from `{base}`; rewards: {rewards}.
 
 ```python
 from vqathinker import QualityScorer
 
-print(QualityScorer.from_pretrained("{folder}").score("clip.mp4"))
+scorer = QualityScorer.from_pretrained("{folder}")
+{calls}
 ```
 
-What its scores are worth is not measured by training: `vqathinker eval --model {folder}`.
+What its answers are worth is not measured by training: `vqathinker eval --model {folder}`.
 """
+ANSWERS = {
+    "score": ("a reason and a score from 1 to 5", 'print(scorer.score("clip.mp4"))'),
+    "choice": (
+        "answers to questions with options",
+        'print(scorer.ask("clip.mp4", "Is the picture sharp?", options=["Yes", "No"]))',
+    ),
+}
+"""Task -> what a policy that was trained on it gives, and how to get it."""
 
 
 class WholeCheckpointTrainer(Trainer):
@@ -119,9 +128,14 @@ class CheckpointTrainer(WholeCheckpointTrainer, GRPOTrainer):
         if self.is_world_process_zero():
             named = zip(self.rubric.names, self.rubric.weights, strict=True)
             own = [tags] if isinstance(tags, str) else tags or ()
+            rows = self.train_dataset
+            tasks = set(rows["task"]) if "task" in rows.column_names else {"score"}
+            told = [ANSWERS[name] for name in ANSWERS if name in tasks] or [("in its own words", "")]
             card = CARD.format(
                 name=model_name or Path(self.args.output_dir).name,
                 base=self.model.config._name_or_path,
+                answers=", ".join(what for what, _ in told),
+                calls="\n".join(call for _, call in told),
                 rewards=", ".join(f"{weight:g} x {name}" for name, weight in named),
                 folder=self.args.output_dir,
                 tags=", ".join(dict.fromkeys([*self._tag_names, *own])),  # an upload hands over the model's again

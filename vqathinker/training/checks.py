@@ -123,7 +123,7 @@ def check_batch(rubric: Rubric, args: VQAGRPOConfig, dataset: Dataset) -> None:
     clips = args.generation_batch_size // args.num_generations
     if len(dataset) < clips:
         raise ValueError(
-            f"the training set has {len(dataset)} clips, one batch takes {clips} (generation_batch_size="
+            f"the training set has {len(dataset)} rows, one batch takes {clips} (generation_batch_size="
             f"{args.generation_batch_size} / num_generations={args.num_generations}): nothing would be trained. "
             "Lower per_device_train_batch_size or gradient_accumulation_steps, or add clips."
         )

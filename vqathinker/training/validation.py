@@ -90,7 +90,13 @@ def validate(
     metrics: dict[str, float] = {}
     for task, chosen in places.items():
         answers = [predictions[i].answers[0] if predictions[i].answers else None for i in chosen]
-        metrics |= task.measure(answers, [rows[i] for i in chosen])
+        found_metrics = task.measure(answers, [rows[i] for i in chosen])
+        if found_metrics.keys() != set(task.metrics):
+            raise ValueError(
+                f"task {task.name!r} measures {sorted(found_metrics)}, but says metrics={task.metrics}: they must "
+                "be the same, as a run may go by them."
+            )
+        metrics |= found_metrics
     return predictions, metrics | {"skipped_clips": float(unreadable)}
 
 
