@@ -14,6 +14,7 @@ from vqathinker.perturb import MODES
 from vqathinker.rollout.vllm_engine import check_vllm
 from vqathinker.training.options import check_options
 from vqathinker.training.processes import check_one_device, join_processes_on_cpu
+from vqathinker.training.reporting import check_reporting
 from vqathinker.training.validation import known_metrics
 
 
@@ -35,6 +36,7 @@ class VQAGRPOConfig(GRPOConfig):
 
     Raises:
         ValueError: If a setting breaks a rule; the message names value, rule and fix.
+        ImportError: If a package that `report_to` or `use_vllm` needs is missing.
     """
 
     if TYPE_CHECKING:  # fields of TRL's
@@ -84,6 +86,7 @@ class VQAGRPOConfig(GRPOConfig):
         super().__post_init__()
         check_options(self)
         check_one_device(self)
+        check_reporting(self.report_to)
         if self.per_device_train_batch_size % self.num_generations:
             raise ValueError(
                 f"per_device_train_batch_size={self.per_device_train_batch_size} counts answers and must be a multiple "

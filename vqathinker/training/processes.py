@@ -16,10 +16,12 @@ def join_processes_on_cpu(args: TrainingArguments) -> None:
     the device "cpu:0", under which torch cannot load a checkpoint's optimizer.
 
     Args:
-        args: Its `use_cpu` is set; under DeepSpeed, which that would turn off, its `ddp_backend` instead.
+        args: Its `use_cpu` is set; under DeepSpeed, which that would turn off, its `ddp_backend` instead. Its
+            `dataloader_pin_memory` is turned off, as each loader would warn that there is nothing to pin memory for.
     """
     if torch.accelerator.is_available():
         return
+    args.dataloader_pin_memory = False
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would look for a GPU
     if "LOCAL_RANK" not in os.environ:
         return

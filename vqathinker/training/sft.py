@@ -23,6 +23,7 @@ from vqathinker.policy import (
 from vqathinker.tasks import find_task
 from vqathinker.training.options import SFT_REFUSED, refuse_options
 from vqathinker.training.processes import check_one_device, join_processes_on_cpu
+from vqathinker.training.reporting import check_reporting
 
 
 @dataclass
@@ -31,6 +32,7 @@ class VQASFTConfig(TrainingArguments):
 
     Raises:
         ValueError: If an option of `SFT_REFUSED` is set.
+        ImportError: If a package that `report_to` needs is missing.
     """
 
     remove_unused_columns: bool = field(
@@ -42,6 +44,7 @@ class VQASFTConfig(TrainingArguments):
         super().__post_init__()
         refuse_options(self, SFT_REFUSED)
         check_one_device(self)
+        check_reporting(self.report_to)
 
 
 def sft_dataset(
