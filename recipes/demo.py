@@ -23,6 +23,7 @@ import torch
 from tabulate import tabulate
 from transformers import set_seed
 
+from vqathinker.chatter import set_verbose
 from vqathinker.data import LabelRow, read_labels
 from vqathinker.evaluation import summarize, temporal_preference
 from vqathinker.evaluation.plots import plot_rewards, plot_scatter
@@ -130,6 +131,7 @@ def evaluate(
     longer: list[LabelRow] | None = None,
 ) -> tuple[dict[str, float | None], list[Prediction]]:
     """What a checkpoint is worth on labelled clips, and on longer ones (the demo's, if none are given)."""
+    set_verbose(False)  # a process of its own
     set_seed(seed)
     policy, processor = load_policy(checkpoint)
     processor.use_cache(FOLDER / "cache")
@@ -143,6 +145,7 @@ def evaluate(
 
 def evaluate_ood(checkpoint: Path) -> dict[str, dict[str, float | None]]:
     """SRCC and PLCC of greedy answers on each set of an unseen kind."""
+    set_verbose(False)
     policy, processor = load_policy(checkpoint)
     table = {}
     for name in sorted(file.stem for file in DATA.glob("ood_*.csv")):

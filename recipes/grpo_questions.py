@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
+from vqathinker.chatter import set_verbose
 from vqathinker.data import read_labels, read_questions
 from vqathinker.evaluation import QuestionReport, compare_questions, evaluate_questions, question_table, summarize
 from vqathinker.evaluation.report import Table
@@ -100,6 +101,7 @@ def judge() -> tuple[dict[str, QuestionReport], dict[str, float | None]]:
 
 def evaluate(checkpoint: Path) -> tuple[QuestionReport, float | None]:
     """A checkpoint on the held-out questions, and SRCC of its scores of the same clips."""
+    set_verbose(False)  # a process of its own
     policy, processor = load_policy(checkpoint)
     processor.use_cache(FOLDER / "cache")
     data = FOLDER / "data"

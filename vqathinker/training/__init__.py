@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vqathinker.chatter import hold_back_imports
+
 if TYPE_CHECKING:
     from vqathinker.training.checkpoints import WholeCheckpointTrainer as WholeCheckpointTrainer
     from vqathinker.training.config import VQAGRPOConfig as VQAGRPOConfig
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from vqathinker.training.sft import VQASFTConfig as VQASFTConfig
     from vqathinker.training.sft import sft_dataset as sft_dataset
     from vqathinker.training.trainer import VQAGRPOTrainer as VQAGRPOTrainer
+
+hold_back_imports()  # before TRL imports vLLM
 
 # Looked up on first use: `groups`, `budget` and `precision` are imported without TRL, where it is missing too.
 _HOMES = {

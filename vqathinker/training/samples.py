@@ -15,7 +15,7 @@ from vqathinker.tasks import find_task, mixture
 
 @dataclass(kw_only=True)
 class DataArguments:
-    """Files of labels and questions."""
+    """Files of labels and questions, and what the console shows."""
 
     train_labels: str | None = field(
         default=None, metadata={"help": "Label file: .jsonl, .json, .txt or .csv; none where there are questions only."}
@@ -34,6 +34,9 @@ class DataArguments:
     )
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
+    verbose: bool = field(
+        default=False, metadata={"help": "Let other libraries speak: bars of loaded weights, notes, vLLM's log."}
+    )
 
     def __post_init__(self) -> None:
         if not (self.train_labels or self.questions):
