@@ -16,12 +16,14 @@ from transformers import AutoProcessor, EarlyStoppingCallback
 from transformers.trainer_utils import IntervalStrategy
 from trl import TrlParser
 
+from vqathinker.chatter import set_verbose
 from vqathinker.data import Sample, read_questions
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.rewards import Contrast, Distortion, Rubric, named_rewards, preset
 from vqathinker.tasks import sample_dataset
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_quantization_config
+from vqathinker.training.console import closing_summary
 from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import DataArguments, distortion_reward, labelled_kinds, with_tasks
 
@@ -111,6 +113,7 @@ def main(argv: list[str] | None = None) -> None:
             warm_start()
         argv = ["--config", str(CONFIGS / "demo.yaml"), *argv]
     data, args = TrlParser((GRPOArguments, VQAGRPOConfig)).parse_args_and_config(argv)
+    set_verbose(data.verbose)
 
     # Labels and policy
     check_validation(data, args)
@@ -150,6 +153,8 @@ def main(argv: list[str] | None = None) -> None:
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     trainer.save_model(args.output_dir)
     trainer.save_state()
+    if trainer.is_world_process_zero():
+        print(closing_summary(trainer.state, args, next_steps(data, args, samples)))
 
 
 def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
@@ -226,6 +231,16 @@ def without(rubric: Rubric, names: list[str]) -> Rubric:
     if unknown := sorted(set(names) - set(rubric.names)):
         raise ValueError(f"leave_out={unknown}: there are only the rewards {rubric.names}. Take the others out of it.")
     return rubric.without(names)
+
+
+def next_steps(data: GRPOArguments, args: VQAGRPOConfig, samples: list[Sample]) -> list[str]:
+    """Commands for the policy that was trained."""
+    folder, tasks = args.output_dir, {sample.task for sample in samples}
+    steps = [f"vqathinker score CLIPS --model {folder} --csv scores.csv"] if "score" in tasks else []
+    steps += [f"vqathinker eval --model {folder}"] if "score" in tasks else []
+    if "choice" in tasks:
+        steps.append(f"vqathinker eval --questions FILE --video-root {data.video_root} --model {folder}")
+    return steps + ([f"vqathinker merge {folder} --out DIR"] if data.use_peft else [])
 
 
 def warm_start() -> None:

@@ -14,6 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import AutoProcessor
 from trl import TrlParser
 
+from vqathinker.chatter import set_verbose
 from vqathinker.data import ClipLoader
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.synth.default import prepare_default
@@ -31,6 +32,7 @@ from vqathinker.training.adapters import (
     get_quantization_config,
     with_adapter,
 )
+from vqathinker.training.console import add_console, closing_summary
 from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import DataArguments
 from vqathinker.training.trainer import GIVE_UP_AFTER
@@ -75,6 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         prepare_default("runs/demo")
         argv = ["--config", str(CONFIGS / "demo_sft.yaml"), *argv]
     data, args = TrlParser((SFTArguments, VQASFTConfig)).parse_args_and_config(argv)
+    set_verbose(data.verbose)
 
     # Labels and policy
     samples = data.training(args.seed)
@@ -107,12 +110,16 @@ def main(argv: list[str] | None = None) -> None:
         train_dataset=sft_dataset(samples, processor, args.seed, data.reasoning),
         processing_class=processor,
     )
+    add_console(trainer)
 
     # Train, or go on: --resume_from_checkpoint FOLDER, or true for the newest checkpoint of output_dir
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     trainer.save_model(args.output_dir)
     trainer.save_state()
+    if trainer.is_world_process_zero():
+        following = f"vqathinker train grpo_lsvq --config FILE.yaml --model {args.output_dir}"
+        print(closing_summary(trainer.state, args, [following]))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ AS_TRANSFORMERS_DOCUMENTS = set(
     optim optim_args optim_target_modules weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm
     fp16 tf32 gradient_checkpointing torch_compile torch_compile_backend torch_compile_mode torch_empty_cache_steps
     logging_strategy logging_steps logging_first_step logging_nan_inf_filter log_on_each_node log_level
-    log_level_replica disable_tqdm report_to run_name project trackio_space_id trackio_bucket_id trackio_static_space_id
+    log_level_replica run_name project trackio_space_id trackio_bucket_id trackio_static_space_id
     eval_steps eval_delay eval_on_start load_best_model_at_end greater_is_better
     save_only_model save_on_each_node save_total_limit restore_callback_states_from_checkpoint ignore_data_skip
     push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision
@@ -57,6 +57,8 @@ EITHER_WAY = {"dataloader_drop_last", "dataloader_pin_memory", "do_train"}
 """Honoured, as both values ask for what happens."""
 
 TESTED = {
+    "report_to": "training/test_console.py::test_what_cannot_be_reported_to_is_refused_by_both_configurations",
+    "disable_tqdm": "training/test_console.py::test_a_bar_is_for_terminals_and_can_be_disabled",
     "log_completions": "training/test_trainer.py::test_metrics_and_completions_are_logged",
     "num_completions_to_print": "training/test_options.py::test_the_tables_of_completions_are_printed_and_uploaded",
     "log_completions_hub_repo": "training/test_options.py::test_the_tables_of_completions_are_printed_and_uploaded",

@@ -49,6 +49,7 @@ from vqathinker.training.checks import (
     weighted_rubric,
 )
 from vqathinker.training.config import VQAGRPOConfig
+from vqathinker.training.console import add_console
 from vqathinker.training.copies import perturbed_copies
 from vqathinker.training.groups import (
     AnsweredCopy,
@@ -111,6 +112,9 @@ class VQAGRPOTrainer(ValidationTrainer):
     frequent score). With `multi_objective_aggregation="normalize_then_sum"` answers that a reward cannot score are
     given its `floor`, and `floored_rewards` counts these rewards in the batch. What rewards log by `log_metric` is
     there too. The names of before, `vqa/...`, are logged for one more version.
+
+    A row per logging step is printed, see `vqathinker.training.console`, and all metrics go to `metrics.jsonl` in
+    `output_dir`.
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "vqathinker"]
@@ -162,6 +166,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         policy, reference = (m and base_policy(self.accelerator.unwrap_model(m)) for m in (self.model, self.ref_model))
         check_models(policy, reference, args.max_completion_length, longest)
         self.add_callback(EpochCallback())
+        add_console(self)
         clips = len({video for prompt in train_dataset["prompt"] for video in videos_in(prompt)})
         told = clips if self.accelerator.is_main_process else None
         processing_class.use_cache(args.frame_cache, args.frame_cache_gib, told)
