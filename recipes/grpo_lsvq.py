@@ -237,7 +237,7 @@ def next_steps(data: GRPOArguments, args: VQAGRPOConfig, samples: list[Sample]) 
     """Commands for the policy that was trained."""
     folder, tasks = args.output_dir, {sample.task for sample in samples}
     steps = [f"vqathinker score CLIPS --model {folder} --csv scores.csv"] if "score" in tasks else []
-    steps += [f"vqathinker eval --model {folder}"] if "score" in tasks else []
+    steps += [f"vqathinker eval --labels FILE --videos DIR --model {folder}"] if "score" in tasks else []
     if "choice" in tasks:
         steps.append(f"vqathinker eval --questions FILE --video-root {data.video_root} --model {folder}")
     return steps + ([f"vqathinker merge {folder} --out DIR"] if data.use_peft else [])

@@ -83,6 +83,8 @@ class VQAGRPOTrainer(ValidationTrainer):
     them in the loss too. If a reward has `trains_copies`, the answers to the perturbed copies are trained on as those
     to clips of their own, and what a step holds is then twice what the configuration says.
 
+    A row per logging step is printed and all metrics are written to a file, see `vqathinker.training.console`.
+
     Args:
         model: The policy, or the path of one; or a `PeftModel` whose adapter goes on, its first state the reference.
         rubric: A `rewards.Rubric` with its weights; or the name of a preset or a list of reward functions, which
@@ -112,9 +114,6 @@ class VQAGRPOTrainer(ValidationTrainer):
     frequent score). With `multi_objective_aggregation="normalize_then_sum"` answers that a reward cannot score are
     given its `floor`, and `floored_rewards` counts these rewards in the batch. What rewards log by `log_metric` is
     there too. The names of before, `vqa/...`, are logged for one more version.
-
-    A row per logging step is printed, see `vqathinker.training.console`, and all metrics go to `metrics.jsonl` in
-    `output_dir`.
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "vqathinker"]
