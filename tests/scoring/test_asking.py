@@ -39,7 +39,7 @@ def test_an_option_is_chosen_and_the_prompt_is_the_tasks(policy, processor, read
     assert (result.video, result.question, result.options) == (videos[0], "Which fault?", tuple(FAULTS))
     assert result.parsed and result.reasoning == "soft" and math.isnan(result.agreement) and len(result.answers) == 1
     [(text, blank)] = scorer.engine.asked
-    assert "Which fault?\nA. Blur\nB. Noise\nC. Freezing\nAnswer with the letter" in text and not blank
+    assert "Which fault?\nA. Blur\nB. Noise\nC. Freezing\nAnswer with one option." in text and not blank
     assert scorer.ask(torch.from_numpy(frames), "Which fault?", FAULTS).video == ""
 
 
