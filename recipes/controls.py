@@ -21,13 +21,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from tabulate import tabulate
 from transformers import AutoProcessor
 
+from vqathinker.data import score_samples
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout import Sampling
 from vqathinker.synth.default import prepare_default
-from vqathinker.training import sft_dataset
+from vqathinker.tasks import TASKS
 
 sys.path.insert(0, str(Path(__file__).parent))
 import demo
@@ -134,9 +136,10 @@ def fingerprint(arm: str) -> str:
     sets = (demo.DATA / "spec.json", demo.LONGER / "spec.json")
     configs = [SFT_CONFIG] if arm in (*WARM_STARTS, COOL) else [SFT_CONFIG, GRPO_CONFIG]
     files = (*sets, demo.FOLDER / "base" / "model.safetensors", *configs)
-    traces = sft_dataset(demo.labels("sft"), seed=0)["completion"]
+    rng = np.random.default_rng(0)
+    traces = [TASKS["score"].gold(sample, rng) for sample in score_samples(demo.labels("sft"))]
     arguments = [(WARM_STARTS | GRPO).get(name) for name in (arm, *built_on(arm))]
-    own = repr(arguments) + repr(sampling_of(arm)) + repr(list(traces))
+    own = repr(arguments) + repr(sampling_of(arm)) + repr(traces)
     return hashlib.sha256(b"".join([*(file.read_bytes() for file in files), own.encode()])).hexdigest()[:12]
 
 
