@@ -254,5 +254,4 @@ def warm_start() -> None:
 
 if __name__ == "__main__":
     main()
-    PartialState().wait_for_everyone()
     PartialState().destroy_process_group()  # else gloo's threads may abort the exit of a run that is done

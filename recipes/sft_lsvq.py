@@ -124,5 +124,4 @@ def main(argv: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
-    PartialState().wait_for_everyone()
     PartialState().destroy_process_group()  # else gloo's threads may abort the exit of a run that is done
