@@ -87,7 +87,7 @@ def _vllm(
 
 def _model_length(policy: VQAThinkerForConditionalGeneration, needed: int) -> int:
     """Tokens of a prompt and its answer: what the processor's own question needs and, as far as the policy has
-    positions, room for longer ones."""
+    positions, 512 tokens more for longer ones."""
     return max(needed, min(needed + QUESTION_TOKENS, policy.config.get_text_config().max_position_embeddings))
 
 
