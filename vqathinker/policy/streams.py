@@ -7,6 +7,7 @@ placeholders, blank frames and budgets go over all streams of a policy; none of 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -32,7 +33,7 @@ class Sizes(Protocol):
     motion_tokens: int
 
 
-class VisualStream:
+class VisualStream(ABC):
     """One way to look at a clip. Subclass it, and put an instance into `STREAMS`.
 
     Attributes:
@@ -73,10 +74,11 @@ class VisualStream:
         """
         return True
 
+    @abstractmethod
     def tokens(self, sizes: Sizes) -> int:
         """Tokens per frame, or per clip where it is not `per_frame`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def features(self, model: VQAThinkerModel | SimpleNamespace, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What the trunk makes of C clips.
 
@@ -87,7 +89,6 @@ class VisualStream:
         Returns:
             C tensors, (T_i, n, F) or, for the whole clip, (m, F).
         """
-        raise NotImplementedError
 
     def project(self, model: VQAThinkerModel | SimpleNamespace, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What the head makes of C clips' features.

@@ -122,9 +122,9 @@ def draw_freezes(count: int, num_frames: int, rng: np.random.Generator, window: 
             the clip would not be seen to end.
     """
     start, end = window[0], min(window[1] or num_frames, num_frames - 1)
-    room = end - start - MIN_MOVING * (count - 1)
-    lengths = rng.integers(MIN_FREEZE, min(MAX_FREEZE, room // count) + 1, count)
-    offsets = np.sort(rng.integers(0, room - lengths.sum() + 1, count))
+    free = end - start - MIN_MOVING * (count - 1)
+    lengths = rng.integers(MIN_FREEZE, min(MAX_FREEZE, free // count) + 1, count)
+    offsets = np.sort(rng.integers(0, free - lengths.sum() + 1, count))
     starts = start + offsets + np.cumsum(lengths) - lengths + MIN_MOVING * np.arange(count)
     events = tuple(int(first + t) for first, length in zip(starts, lengths, strict=True) for t in range(length))
     return _temporal("stutter", events, num_frames)

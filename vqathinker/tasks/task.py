@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -35,7 +35,7 @@ class Answer:
     status: str
 
 
-class Task:
+class Task(ABC):
     """A kind of question. Subclass it, and put an instance into `TASKS`; trainer, warm start, validation, evaluation
     and commands know tasks by these methods only.
 
@@ -66,23 +66,24 @@ class Task:
         """The row as it is asked in one generation batch: the same question in another form, or as it is."""
         return dict(row)
 
+    @abstractmethod
     def rubric(self) -> Rubric:
         """How answers are rewarded by default."""
-        raise _missing(self)
 
+    @abstractmethod
     def gold(self, sample: Sample, rng: np.random.Generator) -> str:
         """A whole right answer, `<think>...</think><answer>...</answer>`, which earns the full reward; the warm start
         learns it."""
-        raise _missing(self)
 
+    @abstractmethod
     def parse(self, completion: Said, row: Row) -> Answer:
         """What a completion (text or messages) says in answer to a row."""
-        raise _missing(self)
 
+    @abstractmethod
     def truth(self, row: Row) -> float:
         """The right value; NaN if it is not known."""
-        raise _missing(self)
 
+    @abstractmethod
     def measure(self, answers: Sequence[Said | None], rows: Sequence[Row]) -> dict[str, float]:
         """What answers are worth.
 
@@ -93,10 +94,3 @@ class Task:
         Returns:
             `metrics` by name; NaN where undefined.
         """
-        raise _missing(self)
-
-
-def _missing(task: Task) -> NotImplementedError:
-    """What a task says that lacks the method that was called."""
-    method = inspect.stack()[1].function
-    return NotImplementedError(f"task {task.name!r} has no method {method!r}: write it, see docs/extending.md.")

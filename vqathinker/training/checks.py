@@ -45,7 +45,7 @@ def check_columns(rubric: Rubric, dataset: Dataset) -> None:
             )
 
 
-def check_rows(dataset: Dataset, processor: VQAThinkerProcessor) -> None:
+def check_rows(dataset: Dataset, processor: VQAThinkerProcessor) -> int:
     """Raise `ValueError` if a data set cannot be trained on as it stands.
 
     Every prompt must be conversational and show one clip, and a group's name must stand for one prompt with one label,
@@ -54,6 +54,9 @@ def check_rows(dataset: Dataset, processor: VQAThinkerProcessor) -> None:
     Args:
         dataset: A `datasets.Dataset`, see `vqathinker.data.clip_dataset`.
         processor: The policy's.
+
+    Returns:
+        Tokens of the longest prompt.
     """
     columns = getattr(dataset, "column_names", None) or ()
     if not isinstance(dataset, Dataset) or "prompt" not in columns or not set(GROUP_COLUMNS) & set(columns):
@@ -62,8 +65,10 @@ def check_rows(dataset: Dataset, processor: VQAThinkerProcessor) -> None:
             "prompt and video_id or sample_id, see vqathinker.data.clip_dataset."
         )
     known: dict[str, dict[str, Any]] = {}
+    longest = 0
     for row in dataset:
-        [video] = _videos_of(row, processor)
+        [video] = _videos_of(row)
+        longest = max(longest, len(processor.render(row["prompt"]).ids))
         own = {**row, "video": video, "prompt": text_in(row["prompt"])}
         name = group_of(row)
         if (first := known.setdefault(name, own)) != own:
@@ -72,10 +77,11 @@ def check_rows(dataset: Dataset, processor: VQAThinkerProcessor) -> None:
                 "(or sample_id), which must name one clip with one question and one label. Rename one, for example "
                 "with its set's name in front, or drop a row."
             )
+    return longest
 
 
-def _videos_of(row: Mapping[str, Any], processor: VQAThinkerProcessor) -> list[str]:
-    """The clips of a row's prompt, which is rendered once to see that it can be."""
+def _videos_of(row: Mapping[str, Any]) -> list[str]:
+    """The clips of a row's prompt."""
     prompt = row["prompt"]
     if not is_prompt(prompt):
         raise ValueError(
@@ -94,7 +100,6 @@ def _videos_of(row: Mapping[str, Any], processor: VQAThinkerProcessor) -> list[s
             f"the row's video is {row['video']!r}, but its prompt shows {videos[0]!r}, which would be judged: make "
             "them equal, or leave the column video out."
         )
-    processor.render(prompt)
     return videos
 
 
@@ -104,11 +109,6 @@ def _told(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     known = [f"{name} {row[key]}" for key, name in told.items() if row.get(key) is not None]
     known += [f"{key} {row[key]!r:.60}" for key in row if key not in (*told, "video") and row[key] != other.get(key)]
     return f"{row['video']!r} with {' and '.join(known) or 'no label'}"
-
-
-def longest_prompt(dataset: Dataset, processor: VQAThinkerProcessor) -> int:
-    """Tokens of a data set's longest prompt."""
-    return max(len(processor.render(prompt).ids) for prompt in dataset["prompt"])
 
 
 def evaluation_sets(datasets: Dataset | dict[str, Dataset] | str | None) -> list[Dataset]:

@@ -44,7 +44,6 @@ from vqathinker.training.checks import (
     check_reference,
     check_rows,
     evaluation_sets,
-    longest_prompt,
     vllm_model_length,
     weighted_rubric,
 )
@@ -133,15 +132,14 @@ class VQAGRPOTrainer(ValidationTrainer):
         check_trainer(model, args, kwargs)
         self.rubric = weighted_rubric(rubric, args.reward_weights)
         args = shallow_copy(args)  # the caller's may be given to a trainer with another rubric too
-        check_rows(train_dataset, processing_class)
+        longest = check_rows(train_dataset, processing_class)
         model = prepare_policy(model, args, kwargs)
         check_columns(self.rubric, train_dataset)
         check_batch(self.rubric, args, train_dataset)
         check_reference(model, args, has_adapters(model) or bool(kwargs.get("peft_config")))
         for rows in evaluation_sets(kwargs.get("eval_dataset")):
-            check_rows(rows, processing_class)
+            longest = max(longest, check_rows(rows, processing_class))
         args.reward_weights = list(self.rubric.weights)
-        longest = longest_prompt(train_dataset, processing_class)
         if args.use_vllm:
             args.vllm_max_model_length = vllm_model_length(args, longest)
         with vllm_generation(VLLMEngine), without_false_alarm(), float32_adapters(model):
