@@ -9,7 +9,10 @@ from vqathinker.training.samples import with_tasks
 
 
 class Dark(Task):
+    """Only its rewards are asked for."""
+
     name = "dark"
+    gold = parse = truth = measure = None
 
     def right(self, completions, **columns):
         return [1.0] * len(completions)
@@ -48,3 +51,11 @@ def test_a_reward_that_tasks_share_is_there_once():
 def test_different_rewards_of_one_name_are_refused():
     with pytest.raises(ValueError, match="two tasks, 'slow' one of them, have different rewards named 'right'"):
         with_tasks(None, samples("dark", "slow"))
+
+
+def test_a_task_without_all_that_it_needs_cannot_be_made():
+    class Half(Task):
+        name = "half"
+
+    with pytest.raises(TypeError, match="gold.*measure.*parse.*rubric.*truth"):
+        Half()
