@@ -57,5 +57,5 @@ def test_a_task_without_all_that_it_needs_cannot_be_made():
     class Half(Task):
         name = "half"
 
-    with pytest.raises(TypeError, match="gold.*measure.*parse.*rubric.*truth"):
+    with pytest.raises(TypeError, match=r"gold.*measure.*parse.*rubric.*truth"):
         Half()
