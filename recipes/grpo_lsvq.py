@@ -3,7 +3,8 @@
     accelerate launch --config_file recipes/accelerate/zero2.yaml recipes/grpo_lsvq.py \\
         --config recipes/configs/lsvq_8gpu.yaml --video_root /data/LSVQ
 
-Without --config it runs the embedded default: synthetic clips and a tiny policy, on any machine.
+Labels of one's own without --config take recipes/configs/own.yaml, and a batch that fits the clips. Without any labels
+it runs the embedded default: synthetic clips and a tiny policy, on any machine.
 """
 
 import sys
@@ -23,9 +24,11 @@ from vqathinker.rewards import Contrast, Distortion, Rubric, named_rewards, pres
 from vqathinker.tasks import sample_dataset
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_quantization_config
-from vqathinker.training.console import closing_summary
+from vqathinker.training.console import closing_summary, parts_line
 from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import DataArguments, distortion_reward, labelled_kinds, with_tasks
+from vqathinker.training.small_set import with_own_config
+from vqathinker.training.stopping import StopEarly
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -108,10 +111,7 @@ class GRPOArguments(AdapterArguments, DataArguments):
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     if not {"--config", "--help", "-h"} & set(argv):
-        print("No --config given: running the embedded default, recipes/configs/demo.yaml.")
-        if not Path("runs/demo/sft/config.json").exists():
-            warm_start()
-        argv = ["--config", str(CONFIGS / "demo.yaml"), *argv]
+        argv = with_own_config(argv, GRPOArguments, VQAGRPOConfig) or embedded_default(argv)
     data, args = TrlParser((GRPOArguments, VQAGRPOConfig)).parse_args_and_config(argv)
     set_verbose(data.verbose)
 
@@ -135,8 +135,11 @@ def main(argv: list[str] | None = None) -> None:
     if data.use_peft or not args.beta:  # used up, but for the reference
         args.model_init_kwargs = None
     policy.freeze(data.freeze)
+    if PartialState().is_main_process:
+        print(parts_line(policy, data.freeze, data.use_peft))
 
     # Trainer: K answers per clip, rewards over the global batch
+    stopping, patience = StopEarly(data.max_minutes), data.early_stopping_patience
     trainer = VQAGRPOTrainer(
         policy,
         make_rubric(data, samples, args.reward_weights),
@@ -145,12 +148,13 @@ def main(argv: list[str] | None = None) -> None:
         eval_dataset=sample_dataset(held_out, processor) if held_out else None,
         processing_class=processor,
         peft_config=get_peft_config(data, policy, data.freeze),
-        callbacks=[EarlyStoppingCallback(data.early_stopping_patience)] if data.early_stopping_patience else None,
+        callbacks=[stopping, *([EarlyStoppingCallback(patience)] if patience else [])],
     )
 
     # Train, or go on: --resume_from_checkpoint FOLDER, or true for the newest checkpoint of output_dir
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
+    stopping.exit_if_interrupted(trainer.state, args)
     trainer.save_model(args.output_dir)
     trainer.save_state()
     if trainer.is_world_process_zero():
@@ -243,13 +247,16 @@ def next_steps(data: GRPOArguments, args: VQAGRPOConfig, samples: list[Sample]) 
     return steps + ([f"vqathinker merge {folder} --out DIR"] if data.use_peft else [])
 
 
-def warm_start() -> None:
-    """The embedded default's clips, base policy and supervised warm start, made on the first run."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    import sft_lsvq
+def embedded_default(argv: list[str]) -> list[str]:
+    """The options with the embedded default's config; clips, base policy and warm start are made on the first run."""
+    print("No --config and no labels given: running the embedded default, recipes/configs/demo.yaml.")
+    if not Path("runs/demo/sft/config.json").exists():
+        sys.path.insert(0, str(Path(__file__).parent))
+        import sft_lsvq
 
-    sft_lsvq.main([])
-    PartialState().wait_for_everyone()
+        sft_lsvq.main([])
+        PartialState().wait_for_everyone()
+    return ["--config", str(CONFIGS / "demo.yaml"), *argv]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     accelerate launch recipes/sft_lsvq.py --config recipes/configs/lsvq_sft.yaml --video_root /data/LSVQ
 
-Without --config it runs the embedded default: synthetic clips and a tiny policy, on any machine.
+Labels of one's own without --config take recipes/configs/own_sft.yaml, and a batch that fits the clips. Without any
+labels it runs the embedded default: synthetic clips and a tiny policy, on any machine.
 """
 
 import sys
@@ -32,9 +33,11 @@ from vqathinker.training.adapters import (
     get_quantization_config,
     with_adapter,
 )
-from vqathinker.training.console import add_console, closing_summary
+from vqathinker.training.console import add_console, closing_summary, parts_line
 from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import DataArguments
+from vqathinker.training.small_set import with_own_config
+from vqathinker.training.stopping import StopEarly
 from vqathinker.training.trainer import GIVE_UP_AFTER
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -73,9 +76,7 @@ class SFTArguments(AdapterArguments, DataArguments):
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     if not {"--config", "--help", "-h"} & set(argv):
-        print("No --config given: running the embedded default, recipes/configs/demo_sft.yaml.")
-        prepare_default("runs/demo")
-        argv = ["--config", str(CONFIGS / "demo_sft.yaml"), *argv]
+        argv = with_own_config(argv, SFTArguments, VQASFTConfig) or embedded_default(argv)
     data, args = TrlParser((SFTArguments, VQASFTConfig)).parse_args_and_config(argv)
     set_verbose(data.verbose)
 
@@ -92,6 +93,8 @@ def main(argv: list[str] | None = None) -> None:
     quantized = {"quantization_config": get_quantization_config(data, dtype)} if data.load_in_4bit else {}
     policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, dtype=dtype, **quantized)
     policy.freeze(data.freeze)
+    if PartialState().is_main_process:
+        print(parts_line(policy, data.freeze, data.use_peft))
     trained = with_adapter(policy, get_peft_config(data, policy, data.freeze), args)
     check_precision(trained, args)
 
@@ -111,15 +114,25 @@ def main(argv: list[str] | None = None) -> None:
         processing_class=processor,
     )
     add_console(trainer)
+    stopping = StopEarly(data.max_minutes)
+    trainer.add_callback(stopping)
 
     # Train, or go on: --resume_from_checkpoint FOLDER, or true for the newest checkpoint of output_dir
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
+    stopping.exit_if_interrupted(trainer.state, args)
     trainer.save_model(args.output_dir)
     trainer.save_state()
     if trainer.is_world_process_zero():
         following = f"vqathinker train grpo_lsvq --config FILE.yaml --model {args.output_dir}"
         print(closing_summary(trainer.state, args, [following]))
+
+
+def embedded_default(argv: list[str]) -> list[str]:
+    """The options with the embedded default's config; its clips and base policy are made on the first run."""
+    print("No --config and no labels given: running the embedded default, recipes/configs/demo_sft.yaml.")
+    prepare_default("runs/demo")
+    return ["--config", str(CONFIGS / "demo_sft.yaml"), *argv]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from vqathinker import __version__, missing_extra
-from vqathinker.cli import asking, data, evaluating, scoring, training
+from vqathinker.cli import asking, data, evaluating, fitting, scoring, training
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     evaluating.add_commands(commands)
     asking.add_commands(commands)
     data.add_commands(commands)
+    fitting.add_commands(commands)
     training.add_commands(commands)
     options, rest = parser.parse_known_args(argv)
     if rest and options.command != "train":
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return options.run(options) or 0
     except ModuleNotFoundError as error:
-        known = missing_extra(error, "train" if options.command == "train" else "score")
+        known = missing_extra(error, "train" if options.command in ("train", "fit") else "score")
         print(f"vqathinker {options.command}: {known}", file=sys.stderr)
         return 2
     except (ValueError, OSError, ImportError) as error:

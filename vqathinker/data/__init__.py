@@ -1,4 +1,4 @@
-"""Label and question files, MOS scales, test sets, samples and the dataset of clips."""
+"""Label and question files, tables of ratings, MOS scales, splits, test sets, samples and the dataset of clips."""
 
 from vqathinker.data.benchmarks import Absent, BenchmarkSet, find_benchmarks, label_table
 from vqathinker.data.dataset import clip_dataset
@@ -7,9 +7,11 @@ from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_la
 from vqathinker.data.loader import ClipLoader
 from vqathinker.data.public_sets import BENCHMARKS, PUBLISHED_OVERALL, Benchmark
 from vqathinker.data.questions import read_questions
+from vqathinker.data.ratings import RatedClip, Ratings, read_ratings, write_labels
 from vqathinker.data.sample import Sample, score_samples
 from vqathinker.data.scales import NATIVE, MosScale, mos_scale
 from vqathinker.data.sources import Sources, sources_of
+from vqathinker.data.splits import Split, split_by_source
 from vqathinker.data.traces import trace
 
 __all__ = [
@@ -24,9 +26,12 @@ __all__ = [
     "LabelError",
     "LabelRow",
     "MosScale",
+    "RatedClip",
+    "Ratings",
     "RawRow",
     "Sample",
     "Sources",
+    "Split",
     "clip_dataset",
     "distortions_of",
     "find_benchmarks",
@@ -35,7 +40,10 @@ __all__ = [
     "mos_scale",
     "read_labels",
     "read_questions",
+    "read_ratings",
     "score_samples",
     "sources_of",
+    "split_by_source",
     "trace",
+    "write_labels",
 ]

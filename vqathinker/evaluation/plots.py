@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> Non
     plt.close(figure)
 
 
-def plot_scatter(panels: dict[str, tuple[Sequence[float], Sequence[float]]], path: str | Path) -> None:
+def plot_scatter(panels: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: str | Path) -> None:
     """Predicted score against MOS, one panel each.
 
     Args:

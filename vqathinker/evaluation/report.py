@@ -71,6 +71,7 @@ class Report:
         figures: Caption -> PNG file.
         clips: Clips, in order.
         clips_title: Heading above them.
+        lead: Sentences that come first.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Report:
     figures: Mapping[str, str | Path] = field(default_factory=dict)
     clips: Sequence[ShownClip] = ()
     clips_title: str = "Clips"
+    lead: Sequence[str] = ()
 
     def write(self, path: str | Path) -> None:
         """Write the page; images and clips are inside it.
@@ -101,6 +103,7 @@ class Report:
             ],
             clips=[_show(clip) for clip in self.clips],
             clips_title=self.clips_title,
+            lead=self.lead,
         )
         Path(path).write_text(html, encoding="utf-8")
 

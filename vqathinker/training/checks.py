@@ -123,9 +123,11 @@ def check_batch(rubric: Rubric, args: VQAGRPOConfig, dataset: Dataset) -> None:
     clips = args.generation_batch_size // args.num_generations
     if len(dataset) < clips:
         raise ValueError(
-            f"the training set has {len(dataset)} rows, one batch takes {clips} (generation_batch_size="
-            f"{args.generation_batch_size} / num_generations={args.num_generations}): nothing would be trained. "
-            "Lower per_device_train_batch_size or gradient_accumulation_steps, or add clips."
+            f"the training set has {len(dataset)} rows, one generation batch takes {clips} "
+            f"(per_device_train_batch_size={args.per_device_train_batch_size} x "
+            f"steps_per_generation={args.steps_per_generation} x "
+            f"{args.world_size} processes / num_generations={args.num_generations}): nothing would be trained. Lower "
+            "one of the first three, or add clips."
         )
     if clips < 2 and any(getattr(reward, "compares_videos", False) for reward in rubric.rewards):
         raise ValueError(

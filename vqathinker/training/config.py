@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from vqathinker.rollout.vllm_engine import check_vllm
 from vqathinker.training.options import check_options
 from vqathinker.training.processes import check_one_device, join_processes_on_cpu
 from vqathinker.training.reporting import check_reporting
+from vqathinker.training.stopping import generation_period
 from vqathinker.training.validation import known_metrics
 
 
@@ -83,16 +83,11 @@ class VQAGRPOConfig(GRPOConfig):
     def __post_init__(self) -> None:
         join_processes_on_cpu(self)
         self._set_validation()
+        self._check_groups()
         super().__post_init__()
         check_options(self)
         check_one_device(self)
         check_reporting(self.report_to)
-        if self.per_device_train_batch_size % self.num_generations:
-            raise ValueError(
-                f"per_device_train_batch_size={self.per_device_train_batch_size} counts answers and must be a multiple "
-                f"of num_generations={self.num_generations}, so that the answers to one clip stay together. Use "
-                f"{max(1, self.per_device_train_batch_size // self.num_generations) * self.num_generations}."
-            )
         if not self.ds3_gather_for_generation:
             raise ValueError(
                 "ds3_gather_for_generation=False: processes sample different numbers of prompts, which ZeRO-3 can only "
@@ -116,6 +111,16 @@ class VQAGRPOConfig(GRPOConfig):
         if self.frame_cache_gib <= 0:
             raise ValueError(
                 f"frame_cache_gib={self.frame_cache_gib}: must be above 0; for no cache leave frame_cache empty."
+            )
+
+    def _check_groups(self) -> None:
+        """The answers to one clip stay together. Before TRL's own check, which speaks of their product with steps."""
+        if self.per_device_train_batch_size % self.num_generations:
+            fitting = max(1, self.per_device_train_batch_size // self.num_generations) * self.num_generations
+            raise ValueError(
+                f"per_device_train_batch_size={self.per_device_train_batch_size} counts answers and must be a multiple "
+                f"of num_generations={self.num_generations}, so that the answers to one clip stay together. Use "
+                f"per_device_train_batch_size={fitting}, or another num_generations."
             )
 
     def _set_validation(self) -> None:
@@ -143,13 +148,12 @@ class VQAGRPOConfig(GRPOConfig):
         """Answers are no part of a checkpoint: it must fall where new ones come, or a resumed run would differ."""
         name = "save_steps" if self.save_strategy == "steps" else "eval_steps"  # "best" saves after an evaluation
         steps = getattr(self, name)
-        period = math.lcm(self.steps_per_generation * self.num_iterations, self.gradient_accumulation_steps)
-        period //= self.gradient_accumulation_steps
+        period = generation_period(self)
         by_steps = self.save_strategy == "steps" or (self.save_strategy == "best" and self.eval_strategy == "steps")
         if by_steps and period > 1 and steps % period:  # a share of all steps, below 1, may fall anywhere
             raise ValueError(
                 f"{name}={steps}: one generation batch is trained on for {period} steps "
                 f"(steps_per_generation={self.steps_per_generation} x num_iterations={self.num_iterations} / "
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps}), and a checkpoint between two of "
-                f"could not be resumed exactly. Use a multiple of {period}."
+                f"them could not be resumed exactly. Use a multiple of {period}."
             )

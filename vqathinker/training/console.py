@@ -21,6 +21,8 @@ from vqathinker.training.collapse import CollapseWatch
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
+    from vqathinker.policy import VQAThinkerForConditionalGeneration
+
 METRICS_FILE = "metrics.jsonl"
 """In `output_dir`: one object per entry of the log."""
 HEADER_EVERY = 20
@@ -307,6 +309,21 @@ def add_console(trainer: Trainer) -> None:
             break
     callbacks.insert(0, DropUnknown())
     callbacks += [Console(), MetricsFile()]
+
+
+def parts_line(policy: VQAThinkerForConditionalGeneration, frozen: Sequence[str], adapter: bool = False) -> str:
+    """What of a policy is trained, and what stays as it is.
+
+    Args:
+        policy: After `freeze`.
+        frozen: The parts that it was given.
+        adapter: Whether an adapter is trained instead of the weights.
+    """
+    every = sum(p.numel() for p in policy.parameters())
+    own = sum(p.numel() for p in policy.parameters() if p.requires_grad)
+    kept = ", ".join(dict.fromkeys([*frozen, *(part for stream in policy.streams for part in stream.fixed)]))
+    what = "an adapter of the language model" if adapter else f"{own:,} of {every:,} parameters"
+    return f"trained: {what}" + (f"; as they are: {kept}" if kept else "")
 
 
 def closing_summary(state: TrainerState, args: TrainingArguments, next_steps: Sequence[str] = ()) -> str:

@@ -34,6 +34,9 @@ class DataArguments:
     )
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
+    max_minutes: float | None = field(
+        default=None, metadata={"help": "Training ends after so many minutes, if it has not before; default no limit."}
+    )
     verbose: bool = field(
         default=False, metadata={"help": "Let other libraries speak: bars of loaded weights, notes, vLLM's log."}
     )
@@ -45,6 +48,9 @@ class DataArguments:
             raise ValueError(
                 f"train_labels={self.train_labels!r} without mos_scale: give 'linear:LO,HI', 'div20' or 'identity'."
             )
+
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise ValueError(f"max_minutes={self.max_minutes}: must be above 0; leave it out for no limit.")
 
     def labelled(self, file: str | None) -> list[Sample]:
         """The samples of a label file; none of no file."""

@@ -1,0 +1,34 @@
+"""`fit`: from a table of ratings and a folder of clips to a judged policy."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vqathinker.cli.policy import say
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register the command of this module."""
+    parser = commands.add_parser("fit", help="train a policy on your own ratings, and judge it on clips held out")
+    parser.add_argument(
+        "ratings", metavar="RATINGS", type=Path, help="CSV of clips and ratings; comma, semicolon or tab"
+    )
+    parser.add_argument("--videos", type=Path, required=True, help="folder that its video names start from")
+    parser.add_argument("--raters", help="columns of the raters, separated by commas; default those that are found")
+    parser.add_argument("--scale", help="lowest and highest rating, e.g. 1,10; default 1,5 if the ratings lie there")
+    parser.add_argument("--video-column", help="column of the video name; default the one that is found")
+    parser.add_argument("--hold-out", type=float, default=0.2, help="share of the clips to judge on; default 0.2")
+    parser.add_argument("--minutes", type=float, default=30.0, help="for everything; default 30")
+    parser.add_argument("--model", help="policy folder to start from; default the small policy that is shipped")
+    parser.add_argument("--out", type=Path, default=Path("runs/fit"), help="folder for everything; default runs/fit")
+    parser.add_argument("--seed", type=int, default=0, help="of split, training and bootstrap; default 0")
+    parser.set_defaults(run=_fit)
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from vqathinker.fitting import FitSpec, fit
+
+    raters = tuple(name.strip() for name in options.raters.split(",")) if options.raters else ()
+    names = ("ratings", "videos", "out", "model", "scale", "hold_out", "minutes", "video_column", "seed")
+    fit(FitSpec(raters=raters, **{name: getattr(options, name) for name in names}), say)

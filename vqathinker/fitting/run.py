@@ -1,0 +1,294 @@
+"""`fit`: read ratings, split by source, warm start, GRPO, and judge before and after on the held-out clips.
+
+It runs the recipes as they are, with options that are printed; every step that is done is not done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import io
+import json
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqathinker.data import (
+    Ratings,
+    label_table,
+    read_ratings,
+    split_by_source,
+    write_labels,
+)
+from vqathinker.data.check import check_data
+from vqathinker.evaluation.comparison import score_set
+from vqathinker.evaluation.plots import pyplot
+from vqathinker.fitting.page import Outcome, described, write_page
+from vqathinker.policy.loading import check_checkpoint
+from vqathinker.scoring import QualityScorer, fingerprint, settings_of
+from vqathinker.scoring.duration import in_words
+from vqathinker.synth.default import copy_base
+from vqathinker.training.small_set import (
+    CONFIG,
+    SFT_CONFIG,
+    as_arguments,
+    fitted_settings,
+    fitted_warm_start,
+    own_config,
+)
+from vqathinker.training.stopping import STOPPED
+
+SHIPPED_ANSWER = 48
+"""Tokens that an answer of the shipped policy may take: its traces take up to 30."""
+WARM_START_SHARE, PACE_SHARE = 0.4, 0.1
+"""Of the minutes: what the warm start, and finding out how long a step takes, may use up."""
+PACE_BATCHES = 4
+"""Generation batches that tell it; one of them has perturbed copies (`perturb_every` of own.yaml)."""
+PAGE_SECONDS = 15
+"""For the plots and the page."""
+FILE = "fit.json"
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """What to fit to what.
+
+    Attributes:
+        ratings: Table of ratings, see `vqathinker.data.read_ratings`.
+        videos: Folder that its video names start from.
+        out: Folder for everything that is made.
+        model: Policy folder to start from; `None`: the shipped base policy, with a warm start.
+        raters: Columns of the raters; none: those that are found.
+        scale: Lowest and highest rating, "1,10"; `None`: 1 to 5, if the ratings lie there.
+        hold_out: Share of the clips that is judged on and never trained on, in (0, 1).
+        minutes: For everything, > 0.
+        video_column: Of the table; `None`: the one that is found.
+        seed: Of the split, training and bootstrap.
+    """
+
+    ratings: Path
+    videos: Path
+    out: Path = Path("runs/fit")
+    model: str | None = None
+    raters: tuple[str, ...] = ()
+    scale: str | None = None
+    hold_out: float = 0.2
+    minutes: float = 30.0
+    video_column: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.minutes > 0:
+            raise ValueError(f"minutes={self.minutes:g}: must be above 0.")
+
+
+def fit(spec: FitSpec, say: Callable[[str], None] = print) -> Outcome:
+    """Fit a policy to ratings. A second call with the same arguments goes on where the first stopped.
+
+    Args:
+        spec: What to fit to what.
+        say: Takes each line of what happens.
+
+    Returns:
+        What has come out; the page is `out/report.html`.
+
+    Raises:
+        LabelError: If the table cannot be used.
+        ValueError: If clips cannot be read, `out` holds another fit, the memory or the time is too short.
+        SystemExit: With `STOPPED` after Ctrl-C; a checkpoint is there then.
+    """
+    start = time.monotonic()
+    pyplot()  # what is missing at the end is told before anything is done
+    if spec.model is not None:
+        check_checkpoint(spec.model)
+    ratings = read_ratings(spec.ratings, spec.videos, spec.raters or None, spec.scale, spec.video_column)
+    for line in described(ratings):
+        say(line)
+    run = _Run(spec, ratings, start, say)
+    run.open()
+    run.check()
+    first = run.warm_start()
+    before = run.score(first, "before")
+    run.train(first)
+    after = run.score(spec.out / "grpo", "after")
+    outcome = Outcome(spec, ratings, run.test, run.test_rows, run.train_rows, before, after, run.commands, run.notes)
+    write_page(outcome, spec.out / "report.html")
+    for sentence in outcome.sentences():
+        say(sentence)
+    say(f"Page: {spec.out}/report.html")
+    return outcome
+
+
+class _Run:
+    """The steps of a fit, each of which leaves files that tell that it is done.
+
+    Attributes:
+        train_rows: Rows to train on.
+        test_rows: Rows to judge on.
+        commands: What was run -> the command that does the same.
+        notes: What a reader of the page should know.
+    """
+
+    def __init__(self, spec: FitSpec, ratings: Ratings, start: float, say: Callable[[str], None]) -> None:
+        self.spec, self.ratings, self.start, self.say = spec, ratings, start, say
+        self.commands: dict[str, str] = {}
+        self.notes: list[str] = []
+        self.state: dict[str, Any] = {}
+        self.scoring_seconds = 0.0
+        told = split_by_source(ratings.rows, spec.hold_out, spec.seed)
+        self.train_rows, self.test_rows = told.train, told.held_out
+        self.notes.append(f"{len(told.train)} clips to train on, {len(told.held_out)} held out: {told.reason}.")
+        self.labels = {"train": spec.out / "data/train.csv", "test": spec.out / "data/test.csv"}
+        say(self.notes[0])
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return 60 * self.spec.minutes - (time.monotonic() - self.start)
+
+    def open(self) -> None:
+        """The folder and its label files; one of another fit is refused."""
+        out, told = self.spec.out, {k: str(v) for k, v in asdict(self.spec).items() if k not in ("out", "minutes")}
+        told["rows"] = str([(row.video_id, round(row.mos, 6)) for row in self.ratings.rows])
+        file = out / FILE
+        if file.exists():
+            self.state = json.loads(file.read_text(encoding="utf-8"))
+            other = [name for name, value in told.items() if self.state["spec"].get(name) != value]
+            if other:
+                raise ValueError(
+                    f"--out {out} holds a fit with other {', '.join(other)}: choose another folder, or delete it."
+                )
+            self.say(f"{out} holds this fit already: going on with what is missing")
+        elif out.exists() and any(out.iterdir()):
+            raise ValueError(f"--out {out} is not empty and holds no fit: choose another folder.")
+        self.state["spec"] = told
+        out.mkdir(parents=True, exist_ok=True)
+        self.save()
+        write_labels(self.train_rows, self.labels["train"])
+        write_labels(self.test_rows, self.labels["test"])
+        self.test = label_table(self.labels["test"], self.spec.videos, "identity")
+
+    def save(self) -> None:
+        """Keep what is decided."""
+        (self.spec.out / FILE).write_text(json.dumps(self.state, indent=1) + "\n", encoding="utf-8")
+
+    def check(self) -> None:
+        """Every clip is opened; what training would meet ends the fit here."""
+        found = check_data(self.labels["train"], self.spec.videos, "identity", [self.labels["test"]], progress=True)
+        for finding in found.findings:
+            if not finding.problem and finding.count:
+                self.say(f"note: {finding.text()}")
+        if found.problems:
+            raise ValueError("; ".join(finding.text() for finding in found.problems))
+
+    def warm_start(self) -> Path:
+        """The policy to start from; the shipped base learns the answer's form first."""
+        if self.spec.model is not None:
+            return Path(self.spec.model)
+        base, folder = self.spec.out / "base", self.spec.out / "sft"
+        options = {"model": base, **self._data(), "output_dir": folder, "seed": self.spec.seed}
+        copy_base(base)
+        if "sft" not in self.state:
+            self.state["sft"] = fitted_warm_start(str(base), len(self.train_rows), {})
+            self.save()
+        options |= self.state["sft"]
+        options["max_minutes"] = round(WARM_START_SHARE * self.spec.minutes, 2)
+        self._recipe("warm start", "sft_lsvq", SFT_CONFIG, options, folder)
+        return folder
+
+    def train(self, model: Path) -> None:
+        """GRPO: its steps from the number of clips and the time that is left."""
+        folder = self.spec.out / "grpo"
+        options = {"model": model, **self._data(), "output_dir": folder, "seed": self.spec.seed}
+        if "grpo" not in self.state:
+            given = {} if self.spec.model else {"max_completion_length": SHIPPED_ANSWER}
+            settings = given | fitted_settings(str(model), len(self.train_rows), given)
+            self.state["grpo"] = self._in_time(options | settings, settings)
+            self.save()
+        options |= self.state["grpo"]
+        options["max_minutes"] = round(max(1.0, self.left - self.reserve) / 60, 2)
+        self._recipe("GRPO", "grpo_lsvq", CONFIG, options, folder)
+
+    @property
+    def reserve(self) -> float:
+        """Seconds for judging the trained policy."""
+        return 1.2 * self.scoring_seconds + PAGE_SECONDS
+
+    def _in_time(self, options: Mapping[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        """The settings with as many steps as the time allows, told from a few steps that are thrown away."""
+        rounds = settings["steps_per_generation"] // settings["gradient_accumulation_steps"]
+        folder = self.spec.out / "pace"
+        tried = {**options, "output_dir": folder, "max_steps": PACE_BATCHES * rounds, "logging_steps": rounds}
+        tried["max_minutes"] = round(PACE_SHARE * self.spec.minutes, 2)
+        self.say(f"how long a step takes, from {PACE_BATCHES} generation batches that are thrown away:")
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._main("grpo_lsvq", CONFIG, {**tried, "save_strategy": "no"})
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        entries = [entry for entry in map(json.loads, lines) if "step_time" in entry]
+        seconds = sum(entry["step_time"] for entry in entries) / len(entries)
+        shutil.rmtree(folder)
+        left = self.left - self.reserve
+        steps = min(settings["max_steps"], int(left / seconds) // rounds * rounds)
+        if steps < rounds:
+            raise ValueError(
+                f"--minutes {self.spec.minutes:g} is too short: a generation batch takes {in_words(seconds * rounds)}, "
+                f"and {in_words(max(0.0, left))} are left beside warm start and judging. Give more minutes; what is "
+                "done is kept."
+            )
+        passes = steps * settings["per_device_train_batch_size"] / settings["num_generations"]
+        passes *= settings["gradient_accumulation_steps"] / len(self.train_rows)
+        why = "as the time allows" if steps < settings["max_steps"] else "as many as such a set takes"
+        self.say(f"{seconds:.2g} s a step: {steps} steps, {passes:.1f} times through the clips, {why}")
+        return settings | {"max_steps": steps, "save_steps": max(1, steps // rounds // 4) * rounds}
+
+    def score(self, model: Path, name: str) -> Sequence[Mapping[str, Any]]:
+        """The held-out clips, by one greedy answer each; what is in the table is not scored again."""
+        self.say(f"scoring the {len(self.test_rows)} held-out clips {name} GRPO, with {model}")
+        began = time.monotonic()
+        scorer = QualityScorer.from_pretrained(model, max_new_tokens=None if self.spec.model else SHIPPED_ANSWER)
+        rows = score_set(scorer, self.test, self.test_rows, self.spec.out, fingerprint(settings_of(scorer)))
+        del scorer
+        _free()
+        self.scoring_seconds = max(self.scoring_seconds, time.monotonic() - began)
+        return rows
+
+    def _data(self) -> dict[str, Any]:
+        data = {"train_labels": self.labels["train"], "video_root": self.spec.videos, "mos_scale": "identity"}
+        return data | {"frame_cache": self.spec.out / "cache"}
+
+    def _recipe(self, title: str, name: str, config: str, options: dict[str, Any], folder: Path) -> None:
+        """Run a recipe, unless its policy is there; from its newest checkpoint, if it has one."""
+        options = {
+            key: value if isinstance(value, bool | int | float) else str(value) for key, value in options.items()
+        }
+        shown = ["vqathinker", "train", name, "--config", str(own_config(config)), *as_arguments(options)]
+        self.commands[title] = shlex.join(shown)
+        if (folder / "trainer_state.json").exists():  # written last
+            return
+        self.say(f"{title}: {self.commands[title]}")
+        if any(folder.glob("checkpoint-*")):
+            options["resume_from_checkpoint"] = "true"
+        self._main(name, config, options)
+
+    def _main(self, name: str, config: str, options: Mapping[str, Any]) -> None:
+        recipe = importlib.import_module(f"vqathinker.recipes.{name}")
+        try:
+            recipe.main(["--config", str(own_config(config)), *as_arguments(options)])
+        except (SystemExit, KeyboardInterrupt):
+            self.say("`vqathinker fit` with the same arguments goes on from here.")
+            raise SystemExit(STOPPED) from None
+        _free()
+
+
+def _free() -> None:
+    """Give back what a policy that nothing refers to any more took, before the next one is loaded."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
