@@ -152,9 +152,12 @@ def test_sentences_say_better_worse_and_neither(clips):
 
 
 def test_sentences_on_few_clips_and_on_a_policy_that_gives_no_scores(clips):
-    few = outcome_of(clips, [1.0, 2.0, 4.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]).sentences()
+    marks = [1.0, 2.0, 3.0, 4.0, 5.0]
+    few = outcome_of(clips, [1.0, 2.0, 2.5, 4.0, 5.0], marks, marks).sentences()
     assert few[0].startswith("Too few to say whether it is better (20 clips are needed): SRCC 1.000 before")
     assert few[2] == "Next: rate more clips; with about 100 of them --hold-out 0.2 keeps 20 to judge on."
+    fewer = outcome_of(clips, marks[:3], marks[:3], marks[:3]).sentences()
+    assert fewer[0].endswith("(20 clips are needed): no correlation on the 3 held-out clips.")
     mute = outcome_of(clips, [1.0] * 30, [2.0] * 10 + [math.nan] * 20, list(np.linspace(1, 5, 30))).sentences()
     assert "the policy gives 10 of 30 held-out clips a score" in mute[2]
 

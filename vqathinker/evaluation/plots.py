@@ -39,7 +39,7 @@ WARNINGS = {
 
 
 def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Mean of every reward, held-out SRCC, and what warns of a collapse, over the steps.
+    """Mean of every reward, held-out SRCC if it was measured, and what warns of a collapse, over the steps.
 
     Args:
         log_history: `trainer.state.log_history`.
@@ -47,7 +47,8 @@ def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> Non
     """
     plt = pyplot()
     names = sorted({k for entry in log_history for k in entry if k.startswith("rewards/") and k.endswith("/mean")})
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4.8), layout="constrained")
+    validated = any(entry.get("eval_srcc") is not None for entry in log_history)
+    figure, axes = plt.subplots(1, 2 + validated, figsize=(5 * (2 + validated), 4.8), layout="constrained")
 
     def curve(axis: Any, key: str, **style: Any) -> None:
         points = [(entry["step"], entry[key]) for entry in log_history if entry.get(key) is not None]
@@ -57,12 +58,13 @@ def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> Non
     for name in names:
         curve(axes[0], name, label=name.split("/")[1])
     axes[0].set(xlabel="step", ylabel="mean reward, training batch", title="Rewards")
-    curve(axes[1], "eval_srcc", marker="o")
-    axes[1].set(xlabel="step", ylabel="SRCC, greedy answers", title="Validation clips")
+    if validated:
+        curve(axes[1], "eval_srcc", marker="o")
+        axes[1].set(xlabel="step", ylabel="SRCC, greedy answers", title="Validation clips")
     for name, label in WARNINGS.items():
-        curve(axes[2], name, label=label)
-    axes[2].set(xlabel="step", title="Signs of a collapse")
-    for axis in (axes[0], axes[2]):
+        curve(axes[-1], name, label=label)
+    axes[-1].set(xlabel="step", title="Signs of a collapse")
+    for axis in (axes[0], axes[-1]):
         if axis.lines:
             axis.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))  # off the curves
     figure.savefig(path, dpi=110)

@@ -27,6 +27,8 @@ FEW = 20
 """Held-out clips under which a difference is not told: even a right order of few clips may be chance."""
 ANSWERED = 0.8
 """Share of the held-out clips that a trained policy must score."""
+CORRELATED = 5
+"""Scored clips below which the page shows no correlation."""
 SHOWN = 8
 """Clips of the page, spread over the MOS scale."""
 
@@ -111,7 +113,8 @@ def _better(found: SetComparison, held_out: int) -> str:
         scored = f"{found.num_clips} of {held_out} held-out clips that got a score from both policies"
     change = f"SRCC {found.srcc.before:.3f} before GRPO and {found.srcc.after:.3f} after it on the {scored}"
     if found.num_clips < FEW:
-        known = f"no correlation on the {scored}" if math.isnan(found.srcc.difference) else change
+        unknown = math.isnan(found.srcc.difference) or found.num_clips < CORRELATED
+        known = f"no correlation on the {scored}" if unknown else change
         return f"Too few to say whether it is better ({FEW} clips are needed): {known}."
     if math.isnan(found.srcc.difference):
         return f"Whether it is better cannot be told: all scores of a policy are equal on the {scored}."
@@ -169,7 +172,8 @@ def _held_out_table(outcome: Outcome) -> Table:
     for name in ("before", "after"):
         own = outcome.judged(name)
         unusable = own.num_unparsable + own.num_unreadable + own.num_missing
-        rows.append([f"{name} GRPO", own.srcc, own.plcc, own.mae, own.num_scored, unusable])
+        correlations = [own.srcc, own.plcc] if own.num_scored >= CORRELATED else [None, None]
+        rows.append([f"{name} GRPO", *correlations, own.mae, own.num_scored, unusable])
     rows.append(["difference", signed(found.srcc), signed(found.plcc), None, found.num_clips, None])
     note = (
         f"{len(outcome.test_rows)} clips that were never trained on, one greedy answer each. MAE in score units, 1-5. "
