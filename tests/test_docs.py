@@ -14,6 +14,7 @@ import pytest
 
 PAGES = (
     "README.md",
+    "docs/own_clips.md",
     "docs/rewards.md",
     "docs/options.md",
     "docs/data.md",
