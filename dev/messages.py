@@ -1,6 +1,6 @@
 """Collect what users are told, errors, warnings, lines and help texts, into dev/messages.txt, to be read aloud.
 
-    python dev/messages.py
+python dev/messages.py
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from vqathinker.chatter import set_verbose
 from vqathinker.data import (
     Ratings,
     label_table,
@@ -47,7 +48,7 @@ from vqathinker.training.stopping import STOPPED
 
 SHIPPED_ANSWER = 48
 """Tokens that an answer of the shipped policy may take: its traces take up to 30."""
-WARM_START_SHARE, PACE_SHARE = 0.4, 0.1
+WARM_START_SHARE, PACE_SHARE = 0.5, 0.1
 """Of the minutes: what the warm start, and finding out how long a step takes, may use up."""
 PACE_BATCHES = 4
 """Generation batches that tell it; one of them has perturbed copies (`perturb_every` of own.yaml)."""
@@ -105,6 +106,7 @@ def fit(spec: FitSpec, say: Callable[[str], None] = print) -> Outcome:
         SystemExit: With `STOPPED` after Ctrl-C; a checkpoint is there then.
     """
     start = time.monotonic()
+    set_verbose(False)
     pyplot()  # what is missing at the end is told before anything is done
     if spec.model is not None:
         check_checkpoint(spec.model)
@@ -201,6 +203,11 @@ class _Run:
         options |= self.state["sft"]
         options["max_minutes"] = round(WARM_START_SHARE * self.spec.minutes, 2)
         self._recipe("warm start", "sft_lsvq", SFT_CONFIG, options, folder)
+        done = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+        if done < options["max_steps"]:
+            cut = f"The warm start was cut at step {done} of {options['max_steps']}, as half of the time was over."
+            self.notes.append(cut)
+            self.say(cut)
         return folder
 
     def train(self, model: Path) -> None:
