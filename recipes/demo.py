@@ -28,7 +28,7 @@ from vqathinker.data import LabelRow, read_labels
 from vqathinker.evaluation import summarize, temporal_preference
 from vqathinker.evaluation.plots import plot_rewards, plot_scatter
 from vqathinker.evaluation.report import Report, ShownClip, Table
-from vqathinker.policy import load_policy
+from vqathinker.policy import load_policy, load_processor
 from vqathinker.rollout import Sampling
 from vqathinker.scoring import Prediction, predict
 from vqathinker.synth.default import SPEC, prepare_default
@@ -178,11 +178,13 @@ def write_page(
     """runs/demo/report.html, with eight clips spread evenly over the MOS scale."""
     by_mos = sorted(range(len(test)), key=lambda i: test[i].mos)
     chosen = [by_mos[round(place)] for place in np.linspace(0, len(test) - 1, 8)]
+    seen = load_processor(FOLDER / "grpo").seen
     clips = [
         ShownClip(
             f"{test[i].video_id}: MOS {test[i].mos:.2f}, {test[i].extra['kind']} {test[i].extra['severity']}",
             test[i].video,
             {said(label, predictions[p][i]): predictions[p][i].answers[0] for p, label in PHASES.items()},
+            seen=seen,
         )
         for i in chosen
     ]

@@ -26,7 +26,8 @@ def run(base, command, *arguments):
 
 def test_ask_prints_the_option_and_its_letter(engine, base, clip, capsys):
     assert run(base, "ask", clip, "Which fault?", "--options", "Blur", "Noise", "--explain") == 0
-    assert capsys.readouterr().out == "Noise (B)\tok\n    grain all over\n"
+    out, err = capsys.readouterr()
+    assert out == "Noise (B)\tok\n    grain all over\n" and "the policy sees the central 64x64 pixels of frames" in err
     assert run(base, "ask", clip, "Which fault?", "--options", "Blur", "Noise", "--samples", 3) == 0
     assert capsys.readouterr().out == "Noise (B)\tok\t3 of 3 answers\n"
     assert run(base, "ask", clip, "Which fault?") == 0
@@ -94,6 +95,7 @@ def test_eval_says_what_does_not_go_with_questions(engine, base, clip_set, tmp_p
         (["--video-root", clip_set], "--video-root without --questions"),
         (["--questions", file, "--video-root", clip_set, "--sets", file], "--questions with --sets"),
         (["--questions", file, "--video-root", clip_set, "--samples", 2], "--samples 2 --readout answer"),
+        (["--questions", file, "--video-root", clip_set, "--question", "Why?"], "the file has its own questions"),
         (["--questions", scores, "--video-root", clip_set], "has no question with options"),
     ]:
         assert run(base, "eval", *arguments) == 2

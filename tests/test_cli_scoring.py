@@ -38,6 +38,10 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+SEEN = "sees the central 64x64 of 96x96, 44 %"
+"""What is said of the clips of `folder`."""
+
+
 def score(base, *arguments):
     return main(["score", "--model", str(base), "--device", "cpu", *map(str, arguments)])
 
@@ -46,10 +50,11 @@ def test_score_prints_a_line_per_clip_and_writes_tables(judge, base, folder, tmp
     assert score(base, folder, "--csv", tmp_path / "s.csv", "--json", tmp_path / "s.json", "--explain") == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert len(lines) == 8 and lines[0].startswith(f"{folder}/00000.mp4\t") and lines[0].endswith("\tok")
+    assert len(lines) == 8 and lines[0].startswith(f"{folder}/00000.mp4\t") and lines[0].endswith(f"\tok\t{SEEN}")
     assert lines[1] == "    soft edges" and "4 clips: 4 scored" in err
+    assert err.count(f"the policy {SEEN} (4 of 4 clips)\n") == 1 and "trained" not in err
     table = read(tmp_path / "s.csv")
-    assert [f"{row['video']}\t{float(row['score']):.2f}\tok" for row in table] == lines[::2]
+    assert [f"{row['video']}\t{float(row['score']):.2f}\tok\t{row['notes']}" for row in table] == lines[::2]
     assert [json.loads(line)["score"] for line in (tmp_path / "s.json").read_text().splitlines()] == [
         float(row["score"]) for row in table
     ]
@@ -68,8 +73,10 @@ def test_a_folder_names_what_it_passes_over_and_takes_images(judge, base, folder
     assert named == [
         f"not taken: 3 files that end in .265, .gif, .yuv: {tmp_path}/a.gif, {tmp_path}/c.yuv, {tmp_path}/sub/b.265"
     ]
-    assert [line.split("\t")[2:] for line in out.splitlines()] == [["ok"], ["ok", "an image"]]
-    assert [row["notes"] for row in read(tmp_path / "s.csv")] == ["", "an image"]
+    notes = [SEEN, "an image; sees the central 64x64 of 96x64, 67 %"]
+    assert [line.split("\t")[2:] for line in out.splitlines()] == [["ok", note] for note in notes]
+    assert [row["notes"] for row in read(tmp_path / "s.csv")] == notes
+    assert f"the policy {SEEN} (1 of 2 clips, and parts of 1 other sizes)" in err
     (tmp_path / "sub" / "f.png").write_bytes((tmp_path / "e.png").read_bytes())
     with pytest.raises(ValueError, match="gives no video"):
         find_videos([str(tmp_path / "sub")])  # where images make no sense, as for temporal sensitivity
@@ -82,9 +89,38 @@ def test_what_was_done_to_a_clip_stands_in_its_row(judge, base, tmp_path, capsys
         for frame in frames:
             writer.write(frame)
     assert score(base, tmp_path / "wide.mp4", "--csv", tmp_path / "s.csv", "--json", tmp_path / "s.jsonl") == 0
-    assert capsys.readouterr().out.endswith("ok\tpixels of 2:1 made square\n")
-    assert read(tmp_path / "s.csv")[0]["notes"] == "pixels of 2:1 made square"
-    assert json.loads((tmp_path / "s.jsonl").read_text())["notes"] == "pixels of 2:1 made square"
+    notes = "pixels of 2:1 made square; sees the central 64x64 of 192x64, 33 %"
+    assert capsys.readouterr().out.endswith(f"ok\t{notes}\n")
+    assert read(tmp_path / "s.csv")[0]["notes"] == notes
+    assert json.loads((tmp_path / "s.jsonl").read_text())["notes"] == notes
+
+
+def test_another_view_size_or_question_is_told_and_never_mixed_in(judge, base, folder, tmp_path, capsys):
+    assert score(base, folder, "--csv", tmp_path / "s.csv") == 0
+    capsys.readouterr()
+    for option, value, told in (
+        ("--view", "resize", "view resize, trained with center_crop"),
+        ("--image-size", "32", "image_size 32, trained with 64"),
+        ("--question", "How sharp?", "another question than in training"),
+    ):
+        assert score(base, folder, option, value, "--csv", tmp_path / "s.csv") == 2
+        err = capsys.readouterr().err
+        assert f"not as the policy was trained: {told}. Scores may be off" in err and "made with other settings" in err
+    assert score(base, folder, "--view", "resize") == 0
+    out, err = capsys.readouterr()
+    assert "sees" not in out and "the policy sees whole frames, resized to 64x64\n" in err
+    assert "none of the first" not in err
+    assert score(base, folder, "--view", "center_crop", "--frames", 12) == 0
+    assert "trained" not in capsys.readouterr().err  # as it was trained, but for the number of frames
+
+
+def test_where_a_change_leaves_no_number_the_end_says_so(base, folder, capsys):
+    """The real engine on random weights, which say nothing sensible."""
+    arguments = (folder / "00000.mp4", "--max-new-tokens", 4)
+    told = "none of the first 1 clips got a score, and not all is as the policy was trained: frames 12, trained with 6."
+    for frames, count in ((12, 1), (6, 0)):
+        assert score(base, *arguments, "--frames", frames) == 1
+        assert capsys.readouterr().err.count(told) == count
 
 
 def test_score_tells_of_what_failed_by_its_exit_code(judge, base, folder, tmp_path, capsys):
@@ -97,7 +133,7 @@ def test_score_tells_of_what_failed_by_its_exit_code(judge, base, folder, tmp_pa
         and "no readable video" in lines[0]
         and "no such file" in lines[2]
     )
-    assert lines[1].endswith("ok") and "3 clips: 1 scored, 2 unreadable, 0 without a usable" in err
+    assert lines[1].endswith(f"ok\t{SEEN}") and "3 clips: 1 scored, 2 unreadable, 0 without a usable" in err
 
 
 def test_names_that_are_no_utf8_or_too_long_stop_nothing(judge, base, folder, tmp_path, capsys):
@@ -160,8 +196,11 @@ def test_eval_on_own_sets(judge, base, clip_set, tmp_path, capsys):
     (tmp_path / "sets.yaml").write_text(f"- {{name: mine, labels: {clip_set}/val.csv, videos: {clip_set}}}\n")
     arguments = ["--model", str(base), "--device", "cpu", "--out", str(tmp_path / "out")]
     assert main(["eval", "--sets", str(tmp_path / "sets.yaml"), *arguments]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "| mine " in out and "overall, ood, own sets" in out and "Absent" not in out
+    assert err.count(f"the policy {SEEN} (4 of 4 clips)\n") == 1
+    assert json.loads((tmp_path / "out/results.json").read_text())["sets"][0]["seen"] == {SEEN: 4}
+    assert f"The policy {SEEN}: the framed part." in (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert main(["eval", "--benchmarks", "ood", "--sets", str(tmp_path / "sets.yaml"), *arguments]) == 0
     assert "LIVE-YT-Gaming" in capsys.readouterr().out  # absent, and said so
     assert (tmp_path / "out/report.html").exists() and len(read(tmp_path / "out/mine.csv")) == 4

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqathinker.clips import ClipError, fit_frames, run_indices, uniform_indices
+from vqathinker.clips import ClipError, fit_frames, run_indices, seen_of, uniform_indices
 
 
 @given(st.integers(1, 2000), st.integers(1, 40))
@@ -41,6 +41,38 @@ def test_frames_of_any_shape_become_squares(shape, fit):
 
 def test_a_crop_keeps_pixels_as_they_are(frames):
     assert np.array_equal(fit_frames(frames, 64, "center_crop"), frames[:, 16:80, 16:80].transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "view", "text", "altered"),
+    [
+        ((480, 270), 64, "center_crop", "sees the central 64x64 of 480x270, 3 %", True),
+        ((1280, 720), 64, "center_crop", "sees the central 64x64 of 1280x720, 0.4 %", True),
+        ((1001, 1000), 1000, "center_crop", "sees the central 1000x1000 of 1001x1000, 99 %", True),
+        ((48, 32), 64, "center_crop", "sees the central 32x32 of 48x32, 67 %, enlarged to 64x64", True),
+        ((48, 48), 64, "center_crop", "sees all of 48x48, enlarged to 64x64", True),
+        ((64, 64), 64, "center_crop", "sees all of 64x64", False),
+        ((1280, 720), 448, "resize", "sees all of 1280x720, resized to 448x448", False),
+        ((448, 448), 448, "stretch", "sees all of 448x448", False),
+    ],
+)
+def test_what_is_seen_is_said(size, side, view, text, altered):
+    seen = seen_of(*size, side, view)
+    assert (seen.text, seen.altered) == (text, altered)
+
+
+@pytest.mark.parametrize(("width", "height"), [(96, 96), (101, 67), (70, 200)])
+def test_a_crop_sees_its_box_and_nothing_else(width, height):
+    frames = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+    seen = seen_of(width, height, 64, "center_crop")
+    left, top, right, bottom = seen.box
+    inside = np.zeros((height, width), bool)
+    inside[top:bottom, left:right] = True
+    assert seen.share == inside.mean() and (right - left, bottom - top) == (64, 64)
+    noise = np.where(inside[..., None], frames, 255 - frames)
+    assert np.array_equal(fit_frames(noise, 64, "center_crop"), fit_frames(frames, 64, "center_crop"))
+    other = np.where(inside[..., None], 255 - frames, frames)
+    assert (fit_frames(other, 64, "center_crop") != fit_frames(frames, 64, "center_crop")).all()
 
 
 def test_bad_frames_are_refused(frames):

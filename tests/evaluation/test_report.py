@@ -1,10 +1,14 @@
+import base64
+import io
 import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from vqathinker.clips import ClipError
+from vqathinker.clips import ClipError, seen_of, write_video
 from vqathinker.evaluation.plots import plot_scatter
 from vqathinker.evaluation.report import Report, ShownClip, Table
 
@@ -54,6 +58,30 @@ def test_large_and_unplayable_clips_are_shown_by_their_frames(tmp_path, train_ro
     Report("x", clips=[clip]).write(tmp_path / "r.html")
     html = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<video" not in html and "data:image/png" in html and "a: 4.20" in html
+
+
+@pytest.mark.parametrize(("height", "width", "scale"), [(96, 120, 1), (384, 480, 2)])
+def test_a_line_goes_around_what_the_policy_sees(height, width, scale, tmp_path):
+    write_video(tmp_path / "a.mp4", np.zeros((2, height, width, 3), np.uint8), 8)
+
+    def picture(seen):
+        Report("x", clips=[ShownClip("x", str(tmp_path / "a.mp4"), {}, 2, seen)]).write(tmp_path / "r.html")
+        html = (tmp_path / "r.html").read_text(encoding="utf-8")
+        [data] = re.findall(r"data:image/png;base64,([^\"]+)", html)
+        return html, np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).max(-1) > 128
+
+    html, lit = picture(lambda w, h: seen_of(w, h, 64, "center_crop"))
+    assert f"The policy sees the central 64x64 of {width}x{height}," in html and ": the framed part." in html
+    left, right = round((width - 64) / 2 / scale), round((width + 64) / 2 / scale)
+    top, bottom = round((height - 64) / 2 / scale), round((height + 64) / 2 / scale)
+    expected = np.zeros((round(height / scale), round(width / scale)), bool)
+    thick = round(height / scale / 96)
+    expected[top - thick : bottom + thick, left - thick : right + thick] = True
+    expected[top:bottom, left:right] = False
+    assert np.array_equal(lit, np.concatenate([expected, expected], axis=1))  # once in each of both frames
+    for whole in (None, lambda w, h: seen_of(w, h, 64, "resize")):
+        html, lit = picture(whole)
+        assert "The policy sees" not in html and not lit.any()
 
 
 def test_a_missing_clip_is_named(tmp_path):

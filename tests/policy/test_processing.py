@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from vqathinker.clips import ClipError
-from vqathinker.policy import STREAMS, VQAThinkerProcessor, check_checkpoint, load_policy
+from vqathinker.policy import (
+    STREAMS,
+    VQAThinkerProcessor,
+    check_checkpoint,
+    load_policy,
+    load_processor,
+    not_as_trained,
+)
 from vqathinker.policy.prompts import QUESTION, instructed, joined, motion_last, written
 from vqathinker.synth import tiny_tokenizer
 
@@ -64,10 +71,51 @@ def test_what_was_done_to_a_clip_travels_with_it_through_the_cache_too(processor
         for _ in range(8):
             writer.write(np.zeros((64, 96, 3), np.uint8))
     processor.use_cache(tmp_path / "cache")
+    notes = ("pixels of 2:1 made square", "sees the central 64x64 of 192x64, 33 %")
     for _ in range(2):
-        assert processor.load_clip(tmp_path / "wide.mp4").notes == ("pixels of 2:1 made square",)
+        assert processor.load_clip(tmp_path / "wide.mp4").notes == notes
     copies = processor.load_copies(tmp_path / "wide.mp4", {"same": np.arange})
-    assert copies["same"].notes == ("pixels of 2:1 made square",)
+    assert copies["same"].notes == notes
+
+
+def test_what_is_seen_is_what_the_widest_stream_sees(processor):
+    assert processor.seen(96, 96).text == "sees the central 64x64 of 96x96, 44 %"
+    processor.image_size = 32  # less than the motion encoder's 48
+    assert processor.seen(96, 96).text == "sees the central 48x48 of 96x96, 25 %"
+    processor.motion_tokens = 0
+    assert processor.seen(96, 96).text == "sees the central 32x32 of 96x96, 11 %"
+    assert processor.from_array(np.zeros((4, 32, 32, 3), np.uint8)).notes == ()
+    processor.fit = "stretch"
+    assert processor.from_array(np.zeros((4, 96, 96, 3), np.uint8)).notes == ()
+
+
+def test_what_is_changed_is_told_saved_and_then_what_the_policy_was_trained_with(base, tmp_path, frames):
+    looks = {"num_frames": 3, "image_size": 96, "frame_sampling": "time", "view": "resize", "question": "How sharp?"}
+    processor = load_processor(base, **looks)
+    assert not_as_trained(processor) == (
+        "frames 3, trained with 6; image_size 96, trained with 64; view resize, trained with center_crop; "
+        "another question than in training"
+    )
+    assert processor.changes["num_frames"] == (6, 3) and processor.changes["sampling"] == ("number", "time")
+    assert not_as_trained(load_processor(base, frame_sampling="time")) == ""
+    processor.save_pretrained(tmp_path)
+    loaded = load_processor(tmp_path, **looks)
+    assert loaded.changes == {} and loaded.fit == "stretch" and loaded.question == "How sharp?"
+    assert loaded.to_dict() == processor.to_dict() and loaded.prompt_ids() == processor.prompt_ids()
+    assert torch.equal(loaded.from_array(frames).frames, processor.from_array(frames).frames)
+    plain = load_processor(base)
+    plain.save_pretrained(tmp_path / "plain")
+    for file in ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja"):  # the processor's alone
+        assert (tmp_path / file).read_text() == (tmp_path / "plain" / file).read_text()
+    policy, processor = load_policy(base, "cpu", **looks)
+    assert processor.prompt_ids() == loaded.prompt_ids() and policy(**processor([frames])).logits.isfinite().all()
+    for looks, message in (
+        ({"view": "zoom"}, r"view='zoom': must be one of \('resize', 'center_crop'\)"),
+        ({"question": " "}, "question=' ': write what is asked"),
+        ({"image_size": 65}, "image_size=65: must be a multiple of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_processor(base, **looks)
 
 
 def test_key_frames_are_the_uniform_ones_and_runs_surround_them(processor):

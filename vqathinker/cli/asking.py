@@ -39,6 +39,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _ask(options: argparse.Namespace) -> int:
     from vqathinker.scoring.asking import question_sample
+    from vqathinker.scoring.seen import seen_line
 
     sample = question_sample(options.clip, options.question, options.options)
     scorer = load_scorer(options)
@@ -46,6 +47,7 @@ def _ask(options: argparse.Namespace) -> int:
         print(f"{DEMO} learned to score the demo's synthetic clips, not to answer questions", file=sys.stderr)
     [[answer]] = scorer.ask_many([sample])
     if is_main():
+        say(seen_line(scorer.processor, {}, 1), sys.stderr)
         if options.json:
             say(json.dumps(_record(answer)))
         else:
@@ -84,6 +86,7 @@ def evaluate_file(options: argparse.Namespace) -> int:
     from vqathinker.evaluation.benchmark import markdown
     from vqathinker.evaluation.question_tables import QuestionComparison
     from vqathinker.scoring import decoder, settings_of, versions
+    from vqathinker.scoring.seen import seen_line
 
     samples = read_questions(options.questions, options.video_root)
     questions = [sample for sample in samples if sample.task == "choice"]
@@ -108,6 +111,7 @@ def evaluate_file(options: argparse.Namespace) -> int:
             change = compare_questions(before, report, options.seed)
             comparison = QuestionComparison(baseline, before.summary.accuracy.value, change)
         write_questions(options.out, report, facts | {"device": str(scorer.policy.device), "date": date}, comparison)
+        say(seen_line(scorer.processor, {}, len(questions)), sys.stderr)
         print(markdown(question_tables(report, comparison)))
         print(f"{options.out}/questions.md, {options.out}/questions.json, {options.out}/answers.csv")
     return 0 if report.questions else 1
@@ -135,6 +139,10 @@ def _check(options: argparse.Namespace) -> None:
     others = {"--benchmarks": options.benchmarks, "--data-root": options.data_root, "--sets": options.sets}
     if given := [name for name, value in others.items() if value is not None]:
         raise ValueError(f"--questions with {', '.join(given)}: these are about scores. Run `eval` once for each.")
+    if options.score_question is not None:
+        raise ValueError(
+            f"--questions with --question {options.score_question!r}: the file has its own questions. Leave it out."
+        )
     if options.samples or options.readout != "answer":
         raise ValueError(
             f"--questions with --samples {options.samples} --readout {options.readout}: questions are answered once, "

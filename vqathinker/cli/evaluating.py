@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ def _eval(options: argparse.Namespace) -> int:
         return evaluate_file(options)
     found, absent = _sets(options)
     from vqathinker.evaluation.benchmark import run_benchmarks
+    from vqathinker.scoring.seen import seen_line
 
     baseline = None
     if options.baseline is not None:
@@ -56,6 +58,8 @@ def _eval(options: argparse.Namespace) -> int:
     command = command_line()
     results = run_benchmarks(scorer, found, absent, options.out, command, options.seed, main, baseline)
     if main:
+        seen = sum((Counter(result.seen) for result in results), Counter())
+        say(seen_line(scorer.processor, seen, sum(result.num_videos for result in results)), sys.stderr)
         say((options.out / "results.md").read_text(encoding="utf-8"))
         say(f"{options.out}/report.html, {options.out}/results.json")
     return 1 if any(result.num_scored == 0 for result in results) else 0

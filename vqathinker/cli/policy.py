@@ -7,7 +7,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from vqathinker.clips import SAMPLINGS
+from vqathinker.clips import SAMPLINGS, VIEWS
 
 if TYPE_CHECKING:
     from vqathinker.scoring import QualityScorer
@@ -32,10 +32,10 @@ def add_policy(parser: argparse.ArgumentParser, readouts: bool = True) -> None:
     parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"])
     parser.add_argument("--vllm-memory", type=float, default=0.5, help="share of the device's memory for vLLM")
     parser.add_argument("--seed", type=int, default=0, help="of samples and resamples")
-    add_looks(parser, "8, with vLLM 64")
+    add_looks(parser, "8, with vLLM 64", question=readouts)
 
 
-def add_looks(parser: argparse.ArgumentParser, batch_size: str) -> None:
+def add_looks(parser: argparse.ArgumentParser, batch_size: str, question: bool = True) -> None:
     """Where a policy runs, what it sees of a clip and how long it may answer."""
     parser.add_argument("--device", help="default the accelerator, where there is one, else cpu")
     parser.add_argument("--batch-size", type=int, help=f"clips at a time; default {batch_size}")
@@ -46,19 +46,29 @@ def add_looks(parser: argparse.ArgumentParser, batch_size: str) -> None:
         choices=SAMPLINGS,
         help="key frames evenly spaced by frame number or time; default the checkpoint's",
     )
+    parser.add_argument(
+        "--view", choices=tuple(VIEWS), help="whole frames, resized, or their central pixels; default the checkpoint's"
+    )
+    if question:
+        parser.add_argument(
+            "--question", dest="score_question", metavar="TEXT", help="asked for a score; default the checkpoint's"
+        )
     parser.add_argument("--max-new-tokens", type=int, help="longest answer; default the checkpoint's")
 
 
 def load_scorer(options: argparse.Namespace, model: str | None = None) -> QualityScorer:
-    """What `add_policy`'s options ask for; of another checkpoint, if one is named."""
+    """What `add_policy`'s options ask for; of another checkpoint, if one is named. Says what it was not trained for."""
     from vqathinker.scoring import QualityScorer
+    from vqathinker.scoring.seen import trained_line
 
-    return QualityScorer.from_pretrained(
+    scorer = QualityScorer.from_pretrained(
         options.model if model is None else model,
         options.device,
         options.frames,
         options.image_size,
         options.sampling,
+        options.view,
+        getattr(options, "score_question", None),  # `ask` has its own
         readout=options.readout,
         samples=options.samples,
         max_new_tokens=options.max_new_tokens,
@@ -68,6 +78,9 @@ def load_scorer(options: argparse.Namespace, model: str | None = None) -> Qualit
         seed=options.seed,
         decode_threads=options.decode_threads,
     )
+    if is_main() and (line := trained_line(scorer.processor)):
+        say(line, sys.stderr)
+    return scorer
 
 
 def is_main() -> bool:

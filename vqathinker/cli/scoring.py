@@ -87,6 +87,7 @@ SPREAD_NOTE = (
 def _score(options: argparse.Namespace) -> int:
     videos = find_videos(options.paths, (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
     from vqathinker.scoring import fingerprint, score_files, settings_of
+    from vqathinker.scoring.seen import seen_in, seen_line, unanswered_line
 
     scorer = load_scorer(options)
     if options.model == DEMO and is_main():
@@ -101,12 +102,15 @@ def _score(options: argparse.Namespace) -> int:
     rows = score_files(scorer, videos, fingerprint(settings_of(scorer)), tables, show)
     failed = [row for row in rows if math.isnan(row["score"])]
     if is_main():
+        say(seen_line(scorer.processor, seen_in(rows), len(rows)), sys.stderr)
         unreadable = sum(row["status"] == "unreadable" for row in failed)
         print(
             f"{len(rows)} clips: {len(rows) - len(failed)} scored, {unreadable} unreadable, "
             f"{len(failed) - unreadable} without a usable number in the answer",
             file=sys.stderr,
         )
+        if line := unanswered_line(scorer.processor, rows, scorer.batch_size):
+            say(line, sys.stderr)
         if any(not math.isnan(row["std"]) for row in rows):
             print(SPREAD_NOTE, file=sys.stderr)
     return 1 if failed and is_main() else 0
@@ -201,9 +205,9 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     from vqathinker.synth.doctor import examine, verdict
 
-    looks = (options.frames, options.image_size, options.sampling)
+    looks = (options.frames, options.image_size, options.sampling, options.max_new_tokens, options.batch_size)
     findings = []
-    for finding in examine(options.model, options.device, *looks, options.max_new_tokens, options.batch_size):
+    for finding in examine(options.model, options.device, *looks, options.view, options.score_question):
         say(f"{'ok' if finding.ok else 'FAILED':8}{finding.check}: {finding.text}")
         findings.append(finding)
     say(verdict(findings))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqathinker.clips.cache import FrameCache, clear_cache, clip_bytes
 from vqathinker.clips.errors import ClipError
-from vqathinker.clips.resize import fit_frames
+from vqathinker.clips.resize import VIEWS, Seen, fit_frames, fit_name, seen_of
 from vqathinker.clips.sampling import SAMPLINGS, run_indices, timed_indices, uniform_indices
 from vqathinker.clips.suffixes import IMAGE_SUFFIXES, PASSED_OVER_SUFFIXES, VIDEO_SUFFIXES
 
@@ -31,12 +31,16 @@ __all__ = [
     "PASSED_OVER_SUFFIXES",
     "SAMPLINGS",
     "VIDEO_SUFFIXES",
+    "VIEWS",
     "ClipError",
     "FrameCache",
+    "Seen",
     "clear_cache",
     "clip_bytes",
     "fit_frames",
+    "fit_name",
     "run_indices",
+    "seen_of",
     "timed_indices",
     "uniform_indices",
     *_HOMES,

@@ -6,8 +6,8 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 from tabulate import tabulate
 
+from vqathinker.clips import Seen
 from vqathinker.data import Absent, BenchmarkSet, LabelRow
 from vqathinker.evaluation.comparison import (
     Comparison,
@@ -29,6 +30,7 @@ from vqathinker.evaluation.plots import plot_fit, pyplot
 from vqathinker.evaluation.report import Report, ShownClip, Table
 from vqathinker.metrics.correlation import bootstrap_interval, fit_logistic, krcc, mae, plcc, rmse, srcc, weighted_mean
 from vqathinker.scoring import QualityScorer, decoder, fingerprint, settings_of, versions
+from vqathinker.scoring.seen import seen_in
 
 CORRELATIONS = {"srcc": srcc, "plcc": plcc, "krcc": krcc}
 WORST = 8
@@ -72,6 +74,7 @@ class SetResult:
         rmse: Root mean squared error, so too.
         spread: Mean of the clips' spreads, see `QualityScore`: what the model's answers differ by, not its error.
         split: "test", or "train": such sets have means of their own.
+        seen: What the policy saw of the clips, where it takes a crop, in words -> clips of which that is true.
     """
 
     name: str
@@ -97,6 +100,7 @@ class SetResult:
     rmse: float = math.nan
     spread: float = math.nan
     split: str = "test"
+    seen: dict[str, int] = field(default_factory=dict)
 
 
 def run_benchmarks(
@@ -142,7 +146,7 @@ def run_benchmarks(
             if baseline is not None:
                 compared.append(compare_scores(one, rows, baseline.scored[one.name], scored, seed))
             _write_clips(out / f"{one.name}.csv", rows, scored)
-            worst += _plot(one, rows, scored, out / f"{one.name}.png")
+            worst += _plot(one, rows, scored, out / f"{one.name}.png", scorer.processor.seen)
     if write:
         comparison = None if baseline is None else Comparison(baseline.settings, tuple(compared))
         provenance = {"command": command, **settings, "decoder": decoder(), "versions": versions()}
@@ -198,6 +202,7 @@ def judge(one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[
         rmse=rmse(scores, mos) if one.mos_scale else math.nan,
         spread=float(np.mean(spreads)) if spreads else math.nan,
         split=one.split,
+        seen=dict(seen_in(scored)),
     )
 
 
@@ -255,6 +260,11 @@ def _notes(results: Sequence[SetResult], published: bool, errors: bool) -> list[
         f"{result.mae:.3f} (MAE)."
         for result in results
         if not math.isnan(result.spread + result.mae)
+    ]
+    notes += [
+        f"{result.title}: the policy {max(result.seen, key=result.seen.__getitem__)}."
+        for result in results
+        if result.seen
     ]
     undefined = [result.title for result in results if math.isnan(result.srcc)]
     if undefined:
@@ -348,7 +358,11 @@ def _write_clips(path: Path, rows: Sequence[LabelRow], scored: Sequence[Mapping[
 
 
 def _plot(
-    one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[str, Any]], path: Path
+    one: BenchmarkSet,
+    rows: Sequence[LabelRow],
+    scored: Sequence[Mapping[str, Any]],
+    path: Path,
+    seen: Callable[[int, int], Seen],
 ) -> list[tuple[float, ShownClip]]:
     """Draw the scatter plot. Returns the set's worst clips, error in standard deviations of its MOS first."""
     known = [(s, row) for s, row in zip(scored, rows, strict=True) if not math.isnan(s["score"])]
@@ -364,9 +378,8 @@ def _plot(
         result, row = known[place]
         fitted = "" if fit.error else f", after the fit {fit.mapped[place]:.2f}"
         title = f"{one.title}, {row.video_id}: MOS {row.mos:.2f}{fitted}"
-        worst.append(
-            (float(errors[place]), ShownClip(title, row.video, {f"policy: {result['score']:.2f}": result["reasoning"]}))
-        )
+        answers = {f"policy: {result['score']:.2f}": result["reasoning"]}
+        worst.append((float(errors[place]), ShownClip(title, row.video, answers, seen=seen)))
     return worst
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
 import jinja2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from vqathinker.clips import open_clip, uniform_indices
+from vqathinker.clips import Seen, open_clip, uniform_indices
 
 SHOWN_HEIGHT = 192
 """Pixels; higher frames are shrunk."""
+OUTLINE = (255, 200, 0)
+"""RGB of the rectangle around what the policy sees."""
 MAX_VIDEO_BYTES = 1_000_000
 """Larger files are shown by their key frames only, and so is what browsers do not play."""
 
@@ -52,12 +54,15 @@ class ShownClip:
         video: File.
         answers: Who answered, and with which score -> text.
         num_frames: Key frames to show.
+        seen: What the policy sees of frames of a width and a height, `processor.seen`; where it is a part, a line goes
+            around it.
     """
 
     title: str
     video: str
     answers: Mapping[str, str]
     num_frames: int = 6
+    seen: Callable[[int, int], Seen] | None = None
 
 
 @dataclass
@@ -111,11 +116,15 @@ class Report:
 def _show(clip: ShownClip) -> dict[str, object]:
     source = open_clip(clip.video)
     frames = source.frames(uniform_indices(source.num_frames, clip.num_frames))
-    strip = Image.fromarray(np.concatenate(list(frames), axis=1))
-    if strip.height > SHOWN_HEIGHT:
-        strip = strip.resize((round(strip.width * SHOWN_HEIGHT / strip.height), SHOWN_HEIGHT))
+    height, width = frames.shape[1:3]
+    seen = clip.seen(width, height) if clip.seen else None
+    scale = min(1.0, SHOWN_HEIGHT / height)
+    shown = [Image.fromarray(frame).resize((max(1, round(width * scale)), round(height * scale))) for frame in frames]
+    if seen is not None and seen.share < 1:
+        for frame in shown:
+            _outline(frame, [edge * scale for edge in seen.box])
     picture = io.BytesIO()
-    strip.save(picture, "PNG")
+    Image.fromarray(np.concatenate([np.asarray(frame) for frame in shown], axis=1)).save(picture, "PNG")
     file = Path(clip.video)
     plays = file.suffix.lower() == ".mp4" and file.stat().st_size <= MAX_VIDEO_BYTES
     return {
@@ -123,7 +132,17 @@ def _show(clip: ShownClip) -> dict[str, object]:
         "frames": _embed(picture.getvalue(), "image/png"),
         "source": _embed(file.read_bytes(), "video/mp4") if plays else None,
         "answers": clip.answers,
+        "seen": f"The policy {seen.text}{': the framed part' * (seen.share < 1)}." if seen and seen.altered else "",
     }
+
+
+def _outline(frame: Image.Image, box: Sequence[float]) -> None:
+    """A rectangle around a box, which stays visible where the page shows frames at half their size."""
+    thick = max(1, round(frame.height / 96))
+    left, top, right, bottom = (round(edge) for edge in box)
+    high = min(frame.width, right + thick) - 1, min(frame.height, bottom + thick) - 1
+    edges = (max(0, left - thick), max(0, top - thick), *high)
+    ImageDraw.Draw(frame).rectangle(edges, outline=OUTLINE, width=thick)
 
 
 def _embed(data: bytes, kind: str) -> str:

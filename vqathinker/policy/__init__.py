@@ -13,7 +13,7 @@ from vqathinker.policy.complete import IncompleteCheckpoint
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
 from vqathinker.policy.conversion import convert_internvlchat
 from vqathinker.policy.features import ClipFeatures, FeatureCache, tokens_in
-from vqathinker.policy.loading import check_checkpoint, load_policy
+from vqathinker.policy.loading import check_checkpoint, load_policy, load_processor, not_as_trained
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.policy.processing import ClipInput, VQAThinkerProcessor
 from vqathinker.policy.prompts import Prompt, Slot, token_index
@@ -46,7 +46,9 @@ __all__ = [
     "has_adapters",
     "import_peft",
     "load_policy",
+    "load_processor",
     "merge_adapter",
+    "not_as_trained",
     "token_index",
     "tokens_in",
 ]

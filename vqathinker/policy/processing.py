@@ -15,9 +15,12 @@ from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, P
 from vqathinker.clips import (
     SAMPLINGS,
     FrameCache,
+    Seen,
     clip_bytes,
     fit_frames,
+    fit_name,
     run_indices,
+    seen_of,
     timed_indices,
     uniform_indices,
 )
@@ -54,7 +57,7 @@ class ClipInput:
         frames: (T, 3, S, S) uint8 key frames.
         motion_frames: (T, r, 3, s, s) uint8 frames for the motion encoder: the run around each key frame.
         indices: (T,) which frames of the source the key frames are; -1 for none.
-        notes: What was done to the file's frames, see `vqathinker.clips.Clip`.
+        notes: What was done to the file's frames, see `vqathinker.clips.Clip`, and what a crop of them sees.
     """
 
     frames: torch.Tensor
@@ -76,7 +79,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         motion_tokens: Motion tokens m per clip.
         motion_image_size: Side of the motion encoder's frames s in pixels.
         motion_run_length: Frames per key frame for the motion encoder r.
-        fit: How frames become squares, see `fit_frames`.
+        fit: How frames become squares, see `fit_frames`, or the view of that name.
         sampling: `"number"`: key frames evenly spaced by frame number (published). `"time"`: evenly spaced in time,
             which differs for files of variable frame rate; frames in memory count as of constant rate.
         prompt_style: `"train"` or `"test"`, see `prompts`.
@@ -85,6 +88,10 @@ class VQAThinkerProcessor(ProcessorMixin):
             are motion tokens.
         layout: Order of a clip's tokens, one of `prompts.LAYOUTS`: `"motion_last"` (published) or `"interleaved"`.
         chat_template: Jinja template; default the tokenizer's.
+
+    Attributes:
+        changes: Name of a setting that is another than the checkpoint's -> (the checkpoint's, now), see
+            `load_processor`. Not saved: what is trained with these settings is a checkpoint of its own.
 
     Raises:
         ValueError: If `image_size` is not a multiple of `patch_size / downsample_ratio` or a name is unknown.
@@ -123,12 +130,13 @@ class VQAThinkerProcessor(ProcessorMixin):
         if layout not in LAYOUTS:
             raise ValueError(f"layout={layout!r}: must be one of {tuple(LAYOUTS)}.")
         find_streams(streams)
-        self.num_frames, self.image_size, self.fit = num_frames, image_size, fit
+        self.num_frames, self.image_size, self.fit = num_frames, image_size, fit_name(fit)
         self.patch_size, self.downsample_ratio = patch_size, downsample_ratio
         self.motion_tokens, self.motion_image_size = motion_tokens, motion_image_size
         self.motion_run_length, self.sampling = motion_run_length, sampling
         self.prompt_style, self.question = prompt_style, question
         self.streams, self.layout = list(streams), layout
+        self.changes: dict[str, tuple[Any, Any]] = {}
         tokenizer.padding_side = "left"
         self._cache: FrameCache | None = None
         self._prompts: dict[tuple, Prompt] = {}
@@ -171,6 +179,12 @@ class VQAThinkerProcessor(ProcessorMixin):
         """Bytes of a decoded clip, which is what the frame cache keeps of it."""
         return clip_bytes(self.num_frames, self.image_size, self.motion_run_length, self.motion_image_size)
 
+    def seen(self, width: int, height: int) -> Seen:
+        """What the policy sees of frames of that many pixels, by the stream that sees most."""
+        sizes = {"frames": self.image_size, "motion_frames": self.motion_image_size}
+        size = max(sizes.get(stream.takes, 0) for stream in streams_of(self))
+        return seen_of(width, height, size, self.fit)
+
     def use_cache(self, folder: str | Path | None, max_gib: float | None = None, clips: int | None = None) -> None:
         """Keep decoded frames, losslessly, see `FrameCache`.
 
@@ -200,7 +214,7 @@ class VQAThinkerProcessor(ProcessorMixin):
 
         def make() -> dict[str, np.ndarray]:
             clip = open_clip(video)
-            return self._arrays(self._keys(clip, clip.num_frames), clip.num_frames, clip.frames) | _notes(clip)
+            return self._arrays(self._keys(clip, clip.num_frames), clip.num_frames, clip.frames, clip)
 
         sizes = (self.num_frames, self.image_size, self.motion_image_size, self.motion_run_length, self.fit)
         settings = "|".join(map(str, [READING, *sizes, self.sampling]))
@@ -232,7 +246,7 @@ class VQAThinkerProcessor(ProcessorMixin):
             def fetch(place: np.ndarray) -> np.ndarray:
                 return frames[np.searchsorted(needed, index[place])]
 
-            return _tensors(self._arrays(keys[name], len(index), fetch) | _notes(clip))
+            return _tensors(self._arrays(keys[name], len(index), fetch, clip))
 
         return {name: copy(name, index) for name, index in shown.items()}
 
@@ -271,14 +285,21 @@ class VQAThinkerProcessor(ProcessorMixin):
         return run_indices(keys, num_frames, self.motion_run_length)
 
     def _arrays(
-        self, keys: np.ndarray, num_frames: int, fetch: Callable[[np.ndarray], np.ndarray]
+        self, keys: np.ndarray, num_frames: int, fetch: Callable[[np.ndarray], np.ndarray], clip: Clip | None = None
     ) -> dict[str, np.ndarray]:
         runs = self._runs(keys, num_frames)
         needed, inverse = np.unique(np.concatenate([keys, runs.ravel()]), return_inverse=True)
         raw = fetch(needed)  # one pass over the file for both branches
         frames = fit_frames(raw[inverse[: len(keys)]], self.image_size, self.fit)
         motion = fit_frames(raw, self.motion_image_size, self.fit)[inverse[len(keys) :]]
-        return {"frames": frames, "motion_frames": motion.reshape(*runs.shape, *motion.shape[1:]), "indices": keys}
+        seen = self.seen(raw.shape[2], raw.shape[1])
+        notes = (() if clip is None else clip.notes) + ((seen.text,) if seen.altered else ())
+        return {
+            "frames": frames,
+            "motion_frames": motion.reshape(*runs.shape, *motion.shape[1:]),
+            "indices": keys,
+            "notes": np.array(notes, dtype=str),
+        }
 
     def messages(self, video: str | None = None, question: str | None = None, system: str = "") -> list[dict[str, Any]]:
         """A conversational prompt about one clip, as data sets hold it.
@@ -390,10 +411,6 @@ class VQAThinkerProcessor(ProcessorMixin):
         )
 
 
-def _notes(clip: Clip) -> dict[str, np.ndarray]:
-    return {"notes": np.array(clip.notes, dtype=str)}
-
-
 def _tensors(arrays: dict[str, np.ndarray]) -> ClipInput:
-    notes = tuple(arrays.pop("notes", np.array([])).tolist())
+    notes = tuple(arrays.pop("notes").tolist())
     return ClipInput(**{name: torch.from_numpy(array) for name, array in arrays.items()}, notes=notes)

@@ -38,7 +38,8 @@ class QualityScore:
         num_parsed: How many of them give a number.
         frames: Key frames that the policy saw, as indices into the clip.
         error: Why the clip cannot be read, else "".
-        notes: What was done to the file's frames before they were shown, see `vqathinker.clips.Clip`.
+        notes: What was done to the file's frames before they were shown, see `vqathinker.clips.Clip`, and what the
+            policy saw of them where that is a crop: "sees the central 64x64 of 480x270, 3 %".
     """
 
     video: str
@@ -154,6 +155,8 @@ class QualityScorer:
         num_frames: int | None = None,
         image_size: int | None = None,
         frame_sampling: str | None = None,
+        view: str | None = None,
+        question: str | None = None,
         **settings: Any,
     ) -> QualityScorer:
         """Load a checkpoint folder or hub id.
@@ -164,10 +167,16 @@ class QualityScorer:
             num_frames: Key frames per clip; default the checkpoint's (paper: 6 in training, 12 in inference).
             image_size: Side of the key frames in pixels; default the checkpoint's (paper: 448 and 560).
             frame_sampling: Key frames evenly spaced by `"number"` or by `"time"`; default the checkpoint's.
+            view: `"resize"`, whole frames, or `"center_crop"`, their central pixels; default the checkpoint's.
+            question: What is asked for a score; default the checkpoint's.
             settings: Further arguments of the class.
+
+        Raises:
+            FileNotFoundError: If there is no such folder.
+            ValueError: On an unknown name or a number out of range.
         """
         device = torch_device(device or process_state().device)
-        policy, processor = load_policy(path, str(device), num_frames, image_size, frame_sampling)
+        policy, processor = load_policy(path, str(device), num_frames, image_size, frame_sampling, view, question)
         return cls(policy, processor, **settings)
 
     def score(self, video: str | Path | np.ndarray | torch.Tensor) -> QualityScore:

@@ -21,6 +21,7 @@ from vqathinker.policy import (
     VQAThinkerProcessor,
     check_checkpoint,
     load_policy,
+    not_as_trained,
 )
 from vqathinker.policy.streams import visual_tokens
 from vqathinker.scoring import QualityScorer, expected_score
@@ -97,17 +98,21 @@ def examine(
     frame_sampling: str | None = None,
     max_new_tokens: int | None = None,
     batch_size: int | None = None,
+    view: str | None = None,
+    question: str | None = None,
 ) -> Iterator[Finding]:
     """Check a checkpoint, one finding after the other; ends where the next check needs what has failed.
 
     Args:
         path: Checkpoint folder or hub id.
         device: Default the accelerator where there is one, else CPU.
-        num_frames: See `load_policy`.
-        image_size: See `load_policy`.
-        frame_sampling: See `load_policy`.
+        num_frames: See `load_processor`, as `image_size`, `frame_sampling`, `view` and `question`.
+        image_size: In pixels.
+        frame_sampling: `"number"` or `"time"`.
         max_new_tokens: Longest answer; default the checkpoint's, else `LONGEST_ANSWER`.
         batch_size: Clips at a time; default 8.
+        view: `"resize"` or `"center_crop"`.
+        question: For scores.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -116,11 +121,14 @@ def examine(
     check_checkpoint(path)
     device = str(torch_device(device or process_state().device))
     try:
-        policy, processor = load_policy(path, device, num_frames, image_size, frame_sampling)
+        policy, processor = load_policy(path, device, num_frames, image_size, frame_sampling, view, question)
     except IncompleteCheckpoint as error:
         yield Finding("checkpoint", False, str(error))
         return
-    yield Finding("checkpoint", True, f"all {len(policy.state_dict())} weights are there")
+    changed = not_as_trained(processor)
+    yield Finding(
+        "checkpoint", True, f"all {len(policy.state_dict())} weights are there" + (f"; {changed}" if changed else "")
+    )
     yield check_values(policy)
     longest = policy.generation_config.max_new_tokens or LONGEST_ANSWER
     longest = longest if max_new_tokens is None else max_new_tokens
