@@ -13,7 +13,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 from torch.distributed.elastic.multiprocessing.errors import record
-from transformers import AutoProcessor, EarlyStoppingCallback
+from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import IntervalStrategy
 from trl import TrlParser
 
@@ -26,7 +26,7 @@ from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_quantization_config
 from vqathinker.training.console import closing_summary, parts_line
 from vqathinker.training.preflight import preflight
-from vqathinker.training.samples import DataArguments, distortion_reward, labelled_kinds, with_tasks
+from vqathinker.training.samples import DataArguments, LookArguments, distortion_reward, labelled_kinds, with_tasks
 from vqathinker.training.small_set import with_own_config
 from vqathinker.training.stopping import StopEarly
 
@@ -34,7 +34,7 @@ CONFIGS = Path(__file__).parent / "configs"
 
 
 @dataclass
-class GRPOArguments(AdapterArguments, DataArguments):
+class GRPOArguments(AdapterArguments, DataArguments, LookArguments):
     """What to train on and what to reward, and which adapter; everything else is VQAGRPOConfig, and so GRPOConfig.
 
     `--reward_weights` of the latter, if given, are those of all rewards that are there: the preset's in its order, then
@@ -69,10 +69,6 @@ class GRPOArguments(AdapterArguments, DataArguments):
     )
     choice_weight: float | None = field(
         default=None, metadata={"help": "Weight of the choice reward, where there are questions; 1 by default."}
-    )
-    sampling: str | None = field(
-        default=None,
-        metadata={"help": "Key frames evenly spaced by frame 'number' or in 'time'; default the policy's."},
     )
     dtype: str = field(
         default="auto",
@@ -123,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     if PartialState().is_main_process:
         print(preflight(samples, held_out, data.mos_scale))
     check_checkpoint(data.model)
-    processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
+    processor = data.processor(data.model)
     if {"dtype", "torch_dtype"} & set(args.model_init_kwargs or {}):
         raise ValueError(
             f"model_init_kwargs={args.model_init_kwargs}: the weights' type is set by `dtype`, only there."

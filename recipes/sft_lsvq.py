@@ -12,7 +12,6 @@ from pathlib import Path
 
 from accelerate import PartialState
 from torch.distributed.elastic.multiprocessing.errors import record
-from transformers import AutoProcessor
 from trl import TrlParser
 
 from vqathinker.chatter import set_verbose
@@ -35,7 +34,7 @@ from vqathinker.training.adapters import (
 )
 from vqathinker.training.console import add_console, closing_summary, parts_line
 from vqathinker.training.preflight import preflight
-from vqathinker.training.samples import DataArguments
+from vqathinker.training.samples import DataArguments, LookArguments
 from vqathinker.training.small_set import with_own_config
 from vqathinker.training.stopping import StopEarly
 from vqathinker.training.trainer import GIVE_UP_AFTER
@@ -44,7 +43,7 @@ CONFIGS = Path(__file__).parent / "configs"
 
 
 @dataclass
-class SFTArguments(AdapterArguments, DataArguments):
+class SFTArguments(AdapterArguments, DataArguments, LookArguments):
     """What to train on, and which adapter; all else is VQASFTConfig, and so transformers' TrainingArguments."""
 
     model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
@@ -57,10 +56,6 @@ class SFTArguments(AdapterArguments, DataArguments):
         },
     )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
-    sampling: str | None = field(
-        default=None,
-        metadata={"help": "Key frames evenly spaced by frame 'number' or in 'time'; default the policy's."},
-    )
     reasoning: bool = field(default=True, metadata={"help": "False: teach answers without reasoning."})
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
     decode_threads: int = field(default=2, metadata={"help": "Clips decoded at a time."})
@@ -86,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     if PartialState().is_main_process:
         print(preflight(samples, mos_scale=data.mos_scale))
     check_checkpoint(data.model)
-    processor = AutoProcessor.from_pretrained(data.model, **({"sampling": data.sampling} if data.sampling else {}))
+    processor = data.processor(data.model)
     told = clips if PartialState().is_main_process else None
     processor.use_cache(data.frame_cache, data.frame_cache_gib, told)
     dtype = load_dtype(data.dtype, args, data.use_peft)

@@ -170,6 +170,39 @@ def test_the_warm_start_refuses_what_would_go_wrong(monkeypatch):
         sft_lsvq.main(["--config", str(RECIPES / "configs/demo_sft.yaml"), "--label_smoothing_factor", "0.1"])
 
 
+def test_what_training_shows_and_asks_is_what_scoring_shows_and_asks(base, clip_set, monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(RECIPES)
+    import grpo_lsvq
+    import sft_lsvq
+
+    from vqathinker import QualityScorer
+    from vqathinker.scoring import settings_of
+
+    looks = ["--frames", "3", "--image_size", "96", "--view", "resize", "--question", "How sharp is it?"]
+    looks += ["--sampling", "time"]
+    own = ["--model", str(base), "--train_labels", str(clip_set / "train.csv"), "--video_root", str(clip_set)]
+    own += ["--frame_cache", "", "--max_steps", "1", "--logging_steps", "1", "--use_cpu", "true"]
+    grpo = ["--val_labels", "", "--per_device_train_batch_size", "8", "--num_generations", "4"]
+    grpo += ["--gradient_accumulation_steps", "1", "--steps_per_generation", "1", "--max_completion_length", "6"]
+    made = {}
+    for recipe, config, more in ((sft_lsvq, "demo_sft.yaml", []), (grpo_lsvq, "demo.yaml", grpo)):
+        out = tmp_path / recipe.__name__
+        settings = ["--config", str(RECIPES / "configs" / config), "--output_dir", str(out)]
+        recipe.main([*settings, *own, *more, *looks])
+        said = capsys.readouterr().out
+        told = "first answers have a number, and not all is as the policy was trained: frames 3, trained with 6;"
+        assert (told in said) == (recipe is grpo_lsvq)  # the warm start is what it advises
+        scorer = QualityScorer.from_pretrained(out, "cpu")
+        asked = scorer.processor
+        assert asked.changes == {} and asked.question == "How sharp is it?" and asked.sampling == "time"
+        assert "How sharp is it?" in asked.tokenizer.decode(asked.prompt_ids())
+        made[recipe.__name__] = settings_of(scorer)
+    for settings in made.values():
+        assert (settings["num_frames"], settings["image_size"], settings["fit"]) == (3, 96, "stretch")
+    given = QualityScorer.from_pretrained(base, "cpu", 3, 96, "time", "resize", "How sharp is it?")
+    assert {s["prompt_hash"] for s in made.values()} == {settings_of(given)["prompt_hash"]}
+
+
 def test_rewards_are_taken_by_name_and_from_the_current_folder(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(RECIPES)
     import grpo_lsvq

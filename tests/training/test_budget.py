@@ -186,7 +186,7 @@ def test_copies_double_the_rollouts_and_the_training_where_they_are_trained_on(r
     assert 0.625 * plain["rollouts"] < fourth["rollouts"] < plain["rollouts"]  # weights are read as often
 
 
-def test_the_command_says_whether_it_fits(repo, base, capsys):
+def test_the_command_says_whether_it_fits(repo, base, tmp_path, capsys):
     config = str(repo / "recipes/configs/lsvq_8gpu.yaml")
     assert main(["budget", "--config", config, "--model", "8B"]) == 0
     said = capsys.readouterr().out
@@ -197,6 +197,10 @@ def test_the_command_says_whether_it_fits(repo, base, capsys):
     assert "does NOT fit 80 GiB" in capsys.readouterr().out
     assert main(["budget", "--config", config, "--model", str(base), "--use_vllm", "false"]) == 0
     assert "vLLM" not in capsys.readouterr().out
+    larger = tmp_path / "larger.yaml"
+    larger.write_text((repo / config).read_text() + "frames: 12\nimage_size: 560\n")
+    assert main(["budget", "--config", str(larger), "--model", "8B"]) == 0
+    assert "28056 clips x 12.5 MiB" in capsys.readouterr().out  # 12 frames of 560 and of 224 pixels, RGB
     assert main(["budget", "--config", config]) == 2
     assert "vqathinker init" in capsys.readouterr().err
     for changed, said in [

@@ -116,6 +116,26 @@ def test_headers_come_again_and_other_logs_are_no_rows(screen):
     assert len(screen.rows()) == 1
 
 
+def test_few_numbers_after_a_change_are_told_once(tmp_path):
+    def warnings(changed, *logs, history=()):
+        screen = Screen(tmp_path)
+        screen.console = Console(lambda: 0.0, screen.lines.append, changed)
+        screen.state.log_history = list(history)
+        screen.console.on_train_begin(screen.args, screen.state, None)
+        for entry in logs:
+            screen.log(1, **entry)
+        return [line for line in screen.lines if "first answers" in line]
+
+    low, high = ROW | {"quality/parse_rate": 0.03}, ROW | {"quality/parse_rate": 0.5}
+    [line] = warnings("view resize, trained with center_crop", low, low)
+    assert "warning: 3% of the first answers have a number" in line and "view resize, trained with center_crop" in line
+    assert "warm start with it (recipes/sft_lsvq.py)" in line
+    assert not warnings("view resize", high, low) and not warnings("", low)
+    assert not warnings("view resize", low, history=[ROW | {"step": 1}])  # a run that goes on
+    assert warnings("view resize", VALIDATION | {"eval_parse_rate": 0.1, "eval_runtime": 1.0}, high)
+    assert not warnings("view resize", {"loss": 2.5, "grad_norm": 1.0, "learning_rate": 1e-4})  # the warm start
+
+
 BEYOND = {sign: sign.threshold + (0.01 if sign.above else -0.01) for sign in SIGNS}
 
 

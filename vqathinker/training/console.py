@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
+from vqathinker.policy import VQAThinkerProcessor, not_as_trained
 from vqathinker.training.collapse import CollapseWatch
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ HEADER_EVERY = 20
 """Rows under one header."""
 WIDTH = 7
 """Characters of a cell at least."""
+MIN_PARSED = 0.5
+"""Share of the first answers with a number below which it is told that a policy is shown or asked something new."""
 _NOT_SHOWN = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
@@ -190,10 +193,17 @@ class Console(TrainerCallback):
     Args:
         clock: Seconds.
         write: Takes a line.
+        changed: What the policy is shown or asked otherwise than before this training, see `not_as_trained`: few
+            numbers in its first answers are then told.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, write: Callable[[str], None] | None = None) -> None:
-        self._clock, self._write = clock, write or _print
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        write: Callable[[str], None] | None = None,
+        changed: str = "",
+    ) -> None:
+        self._clock, self._write, self._changed = clock, write or _print, changed
         self._bar: tqdm | None = None
         self._columns: list[Column] = []
         self._rows = 0
@@ -214,6 +224,8 @@ class Console(TrainerCallback):
             self._watch.update(entry)
             if prefix := validation_prefix(entry):
                 self._take_validation(entry, prefix)
+        if state.log_history:  # its first answers were before
+            self._changed = ""
         hidden = args.disable_tqdm or not state.is_world_process_zero
         self._bar = tqdm(
             total=state.max_steps,
@@ -227,6 +239,19 @@ class Console(TrainerCallback):
     def _take_validation(self, logs: Mapping[str, Any], prefix: str) -> None:
         older = {name: value for name, value in self._validation.items() if not name.startswith(f"{prefix}_")}
         self._validation = {**older, **logs}  # what is undefined now is not in the log
+
+    def _warn_of_change(self, logs: Mapping[str, Any], state: TrainerState) -> None:
+        """Where few of a policy's first answers have a number, and it is shown or asked something new, say so."""
+        parsed = logs.get("quality/parse_rate", logs.get("eval_parse_rate"))
+        if not self._changed or parsed is None:
+            return
+        if parsed < MIN_PARSED:
+            self._write(
+                f"{self._place(state)}  warning: {parsed:.0%} of the first answers have a number, and not all is as "
+                f"the policy was trained: {self._changed}. Do a short warm start with it (recipes/sft_lsvq.py), or "
+                "leave it as it was"
+            )
+        self._changed = ""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move the bar."""
@@ -265,6 +290,7 @@ class Console(TrainerCallback):
                     f"{self._place(state)}  warning: {sign.metric} {value:.3g}, {sign.rule}: {sign.means} "
                     "(docs/rewards.md, What warns of a collapse)"
                 )
+        self._warn_of_change(logs, state)
 
     def _row(self, logs: Mapping[str, Any], state: TrainerState) -> None:
         now, steps = self._clock(), state.global_step - self._step
@@ -308,7 +334,9 @@ def add_console(trainer: Trainer) -> None:
             del callbacks[place]
             break
     callbacks.insert(0, DropUnknown())
-    callbacks += [Console(), MetricsFile()]
+    processor = trainer.processing_class
+    changed = not_as_trained(processor) if isinstance(processor, VQAThinkerProcessor) else ""
+    callbacks += [Console(changed=changed), MetricsFile()]
 
 
 def parts_line(policy: VQAThinkerForConditionalGeneration, frozen: Sequence[str], adapter: bool = False) -> str:

@@ -8,6 +8,7 @@ from inspect import isfunction
 from typing import Any
 
 from vqathinker.data import Sample, read_labels, read_questions, score_samples
+from vqathinker.policy import VQAThinkerProcessor, load_processor
 from vqathinker.rewards import Distortion, Rubric
 from vqathinker.rewards.distortion import KINDS
 from vqathinker.tasks import find_task, mixture
@@ -66,6 +67,26 @@ class DataArguments:
         labels = [(self.labelled(self.train_labels), self.labels_weight)] if self.train_labels else []
         weighed = [_weighed(entry) for entry in self.questions]
         return mixture([*labels, *((read_questions(file, self.video_root), weight) for file, weight in weighed)], seed)
+
+
+@dataclass(kw_only=True)
+class LookArguments:
+    """What the policy is shown and asked, as in scoring; default what it was trained with. Checkpoints keep it."""
+
+    frames: int | None = field(default=None, metadata={"help": "Key frames per clip (paper: 6)."})
+    image_size: int | None = field(default=None, metadata={"help": "Side of the key frames in pixels (paper: 448)."})
+    view: str | None = field(
+        default=None, metadata={"help": "'resize': whole frames; 'center_crop': their central pixels as they are."}
+    )
+    question: str | None = field(default=None, metadata={"help": "What is asked for a score."})
+    sampling: str | None = field(
+        default=None,
+        metadata={"help": "Key frames evenly spaced by frame 'number' or in 'time'; default the policy's."},
+    )
+
+    def processor(self, model: str) -> VQAThinkerProcessor:
+        """The policy's processor with these settings, see `load_processor`."""
+        return load_processor(model, self.frames, self.image_size, self.sampling, self.view, self.question)
 
 
 def _weighed(entry: str) -> tuple[str, float]:
