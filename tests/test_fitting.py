@@ -57,6 +57,7 @@ def test_from_ratings_to_a_page_and_on_again(clips, tmp_path, quick, capsys):
     assert "columns separated by semicolon, a column for each rater" in said
     assert "3 raters; one rater against the mean of the others: SRCC" in said
     assert "6 clips to train on, 2 held out: sources by column 'source'." in said
+    assert "The policy sees all of 64x64 (8 of 8 clips)." in said
     assert f"--train-labels {spec.out}/data/train.csv" in outcome.commands["GRPO"]
     assert "Too few to say whether it is better (20 clips are needed)" in outcome.sentences()[0]
     page = (spec.out / "report.html").read_text("utf-8")

@@ -40,12 +40,16 @@ def test_config_is_understood_to_the_last_key(file, tmp_path, monkeypatch):
     if settings.get("use_vllm"):
         pytest.importorskip("vllm", reason="vllm is not installed")
     kinds = (sft_lsvq.SFTArguments, VQASFTConfig)
-    if "num_generations" in settings:
+    grpo = bool({"num_generations", "preset"} & set(settings))
+    if grpo:
         kinds = (grpo_lsvq.GRPOArguments, VQAGRPOConfig)
-    data, args = TrlParser(kinds).parse_args_and_config(
-        ["--config", str(file), "--output_dir", str(tmp_path), "--report_to", "none", "--use_cpu", "true"]
-    )
-    if "num_generations" in settings:
+    options = ["--config", str(file), "--output_dir", str(tmp_path), "--report_to", "none", "--use_cpu", "true"]
+    if file.name.startswith("own"):  # whose labels the command line names
+        options += ["--model", "m", "--train_labels", "a.csv", "--video_root", ".", "--mos_scale", "identity"]
+        options += ["--learning_rate", "1e-6"]
+        settings |= {"dtype": "auto", "mos_scale": "identity", "learning_rate": 1e-6}
+    data, args = TrlParser(kinds).parse_args_and_config(options)
+    if grpo:
         assert args.loss_type == settings["loss_type"]  # stated, so that a change of defaults cannot change a config
     assert data.dtype == settings["dtype"]
     assert data.mos_scale == settings["mos_scale"] and args.learning_rate == settings["learning_rate"]

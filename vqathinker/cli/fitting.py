@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from vqathinker.cli.policy import say
+from vqathinker.clips import VIEWS
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -20,6 +21,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--video-column", help="column of the video name; default the one that is found")
     parser.add_argument("--hold-out", type=float, default=0.2, help="share of the clips to judge on; default 0.2")
     parser.add_argument("--minutes", type=float, default=30.0, help="for everything; default 30")
+    parser.add_argument(
+        "--view", choices=tuple(VIEWS), help="whole frames, resized, or their central pixels; default the policy's"
+    )
     parser.add_argument("--model", help="policy folder to start from; default the small policy that is shipped")
     parser.add_argument("--out", type=Path, default=Path("runs/fit"), help="folder for everything; default runs/fit")
     parser.add_argument("--seed", type=int, default=0, help="of split, training and bootstrap; default 0")
@@ -30,5 +34,5 @@ def _fit(options: argparse.Namespace) -> None:
     from vqathinker.fitting import FitSpec, fit
 
     raters = tuple(name.strip() for name in options.raters.split(",")) if options.raters else ()
-    names = ("ratings", "videos", "out", "model", "scale", "hold_out", "minutes", "video_column", "seed")
+    names = ("ratings", "videos", "out", "model", "scale", "hold_out", "minutes", "video_column", "view", "seed")
     fit(FitSpec(raters=raters, **{name: getattr(options, name) for name in names}), say)

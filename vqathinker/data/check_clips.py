@@ -27,6 +27,7 @@ class Probe:
         error: Why it cannot be read; "" if it can.
         missing: Whether it is not there.
         digest: Of its key frames' pixels: clips of one digest show the same. "" if it cannot be read.
+        size: Width and height of its frames as they are shown; (0, 0) if it cannot be read.
     """
 
     num_frames: int = 0
@@ -34,6 +35,7 @@ class Probe:
     error: str = ""
     missing: bool = False
     digest: str = ""
+    size: tuple[int, int] = (0, 0)
 
 
 def probe_clip(video: str, key_frames: int = KEY_FRAMES) -> Probe:
@@ -60,7 +62,7 @@ def probe_clip(video: str, key_frames: int = KEY_FRAMES) -> Probe:
         return Probe(error=error.reason)
     except Exception as error:  # one odd file must not end the check of thousands
         return Probe(error=f"{type(error).__name__}: {first_line(error)}")
-    return Probe(clip.num_frames, clip.notes, digest=seen.hexdigest())
+    return Probe(clip.num_frames, clip.notes, digest=seen.hexdigest(), size=sizes.pop())
 
 
 def probe_clips(

@@ -18,6 +18,7 @@ from vqathinker.evaluation.comparison import SetComparison, compare_scores, sign
 from vqathinker.evaluation.plots import plot_rewards, plot_scatter
 from vqathinker.evaluation.report import Report, ShownClip, Table
 from vqathinker.metrics.agreement import agreement
+from vqathinker.policy import load_processor
 from vqathinker.scoring.provenance import versions
 
 if TYPE_CHECKING:
@@ -195,13 +196,14 @@ def _clips(outcome: Outcome) -> list[ShownClip]:
     by_mos = sorted(range(len(outcome.test_rows)), key=lambda i: outcome.test_rows[i].mos)
     places = np.linspace(0, len(by_mos) - 1, min(SHOWN, len(by_mos))).round().astype(int)
     shown = []
+    seen = load_processor(outcome.spec.out / "grpo").seen
     for i in (by_mos[place] for place in places):
         row = outcome.test_rows[i]
         answers = {
             said(name, getattr(outcome, name)[i]): getattr(outcome, name)[i]["reasoning"]
             for name in ("before", "after")
         }
-        shown.append(ShownClip(f"{row.video_id}: MOS {row.mos:.2f}", row.video, answers))
+        shown.append(ShownClip(f"{row.video_id}: MOS {row.mos:.2f}", row.video, answers, seen=seen))
     return shown
 
 

@@ -13,8 +13,10 @@ import json
 import shlex
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,10 @@ from vqathinker.data.check import check_data
 from vqathinker.evaluation.comparison import score_set
 from vqathinker.evaluation.plots import pyplot
 from vqathinker.fitting.page import Outcome, described, write_page
-from vqathinker.policy.loading import check_checkpoint
+from vqathinker.policy import check_checkpoint, load_processor
 from vqathinker.scoring import QualityScorer, fingerprint, settings_of
 from vqathinker.scoring.duration import in_words
-from vqathinker.synth.default import copy_base
+from vqathinker.synth.default import BASE, copy_base
 from vqathinker.training.small_set import (
     CONFIG,
     SFT_CONFIG,
@@ -52,6 +54,8 @@ WARM_START_SHARE, PACE_SHARE = 0.5, 0.1
 """Of the minutes: what the warm start, and finding out how long a step takes, may use up."""
 PACE_BATCHES = 4
 """Generation batches that tell it; one of them has perturbed copies (`perturb_every` of own.yaml)."""
+SEEN_WELL = 0.5
+"""Share of a frame below which it is told what that means."""
 PAGE_SECONDS = 15
 """For the plots and the page."""
 FILE = "fit.json"
@@ -71,6 +75,7 @@ class FitSpec:
         hold_out: Share of the clips that is judged on and never trained on, in (0, 1).
         minutes: For everything, > 0.
         video_column: Of the table; `None`: the one that is found.
+        view: `"resize"` or `"center_crop"`, what of a frame the policy sees; `None`: as it was trained.
         seed: Of the split, training and bootstrap.
     """
 
@@ -83,6 +88,7 @@ class FitSpec:
     hold_out: float = 0.2
     minutes: float = 30.0
     video_column: str | None = None
+    view: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -189,13 +195,26 @@ class _Run:
                 self.say(f"note: {finding.text()}")
         if found.problems:
             raise ValueError("; ".join(finding.text() for finding in found.problems))
+        self._tell_what_is_seen([probe.size for probe in found.probes.values()])
+
+    def _tell_what_is_seen(self, sizes: Sequence[tuple[int, int]]) -> None:
+        """In one line, of the most common size."""
+        with resources.as_file(BASE) as base:
+            processor = load_processor(self.spec.model or base, view=self.spec.view)
+        (size, count), *others = Counter(sizes).most_common()
+        seen = processor.seen(*size)
+        line = f"The policy {seen.text} ({count} of {len(sizes)} clips{', of other sizes likewise' if others else ''})."
+        if seen.share < SEEN_WELL:
+            line += " What lies outside does not count; --view resize shows it whole frames, in which fine faults fade."
+        self.notes.append(line)
+        self.say(line)
 
     def warm_start(self) -> Path:
         """The policy to start from; the shipped base learns the answer's form first."""
         if self.spec.model is not None:
             return Path(self.spec.model)
         base, folder = self.spec.out / "base", self.spec.out / "sft"
-        options = {"model": base, **self._data(), "output_dir": folder, "seed": self.spec.seed}
+        options = {"model": base, **self._data(), **self._view(), "output_dir": folder, "seed": self.spec.seed}
         copy_base(base)
         if "sft" not in self.state:
             self.state["sft"] = fitted_warm_start(str(base), len(self.train_rows), {})
@@ -214,6 +233,7 @@ class _Run:
         """GRPO: its steps from the number of clips and the time that is left."""
         folder = self.spec.out / "grpo"
         options = {"model": model, **self._data(), "output_dir": folder, "seed": self.spec.seed}
+        options |= self._view() if self.spec.model else {}  # a warm start's checkpoint has it already
         if "grpo" not in self.state:
             given = {} if self.spec.model else {"max_completion_length": SHIPPED_ANSWER}
             settings = given | fitted_settings(str(model), len(self.train_rows), given)
@@ -259,12 +279,16 @@ class _Run:
         """The held-out clips, by one greedy answer each; what is in the table is not scored again."""
         self.say(f"scoring the {len(self.test_rows)} held-out clips {name} GRPO, with {model}")
         began = time.monotonic()
-        scorer = QualityScorer.from_pretrained(model, max_new_tokens=None if self.spec.model else SHIPPED_ANSWER)
+        longest = None if self.spec.model else SHIPPED_ANSWER
+        scorer = QualityScorer.from_pretrained(model, view=self.spec.view, max_new_tokens=longest)
         rows = score_set(scorer, self.test, self.test_rows, self.spec.out, fingerprint(settings_of(scorer)))
         del scorer
         _free()
         self.scoring_seconds = max(self.scoring_seconds, time.monotonic() - began)
         return rows
+
+    def _view(self) -> dict[str, Any]:
+        return {"view": self.spec.view} if self.spec.view else {}
 
     def _data(self) -> dict[str, Any]:
         data = {"train_labels": self.labels["train"], "video_root": self.spec.videos, "mos_scale": "identity"}
