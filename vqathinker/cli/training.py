@@ -231,9 +231,7 @@ def _budget(options: argparse.Namespace) -> None:
         if getattr(options, name):
             settings[name] = getattr(options, name) == "true"
     model = options.model or settings["model"]
-    config = budget.load_config(model)
-    if settings.get("image_size"):
-        config.vision_config.image_size = [settings["image_size"]] * 2
+    config = budget.load_config(model, settings.get("image_size"))
     shape = budget.shape_of(settings, config, settings.get("frames") or 6)
     machine = budget.Machine(options.gpus, options.zero, options.memory, options.tflops, options.bandwidth)
     parts = budget.memory(settings, config, shape, machine)

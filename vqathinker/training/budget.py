@@ -404,12 +404,20 @@ def seconds_per_step(
     }
 
 
-def load_config(model: str) -> VQAThinkerConfig:
+def load_config(model: str, image_size: int | None = None) -> VQAThinkerConfig:
     """The configuration of a policy folder, or of one of the published sizes.
+
+    Args:
+        model: Folder, or name of the size.
+        image_size: Side of the key frames in pixels, where it is another than the vision tower's.
 
     Raises:
         ValueError: If it is neither.
     """
+    if image_size is not None:
+        config = load_config(model)
+        config.vision_config.image_size = [image_size] * 2
+        return config
     if model in PUBLISHED:
         return published_config(model)
     if not Path(model, "config.json").exists():

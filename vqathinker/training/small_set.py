@@ -17,10 +17,11 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import AutoProcessor, HfArgumentParser
+from transformers import HfArgumentParser
 from transformers.utils import is_bitsandbytes_available
 from trl import GRPOConfig
 
+from vqathinker.policy import load_processor
 from vqathinker.training import budget
 from vqathinker.training.samples import DataArguments
 
@@ -112,7 +113,8 @@ def fitted_settings(model: str, clips: int, given: Mapping[str, Any], free: floa
     """
     if clips < 2:
         raise ValueError(f"{clips} clip to train on: rewards compare clips, give at least 2.")
-    config, processor = budget.load_config(model), AutoProcessor.from_pretrained(model)
+    config = budget.load_config(model, given.get("image_size"))
+    processor = load_processor(model, given.get("frames"), given.get("image_size"), question=given.get("question"))
     free = free_memory() if free is None else free
     longest = given.get("max_completion_length") or _longest_answer(model)
     fixed = {"num_generations": 8 if longest <= SHORT else 4, "max_completion_length": longest}
