@@ -127,8 +127,8 @@ def check_batch(rubric: Rubric, args: VQAGRPOConfig, dataset: Dataset) -> None:
             f"the training set has {counted(len(dataset), 'row')}, one generation batch takes {clips} "
             f"(per_device_train_batch_size={args.per_device_train_batch_size} x "
             f"steps_per_generation={args.steps_per_generation} x "
-            f"{counted(args.world_size, 'process', 'processes')} / num_generations={args.num_generations}): nothing would be trained. Lower "
-            "one of the first three, or add clips."
+            f"{counted(args.world_size, 'process', 'processes')} / num_generations={args.num_generations}): "
+            "nothing would be trained. Lower one of the first three, or add clips."
         )
     if clips < 2 and any(getattr(reward, "compares_videos", False) for reward in rubric.rewards):
         raise ValueError(
