@@ -1,7 +1,8 @@
 """GRPO on LSVQ-style labels (VQAThinker): learn from scores alone; or on questions, or on both.
 
     accelerate launch --config_file recipes/accelerate/zero2.yaml recipes/grpo_lsvq.py \\
-        --config recipes/configs/lsvq_8gpu.yaml --video_root /data/LSVQ
+        --config recipes/configs/lsvq_8gpu.yaml --video-root /data/LSVQ
+    vqathinker train grpo_lsvq --config mine.yaml --model runs/sft --output-dir runs/mine
 
 Labels of one's own without --config take recipes/configs/own.yaml, and a batch that fits the clips. Without any labels
 it runs the embedded default: synthetic clips and a tiny policy, on any machine.
@@ -15,7 +16,6 @@ from accelerate import PartialState
 from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import IntervalStrategy
-from trl import TrlParser
 
 from vqathinker.chatter import set_verbose
 from vqathinker.data import Sample, read_questions
@@ -24,6 +24,7 @@ from vqathinker.rewards import Contrast, Distortion, Rubric, named_rewards, pres
 from vqathinker.tasks import sample_dataset
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_quantization_config
+from vqathinker.training.arguments import lacks_config, parse_recipe
 from vqathinker.training.console import closing_summary, parts_line
 from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import DataArguments, LookArguments, distortion_reward, labelled_kinds, with_tasks
@@ -37,7 +38,7 @@ CONFIGS = Path(__file__).parent / "configs"
 class GRPOArguments(AdapterArguments, DataArguments, LookArguments):
     """What to train on and what to reward, and which adapter; everything else is VQAGRPOConfig, and so GRPOConfig.
 
-    `--reward_weights` of the latter, if given, are those of all rewards that are there: the preset's in its order, then
+    `--reward-weights` of the latter, if given, are those of all rewards that are there: the preset's in its order, then
     distortion, contrast, and those of questions.
     """
 
@@ -106,9 +107,9 @@ class GRPOArguments(AdapterArguments, DataArguments, LookArguments):
 @record  # the launcher shows the traceback of the process that failed first
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
-    if not {"--config", "--help", "-h"} & set(argv):
+    if lacks_config(argv, GRPOArguments, VQAGRPOConfig):
         argv = with_own_config(argv, GRPOArguments, VQAGRPOConfig) or embedded_default(argv)
-    data, args = TrlParser((GRPOArguments, VQAGRPOConfig)).parse_args_and_config(argv)
+    data, args = parse_recipe(argv, GRPOArguments, VQAGRPOConfig, __doc__)
     set_verbose(data.verbose)
 
     # Labels and policy
@@ -147,7 +148,7 @@ def main(argv: list[str] | None = None) -> None:
         callbacks=[stopping, *([EarlyStoppingCallback(patience)] if patience else [])],
     )
 
-    # Train, or go on: --resume_from_checkpoint FOLDER, or true for the newest checkpoint of output_dir
+    # Train, or go on: --resume-from-checkpoint FOLDER, or true for the newest checkpoint of output_dir
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     stopping.exit_if_interrupted(trainer.state, args)
@@ -166,7 +167,7 @@ def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
         raise ValueError(
             f"{told}, but eval_strategy='no': they would never be scored. Set eval_strategy: steps and eval_steps: 100 "
             f"(and eval_on_start: true for the untrained policy), or leave {' and '.join(given)} empty, on the command "
-            f"line --{next(iter(given))}=''."
+            f"line --{next(iter(given)).replace('_', '-')}=''."
         )
     if not given and "" in held_out.values():
         args.eval_strategy, args.eval_on_start = IntervalStrategy.NO, False
@@ -227,7 +228,7 @@ def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float]
 
 
 def without(rubric: Rubric, names: list[str]) -> Rubric:
-    """A rubric without the rewards of `--leave_out`."""
+    """A rubric without the rewards of `--leave-out`."""
     if unknown := sorted(set(names) - set(rubric.names)):
         raise ValueError(f"leave_out={unknown}: there are only the rewards {rubric.names}. Take the others out of it.")
     return rubric.without(names)

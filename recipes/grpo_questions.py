@@ -7,7 +7,6 @@ Writes runs/questions: data, checkpoints, summary.json, questions.md and each an
 grpo_lsvq.py and its option --questions.
 """
 
-import argparse
 import json
 import shlex
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
+from vqathinker.arguments import Parser
 from vqathinker.chatter import set_verbose
 from vqathinker.data import read_labels, read_questions
 from vqathinker.evaluation import QuestionReport, compare_questions, evaluate_questions, question_table, summarize
@@ -45,7 +45,7 @@ PHASES = {"sft": "warm start", "grpo": "GRPO"}
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of clips, questions and training")
     parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
     options = parser.parse_args(argv)

@@ -1,6 +1,7 @@
 """Supervised warm start on LSVQ-style labels, questions, or both: teaches the answer's format from templated traces.
 
-    accelerate launch recipes/sft_lsvq.py --config recipes/configs/lsvq_sft.yaml --video_root /data/LSVQ
+    accelerate launch recipes/sft_lsvq.py --config recipes/configs/lsvq_sft.yaml --video-root /data/LSVQ
+    vqathinker train sft_lsvq --config warm_start.yaml --output-dir runs/sft
 
 Labels of one's own without --config take recipes/configs/own_sft.yaml, and a batch that fits the clips. Without any
 labels it runs the embedded default: synthetic clips and a tiny policy, on any machine.
@@ -12,7 +13,6 @@ from pathlib import Path
 
 from accelerate import PartialState
 from torch.distributed.elastic.multiprocessing.errors import record
-from trl import TrlParser
 
 from vqathinker.chatter import set_verbose
 from vqathinker.data import ClipLoader
@@ -32,6 +32,7 @@ from vqathinker.training.adapters import (
     get_quantization_config,
     with_adapter,
 )
+from vqathinker.training.arguments import lacks_config, parse_recipe
 from vqathinker.training.console import add_console, closing_summary, parts_line
 from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import DataArguments, LookArguments
@@ -70,9 +71,9 @@ class SFTArguments(AdapterArguments, DataArguments, LookArguments):
 @record  # the launcher shows the traceback of the process that failed first
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
-    if not {"--config", "--help", "-h"} & set(argv):
+    if lacks_config(argv, SFTArguments, VQASFTConfig):
         argv = with_own_config(argv, SFTArguments, VQASFTConfig) or embedded_default(argv)
-    data, args = TrlParser((SFTArguments, VQASFTConfig)).parse_args_and_config(argv)
+    data, args = parse_recipe(argv, SFTArguments, VQASFTConfig, __doc__)
     set_verbose(data.verbose)
 
     # Labels and policy
@@ -112,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     stopping = StopEarly(data.max_minutes)
     trainer.add_callback(stopping)
 
-    # Train, or go on: --resume_from_checkpoint FOLDER, or true for the newest checkpoint of output_dir
+    # Train, or go on: --resume-from-checkpoint FOLDER, or true for the newest checkpoint of output_dir
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     stopping.exit_if_interrupted(trainer.state, args)

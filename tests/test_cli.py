@@ -93,7 +93,7 @@ def test_synth_makes_a_set(tmp_path, capsys):
         (["--splits", "train=4"], "already holds spec.json, train.csv, videos/train"),
         (["--force", "--splits", "train"], "SPLIT=CLIPS"),
         (["--force", "--splits", "../up=2"], "names must be letters"),
-        (["--force", "--source", "/nope"], "no such folder"),
+        (["--force", "--source", "/nope"], "--source '/nope' is no folder"),
     ):
         assert main(["synth", "--out", str(tmp_path), *arguments]) == 2
         assert message in capsys.readouterr().err
@@ -131,15 +131,18 @@ def test_init_makes_a_policy_and_says_what_is_wrong(tmp_path, capsys, base, inte
 
 
 def test_train_without_a_recipe_says_which_there_are(capsys):
-    assert main(["train", "--help"]) == 0
-    assert "{grpo_lsvq,sft_lsvq}" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main(["train"])
-    assert "name a recipe" in capsys.readouterr().err
+        main(["train", "--help"])
+    assert "grpo_lsvq  GRPO" in capsys.readouterr().out
+    for given, message in (([], "name a recipe: grpo_lsvq or sft_lsvq."), (["gpro-lsvq"], "did you mean grpo_lsvq?")):
+        with pytest.raises(SystemExit) as stopped:
+            main(["train", *given])
+        err = capsys.readouterr().err
+        assert stopped.value.code == 2 and message in err and err.startswith("usage: vqathinker train RECIPE")
 
 
 @pytest.mark.slow
 def test_train_hands_over_to_the_recipe(tmp_path):
-    command = [sys.executable, "-m", "vqathinker.cli", "train", "grpo_lsvq", "--help"]
+    command = [sys.executable, "-m", "vqathinker.cli", "train", "grpo-lsvq", "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ))
-    assert done.returncode == 0 and "--preset" in done.stdout and "--num_generations" in done.stdout
+    assert done.returncode == 0 and "--preset" in done.stdout and "--num-generations" in done.stdout

@@ -45,9 +45,11 @@ def test_ask_tells_of_what_failed_by_its_exit_code(engine, base, clip, tmp_path,
     engine.say = lambda text, blank: "no\nidea"
     assert run(base, "ask", clip, "Which fault?", "--options", "Blur", "Noise") == 1
     assert capsys.readouterr().out == "-\tno_answer\tno idea\n"
-    assert run(base, "ask", tmp_path / "gone.mp4", "Which fault?") == 1
-    out = capsys.readouterr().out
-    assert out.startswith("-\tunreadable\t") and "no such file" in out
+    (tmp_path / "torn.mp4").write_bytes(b"torn")
+    assert run(base, "ask", tmp_path / "torn.mp4", "Which fault?") == 1
+    assert capsys.readouterr().out.startswith("-\tunreadable\tno readable video")
+    assert run(base, "ask", tmp_path / "gone.mp4", "Which fault?") == 2
+    assert f"no such file: '{tmp_path}/gone.mp4'" in capsys.readouterr().err
     assert run(base, "ask", clip, "Which fault?", "--options", "Blur") == 2
     assert "needs 2 to 26 options" in capsys.readouterr().err
 
@@ -65,7 +67,7 @@ def test_eval_answers_a_question_file(engine, base, clip_set, tmp_path, capsys):
     arguments = ["--questions", file, "--video-root", clip_set / "videos", "--out", out]
     assert run(base, "eval", *arguments) == 0
     said, err = capsys.readouterr()
-    assert "| type   |" in said and "no video" in said and "1 rows ask for a score: left out" in err
+    assert "| type   |" in said and "no video" in said and "1 row asks for a score: left out" in err
     whole = json.loads((out / "questions.json").read_text())
     assert whole["summary"]["accuracy"]["value"] == 0.5 and whole["consistency"] == 0
     assert whole["provenance"]["checkpoint"] == str(base) and (out / "answers.csv").exists()
@@ -105,4 +107,4 @@ def test_eval_says_what_does_not_go_with_questions(engine, base, clip_set, tmp_p
 def test_eval_fails_where_no_clip_can_be_read(engine, base, tmp_path, capsys):
     file = write(tmp_path, {"question": "Which?", "answer": "Noise"})
     assert run(base, "eval", "--questions", file, "--video-root", tmp_path, "--out", tmp_path / "out") == 1
-    assert "cannot be read: 1 questions" in capsys.readouterr().out
+    assert "cannot be read: 1 question." in capsys.readouterr().out

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from vqathinker.cli import main
-from vqathinker.cli.scoring import find_videos
+from vqathinker.cli.files import find_videos
+from vqathinker.cli.scoring import line_of
 from vqathinker.clips import VideoWriter
 from vqathinker.rollout import Completion
 from vqathinker.synth import OodSpec
@@ -50,11 +51,11 @@ def test_score_prints_a_line_per_clip_and_writes_tables(judge, base, folder, tmp
     assert score(base, folder, "--csv", tmp_path / "s.csv", "--json", tmp_path / "s.json", "--explain") == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert len(lines) == 8 and lines[0].startswith(f"{folder}/00000.mp4\t") and lines[0].endswith(f"\tok\t{SEEN}")
+    assert len(lines) == 8 and lines[0].startswith(f"{folder}/00000.mp4  ") and lines[0].endswith(f"  ok  {SEEN}")
     assert lines[1] == "    soft edges" and "4 clips: 4 scored" in err
     assert err.count(f"the policy {SEEN} (4 of 4 clips)\n") == 1 and "trained" not in err
     table = read(tmp_path / "s.csv")
-    assert [f"{row['video']}\t{float(row['score']):.2f}\tok\t{row['notes']}" for row in table] == lines[::2]
+    assert [f"{row['video']}  {float(row['score']):.2f}   ok  {row['notes']}" for row in table] == lines[::2]
     assert [json.loads(line)["score"] for line in (tmp_path / "s.json").read_text().splitlines()] == [
         float(row["score"]) for row in table
     ]
@@ -74,13 +75,39 @@ def test_a_folder_names_what_it_passes_over_and_takes_images(judge, base, folder
         f"not taken: 3 files that end in .265, .gif, .yuv: {tmp_path}/a.gif, {tmp_path}/c.yuv, {tmp_path}/sub/b.265"
     ]
     notes = [SEEN, "an image; sees the central 64x64 of 96x64, 67 %"]
-    assert [line.split("\t")[2:] for line in out.splitlines()] == [["ok", note] for note in notes]
+    assert [line.split("   ok  ")[1] for line in out.splitlines()] == notes
     assert [row["notes"] for row in read(tmp_path / "s.csv")] == notes
-    assert f"the policy {SEEN} (1 of 2 clips, and parts of 1 other sizes)" in err
+    assert f"the policy {SEEN} (1 of 2 clips, and parts of 1 other size)" in err
     (tmp_path / "sub" / "f.png").write_bytes((tmp_path / "e.png").read_bytes())
-    with pytest.raises(ValueError, match="gives no video"):
+    with pytest.raises(ValueError, match=r"no video in .*; looked for \.mp4, "):
         find_videos([str(tmp_path / "sub")])  # where images make no sense, as for temporal sensitivity
     assert "f.png" in capsys.readouterr().err
+
+
+def test_scores_are_sorted_and_printed_for_programs(judge, base, folder, tmp_path, capsys):
+    (tmp_path / "torn.mp4").write_bytes(b"torn")
+    clips = (tmp_path / "torn.mp4", folder)
+    assert score(base, *clips, "--sort", "score", "--format", "csv", "--csv", tmp_path / "s.csv", "--explain") == 1
+    out = capsys.readouterr().out
+    rows = list(csv.DictReader(out.splitlines()))
+    scores = [float(row["score"]) for row in rows]
+    assert scores[:4] == sorted(scores[:4]) and np.isnan(scores[4]) and "no readable" in rows[4]["error"]
+    assert out.splitlines()[0] == (tmp_path / "s.csv").read_text().splitlines()[0]
+    assert sorted(out.splitlines()) == sorted((tmp_path / "s.csv").read_text().splitlines())
+    assert score(base, *clips, "--sort", "name", "--format", "json") == 1
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["video"] for row in printed] == sorted(row["video"] for row in rows)
+    assert score(base, folder / "00000.mp4") == 0
+    assert "\n1 clip: 1 scored" in "\n" + capsys.readouterr().err
+
+
+def test_the_columns_of_names_of_several_lengths_are_aligned():
+    row = {"score": 3.4, "std": np.nan, "status": "ok", "num_answers": 1, "notes": "", "error": ""}
+    assert line_of(row | {"video": "a.mp4"}, 10) == "a.mp4       3.40   ok"
+    assert line_of(row | {"video": "longer.mp4", "score": 3.4567}, 10) == "longer.mp4  3.457  ok"
+    assert line_of(row | {"video": "b.mp4", "std": 0.25, "num_answers": 2, "num_parsed": 1}) == (
+        "b.mp4  3.40 (spread 0.25)  ok  1 of 2 answers"
+    )
 
 
 def test_what_was_done_to_a_clip_stands_in_its_row(judge, base, tmp_path, capsys):
@@ -90,7 +117,7 @@ def test_what_was_done_to_a_clip_stands_in_its_row(judge, base, tmp_path, capsys
             writer.write(frame)
     assert score(base, tmp_path / "wide.mp4", "--csv", tmp_path / "s.csv", "--json", tmp_path / "s.jsonl") == 0
     notes = "pixels of 2:1 made square; sees the central 64x64 of 192x64, 33 %"
-    assert capsys.readouterr().out.endswith(f"ok\t{notes}\n")
+    assert capsys.readouterr().out.endswith(f"ok  {notes}\n")
     assert read(tmp_path / "s.csv")[0]["notes"] == notes
     assert json.loads((tmp_path / "s.jsonl").read_text())["notes"] == notes
 
@@ -117,7 +144,7 @@ def test_another_view_size_or_question_is_told_and_never_mixed_in(judge, base, f
 def test_where_a_change_leaves_no_number_the_end_says_so(base, folder, capsys):
     """The real engine on random weights, which say nothing sensible."""
     arguments = (folder / "00000.mp4", "--max-new-tokens", 4)
-    told = "none of the first 1 clips got a score, and not all is as the policy was trained: frames 12, trained with 6."
+    told = "none of the first 1 clip got a score, and not all is as the policy was trained: frames 12, trained with 6."
     for frames, count in ((12, 1), (6, 0)):
         assert score(base, *arguments, "--frames", frames) == 1
         assert capsys.readouterr().err.count(told) == count
@@ -128,12 +155,8 @@ def test_score_tells_of_what_failed_by_its_exit_code(judge, base, folder, tmp_pa
     assert score(base, tmp_path / "torn.mp4", folder / "00000.mp4", tmp_path / "gone.mp4") == 1
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert (
-        lines[0].split("\t")[1:3] == ["nan", "unreadable"]
-        and "no readable video" in lines[0]
-        and "no such file" in lines[2]
-    )
-    assert lines[1].endswith(f"ok\t{SEEN}") and "3 clips: 1 scored, 2 unreadable, 0 without a usable" in err
+    assert "  nan    unreadable  no readable video" in lines[0] and "no such file" in lines[2]
+    assert lines[1].endswith(f"ok  {SEEN}") and "3 clips: 1 scored, 2 unreadable, 0 without a usable" in err
 
 
 def test_names_that_are_no_utf8_or_too_long_stop_nothing(judge, base, folder, tmp_path, capsys):
@@ -153,7 +176,7 @@ def test_an_unparsable_answer_is_nan_never_a_number(base, folder, tmp_path, caps
     arguments = (folder, "--max-new-tokens", 6, "--samples", 2, "--csv", tmp_path / "s.csv")
     assert score(base, *arguments) == 1
     out, err = capsys.readouterr()
-    assert out.count("\tnan\t") == 4 and "\t0 of 2 answers" in out and "4 without a usable number in the answer" in err
+    assert out.count("  nan    no_answer  0 of 2 answers") == 4 and "4 without a usable number in the answer" in err
     assert {row["score"] for row in read(tmp_path / "s.csv")} == {"nan"}
 
 
@@ -166,7 +189,7 @@ def test_paths_are_files_folders_and_globs(folder, tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     assert find_videos([str(folder), str(folder / "0000[12]*"), "x" * 300]) == [*files, "x" * 300]
     for path in (str(tmp_path), str(tmp_path / "*.mp4"), str(tmp_path / "*")):
-        with pytest.raises(ValueError, match="gives no video"):
+        with pytest.raises(ValueError, match=r"no video in .*; looked for \.mp4, "):
             find_videos([path])
 
 
@@ -256,7 +279,7 @@ def test_eval_says_in_which_units_labels_are_taken(judge, base, clip_set, tmp_pa
 def test_samples_have_a_spread_which_is_not_called_an_error(judge, base, folder, capsys):
     assert score(base, folder / "00000.mp4", "--samples", 2) == 0
     out, err = capsys.readouterr()
-    assert " (spread 0.00)\tok\t2 of 2 answers" in out and "±" not in out
+    assert " (spread 0.00)  ok  2 of 2 answers" in out and "±" not in out
     assert "its error is another matter, which labelled clips tell: vqathinker eval --labels" in err
 
 

@@ -80,12 +80,13 @@ def test_a_package_of_the_same_name_that_overwrote_ours_changes_nothing(wheel, t
 @pytest.mark.parametrize(
     ("code", "extra"),
     [
-        ("from vqathinker.cli import main; sys.exit(main(['score', 'a.mp4']))", "score"),
+        ("from vqathinker.cli import main; sys.exit(main(['score', 'a.mp4', '--model', 'a/hub']))", "score"),
         ("from vqathinker.cli import main; sys.exit(main(['train', 'grpo_lsvq']))", "train"),
         ("from vqathinker import QualityScorer", "score"),
         ("from vqathinker import VQAGRPOTrainer", "train"),
     ],
 )
 def test_what_lacks_an_extra_names_it(tmp_path, code, extra):
+    (tmp_path / "a.mp4").write_bytes(b"")
     done = run(tmp_path, code)
     assert done.returncode and f"install the extra `{extra}`, pip install 'vqathinker[{extra}]'" in done.stderr

@@ -106,7 +106,7 @@ def test_an_own_set_says_what_it_is(own, caplog):
     [mine], [] = find_benchmarks("mine", own=own(entry))
     assert mine.title == "Mine" and mine.synthetic
     mine.rows()
-    assert "lists 1 videos, not 2" in caplog.text
+    assert "lists 1 video, not 2" in caplog.text
 
 
 def test_a_set_is_a_training_set_by_its_name_or_as_it_says(own):

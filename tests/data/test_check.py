@@ -67,9 +67,9 @@ def test_clips_that_training_would_stumble_over_are_told_with_count_examples_and
     assert main(["check-data", str(folder / "train.csv"), "--mos-scale", "linear:1,5", "--out", str(out)]) == 1
     shown = capsys.readouterr().out
     assert "PROBLEM  1 of 12 files are missing: 0.mp4. Get them, or remove their rows." in shown
-    assert "1 clips cannot be read: 1.mp4 (no readable video" in shown
-    assert "1 clips have fewer than 6 frames: 2.mp4 (3)" in shown
-    assert "1 contents are there under two names or more: 3.mp4 = 4.mp4 (label 2 and 2.33333)" in shown
+    assert "1 clip cannot be read: 1.mp4 (no readable video" in shown
+    assert "1 clip has fewer than 6 frames: 2.mp4 (3)" in shown
+    assert "1 content is there under two names or more: 3.mp4 = 4.mp4 (label 2 and 2.33333)" in shown
     assert "4 problems that training would meet" in shown
     page = (out / "report.html").read_text()
     assert "are missing" in page and "linear:1,5" in page
@@ -103,8 +103,8 @@ def test_what_is_done_to_frames_is_a_note_and_no_problem(folder):
     result = check_data(folder / "train.csv", folder, "linear:1,5")
     notes = [finding.text() for finding in result.findings]
     assert not result.problems
-    assert any("1 HDR clips are noted as 'PQ to BT.709': hdr.mp4" in note for note in notes)
-    assert any("1 interlaced clips are noted as 'deinterlaced': interlaced.mp4" in note for note in notes)
+    assert any("1 HDR clip is noted as 'PQ to BT.709': hdr.mp4" in note for note in notes)
+    assert any("1 interlaced clip is noted as 'deinterlaced': interlaced.mp4" in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_rows_are_told_together_where_training_stops_at_the_first(folder):
     result = check_data(folder / "train.csv", folder, "linear:1,5")
     problems = told(result.findings)
     assert "2 rows of" in problems and "train.csv:6: label 'bad'" in problems and "leaves the video root" in problems
-    assert "1 videos of" in problems and "1.mp4 (4 and 2)" in problems
-    assert any("repeat a video with its label: 0.mp4" in finding.text() for finding in result.findings)
+    assert "1 video of" in problems and "1.mp4 (4 and 2)" in problems
+    assert any("repeating a video with its label: 0.mp4" in finding.text() for finding in result.findings)
     (folder / "train.csv").write_text("name,mos\n0.mp4,3\n")
     assert "no column ['video']" in told(check_data(folder / "train.csv", folder).findings)
     with pytest.raises(LabelError, match="does not exist"):
@@ -161,8 +161,8 @@ def test_splits_that_share_clips_or_sources_are_told(folder):
     write_labels(folder / "test.csv", {f"{n}.mp4": 3 + n / 9 for n in range(5, 9)}, scene=["sea", "b", "", "y"])
     result = check_data(folder / "train.csv", folder, "linear:1,5", [folder / "test.csv"])
     problems = told(result.findings)
-    assert f"1 clips are in {folder / 'test.csv'} too: 5.mp4" in problems
-    assert f"1 sources are in {folder / 'test.csv'} too, by column 'scene': sea" in problems
+    assert f"1 clip is in {folder / 'test.csv'} too: 5.mp4" in problems
+    assert f"1 source is in {folder / 'test.csv'} too, by column 'scene': sea" in problems
     assert len(result.probes) == 9
     write_labels(folder / "test.csv", {f"{n}.mp4": 10 * n for n in range(6, 12)})
     result = check_data(folder / "train.csv", folder, "linear:1,5", [folder / "test.csv"])
@@ -195,10 +195,10 @@ def test_the_quick_form_decodes_nothing(folder, caplog, monkeypatch):
     samples = [Sample(clip, "score", (clip,), target={"mos": 1 + n / 3}) for n, clip in enumerate(clips)] * 2
     assert preflight(samples[2:], mos_scale="identity") == "data: 12 clips, all there; labels fit their scale"
     asked = [Sample("q", "choice", (clips[0],), "Sharp?", {"options": ("Yes", "No"), "answer": "A"})]
-    assert preflight(asked).startswith("data: 1 clips, all there")
+    assert preflight(asked).startswith("data: 1 clip, all there")
     (folder / "3.mp4").unlink()
     assert preflight(samples, samples[:1], "linear:1,5").startswith("data: 2 problems")
-    assert "1 of 12 files are missing" in caplog.text and "are in the validation set too" in caplog.text
+    assert "1 of 12 files are missing" in caplog.text and "1 clip is in the validation set too" in caplog.text
 
 
 def test_the_quick_form_takes_labels_back_to_their_scale(folder):

@@ -176,7 +176,7 @@ def test_two_names_of_one_video_are_kept_once(tmp_path, video, caplog):
     video("v.mp4")
     file = write(tmp_path / "a.txt", "v,1,1,3\nv.mp4,1,1,3\n")
     assert [row.video_id for row in read_labels(file, tmp_path / "videos", NATIVE)] == ["v"]
-    assert "1 rows repeat" in caplog.text
+    assert "1 row repeats" in caplog.text
 
 
 def test_csv_with_other_column_names_keeps_the_rest(tmp_path):
@@ -269,7 +269,7 @@ def test_a_repeated_row_is_kept_once_and_reported(tmp_path, caplog):
     file = write(tmp_path / "a.txt", "v.mp4,1,1,3\nv.mp4,1,1,3\n")
     with caplog.at_level(logging.WARNING):
         assert len(read_labels(file, tmp_path, "identity")) == 1
-    assert "1 rows repeat" in caplog.text
+    assert "1 row repeats" in caplog.text
 
 
 def test_scales():

@@ -150,7 +150,7 @@ def test_files_that_do_not_fit(tmp_path):
 def test_a_repeated_row_is_kept_once_with_a_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         samples = read(tmp_path, plain(), plain(answer="Noise"), plain(question="Other?"))
-    assert len(samples) == 2 and "1 rows repeat" in caplog.text
+    assert len(samples) == 2 and "1 row repeats" in caplog.text
 
 
 def test_one_question_has_one_answer(tmp_path):

@@ -168,7 +168,7 @@ def test_rows_of_ratings_that_do_not_fit(read, text, options, message):
         ),
         ("video,r1\na.mp4,3\nb.mp4,2\n\na.mp4,3\n", r"csv:5: video 'a.mp4' is listed twice, in lines 2 and 5"),
         ("video,r1\na.mp4,3\na,3\n", r"csv:3: video 'a.mp4' is listed twice, in lines 2 and 3"),
-        ("video,r1,r2\na.mp4,3,2\nb.mp4,,NA\n", "1 clips have no rating: b.mp4; leave their rows out"),
+        ("video,r1,r2\na.mp4,3,2\nb.mp4,,NA\n", "1 clip has no rating: b.mp4; leave their rows out"),
         ("video,r1\na.mp4,3\nb.mp4,2\nc.mp4,3o\n", r"csv:4: column 'r1' holds numbers, but '3o' is not a number"),
         ("video,kind\na.mp4,x\n", r"none of the columns \['kind'\] holds ratings \(numbers\): name them by --raters"),
         ("video,r1\n../a.mp4,3\n", "csv:2: video '../a.mp4' leaves the video root"),

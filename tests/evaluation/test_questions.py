@@ -110,7 +110,7 @@ def test_the_table_and_the_files_say_the_same(evaluate, samples, tmp_path):
     assert table.title == "Mine" and len(table.columns) == 6
     assert table.rows[0][:2] == ["which", 2] and table.rows[0][2].startswith("1.000 [")
     assert table.rows[-1][0] == "all" and table.rows[-1][3:] == [0.8, pytest.approx(0.3619, abs=1e-4), 0.2]
-    assert "Left out, as their clips cannot be read: 1 questions." in table.note
+    assert "Left out, as their clips cannot be read: 1 question." in table.note
     assert [one.title for one in question_tables(report)] == [
         "Questions with options",
         "By tag",
@@ -147,7 +147,7 @@ def test_two_policies_are_compared_question_by_question(evaluate, samples):
     after = evaluate(knows, samples, blank=False, rotate=False)
     change = compare_questions(before, after)
     assert (change.difference, change.gained, change.lost) == (0.8, 4, 0)
-    with pytest.raises(ValueError, match="1 questions are answered in one report only, '6' the first"):
+    with pytest.raises(ValueError, match="1 question is answered in one report only, '6' the first"):
         compare_questions(before, evaluate(knows, samples[:5], blank=False, rotate=False))
 
 

@@ -66,7 +66,7 @@ def test_no_frame_is_shown_twice(tmp_path, caplog):
     write_source(tmp_path / "own" / "a.mp4", 20)
     files = make_set(tmp_path / "out", spec(tmp_path / "own"), progress=False)
     assert not any("frame_drop" in row["kind"] for row in labels(files["train"]))
-    assert "1 of 1 sources are shorter than three clips, which frame_drop needs" in caplog.text
+    assert "1 of 1 source is shorter than three clips, which frame_drop needs" in caplog.text
     for seed in range(8):
         scene = cut_scene(tmp_path / "own" / "a.mp4", 20 - seed, 32)(np.random.default_rng(seed))
         assert (np.diff(scene.mean(axis=(1, 2, 3))) > 3).all()

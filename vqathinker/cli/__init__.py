@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from vqathinker import __version__, missing_extra
+from vqathinker.arguments import Parser
 from vqathinker.cli import asking, data, evaluating, fitting, scoring, training
+
+ABOUT = "Judge video quality with a multimodal LLM, and train it to."
+EPILOG = """examples:
+  vqathinker score clips/ --csv scores.csv
+  vqathinker eval --labels test.csv --videos clips/ --model models/mine
+`vqathinker COMMAND --help` tells more of each."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,19 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         Exit code: 0; 1 where something could not be scored or answered, or a policy or a data set is not sane; or 2
         when the input is wrong, with one line that says what.
     """
-    parser = argparse.ArgumentParser(prog="vqathinker", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"vqathinker {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    scoring.add_commands(commands)
-    evaluating.add_commands(commands)
-    asking.add_commands(commands)
-    data.add_commands(commands)
-    fitting.add_commands(commands)
-    training.add_commands(commands)
-    options, rest = parser.parse_known_args(argv)
-    if rest and options.command != "train":
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    options.rest = rest
+    options = make_parser().parse_args(argv)
     try:
         return options.run(options) or 0
     except ModuleNotFoundError as error:
@@ -44,3 +38,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"vqathinker {options.command}: stopped", file=sys.stderr)
         return 130
+
+
+def make_parser() -> Parser:
+    """The parser of all commands; of each it keeps, as `run`, the function that runs it."""
+    parser = Parser(prog="vqathinker", description=ABOUT, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"vqathinker {__version__}")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, prog="vqathinker", title="commands"
+    )
+    for group in (scoring, evaluating, asking, data, fitting, training):
+        group.add_commands(commands)
+    return parser

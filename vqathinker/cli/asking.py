@@ -11,7 +11,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from vqathinker.arguments import add_command
+from vqathinker.cli.files import check_models, find_existing_videos
 from vqathinker.cli.policy import DEMO, add_policy, command_line, free_memory, is_main, load_scorer, say
+from vqathinker.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from vqathinker.places import check_file, check_folder
+from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.data import Sample
@@ -21,10 +26,16 @@ if TYPE_CHECKING:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register the command of this module."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "ask",
-        help="ask any question about a video",
-        epilog="How often a policy is right about a file of questions: `vqathinker eval --questions FILE`.",
+        "ask any question about a video",
+        [
+            'clip.mp4 "Which fault does this clip have?" --options Blur Noise --samples 8',
+            'clip.mp4 "What is wrong with this clip?" --json',
+        ],
+        "Exit code: 0 answered, 1 no answer, 2 wrong input.\n"
+        "How often a policy is right about a file of questions: `vqathinker eval --questions FILE`.",
     )
     parser.add_argument("clip", metavar="CLIP", help="a file; an image is a clip of one frame")
     parser.add_argument("question", metavar="QUESTION", help="what is asked, without the options")
@@ -38,6 +49,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _ask(options: argparse.Namespace) -> int:
+    find_existing_videos([options.clip], (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
+    check_models(options)
     from vqathinker.scoring.asking import question_sample
     from vqathinker.scoring.seen import seen_line
 
@@ -63,7 +76,7 @@ def line_of(answer: QualityAnswer) -> str:
     cells = [f"{said} ({answer.letter})" if answer.letter else said, answer.status]
     if not math.isnan(answer.agreement):
         count = len(answer.answers)
-        cells.append(f"{round(answer.agreement * count)} of {count} answers")
+        cells.append(f"{round(answer.agreement * count)} of {counted(count, 'answer')}")
     if not answer.parsed:
         cells.append(" ".join((answer.error or "".join(answer.answers[:1])).split()))
     return "\t".join(cells)
@@ -95,9 +108,8 @@ def evaluate_file(options: argparse.Namespace) -> int:
             f"--questions {str(options.questions)!r} has no question with options: `eval --labels` is for scores."
         )
     if is_main() and len(questions) < len(samples):
-        print(
-            f"{len(samples) - len(questions)} rows ask for a score: left out here, see `eval --labels`", file=sys.stderr
-        )
+        left_out = counted(len(samples) - len(questions), "row asks", "rows ask")
+        print(f"{left_out} for a score: left out here, see `eval --labels`", file=sys.stderr)
     before, baseline = _ask_baseline(options, questions)
     free_memory()
     scorer = load_scorer(options)
@@ -148,3 +160,5 @@ def _check(options: argparse.Namespace) -> None:
             f"--questions with --samples {options.samples} --readout {options.readout}: questions are answered once, "
             "greedily, and read from the text. Leave both options out."
         )
+    check_file("--questions", options.questions)
+    check_folder("--video-root", options.video_root)

@@ -7,6 +7,10 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqathinker.arguments import add_command
+from vqathinker.places import check_file, check_folder, check_output
+from vqathinker.wording import counted
+
 if TYPE_CHECKING:
     from vqathinker.data.check import DataCheck
 
@@ -24,10 +28,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "check-data",
-        help="what is wrong with labels and clips, before they are trained on?",
-        epilog="Exit code: 0 fine, 1 problems that training would meet, 2 wrong arguments.",
+        "what is wrong with labels and clips, before they are trained on?",
+        ["train.csv --videos clips/ --mos-scale linear:0,100", "train.csv --also val.csv test.csv --out runs/check"],
+        "Exit code: 0 fine, 1 problems that training would meet, 2 wrong arguments.",
     )
     parser.add_argument("labels", metavar="LABELS", type=Path, help="label file, of any format that recipes take")
     parser.add_argument("--videos", type=Path, help="folder that its names start from; default the label file's")
@@ -48,6 +54,9 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    check_file("LABELS", options.labels)
+    check_folder("--videos", options.videos)
+    check_output("--out", options.out)
     from vqathinker.data import BENCHMARKS
     from vqathinker.data.check import check_data
 
@@ -75,7 +84,7 @@ def _check(options: argparse.Namespace) -> int:
 def text_of(result: DataCheck) -> str:
     """Labels, findings and the verdict, a line each."""
     values = [row.mos for row in result.rows]
-    lines = [f"{result.labels}: {len(values)} clips with labels"]
+    lines = [f"{result.labels}: {counted(len(values), 'clip')} with labels"]
     if values:
         lines[0] += f" from {min(values):g} to {max(values):g}, mean {sum(values) / len(values):.4g}"
     bins = result.histogram()
@@ -83,9 +92,8 @@ def text_of(result: DataCheck) -> str:
     for low, high, count in bins:
         lines.append(f"{low:8.4g} to {high:<8.4g}{count:8d}  {'#' * round(BAR * count / most)}")
     lines += [f"{'PROBLEM' if finding.problem else 'note':9}{finding.text()}" for finding in result.findings]
-    number = len(result.problems)
-    verdict = f"{number} {'problem' if number == 1 else 'problems'} that training would meet"
-    return "\n".join([*lines, verdict if number else "fine: no problems"])
+    verdict = f"{counted(len(result.problems), 'problem')} that training would meet"
+    return "\n".join([*lines, verdict if result.problems else "fine: no problems"])
 
 
 def _write(result: DataCheck, folder: Path) -> None:
@@ -134,7 +142,12 @@ def _histogram(result: DataCheck, path: Path) -> dict[str, Path]:
 
 
 def _add_clean(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("clean-cache", help="delete the decoded frames that runs keep in their frame_cache")
+    parser = add_command(
+        commands,
+        "clean-cache",
+        "delete the decoded frames that runs keep in their frame_cache",
+        ["runs/demo/cache", "/data/frame_cache"],
+    )
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="a frame cache, which holds nothing else")
     parser.set_defaults(run=_clean)
 
@@ -143,4 +156,4 @@ def _clean(options: argparse.Namespace) -> None:
     from vqathinker.clips import clear_cache
 
     deleted, freed = clear_cache(options.folder)
-    print(f"{options.folder}: {deleted} files deleted, {freed / 2**20:.1f} MiB freed")
+    print(f"{options.folder}: {counted(deleted, 'file')} deleted, {freed / 2**20:.1f} MiB freed")

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqathinker.arguments import add_command
 from vqathinker.cli.asking import evaluate_file
-from vqathinker.cli.policy import add_policy, check_baseline, command_line, free_memory, is_main, load_scorer, say
+from vqathinker.cli.files import check_models
+from vqathinker.cli.policy import add_policy, command_line, free_memory, is_main, load_scorer, say
+from vqathinker.places import check_file, check_folder, check_output
 
 if TYPE_CHECKING:
     from vqathinker.data import Absent, BenchmarkSet
@@ -19,11 +22,19 @@ if TYPE_CHECKING:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register the command of this module."""
-    parser = commands.add_parser("eval", help="SRCC, PLCC ... on labelled clips; accuracy on questions; two policies")
+    parser = add_command(
+        commands,
+        "eval",
+        "SRCC, PLCC ... on labelled clips; accuracy on questions; two policies compared",
+        [
+            "--labels test.csv --videos clips/ --mos-scale linear:0,100 --model models/mine",
+            "--questions test.jsonl --video-root clips/ --model models/b --baseline models/a",
+        ],
+    )
     parser.add_argument("--labels", type=Path, help="one label file (CSV with video,mos ...), needs --videos")
     parser.add_argument("--videos", type=Path, help="folder that the video names in --labels start from")
     parser.add_argument(
-        "--mos-scale", help="of --labels: linear:LO,HI, div20 or identity; default identity, labels in score units, 1-5"
+        "--mos-scale", help="of --labels: linear:LO,HI, div20 or identity; default identity, in score units, 1-5"
     )
     parser.add_argument("--baseline", help="another checkpoint: is --model better, on the same clips or questions?")
     parser.add_argument(
@@ -40,7 +51,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _eval(options: argparse.Namespace) -> int:
     _check(options)
-    check_baseline(options)
+    check_output("--out", options.out)
+    check_models(options)
     if options.questions is not None:
         return evaluate_file(options)
     found, absent = _sets(options)
@@ -92,6 +104,8 @@ def _check(options: argparse.Namespace) -> None:
     others |= {"--data-root": options.data_root, "--sets": options.sets}
     if given := [name for name, value in others.items() if value is not None]:
         raise ValueError(f"--labels with {', '.join(given)}: a table is evaluated alone. Run `eval` once for each.")
+    check_file("--labels", options.labels)
+    check_folder("--videos", options.videos)
 
 
 def _sets(options: argparse.Namespace) -> tuple[list[BenchmarkSet], list[Absent]]:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vqathinker.arguments import add_command
 from vqathinker.cli.policy import say
 from vqathinker.clips import VIEWS
+from vqathinker.places import check_checkpoint, check_file, check_folder, check_output
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register the command of this module."""
-    parser = commands.add_parser("fit", help="train a policy on your own ratings, and judge it on clips held out")
+    parser = add_command(
+        commands,
+        "fit",
+        "train a policy on your own ratings, and judge it on clips held out",
+        ["ratings.csv --videos clips/", "ratings.csv --videos clips/ --scale 1,10 --minutes 120 --model models/mine"],
+    )
     parser.add_argument(
         "ratings", metavar="RATINGS", type=Path, help="CSV of clips and ratings; comma, semicolon or tab"
     )
@@ -31,6 +38,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
+    check_file("RATINGS", options.ratings)
+    check_folder("--videos", options.videos)
+    if options.model is not None:
+        check_checkpoint(options.model)
+    check_output("--out", options.out)
     from vqathinker.fitting import FitSpec, fit
 
     raters = tuple(name.strip() for name in options.raters.split(",")) if options.raters else ()

@@ -29,7 +29,7 @@ def add_policy(parser: argparse.ArgumentParser, readouts: bool = True) -> None:
     counts = "whose mean counts" if readouts else "of which the most frequent counts"
     parser.add_argument("--samples", type=int, default=0, help=f"answers to sample, {counts}; 0 = one greedy")
     parser.add_argument("--decode-threads", type=int, default=2, help="clips decoded at a time")
-    parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"])
+    parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"], help="what generates")
     parser.add_argument("--vllm-memory", type=float, default=0.5, help="share of the device's memory for vLLM")
     parser.add_argument("--seed", type=int, default=0, help="of samples and resamples")
     add_looks(parser, "8, with vLLM 64", question=readouts)
@@ -98,23 +98,6 @@ def command_line() -> str:
 def say(text: str, file: TextIO | None = None) -> None:
     """Print; a file name that is no UTF-8 is escaped."""
     print(text.encode("utf-8", "backslashreplace").decode(), flush=True, file=file)
-
-
-def check_baseline(options: argparse.Namespace) -> None:
-    """Whether both policies can be loaded, as far as can be told before the first one has spent its time.
-
-    Raises:
-        FileNotFoundError: See `check_checkpoint`.
-        ValueError: With vLLM.
-    """
-    from vqathinker.policy.loading import check_checkpoint
-
-    if options.baseline is None:
-        return
-    if options.engine == "vllm":
-        raise ValueError("--baseline with --engine vllm: two engines do not fit in one process. Leave --engine out.")
-    for model in (options.baseline, options.model):
-        check_checkpoint(model)
 
 
 def free_memory() -> None:

@@ -10,6 +10,13 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from vqathinker.arguments import add_command
+from vqathinker.cli.files import find_videos
+from vqathinker.places import check_checkpoint, check_file, check_folder, check_output
+from vqathinker.wording import counted, did_you_mean
+
+RECIPES = {"grpo_lsvq": "GRPO on labels, questions or both", "sft_lsvq": "the supervised warm start before it"}
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register the commands of this module."""
@@ -18,48 +25,63 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "train",
-        help="run a recipe; for several processes use `accelerate launch recipes/RECIPE.py`",
-        epilog="`vqathinker train RECIPE --help` lists what a recipe takes.",
-        add_help=False,
+        "run a recipe; for several processes use `accelerate launch recipes/RECIPE.py`",
+        ["sft_lsvq --config warm_start.yaml", "grpo_lsvq --config mine.yaml --model runs/sft"],
+        "\n".join(["recipes:", *(f"  {name:11}{text}" for name, text in RECIPES.items())])
+        + "\n`vqathinker train RECIPE --help` lists what a recipe takes.",
+        usage="vqathinker train RECIPE [OPTION ...]",
     )
-    parser.add_argument("recipe", nargs="?", choices=["grpo_lsvq", "sft_lsvq"])
+    parser.add_argument("recipe", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(run=_train, parser=parser)
 
 
 def _train(options: argparse.Namespace) -> None:
-    if options.recipe is None:
-        if {"-h", "--help"} & set(options.rest):
-            return options.parser.print_help()
-        options.parser.error("name a recipe: grpo_lsvq or sft_lsvq.")
-    sys.argv = [options.recipe, *options.rest]
-    runpy.run_path(str(resources.files("vqathinker.recipes") / f"{options.recipe}.py"), run_name="__main__")
+    name, *rest = options.recipe or [""]
+    recipe = name.replace("-", "_")
+    if recipe not in RECIPES:
+        near = did_you_mean(recipe, RECIPES, f"name one of {', '.join(RECIPES)}.")
+        options.parser.error(f"unknown recipe {name}: {near}" if name else f"name a recipe: {' or '.join(RECIPES)}.")
+    sys.argv = [recipe, *rest]
+    runpy.run_path(str(resources.files("vqathinker.recipes") / f"{recipe}.py"), run_name="__main__")
 
 
 def _add_init(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("init", help="make a policy from an InternVL3 or 3.5 checkpoint and SlowFast weights")
+    parser = add_command(
+        commands,
+        "init",
+        "make a policy from an InternVL3 or 3.5 checkpoint and SlowFast weights",
+        [
+            "--internvl InternVL3-8B-hf --slowfast SLOWFAST_8x8_R50.pyth --out models/8b",
+            "--internvl InternVL3-1B-hf --slowfast random --motion-tokens 4 --out models/1b",
+        ],
+    )
     parser.add_argument("--internvl", required=True, help="HF-format checkpoint, e.g. OpenGVLab/InternVL3-8B-hf")
     parser.add_argument(
         "--slowfast", required=True, help="pytorchvideo checkpoint, e.g. SLOWFAST_8x8_R50.pyth, or 'random'"
     )
-    parser.add_argument("--motion_tokens", type=int, default=1, help="per clip; 0 leaves the motion branch out")
-    parser.add_argument("--motion_run_length", type=int, default=1, help="1: sampled motion input; more: dense")
+    parser.add_argument("--motion-tokens", type=int, default=1, help="per clip; 0 leaves the motion branch out")
+    parser.add_argument("--motion-run-length", type=int, default=1, help="1: sampled motion input; more: dense")
     parser.add_argument(
         "--layout",
         default="motion_last",
         choices=["motion_last", "interleaved"],
         help="a clip's motion tokens behind its frames (published), or dealt out to them",
     )
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"], help="of the written weights")
     parser.add_argument("--out", required=True, type=Path, help="folder of the new policy")
     parser.set_defaults(run=_init)
 
 
 def _init(options: argparse.Namespace) -> None:
-    from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor, check_checkpoint
-
     check_checkpoint(options.internvl)
+    if options.slowfast != "random":
+        check_file("--slowfast", options.slowfast)
+    check_output("--out", options.out)
+    from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+
     policy = VQAThinkerForConditionalGeneration.from_internvl(
         options.internvl,
         options.slowfast,
@@ -76,11 +98,20 @@ def _init(options: argparse.Namespace) -> None:
 
 
 def _add_convert(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "convert", help="make a policy from published weights (InternVLChat remote-code layout)"
+    parser = add_command(
+        commands,
+        "convert",
+        "make a policy from published weights (InternVLChat remote-code layout)",
+        [
+            "downloads/VQAThinker-8B --out models/vqathinker-8b",
+            "downloads/InternVL3-8B --slowfast SLOWFAST_8x8_R50.pyth --out models/8b",
+        ],
     )
     parser.add_argument(
-        "checkpoint", type=Path, help="folder with config.json, weights and tokenizer; no code of it runs"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="folder with config.json, weights and tokenizer; no code of it runs",
     )
     parser.add_argument("--out", required=True, type=Path, help="folder of the new policy")
     parser.add_argument("--slowfast", help="for a checkpoint without motion weights: pytorchvideo file, or 'random'")
@@ -89,11 +120,15 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
         "--frames", type=int, default=12, help="key frames per clip (published: 6 in training, 12 in test)"
     )
     parser.add_argument("--image-size", type=int, default=560, help="side of the key frames (published: 448 and 560)")
-    parser.add_argument("--prompt-style", default="test", choices=["train", "test"])
+    parser.add_argument("--prompt-style", default="test", choices=["train", "test"], help="which published prompt")
     parser.set_defaults(run=_convert)
 
 
 def _convert(options: argparse.Namespace) -> None:
+    check_checkpoint(options.checkpoint)
+    if options.slowfast != "random":
+        check_file("--slowfast", options.slowfast)
+    check_output("--out", options.out)
     from vqathinker.policy import convert_internvlchat
 
     convert_internvlchat(
@@ -109,8 +144,15 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _add_merge(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("merge", help="write an adapter and its base as one whole checkpoint, with processor")
-    parser.add_argument("adapter", type=Path, help="folder with adapter_config.json, as use_peft leaves it")
+    parser = add_command(
+        commands,
+        "merge",
+        "write an adapter and its base as one whole checkpoint, with processor",
+        ["runs/lsvq_lora --out models/mine", "runs/lsvq_lora --base models/vqathinker-8b --out models/mine"],
+    )
+    parser.add_argument(
+        "adapter", metavar="ADAPTER", type=Path, help="folder with adapter_config.json, as use_peft leaves it"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder of the whole policy")
     parser.add_argument("--base", help="policy that the adapter changes; default the one that it was trained on")
     parser.add_argument(
@@ -123,6 +165,8 @@ def _add_merge(commands: argparse._SubParsersAction) -> None:
 
 
 def _merge(options: argparse.Namespace) -> None:
+    check_folder("ADAPTER", options.adapter)
+    check_output("--out", options.out)
     from vqathinker.policy import merge_adapter
 
     merge_adapter(options.adapter, options.out, options.base, options.dtype)
@@ -130,7 +174,12 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _add_synth(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("synth", help="make a set of synthetic clips with labels, or with questions too")
+    parser = add_command(
+        commands,
+        "synth",
+        "make a set of synthetic clips with labels, or with questions too",
+        ["--out data/synthetic --splits train=240,val=64", "--out data/mine --source pristine/ --size source"],
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder to fill")
     parser.add_argument("--force", action="store_true", help="replace a set that is there already")
     parser.add_argument("--source", help="folder of your own clips to cut scenes from; default procedural scenes")
@@ -149,12 +198,16 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
         choices=["skip", "take"],
         help="sources shorter than a clip: leave out, or take whole",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of scenes and distortions")
     parser.add_argument("--workers", type=int, default=2, help="clips made at a time")
     parser.set_defaults(run=_synth)
 
 
 def _synth(options: argparse.Namespace) -> None:
+    check_output("--out", options.out)
+    if options.source is not None:
+        check_folder("--source", options.source)
+        find_videos([options.source])  # names what no scene is cut from
     from vqathinker.synth import QuestionSpec, SynthSpec, make_questions, make_set
 
     try:
@@ -203,12 +256,15 @@ def _free_for(options: argparse.Namespace, written: Sequence[str]) -> None:
 
 
 def _add_budget(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "budget", help="memory and time that a GRPO config needs on each GPU, before launching"
+    parser = add_command(
+        commands,
+        "budget",
+        "memory and time that a GRPO config needs on each GPU, before launching",
+        ["--config lsvq_8gpu.yaml --model 8B", "--config lsvq_lora.yaml --model 8B --gpus 1 --zero 0 --use-vllm false"],
     )
     parser.add_argument("--config", required=True, type=Path, help="config of recipes/grpo_lsvq.py")
     parser.add_argument("--model", help="policy folder, or 1B, 2B, 8B for InternVL3 of that size; default the config's")
-    parser.add_argument("--gpus", type=int, default=8)
+    parser.add_argument("--gpus", type=int, default=8, help="of all machines together")
     parser.add_argument("--zero", type=int, default=2, choices=[0, 1, 2, 3], help="DeepSpeed ZeRO stage, 0 = DDP")
     parser.add_argument("--memory", type=float, default=80, help="GiB of each GPU")
     parser.add_argument("--tflops", type=float, default=312, help="bf16 peak of each GPU, in TFLOP/s (A100: 312)")
@@ -216,12 +272,13 @@ def _add_budget(commands: argparse._SubParsersAction) -> None:
         "--bandwidth", type=float, default=2.0, help="memory bandwidth of each GPU, in TB/s (A100: 2.0)"
     )
     parser.add_argument("--clips", type=int, default=28_056, help="in the training set (LSVQ: 28,056)")
-    parser.add_argument("--use_vllm", choices=["true", "false"], help="instead of what the config says")
-    parser.add_argument("--load_in_4bit", choices=["true", "false"], help="instead of what the config says")
+    parser.add_argument("--use-vllm", choices=["true", "false"], help="instead of what the config says")
+    parser.add_argument("--load-in-4bit", choices=["true", "false"], help="instead of what the config says")
     parser.set_defaults(run=_budget)
 
 
 def _budget(options: argparse.Namespace) -> None:
+    check_file("--config", options.config)
     from tabulate import tabulate
 
     from vqathinker.training import budget
@@ -236,7 +293,8 @@ def _budget(options: argparse.Namespace) -> None:
     machine = budget.Machine(options.gpus, options.zero, options.memory, options.tflops, options.bandwidth)
     parts = budget.memory(settings, config, shape, machine)
     print(
-        f"{model}: {shape.clips} clips x {shape.answers} answers on each of {machine.gpus} GPUs, ZeRO-{machine.zero};"
+        f"{model}: {counted(shape.clips, 'clip')} x {counted(shape.answers, 'answer')} on each of "
+        f"{counted(machine.gpus, 'GPU')}, ZeRO-{machine.zero};"
     )
     print(f"a prompt of {shape.prompt} tokens, answers of up to {shape.completion}\n")
     print(tabulate([(name, size / budget.GIB) for name, size in parts.items()], ["on each GPU", "GiB"], floatfmt=".1f"))
@@ -251,9 +309,15 @@ def _budget(options: argparse.Namespace) -> None:
 
 
 def _add_inspect(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("inspect-rewards", help="score answers from a file; needs no GPU and no model")
+    parser = add_command(
+        commands,
+        "inspect-rewards",
+        "score answers from a file; needs no GPU and no model",
+        ["answers.jsonl --preset official", "answers.jsonl --rewards format=1 regression=0.5 my_rewards:long"],
+    )
     parser.add_argument(
         "file",
+        metavar="FILE",
         type=Path,
         help='JSON lines: {"completion", "mos", "video_id"}; optional: "perturbed_completion", "kind" with "severity"',
     )
@@ -265,6 +329,7 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
+    check_file("FILE", options.file)
     from tabulate import tabulate
 
     from vqathinker import rewards

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vqathinker.wording import counted
+
 logger = logging.getLogger(__name__)
 GIB, MIB = 2**30, 2**20
 SPARE = 10 * GIB
@@ -141,8 +143,8 @@ class FrameCache:
         if self.max_bytes is not None:
             space, cap = min(space, self.max_bytes), f", at most {self.max_bytes / GIB:.1f}"
         line = (
-            f"frame cache: {clips} clips x {size / MIB:.1f} MiB = {need / GIB:.1f} GiB in {self.folder} (holds "
-            f"{held / GIB:.1f}{cap}), {free / GIB:.1f} GiB free"
+            f"frame cache: {counted(clips, 'clip')} x {size / MIB:.1f} MiB = {need / GIB:.1f} GiB in {self.folder} "
+            f"(holds {held / GIB:.1f}{cap}), {free / GIB:.1f} GiB free"
         )
         return line if need <= space else f"{line}: only {max(0, space) / GIB:.1f} GiB of them will be kept"
 

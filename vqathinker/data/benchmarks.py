@@ -16,6 +16,7 @@ from vqathinker.data.labels import LabelRow, read_labels
 from vqathinker.data.public_sets import BENCHMARKS, Benchmark
 from vqathinker.data.scales import LABEL_RANGE, NAMES, NATIVE, mos_scale
 from vqathinker.data.sources import Sources, sources_of
+from vqathinker.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ class BenchmarkSet:
         rows = read_labels(self.labels, self.videos, self.mos_scale or NATIVE, self.video_column, self.mos_column)
         self._check_source_column(rows)
         if self.num_videos not in (None, len(rows)):
-            logger.warning("%s: %s lists %d videos, not %d.", self.title, self.labels, len(rows), self.num_videos)
+            listed = counted(len(rows), "video")
+            logger.warning("%s: %s lists %s, not %d.", self.title, self.labels, listed, self.num_videos)
         return rows
 
     def _check_source_column(self, rows: Sequence[LabelRow]) -> None:

@@ -18,6 +18,7 @@ from vqathinker.data.formats import READERS, LabelError, number_of
 from vqathinker.data.labels import LabelRow, distortions_of
 from vqathinker.data.scales import NAMES, MosScale, mos_scale
 from vqathinker.data.sources import sources_of
+from vqathinker.wording import counted
 
 EXAMPLES = 3
 """Shown of each finding."""
@@ -172,9 +173,11 @@ def _collect(path: Path, root: Path, columns: tuple[str, str]) -> tuple[list[Lab
     except LabelError as error:  # which ends the reading
         wrong.append(str(error))
     found = [
-        _found(wrong, f"rows of {path} cannot be read", "Correct or remove them; training refuses the file."),
-        _found(torn, f"videos of {path} are listed twice with two labels", "Keep the right row of each."),
-        _found(twice, f"rows of {path} repeat a video with its label", "They are dropped; remove them.", False),
+        _found(wrong, "row|rows", f"of {path} cannot be read", "Correct or remove them; training refuses the file."),
+        _found(torn, "video|videos", f"of {path} listed twice with two labels", "Keep the right row of each."),
+        _found(
+            twice, "row|rows", f"of {path} repeating a video with its label", "They are dropped; remove them.", False
+        ),
     ]
     if not rows and not wrong:
         found.append([Finding(f"{path} lists no video", 0, (), "Write one row for each clip.")])
@@ -188,9 +191,11 @@ def _label(value: Any) -> float:
         raise ValueError(f"label {error}") from None
 
 
-def _found(names: Iterable[str], what: str, fix: str, problem: bool = True) -> list[Finding]:
-    """One finding on all of them; none where there is none."""
+def _found(names: Iterable[str], who: str, what: str, fix: str, problem: bool = True) -> list[Finding]:
+    """One finding on all of them; none where there is none. `who` is how it begins of one, and of many: "is|are"."""
     listed = list(names)
+    one, many = who.split("|")
+    what = f"{one if len(listed) == 1 else many} {what}"
     return [Finding(what, len(listed), tuple(listed[:EXAMPLES]), fix, problem)] if listed else []
 
 
@@ -214,9 +219,8 @@ def scale_findings(rows: Sequence[LabelRow], scale: MosScale | None) -> list[Fin
         return [Finding("No scale was stated", 0, (), f"{looks}. Name theirs: {NAMES}.", False)]
     outside = [f"{row.video_id} ({row.mos:g})" for row in rows if not scale.low <= row.mos <= scale.high]
     range_ = f"[{scale.low:g}, {scale.high:g}]"
-    found = _found(
-        outside, f"labels are outside the scale {scale.name!r}, which takes {range_}", f"{looks}. Name theirs: {NAMES}."
-    )
+    rule = f"outside the scale {scale.name!r}, which takes {range_}"
+    found = _found(outside, "label is|labels are", rule, f"{looks}. Name theirs: {NAMES}.")
     if not outside and usual and usual[1] <= NARROW * scale.high and len(rows) >= FEW:
         what = f"The labels fit the scale {scale.name!r}, {range_}, but look like another one's"
         found.append(Finding(what, 0, (), f"{looks}. Name theirs: {NAMES}, or go on if the stated one is right."))
@@ -224,7 +228,7 @@ def scale_findings(rows: Sequence[LabelRow], scale: MosScale | None) -> list[Fin
         found.append(Finding(f"All labels are {low:g}", 0, (), "There is nothing to learn: check the label column."))
     if not outside:
         below = [f"{row.video_id} ({row.mos:g})" for row in rows if scale(row.mos) < 1]
-        found += _found(below, "labels are scores below 1", "They are trained on as they are.", False)
+        found += _found(below, "label is|labels are", "below a score of 1", "They are trained on as they are.", False)
     return found
 
 
@@ -256,7 +260,7 @@ def missing_findings(rows: Sequence[LabelRow], threads: int = 8) -> list[Finding
 
 def _missing(names: Sequence[str], total: int) -> list[Finding]:
     fix = "Give the folder that the names start from." if len(names) == total else "Get them, or remove their rows."
-    return _found(names, f"of {total} files are missing", fix)
+    return _found(names, "of|of", f"{counted(total, 'file is', 'files are')} missing", fix)
 
 
 def _clip_findings(rows: Sequence[LabelRow], probes: Mapping[str, Probe], key_frames: int) -> list[Finding]:
@@ -275,14 +279,14 @@ def _clip_findings(rows: Sequence[LabelRow], probes: Mapping[str, Probe], key_fr
         for note in probe.notes:
             noted[note].append(name)
     found = _missing(missing, len(names))
-    found += _found(damaged, "clips cannot be read", "Replace them, or remove their rows; training leaves them out.")
-    found += _found(
-        short, f"clips have fewer than {key_frames} frames", "Frames would be shown repeatedly: remove their rows."
-    )
+    fix = "Replace them, or remove their rows; training leaves them out."
+    found += _found(damaged, "clip|clips", "cannot be read", fix)
+    fix = "Frames would be shown repeatedly: remove their rows."
+    found += _found(short, "clip has|clips have", f"fewer than {counted(key_frames, 'frame')}", fix)
     for note, clips in sorted(noted.items()):
         kind = {"deinterlaced": "interlaced ", "an image": "one-frame "}.get(note, "HDR " if "BT.709" in note else "")
         fix = "They are shown so in training and in scoring; nothing needs to be done."
-        found += _found(clips, f"{kind}clips are noted as {note!r}", fix, False)
+        found += _found(clips, f"{kind}clip is|{kind}clips are", f"noted as {note!r}", fix, False)
     return found
 
 
@@ -297,7 +301,8 @@ def _content_findings(rows: Sequence[LabelRow], probes: Mapping[str, Probe]) -> 
         if len(group) > 1:
             marks = " and ".join(f"{mos:g}" for mos in dict.fromkeys(row.mos for row in group.values()))
             same.append(f"{' = '.join(row.video_id for row in group.values())} (label {marks})")
-    return _found(same, "contents are there under two names or more", "Keep one name of each, in one split.")
+    fix = "Keep one name of each, in one split."
+    return _found(same, "content is|contents are", "there under two names or more", fix)
 
 
 # ---------------------------------------------------------------- splits
@@ -332,9 +337,8 @@ def shared_findings(
         pattern: Rule for names that tells it, see `check_rule`.
     """
     there = {row.video for row in others}
-    found = _found(
-        [row.video_id for row in rows if row.video in there], f"clips are in {name} too", "Keep each in one split."
-    )
+    twice = [row.video_id for row in rows if row.video in there]
+    found = _found(twice, "clip is|clips are", f"in {name} too", "Keep each in one split.")
     told = sources_of([*rows, *others], column, pattern)
     if not told.names:
         why = told.reason or "no column 'source' or 'scene', and no rule for names"
@@ -344,7 +348,8 @@ def shared_findings(
     both = [str(source) for source in mine if source in set(told.names[len(rows) :]) and isinstance(source, str)]
     return found + _found(
         both,
-        f"sources are in {name} too, by {told.reason}",
+        "source is|sources are",
+        f"in {name} too, by {told.reason}",
         "All clips of one source belong into one split: a score on the other is no measure else.",
     )
 

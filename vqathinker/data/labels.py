@@ -11,6 +11,7 @@ from vqathinker.data.files import VideoFiles, check_places, safe_name
 from vqathinker.data.formats import READERS, LabelError, number_of
 from vqathinker.data.scales import MosScale, mos_scale
 from vqathinker.rewards.distortion import parse_distortions
+from vqathinker.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,8 @@ def read_labels(
     if not rows:
         raise LabelError(f"label file {str(path)!r} lists no video.")
     if repeated:
-        logger.warning("%s: %d rows repeat a video with the same label and were dropped.", path, repeated)
+        rows_repeat = counted(repeated, "row repeats", "rows repeat")
+        logger.warning("%s: %s a video with the same label: dropped.", path, rows_repeat)
     return list(rows.values())
 
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from vqathinker.clips import ClipError
 from vqathinker.messages import videos_in
+from vqathinker.wording import counted
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -83,8 +84,9 @@ class ClipLoader(Generic[T]):
                 raise
             self._record(video, error.reason)
             if not self._read_any and self.give_up_after and len(self.skipped) >= self.give_up_after:
+                before = counted(len(self.skipped), "clip")
                 raise ClipError(
-                    video, f"{error.reason}, and none of the {len(self.skipped)} clips before it was readable either"
+                    video, f"{error.reason}, and none of the {before} before it was readable either"
                 ) from error
             return None
 

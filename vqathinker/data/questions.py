@@ -17,6 +17,7 @@ from vqathinker.data.options import check_options, letter_of, options_in
 from vqathinker.data.sample import Sample
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.rewards.distortion import parse_distortions
+from vqathinker.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
         raise LabelError(f"question file {str(path)!r} asks nothing: write one question a line: {FORMS}.")
     kept = _without_repetitions(rows)
     if len(kept) < len(rows):
-        logger.warning("%s: %d rows repeat another one and were dropped.", path, len(rows) - len(kept))
+        rows_repeat = counted(len(rows) - len(kept), "row repeats", "rows repeat")
+        logger.warning("%s: %s another one: dropped.", path, rows_repeat)
     _check_answers(kept)
     return _named(kept)
 

@@ -19,6 +19,7 @@ from vqathinker.data.labels import LabelRow, distortions_of
 from vqathinker.data.scales import MosScale, mos_scale
 from vqathinker.data.sources import SOURCE_COLUMNS
 from vqathinker.data.tables import SPREADSHEETS, SUFFIXES, Table, read_table
+from vqathinker.wording import counted
 
 # Names of columns, in lower case.
 VIDEO_COLUMNS = ("video", "clip", "file", "filename", "file_name", "name", "video_name", "path", "image")
@@ -329,7 +330,8 @@ def _matrix(
             )
         matrix[clip, place_of[rater]] = value
     if without := [clips[place].video_id for place in np.flatnonzero(np.isnan(matrix).all(axis=1))]:
-        raise LabelError(f"{table.path}: {len(without)} clips have no rating: {_shown(without)}; leave their rows out.")
+        told = counted(len(without), "clip has", "clips have")
+        raise LabelError(f"{table.path}: {told} no rating: {_shown(without)}; leave their rows out.")
     return matrix
 
 

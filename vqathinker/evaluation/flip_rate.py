@@ -18,6 +18,7 @@ from vqathinker.data.formats import number_of, repeated
 from vqathinker.evaluation.report import Table
 from vqathinker.scoring.scorer import process_state
 from vqathinker.scoring.table import stamp
+from vqathinker.wording import counted
 
 MAX_CRF = 51
 """End of H.264's scale at 8 bits: x264 takes a larger CRF for 51, so CP-LLM's rung at 53 would be a copy of that."""
@@ -93,7 +94,9 @@ def encode_ladder(
     files = [file for file in sorted(sources.rglob("*")) if file.suffix.lower() in VIDEO_SUFFIXES]
     names = ["_".join(file.relative_to(sources).with_suffix("").parts) for file in files]
     if not files or len(set(names)) < len(names):
-        raise ValueError(f"{str(sources)!r} holds {len(files)} videos, {names[:5]}: need one or more, no name twice.")
+        raise ValueError(
+            f"{str(sources)!r} holds {counted(len(files), 'video')}, {names[:5]}: need one or more, no name twice."
+        )
     state = process_state()
     own = list(zip(files, names, strict=True))[state.process_index :: state.num_processes]
     for file, name in tqdm(

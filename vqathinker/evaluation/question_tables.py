@@ -18,6 +18,7 @@ from vqathinker.evaluation.report import Table
 from vqathinker.metrics.choices import Accuracy
 from vqathinker.metrics.paired import PairedDifference
 from vqathinker.rewards.choice import letter
+from vqathinker.wording import counted
 
 NOTE = (
     "accuracy: share of right greedy answers with its 95 % interval; an answer that names no option is wrong. "
@@ -113,11 +114,11 @@ def _with_interval(own: Accuracy, interval: tuple[float, float]) -> float | str:
 
 def _counts(report: QuestionReport) -> list[str]:
     clips = {question.video for question in report.questions}
-    said = [f"{len(report.questions)} questions about {len(clips)} clips."]
+    said = [f"{counted(len(report.questions), 'question')} about {counted(len(clips), 'clip')}."]
     if len(clips) < len(report.questions):
         said.append("Intervals are no narrower than those of a bootstrap that draws whole clips.")
     if report.unreadable:
-        said.append(f"Left out, as their clips cannot be read: {len(report.unreadable)} questions.")
+        said.append(f"Left out, as their clips cannot be read: {counted(len(report.unreadable), 'question')}.")
     if report.questions:
         said.append(f"Answers that name no option: {report.summary.unparsable:.3f}.")
     if report.num_rotated:

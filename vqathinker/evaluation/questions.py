@@ -28,6 +28,7 @@ from vqathinker.scoring import QualityAnswer, QualityScorer
 from vqathinker.scoring.asking import ask_samples
 from vqathinker.scoring.duration import Estimate
 from vqathinker.scoring.scorer import process_state
+from vqathinker.wording import counted
 
 MAX_ROTATED = 6
 """Questions with more options are not asked in other orders: each order is one more answer."""
@@ -182,8 +183,8 @@ def compare_questions(before: QuestionReport, after: QuestionReport, seed: int =
     first, second = before.right, after.right
     if other := sorted(first.keys() ^ second.keys()):
         raise ValueError(
-            f"{len(other)} questions are answered in one report only, {other[0]!r} the first: compare two policies on "
-            "the same questions and clips."
+            f"{counted(len(other), 'question is', 'questions are')} answered in one report only, {other[0]!r} the "
+            "first: compare two policies on the same questions and clips."
         )
     clips = [question.video for question in before.questions]
     return paired_difference(list(first.values()), [second[name] for name in first], seed, sources=clips)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
+from vqathinker.wording import counted
+
 MAX_EVALUATIONS = 20_000
 """Of the logistic, in its fit."""
 MIN_FIT_CLIPS = 20
@@ -101,7 +103,7 @@ def fit_logistic(scores: Numbers, mos: Numbers) -> LogisticFit:
         return LogisticFit(math.nan, math.nan, np.full(len(scores), math.nan), error=error)
 
     if len(scores) < MIN_FIT_CLIPS:
-        return failed(f"no fit of 4 parameters on {len(scores)} clips, it needs {MIN_FIT_CLIPS} or more")
+        return failed(f"no fit of 4 parameters on {counted(len(scores), 'clip')}, it needs {MIN_FIT_CLIPS} or more")
     if len(np.unique(scores)) < 4:
         return failed("fewer than 4 different scores for 4 parameters")
     ends = [mos.max(), mos.min()]

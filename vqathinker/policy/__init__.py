@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
+from vqathinker.places import check_checkpoint
 from vqathinker.policy.adapters import (
     base_policy,
     check_mergeable,
@@ -13,7 +14,7 @@ from vqathinker.policy.complete import IncompleteCheckpoint
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
 from vqathinker.policy.conversion import convert_internvlchat
 from vqathinker.policy.features import ClipFeatures, FeatureCache, tokens_in
-from vqathinker.policy.loading import check_checkpoint, load_policy, load_processor, not_as_trained
+from vqathinker.policy.loading import load_policy, load_processor, not_as_trained
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.policy.processing import ClipInput, VQAThinkerProcessor
 from vqathinker.policy.prompts import Prompt, Slot, token_index

@@ -8,19 +8,9 @@ import torch
 from transformers import AutoProcessor
 
 from vqathinker.clips import VIEWS, fit_name
+from vqathinker.places import check_checkpoint
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.policy.processing import VQAThinkerProcessor
-
-
-def check_checkpoint(path: str | Path) -> None:
-    """Raise FileNotFoundError for a folder that is not there, before the hub is asked for it.
-
-    Args:
-        path: Checkpoint folder, or hub id `namespace/name`, whose namespace is no folder here.
-    """
-    path = Path(path)
-    if not path.is_dir() and (path.is_absolute() or len(path.parts) != 2 or Path(path.parts[0]).is_dir()):
-        raise FileNotFoundError(f"no checkpoint folder at {str(path)!r}: give one (`make demo` makes one) or a hub id.")
 
 
 def load_policy(

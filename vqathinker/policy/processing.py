@@ -40,6 +40,7 @@ from vqathinker.policy.prompts import (
     written,
 )
 from vqathinker.policy.streams import find_streams, streams_of
+from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.clips import Clip
@@ -331,7 +332,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         frames = (self.num_frames,) * videos if frames is None else tuple(frames)
         if len(frames) != videos:
             raise ValueError(
-                f"the prompt shows {videos} clips, but {len(frames)} came with it: give one per video block."
+                f"the prompt shows {counted(videos, 'clip')}, but {len(frames)} came with it: give one per video block."
             )
         texts = tuple((role, *(block.get("text") for block in content)) for role, content in blocks)
         settings = (self.image_size, self.motion_tokens, self.prompt_style, self.layout, *self.streams)

@@ -22,6 +22,7 @@ from vqathinker.rewards.parsing import answer_block
 from vqathinker.rollout import RolloutEngine, Sampling
 from vqathinker.scoring.predict import encode_clips
 from vqathinker.tasks import find_task
+from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.scoring.scorer import QualityScorer
@@ -225,7 +226,9 @@ def _seed(seed: int, clip: ClipInput, messages: Messages) -> int:
 def _check(sample: Sample) -> None:
     where = f"sample {sample.id or sample.question!r:.120}"
     if len(sample.clips) != 1:
-        raise ValueError(f"{where} shows {len(sample.clips)} clips {sample.clips}: a question is about one clip.")
+        raise ValueError(
+            f"{where} shows {counted(len(sample.clips), 'clip')} {sample.clips}: a question is about one clip."
+        )
     if sample.task == "choice" and "options" not in sample.target:
         raise ValueError(f"{where} has the task 'choice' and no options: its target needs 2 to 26 'options'.")
     if "options" in sample.target:

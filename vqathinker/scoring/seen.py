@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vqathinker.policy import VQAThinkerProcessor, not_as_trained
+from vqathinker.wording import counted
 
 
 def seen_in(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
@@ -29,8 +30,8 @@ def seen_line(processor: VQAThinkerProcessor, seen: Mapping[str, int], clips: in
     if not seen:
         return f"the policy sees the central {size} pixels of frames"
     sentence = max(seen, key=lambda text: seen[text])
-    others = f", and parts of {len(seen) - 1} other sizes" if len(seen) > 1 else ""
-    return f"the policy {sentence} ({seen[sentence]} of {clips} clips{others})"
+    others = f", and parts of {counted(len(seen) - 1, 'other size')}" if len(seen) > 1 else ""
+    return f"the policy {sentence} ({seen[sentence]} of {counted(clips, 'clip')}{others})"
 
 
 def trained_line(processor: VQAThinkerProcessor) -> str:
@@ -53,6 +54,6 @@ def unanswered_line(processor: VQAThinkerProcessor, rows: Sequence[Mapping[str, 
     if not (changed and first and all(math.isnan(row["score"]) for row in first)):
         return ""
     return (
-        f"none of the first {len(first)} clips got a score, and not all is as the policy was trained: {changed}. Leave "
-        "it out, or train with it"
+        f"none of the first {counted(len(first), 'clip')} got a score, and not all is as the policy was trained: "
+        f"{changed}. Leave it out, or train with it"
     )

@@ -7,7 +7,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,19 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from vqathinker.clips.errors import about
+from vqathinker.places import check_table
 from vqathinker.scoring.duration import Estimate
 from vqathinker.scoring.scorer import QualityScore, QualityScorer, process_state
 
 COLUMNS: tuple[str, ...] = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "notes")
 COLUMNS += ("reasoning", "error", "file", "made_with")
-HEADER = tuple("spread" if name == "std" else name for name in COLUMNS)
-"""Of new tables. In memory, and in tables of before, which are gone on with as they are, the spread is called `std`."""
+RENAMED = {"std": "spread", "file": "source_stat", "made_with": "settings"}
+HEADER = tuple(RENAMED.get(name, name) for name in COLUMNS)
+"""Of new tables. In memory the names are those of `COLUMNS`."""
+HEADERS = (HEADER, tuple("spread" if name == "std" else name for name in COLUMNS), COLUMNS)
+"""Of tables of before, too, which are gone on with as they are."""
+DIGITS = 6
+"""Decimals of scores and spreads: fewer would make equal, for a rank correlation, what read-outs tell apart."""
 ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """Of tables: file names may hold bytes that are no UTF-8."""
 NUMBERS: dict[str, Callable[[str], Any]] = {"score": float, "std": float, "num_parsed": int, "num_answers": int}
@@ -36,8 +43,8 @@ def record(result: QualityScore, made_with: str) -> dict[str, Any]:
     """
     return {
         "video": result.video,
-        "score": result.score,
-        "std": result.spread,
+        "score": round(result.score, DIGITS),
+        "std": round(result.spread, DIGITS),
         "status": result.status,
         "num_parsed": result.num_parsed,
         "num_answers": len(result.answers),
@@ -80,8 +87,7 @@ class ScoreTable:
 
     def __init__(self, path: str | Path, made_with: str, write: bool = True) -> None:
         self.path, self.made_with = Path(path), made_with
-        if self.path.suffix.lower() not in (".csv", ".json", ".jsonl"):
-            raise ValueError(f"{str(path)!r}: scores go to a .csv file, or to .json / .jsonl as JSON lines.")
+        check_table(path)
         self.is_csv = self.path.suffix.lower() == ".csv"
         data = self.path.read_bytes() if self.path.exists() else b""
         self.names = self._names(data)
@@ -103,13 +109,13 @@ class ScoreTable:
         """Add rows, those that are in already left out, and see them to the disk."""
         new = [dict(row) for row in rows if row["video"] not in self.rows]
         with self.path.open("a", **ENCODING) as file:
-            file.write("".join(map(self._line, new)))
+            file.write("".join(self._lines(new)))
             file.flush()
             os.fsync(file.fileno())
         self.rows |= {row["video"]: row for row in new}
 
     def _repair(self, data: bytes) -> None:
-        clean = (",".join(self.names) + "\n" if self.is_csv else "") + "".join(map(self._line, self.rows.values()))
+        clean = (",".join(self.names) + "\n" if self.is_csv else "") + "".join(self._lines(self.rows.values()))
         if clean.encode("utf-8", "surrogateescape") != data:
             partial = self.path.with_name(f".{self.path.name}.partial")
             try:
@@ -124,19 +130,15 @@ class ScoreTable:
         if not self.is_csv:
             if not data.startswith(b'{"video": '[: len(data)]):
                 raise self._foreign("it begins otherwise")
-            return COLUMNS if b'"std": ' in line else HEADER  # in a text the quotes are escaped
-        for names in (HEADER, COLUMNS):
+            keys = set(re.findall(r'"(\w+)": ', line.decode("utf-8", "replace")))  # in a text quotes are escaped
+            return next((names for names in HEADERS[::-1] if keys.issuperset(names)), HEADER)
+        for names in HEADERS:
             if data.startswith((",".join(names) + "\n").encode()[: len(data)]):
                 return names
         raise self._foreign("it begins otherwise")
 
-    def _line(self, row: Mapping[str, Any]) -> str:
-        named = {own: row[name] for name, own in zip(COLUMNS, self.names, strict=True)}
-        if not self.is_csv:  # NaN is no JSON
-            return json.dumps({k: None if v != v else v for k, v in named.items()}, ensure_ascii=False) + "\n"
-        line = io.StringIO()
-        csv.DictWriter(line, self.names, lineterminator="\n").writerow(named)
-        return line.getvalue()
+    def _lines(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+        return (table_line(row, self.names, self.is_csv) for row in rows)
 
     def _parse(self, text: str) -> list[dict[str, Any]]:
         places = list(zip(COLUMNS, self.names, strict=True))
@@ -155,6 +157,22 @@ class ScoreTable:
             f"{str(self.path)!r} is no table of scores with the columns {list(HEADER)} ({why}): give another file, or "
             "delete it."
         )
+
+
+def table_line(row: Mapping[str, Any], names: Sequence[str] = HEADER, is_csv: bool = True) -> str:
+    """A row as it stands in a file, with the end of the line.
+
+    Args:
+        row: With the keys of `COLUMNS`.
+        names: Of the columns, in the order of `COLUMNS`.
+        is_csv: Else a JSON object.
+    """
+    named = {own: row[name] for name, own in zip(COLUMNS, names, strict=True)}
+    if not is_csv:  # NaN is no JSON
+        return json.dumps({k: None if v != v else v for k, v in named.items()}, ensure_ascii=False) + "\n"
+    line = io.StringIO()
+    csv.DictWriter(line, names, lineterminator="\n").writerow(named)
+    return line.getvalue()
 
 
 def _known(name: str, value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from vqathinker.clips import Clip, ClipError
 from vqathinker.clips.frame_index import open_stream
 from vqathinker.synth.sources import source_scenes
+from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.synth.build import SynthSpec
@@ -126,23 +127,27 @@ def _codec(path: Path) -> str:
 def _tell(short: Sequence[str], codecs: Counter[str], no_skips: Sequence[Source]) -> None:
     if short:
         logger.warning(
-            "%d of %d sources are left out, as they have fewer frames than a clip: %s.",
+            "%d of %s left out, as they have fewer frames than a clip: %s.",
             len(short),
-            len(short) + codecs.total(),
+            _are(len(short) + codecs.total()),
             ", ".join(short),
         )
     if no_skips:
         logger.warning(
-            "%d of %d sources are shorter than three clips, which frame_drop needs: they get the other kinds only.",
+            "%d of %s shorter than three clips, which frame_drop needs: they get the other kinds only.",
             len(no_skips),
-            codecs.total(),
+            _are(codecs.total()),
         )
     lossy = {codec: count for codec, count in sorted(codecs.items()) if codec not in UNCOMPRESSED}
     if lossy:
         logger.warning(
-            "%d of %d sources are compressed already (%s): distortions come on top of what is there, and labels do not "
+            "%d of %s compressed already (%s): distortions come on top of what is there, and labels do not "
             "count that. Take pristine sources where they can be had.",
             sum(lossy.values()),
-            codecs.total(),
+            _are(codecs.total()),
             ", ".join(f"{codec} {count}" for codec, count in lossy.items()),
         )
+
+
+def _are(sources: int) -> str:
+    return counted(sources, "source is", "sources are")

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vqathinker.clips import VIDEO_SUFFIXES, Clip, ClipError, open_clip
+from vqathinker.wording import counted
 
 
 def source_scenes(
@@ -43,8 +44,9 @@ def source_scenes(
     if len(scenes) < len(splits):
         raise ClipError(
             folder,
-            f"it holds {len(scenes)} scenes {list(scenes)} for the {len(splits)} splits {list(splits)}: each split "
-            "needs one of its own. Add clips, ask for fewer splits, or sort the files of each scene into a sub-folder",
+            f"it holds {counted(len(scenes), 'scene')} {list(scenes)} for the {counted(len(splits), 'split')} "
+            f"{list(splits)}: each split needs one of its own. Add clips, ask for fewer splits, or sort the files of "
+            "each scene into a sub-folder",
         )
     names, spare = list(scenes), len(scenes) - len(splits)
     first, *others = splits
@@ -81,7 +83,9 @@ def cut_scene(
     def render(rng: np.random.Generator) -> np.ndarray:
         clip = open_clip(path)
         if clip.num_frames < num_frames:
-            raise ClipError(path, f"it has {clip.num_frames} frames and {num_frames} are needed: take a longer clip")
+            raise ClipError(
+                path, f"it has {counted(clip.num_frames, 'frame')} and {num_frames} are needed: take a longer clip"
+            )
         start = int(rng.integers(0, clip.num_frames - num_frames + 1))
         return np.stack([_fitted(frame, shape) for frame in clip.pictures(range(start, start + num_frames))])
 

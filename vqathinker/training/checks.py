@@ -13,6 +13,7 @@ from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.rewards import Rubric, preset
 from vqathinker.rewards.reward import missing_columns
 from vqathinker.training.groups import GROUP_COLUMNS, group_of
+from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.training.config import VQAGRPOConfig
@@ -92,7 +93,7 @@ def _videos_of(row: Mapping[str, Any]) -> list[str]:
     videos = videos_in(prompt)
     if len(videos) != 1:
         raise ValueError(
-            f"the prompt {str(prompt)[:200]} shows {len(videos)} clips: it must have exactly one block "
+            f"the prompt {str(prompt)[:200]} shows {counted(len(videos), 'clip')}: it must have exactly one block "
             '{"type": "video", "video": path}.'
         )
     if row.get("video", videos[0]) != videos[0]:
@@ -123,11 +124,11 @@ def check_batch(rubric: Rubric, args: VQAGRPOConfig, dataset: Dataset) -> None:
     clips = args.generation_batch_size // args.num_generations
     if len(dataset) < clips:
         raise ValueError(
-            f"the training set has {len(dataset)} rows, one generation batch takes {clips} "
+            f"the training set has {counted(len(dataset), 'row')}, one generation batch takes {clips} "
             f"(per_device_train_batch_size={args.per_device_train_batch_size} x "
             f"steps_per_generation={args.steps_per_generation} x "
-            f"{args.world_size} processes / num_generations={args.num_generations}): nothing would be trained. Lower "
-            "one of the first three, or add clips."
+            f"{counted(args.world_size, 'process', 'processes')} / num_generations={args.num_generations}): "
+            "nothing would be trained. Lower one of the first three, or add clips."
         )
     if clips < 2 and any(getattr(reward, "compares_videos", False) for reward in rubric.rewards):
         raise ValueError(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from vqathinker.data import LabelRow, Sample
 from vqathinker.data.check import quick_check
+from vqathinker.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ def preflight(samples: Sequence[Sample], held_out: Sequence[Sample] = (), mos_sc
         logger.warning("data: %s", finding.text())
     clips = len({clip for sample in (*samples, *held_out) for clip in sample.clips})
     if not found:
-        return f"data: {clips} clips, all there; labels fit their scale"
-    return f"data: {len(found)} problems, see above; `vqathinker check-data` tells more and reads every clip"
+        return f"data: {counted(clips, 'clip')}, all there; labels fit their scale"
+    return f"data: {counted(len(found), 'problem')}, see above; `vqathinker check-data` tells more and reads every clip"
 
 
 def _rows(samples: Sequence[Sample]) -> list[LabelRow]:

@@ -24,6 +24,7 @@ from trl import GRPOConfig
 from vqathinker.policy import load_processor
 from vqathinker.training import budget
 from vqathinker.training.samples import DataArguments
+from vqathinker.wording import counted
 
 CONFIG, SFT_CONFIG = "own.yaml", "own_sft.yaml"
 CLIPS_PER_STEP, ROUNDS = 6, 4
@@ -92,7 +93,7 @@ def with_own_config(argv: Sequence[str], arguments: type[DataArguments], config:
     clips = len(data.training(0))
     fit = fitted_warm_start if supervised else fitted_settings
     fitted = as_arguments(fit(given["model"], clips, given))
-    print(f"No --config given: recipes/configs/{name}, fitted to {clips} clips: {shlex.join(fitted)}")
+    print(f"No --config given: recipes/configs/{name}, fitted to {counted(clips, 'clip')}: {shlex.join(fitted)}")
     return [*options, *fitted, *argv]
 
 

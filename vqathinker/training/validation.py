@@ -85,7 +85,7 @@ def validate(
         raise ClipError(
             predictions[0].video,
             f"nor can the other {len(rows) - 1} validation clips be read; they must lie where the labels say (recipe: "
-            "in the same video_root as train_labels), or leave validation out (recipe: --val_labels=)",
+            "in the same video_root as train_labels), or leave validation out (recipe: --val-labels=)",
         )
     metrics: dict[str, float] = {}
     for task, chosen in places.items():
