@@ -72,6 +72,11 @@ def test_what_is_stated_goes_before_what_is_fitted():
     assert own["max_steps"] == 180  # 2 clips a step, 30 times through 12
 
 
+def test_a_batch_that_cuts_groups_is_refused():
+    with pytest.raises(ValueError, match=r"multiple of num_generations=16.*Use per_device_train_batch_size=16"):
+        fitted_settings(MODEL, 12, {"num_generations": 16, "per_device_train_batch_size": 8}, PLENTY)
+
+
 def test_one_clip_is_refused():
     with pytest.raises(ValueError, match="give at least 2"):
         fitted_settings(MODEL, 1, {}, PLENTY)

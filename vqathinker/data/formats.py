@@ -160,9 +160,10 @@ def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow
         )
     missing = [name for name in (video_column, mos_column) if name not in header]
     if missing:
-        raise LabelError(
-            f"{path}: no column {missing}; the header is {header}. Name the columns with video_column and mos_column."
-        )
+        fix = "Name the columns with video_column and mos_column."
+        if len(header) == 1 and re.search(r"[;\t]", header[0]):
+            fix = "Save it with commas between columns, or give it to `vqathinker fit`, which reads any separator."
+        raise LabelError(f"{path}: no column {missing}; the header is {header}. {fix}")
     for record in reader:
         place = f"{path}:{reader.line_num}"
         if None in record or None in record.values():

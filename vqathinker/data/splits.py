@@ -10,6 +10,7 @@ import numpy as np
 
 from vqathinker.data.labels import LabelRow
 from vqathinker.data.sources import SOURCE_COLUMNS, Sources, sources_of
+from vqathinker.wording import counted
 
 DRAWS = 200
 
@@ -60,7 +61,7 @@ def split_by_source(
         why = told.reason or f"no column {' or '.join(map(repr, SOURCE_COLUMNS))} tells them"
         reason = f"each clip is taken as its own source: {why}"
     if len(set(names)) < 2:
-        raise ValueError(f"{len(rows)} clips of {len(set(names))} source ({reason}): holding out takes 2 sources.")
+        raise ValueError(f"{counted(len(rows), 'clip')} of one source ({reason}): holding out takes 2 sources.")
     held_out = _drawn(names, np.array([row.mos for row in rows]), share, seed)
     return Split(
         tuple(row for row, name in zip(rows, names, strict=True) if name not in held_out),

@@ -18,6 +18,17 @@ from vqathinker.training.stopping import generation_period
 from vqathinker.training.validation import known_metrics
 
 
+def check_groups(batch: int, answers: int) -> None:
+    """Raise `ValueError` if a batch of so many answers cannot keep together the K `answers` to each clip."""
+    if batch % answers:
+        fitting = max(1, batch // answers) * answers
+        raise ValueError(
+            f"per_device_train_batch_size={batch} counts answers and must be a multiple of num_generations={answers}, "
+            "so that the answers to one clip stay together. Use "
+            f"per_device_train_batch_size={fitting}, or another num_generations."
+        )
+
+
 @dataclass
 class VQAGRPOConfig(GRPOConfig):
     """`GRPOConfig` with VQAThinker's hyper-parameters as defaults.
@@ -83,7 +94,7 @@ class VQAGRPOConfig(GRPOConfig):
     def __post_init__(self) -> None:
         join_processes_on_cpu(self)
         self._set_validation()
-        self._check_groups()
+        check_groups(self.per_device_train_batch_size, self.num_generations)  # TRL's speaks of their product with steps
         super().__post_init__()
         check_options(self)
         check_one_device(self)
@@ -111,16 +122,6 @@ class VQAGRPOConfig(GRPOConfig):
         if self.frame_cache_gib <= 0:
             raise ValueError(
                 f"frame_cache_gib={self.frame_cache_gib}: must be above 0; for no cache leave frame_cache empty."
-            )
-
-    def _check_groups(self) -> None:
-        """The answers to one clip stay together. Before TRL's own check, which speaks of their product with steps."""
-        if self.per_device_train_batch_size % self.num_generations:
-            fitting = max(1, self.per_device_train_batch_size // self.num_generations) * self.num_generations
-            raise ValueError(
-                f"per_device_train_batch_size={self.per_device_train_batch_size} counts answers and must be a multiple "
-                f"of num_generations={self.num_generations}, so that the answers to one clip stay together. Use "
-                f"per_device_train_batch_size={fitting}, or another num_generations."
             )
 
     def _set_validation(self) -> None:

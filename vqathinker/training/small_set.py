@@ -23,6 +23,7 @@ from trl import GRPOConfig
 
 from vqathinker.policy import load_processor
 from vqathinker.training import budget
+from vqathinker.training.config import check_groups
 from vqathinker.training.samples import DataArguments
 from vqathinker.wording import counted
 
@@ -123,6 +124,7 @@ def fitted_settings(model: str, clips: int, given: Mapping[str, Any], free: floa
     needed, prompt = math.inf, len(processor.prompt_ids())
     for adapter in _adapters(given):
         for batch in _batches(clips, fixed["num_generations"], given):
+            check_groups(batch["per_device_train_batch_size"], fixed["num_generations"])
             chosen = {**fixed, **adapter, **batch}
             settings = budget.read_settings(own_config(CONFIG)) | chosen
             shape = budget.shape_of(settings, config, processor.num_frames, prompt)
