@@ -18,7 +18,7 @@ from benchmarks.group_update import WAYS, label
 from benchmarks.models import LARGE, TOY, make_clips
 
 HEADLINE, ROUNDS = Shape(clips=2), 1
-QUICK = Shape(clips=2, answers=3, frames=4, tokens=8)
+QUICK = Shape(clips=2, answers=3, frames=2, tokens=4)
 TASKS = {"InternVL, no copies": False, "motion and copies": True}
 """What is trained -> whether it is the whole method."""
 

@@ -18,7 +18,7 @@ CLIPS, BATCHES, TOKENS = 8, (1, 4, 8), 64
 
 def measured(quick: bool) -> list[dict[str, Any]]:
     """A row per engine, read-out and batch size."""
-    size, clips, batches, tokens = (TOY, 3, (2,), 6) if quick else (LARGE, CLIPS, BATCHES, TOKENS)
+    size, clips, batches, tokens = (TOY, 3, (2,), 4) if quick else (LARGE, CLIPS, BATCHES, TOKENS)
     engines = ["transformers"] + (["vllm"] if importlib.util.find_spec("vllm") and not quick else [])
     rows = []
     with tempfile.TemporaryDirectory() as name:

@@ -31,7 +31,7 @@ from vqathinker.training import budget
 
 PAPER = Shape(clips=2, answers=4, frames=6, tokens=200, micro_steps=2)
 """What one of the paper's processes does in a step, with answers of 200 tokens."""
-QUICK = Shape(clips=2, answers=3, frames=4, tokens=8, micro_steps=2)
+QUICK = Shape(clips=2, answers=3, frames=2, tokens=4, micro_steps=2)
 SIZES, LENGTHS = ("2B", "8B"), (200, 1024, 2048)
 """InternVL3's sizes and tokens of an answer for which operations are foretold."""
 CLOSE = 0.001
