@@ -104,7 +104,7 @@ class Batch:
 
 
 def settings(folder: Path, shape: Shape) -> dict[str, Any]:
-    """Of both trainers."""
+    """Of both trainers. Without gradient checkpointing, which would have each of them compute its forward twice."""
     return {
         "output_dir": str(folder),
         "per_device_train_batch_size": shape.clips * shape.answers,

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import BaseVideoProcessor, InternVLConfig, InternVLForConditionalGeneration, InternVLProcessor
+from transformers import (
+    BaseVideoProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    PreTrainedTokenizerFast,
+)
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from vqathinker.clips import write_video
@@ -51,6 +59,12 @@ THIN = Size(448, (32, 1), (32, 1), 64, 640, (64, 24))
 """As many tokens a frame with next to no arithmetic: for counting."""
 
 
+@lru_cache
+def tokenizer_of_all() -> PreTrainedTokenizerFast:
+    """The tokenizer, made once."""
+    return tiny_tokenizer()
+
+
 def config_of(size: Size, motion: bool, video_side: int = 64) -> VQAThinkerConfig:
     """The policy's configuration.
 
@@ -59,7 +73,7 @@ def config_of(size: Size, motion: bool, video_side: int = 64) -> VQAThinkerConfi
         motion: With SlowFast and one motion token (the method), or InternVL alone (what stock TRL can train).
         video_side: Side of SlowFast's frames in pixels.
     """
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer_of_all()
     width, layers = size.text
     heads = max(4, width // 64)
     text = {
@@ -106,7 +120,7 @@ def make_policy(folder: Path, size: Size, motion: bool) -> None:
     torch.manual_seed(0)
     config = config_of(size, motion, video_side=112 if size is LARGE else 64)
     policy = VQAThinkerForConditionalGeneration(config)
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer_of_all()
     with torch.no_grad():
         policy.lm_head.weight[[tokenizer.eos_token_id, tokenizer.pad_token_id]] = 0
     policy.generation_config.eos_token_id = tokenizer.eos_token_id
@@ -135,7 +149,7 @@ def make_stock(folder: Path, policy: VQAThinkerForConditionalGeneration) -> Inte
     model.load_state_dict(policy.state_dict())
     model.generation_config.eos_token_id = policy.generation_config.eos_token_id
     model.save_pretrained(folder)
-    tokenizer = tiny_tokenizer()
+    tokenizer = copy.deepcopy(tokenizer_of_all())
     tokenizer.video_token = "<video>"
     side = policy.config.vision_config.image_size[0]
     images = GotOcr2ImageProcessorPil(

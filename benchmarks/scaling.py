@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     start = time.perf_counter()
     rows = measured(options.quick)
     group_update.show([row for row in rows if "update" in row])
-    measure.save({"scaling": {"rows": rows, "elapsed": time.perf_counter() - start}}, options.out)
+    scaling = {"rows": rows, "elapsed": time.perf_counter() - start}
+    measure.save({"quick": options.quick, "scaling": scaling}, options.out)
     plot(rows, options.out.with_suffix(".png"))
 
 
@@ -53,7 +54,7 @@ def measured(quick: bool) -> list[dict[str, Any]]:
                 rows.append({"shape": asdict(shape) | {"prompt": prompt[shape]}, "needs_bytes": needed})
                 print(f"{group_update.label(rows[-1])}: left out, needs {needed / 2**30:.1f} GiB", flush=True)
             else:
-                rows.append(group_update.compared(arms, shape, rounds) | {"python_share": {}})
+                rows.append(group_update.compared(arms, shape, rounds))
                 print(f"{group_update.label(rows[-1])}: {rows[-1]['update']['ratios']}", flush=True)
     return rows
 
