@@ -58,10 +58,12 @@ def plot(found: dict[str, Any], path: Path) -> None:
         axis.barh([i + 0.35 * place for i, _ in known], [ratio for _, ratio in known], 0.35, label=way)
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_yticks([i + 0.175 for i in range(len(bars))], [name for name, _ in bars])
+    axis.invert_yaxis()
     axis.set_xlabel("time over ours")
     axis.legend()
     figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":
+    measure.quiet()
     main()

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
-from transformers import AutoProcessor, GenerationConfig, InternVLForConditionalGeneration
+from transformers import AutoProcessor, GenerationConfig, InternVLForConditionalGeneration, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
@@ -200,6 +200,7 @@ class Stock:
             image_dataset(rows, own, shape.frames),
             processing_class=processor,
         )
+        self.trainer.remove_callback(PrinterCallback)
         self.trainer.current_gradient_accumulation_steps = 1
         self.reference_policy = self.trainer.ref_model
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 
@@ -68,6 +69,12 @@ def peak_bytes(way: Callable[[], object]) -> int:
         held += event.nbytes()
         peak = max(peak, held)
     return peak
+
+
+def quiet() -> None:
+    """Nothing of transformers between the tables."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
 
 
 def environment() -> dict[str, Any]:

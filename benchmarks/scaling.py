@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -82,7 +83,8 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
     grid = [row for row in rows if "update" in row and row["shape"]["clips"] == 1]
     grid = [row for row in grid if row["shape"]["frames"] == grid[0]["shape"]["frames"]]
-    lengths = sorted({row["shape"]["tokens"] for row in grid})
+    counts = Counter(row["shape"]["tokens"] for row in grid)
+    lengths = sorted(tokens for tokens, number in counts.items() if number > 1)
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for tokens, color in zip(lengths, pyplot.cm.viridis([i / len(lengths) for i in range(len(lengths))]), strict=True):
         line = sorted((row for row in grid if row["shape"]["tokens"] == tokens), key=lambda r: r["shape"]["answers"])
@@ -95,9 +97,11 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes[0].set(xlabel="answers to a clip, K", ylabel="seconds of an update", yscale="log")
     axes[1].set(xlabel="answers to a clip, K", ylabel="stock TRL / ours")
     for axis in axes:
+        axis.set_xticks(sorted({row["shape"]["answers"] for row in grid}))
         axis.legend(fontsize=7)
     figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":
+    measure.quiet()
     main()

@@ -175,12 +175,12 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 
     others = [f"{way} / ours" for way in WAYS[1:]]
     table = [
-        [row["task"], counter, *columns(row, counter)]
+        [row["task"], row["shape"]["prompt"], counter, *columns(row, counter)]
         for row in rows
         if "model" not in row
         for counter in work.COUNTERS
     ]
-    measure.show("Counted", ["task", "of one step", *WAYS, *others], table)
+    measure.show("Counted", ["task", "P", "of one step", *WAYS, *others], table)
     table = [
         [row["model"], row["task"], row["shape"]["tokens"], *columns(row, "flops", 10**12)]
         for row in rows
