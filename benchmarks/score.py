@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import tempfile
 from collections.abc import Sequence
@@ -22,12 +23,10 @@ CASES = [
 ]
 QUICK = [("transformers", "answer", 2), ("transformers", "levels", 2)]
 """Engine, read-out and batch size."""
-VLLM_MEMORY = 0.25
-"""Share of the machine's memory for vLLM."""
 
 
 def measured(quick: bool) -> list[dict[str, Any]]:
-    """A row per case; vLLM's only where it is installed."""
+    """A row per case; vLLM's only where it is installed, and without a number where it finds too little memory."""
     size, clips, cases, tokens = (TOY, 3, QUICK, 4) if quick else (LARGE, CLIPS, CASES, TOKENS)
     rows = []
     with tempfile.TemporaryDirectory() as name:
@@ -38,7 +37,12 @@ def measured(quick: bool) -> list[dict[str, Any]]:
             if importlib.util.find_spec(engine) is None:
                 continue
             settings = {"engine": engine, "readout": readout, "batch_size": batch, "max_new_tokens": tokens}
-            scorer = QualityScorer.from_pretrained(folder, **settings, vllm_memory=VLLM_MEMORY)
+            gc.collect()
+            try:
+                scorer = QualityScorer.from_pretrained(folder, **settings)
+            except ValueError as error:
+                rows.append({**settings, "clips": clips, "error": str(error)})
+                continue
             scorer.score(videos[0])  # an engine's first answer takes longer
             seconds = measure.clock(lambda scorer=scorer: list(scorer.score_many(videos)))
             rows.append({**settings, "clips": clips, "seconds": seconds, "clips_per_second": clips / seconds})
@@ -47,5 +51,6 @@ def measured(quick: bool) -> list[dict[str, Any]]:
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print a table."""
-    table = [[row["engine"], row["readout"], row["batch_size"], row["clips_per_second"]] for row in rows]
+    found = [row.get("clips_per_second", row.get("error")) for row in rows]
+    table = [[row["engine"], row["readout"], row["batch_size"], own] for row, own in zip(rows, found, strict=True)]
     measure.show("Scoring", ["engine", "read-out", "batch", "clips a second"], table)

@@ -1,7 +1,7 @@
 """How much each way computes in one optimizer step of one process, by formula: counts, and floating-point operations.
 
 All answers have their full length; perturbed copies show as many frames as their clips, in another order. Sampling is
-transformers' in all ways. `benchmarks.work_counters` compares this with what hooks count in real steps.
+transformers' in all ways, in one batch. `benchmarks.work_counters` compares this with what hooks count in real steps.
 """
 
 from __future__ import annotations
