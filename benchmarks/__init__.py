@@ -1,1 +1,1 @@
-"""What is computed once, measured against computing it again. `make bench`."""
+"""What the library computes and how fast, beside others' ways. `make bench`."""

@@ -14,7 +14,7 @@ import imageio_ffmpeg
 import numpy as np
 from tabulate import tabulate
 
-from benchmarks.__main__ import compare
+from benchmarks.once import compare
 from vqathinker.clips import open_clip, uniform_indices
 
 X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "veryfast", "-crf", "26")
