@@ -99,7 +99,7 @@ def mistake(capsys, *arguments):
 def test_mistakes_get_one_line_with_the_fix(clips, tmp_path, capsys):
     table, out = clips / "ratings.csv", ("--out", tmp_path / "fit")
     right = ("--videos", clips, "--scale", "1,10")
-    assert re.search("no-such.csv.*not", mistake(capsys, tmp_path / "no-such.csv", *right, *out))
+    assert re.search("no-such.csv.*is no file", mistake(capsys, tmp_path / "no-such.csv", *right, *out))
     assert "nowhere" in mistake(capsys, table, "--videos", tmp_path / "nowhere", *out)
     assert "--scale" in mistake(capsys, table, "--videos", clips, *out)  # marks beyond 5
     assert "outside the raters' scale 1 to 5" in mistake(capsys, table, "--videos", clips, "--scale", "1,5", *out)
