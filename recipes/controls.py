@@ -25,6 +25,7 @@ import numpy as np
 from tabulate import tabulate
 from transformers import AutoProcessor
 
+from vqathinker.arguments import Parser
 from vqathinker.data import score_samples
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout import Sampling
@@ -94,7 +95,7 @@ MANNERS = ("parse_rate", "naming", *demo.BEATS, "spread", "common_score")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--seeds", type=integers, default="0,1,2", help="training seeds, separated by commas")
     parser.add_argument("--arms", default=",".join(ARMS), help=f"among {', '.join(ARMS)}")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, which share the cores")

@@ -5,7 +5,6 @@
 Writes runs/demo: data, longer clips, checkpoints, summary.json, report.html, rewards.png, scatter.png.
 """
 
-import argparse
 import json
 import math
 import shlex
@@ -23,6 +22,7 @@ import torch
 from tabulate import tabulate
 from transformers import set_seed
 
+from vqathinker.arguments import Parser
 from vqathinker.chatter import set_verbose
 from vqathinker.data import LabelRow, read_labels
 from vqathinker.evaluation import summarize, temporal_preference
@@ -55,7 +55,7 @@ QUICK = {"splits": {"sft": 16, "train": 24, "val": 8, "test": 12}, "ood": 4}
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of clips and training")
     parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
     options = parser.parse_args(argv)

@@ -9,7 +9,6 @@ how many points of the five-point scale that costs (as a DMOS). It never sees a 
 None of the demo's clips or unseen kinds is used.
 """
 
-import argparse
 import json
 import math
 import re
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from vqathinker import perturb
+from vqathinker.arguments import Parser
 from vqathinker.clips import open_clip, run_indices, uniform_indices
 from vqathinker.data import LabelRow, read_labels
 from vqathinker.evaluation import srcc
@@ -45,12 +45,12 @@ CROP, MOTION_CROP, FRAMES = 64, 48, 24
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the new base")
     parser.add_argument("--clips", type=int, default=8000, help="training clips; a tenth as many for validation")
-    parser.add_argument("--vision_steps", type=int, default=4000)
-    parser.add_argument("--motion_steps", type=int, default=3000)
-    parser.add_argument("--language_steps", type=int, default=2500)
+    parser.add_argument("--vision-steps", type=int, default=4000, help="of the vision tower")
+    parser.add_argument("--motion-steps", type=int, default=3000, help="of the motion branch")
+    parser.add_argument("--language-steps", type=int, default=2500, help="of the language model")
     parser.add_argument("--seed", type=int, default=20_000, help="far from any seed of the demo")
     parser.add_argument("--encoders", type=Path, help="base whose stages 1a and 1b to keep: only 1c is run")
     options = parser.parse_args(argv)

@@ -28,9 +28,8 @@ def run(command, cwd, **env):
 
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("configs/*.yaml")), ids=lambda file: file.name)
 def test_config_is_understood_to_the_last_key(file, tmp_path, monkeypatch):
-    from trl import TrlParser
-
     from vqathinker.training import VQAGRPOConfig, VQASFTConfig
+    from vqathinker.training.arguments import parse_recipe
 
     monkeypatch.syspath_prepend(str(RECIPES))
     import grpo_lsvq
@@ -48,7 +47,7 @@ def test_config_is_understood_to_the_last_key(file, tmp_path, monkeypatch):
         options += ["--model", "m", "--train_labels", "a.csv", "--video_root", ".", "--mos_scale", "identity"]
         options += ["--learning_rate", "1e-6"]
         settings |= {"dtype": "auto", "mos_scale": "identity", "learning_rate": 1e-6}
-    data, args = TrlParser(kinds).parse_args_and_config(options)
+    data, args = parse_recipe(options, *kinds)
     if grpo:
         assert args.loss_type == settings["loss_type"]  # stated, so that a change of defaults cannot change a config
     assert data.dtype == settings["dtype"]
