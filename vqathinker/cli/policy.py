@@ -54,13 +54,16 @@ def add_looks(parser: argparse.ArgumentParser, batch_size: str, question: bool =
             "--question", dest="score_question", metavar="TEXT", help="asked for a score; default the checkpoint's"
         )
     parser.add_argument("--max-new-tokens", type=int, help="longest answer; default the checkpoint's")
+    parser.add_argument("--verbose", action="store_true", help="let other libraries speak: bars, notes, vLLM's log")
 
 
 def load_scorer(options: argparse.Namespace, model: str | None = None) -> QualityScorer:
     """What `add_policy`'s options ask for; of another checkpoint, if one is named. Says what it was not trained for."""
+    from vqathinker.chatter import set_verbose
     from vqathinker.scoring import QualityScorer
     from vqathinker.scoring.seen import trained_line
 
+    set_verbose(options.verbose)
     scorer = QualityScorer.from_pretrained(
         options.model if model is None else model,
         options.device,

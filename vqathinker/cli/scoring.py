@@ -244,8 +244,10 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
 
 def _doctor(options: argparse.Namespace) -> int:
     check_checkpoint(options.model)
+    from vqathinker.chatter import set_verbose
     from vqathinker.synth.doctor import examine, verdict
 
+    set_verbose(options.verbose)
     looks = (options.frames, options.image_size, options.sampling, options.max_new_tokens, options.batch_size)
     findings = []
     for finding in examine(options.model, options.device, *looks, options.view, options.score_question):
