@@ -381,7 +381,7 @@ def test_a_reference_of_another_class_is_refused(config, train_rows, internvl):
 
 
 def test_a_set_smaller_than_one_batch_is_refused(make_trainer, train_rows):
-    with pytest.raises(ValueError, match="the training set has 3 rows, one batch takes 4"):
+    with pytest.raises(ValueError, match="the training set has 3 rows, one generation batch takes 4"):
         make_trainer(rows=train_rows[:3])
 
 
