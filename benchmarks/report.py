@@ -1,0 +1,400 @@
+"""Write docs/performance.md, and its plot, from what was measured and committed.
+
+make bench bench-scaling                                    # writes runs/bench.json and runs/bench_scaling.json
+cp runs/bench.json runs/bench_scaling.json docs/results/    # and runs/gpu.json, of `python -m benchmarks.gpu`
+python -m benchmarks.report
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+FILES = ("bench", "bench_scaling", "work_counters", "gpu")
+"""In docs/results; each has sections. Of a section in two files the later file's counts."""
+WAYS = ("ours", "stock TRL", "published way")
+SHARE = 0.9
+"""Of what the numbers of tokens allow."""
+REASONS: dict[str, str] = {}
+"""Start of a target's name -> why it was missed, a sentence found by profiling. A file's own `reasons` count before."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row of the headline table.
+
+    Attributes:
+        name: What was measured.
+        ours, other: With unit.
+        ratio: The number that has a target.
+        target: Least ratio, or most if `most`.
+        most: Whether less is better.
+    """
+
+    name: str
+    ours: str
+    other: str
+    ratio: float
+    target: float
+    most: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.ratio <= self.target if self.most else self.ratio >= self.target
+
+    @property
+    def cells(self) -> list[str]:
+        sign = "at most" if self.most else "at least"
+        verdict = "yes" if self.met else "**no**"
+        return [self.name, self.ours, self.other, times(self.ratio), f"{sign} {self.target:.3g}x", verdict]
+
+
+def main() -> None:
+    found = read(DOCS / "results")
+    (DOCS / "performance.md").write_text(page(found), encoding="utf-8")
+    if "scaling" in found:
+        from benchmarks.scaling import plot  # needs TRL, as what it plots does
+
+        plot(found["scaling"]["rows"], DOCS / "performance.png")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Sections by name, each with `environment`, and the files' `reasons`."""
+    sections: dict[str, Any] = {"reasons": dict(REASONS)}
+    for name in FILES:
+        file = folder / f"{name}.json"
+        if file.exists():
+            held = json.loads(file.read_text(encoding="utf-8"))
+            sections["reasons"] |= held.get("reasons", {})
+            parts = {key: part for key, part in held.items() if isinstance(part, dict) and "rows" in part}
+            common = {"environment": held["environment"], "quick": held.get("quick", False)}
+            sections |= {key: part | common for key, part in parts.items()}
+    return sections
+
+
+def page(found: dict[str, Any]) -> str:
+    """All of docs/performance.md."""
+    parts: dict[str, Callable[[dict[str, Any]], str]] = {
+        "scaling": growth,
+        "work_counters": work,
+        "data_path": files,
+        "score": scoring,
+        "gpu": gpu,
+    }
+    known = [part(found) for name, part in parts.items() if name in found]
+    return "\n\n".join([head(found), *known, reproduce(found)]) + "\n"
+
+
+def head(found: dict[str, Any]) -> str:
+    """Title, headline table, a sentence for each miss, and what is compared."""
+    results = [
+        *rows_of(found, "group_update", updates),
+        *rows_of(found, "rollout", sampling),
+        *rows_of(found, "full_step", steps),
+        *rows_of(found, "data_path", loading),
+    ]
+    if not results:
+        return "# How fast it is\n\nNothing has been measured yet: [how to measure](#how-to-reproduce)."
+    toy = any(section.get("quick") for section in found.values())
+    parts = [
+        "# How fast it is",
+        *(["**A trial run at toy size, which says nothing of speed.**"] if toy else []),
+        COMPARED,
+        table(["what", "ours", "other way", "ratio", "target", "met"], [result.cells for result in results]),
+        missed(results, found),
+        WAYS_IN_WORDS,
+    ]
+    return "\n\n".join(parts)
+
+
+COMPARED = """\
+The same training step done by this library, by stock TRL and in the published code's way, in turns on one machine. A
+ratio is the other way's time over ours, for memory ours over the other's; the other way is stock TRL unless marked.
+There are K answers of L tokens to a clip. An update is the loss on one clip's K answers and its gradients; its target
+is 0.9 of what the [numbers of tokens](#longer-answers-and-more-of-them) allow."""
+WAYS_IN_WORDS = """\
+*Ours* is `VQAGRPOTrainer`. *Stock TRL* is `trl.GRPOTrainer` itself on transformers' InternVL, with the frames as
+images; it knows neither the motion branch nor perturbed copies. The *published way* is made after the description of
+the published code: every answer has a clip of its own, decoded and encoded for it, in a row of its own. All have the
+same weights, decoder, fused head and loss, and their gradients are compared before anything is timed. Times are
+medians."""
+
+
+def rows_of(found: dict[str, Any], section: str, results: Callable[[dict[str, Any]], list[Result]]) -> list[Result]:
+    return [result for row in found.get(section, {"rows": []})["rows"] for result in results(row)]
+
+
+def updates(row: dict[str, Any]) -> list[Result]:
+    """Of one update: time, time of the reference, peak memory."""
+    shape, target = f"K={row['shape']['answers']}, L={row['shape']['tokens']}", SHARE * row["allowed"]
+    timed = {"update": "update", "reference": "reference's log-probabilities"}
+    results = [timed_result(f"{name}, {shape}", row[part], "stock TRL", target) for part, name in timed.items()]
+    ours, stock = (row["peak_bytes"][way] for way in WAYS[:2])
+    sizes = [f"{size / 2**20:,.0f} MiB" for size in (ours, stock)]
+    return [*results, Result(f"peak memory of the update, {shape}", *sizes, ours / stock, 0.45, most=True)]
+
+
+def sampling(row: dict[str, Any]) -> list[Result]:
+    """Of transformers' `generate`, as stock TRL calls it."""
+    name = f"sampling, K={row['shape']['answers']}, L={row['shape']['tokens']}"
+    return [timed_result(name, row["rollout"], "stock TRL", 8)]
+
+
+def steps(row: dict[str, Any]) -> list[Result]:
+    """Against stock TRL where it can do the task."""
+    way, target = ("stock TRL", 3) if "stock TRL" in row["step"]["ratios"] else ("published way", 5)
+    return [timed_result(f"whole step, {row['task']}", row["step"], way, target)]
+
+
+def loading(row: dict[str, Any]) -> list[Result]:
+    """Of a clip, for the first time and with its frames kept."""
+    arms = row["load"]["arms"]
+    other = arms["published way"]["per_clip"]
+    cases = {"MP4 to model input, first time": ("ours", 8), "MP4 to model input, kept frames": ("ours, warm", 200)}
+    return [
+        Result(name, seconds(arms[way]["per_clip"]), published(seconds(other)), other / arms[way]["per_clip"], target)
+        for name, (way, target) in cases.items()
+    ]
+
+
+def timed_result(name: str, timed: dict[str, Any], way: str, target: float) -> Result:
+    ours, other = (seconds(timed["arms"][arm]["median"]) for arm in ("ours", way))
+    return Result(name, ours, published(other) if way == "published way" else other, timed["ratios"][way], target)
+
+
+def published(text: str) -> str:
+    return f"{text} (published)"
+
+
+def missed(results: Sequence[Result], found: dict[str, Any]) -> str:
+    """A sentence for each target that was not reached."""
+    lines = [
+        f"- {result.name}: {times(result.ratio)}, asked {result.cells[4]}. {reason(result.name, found)}".rstrip()
+        for result in results
+        if not result.met
+    ]
+    count = f"{len(results) - len(lines)} of {len(results)} targets are met" + (". Missed:" if lines else ".")
+    return "\n\n".join([count, *(["\n".join(lines)] if lines else [])])
+
+
+def reason(name: str, found: dict[str, Any]) -> str:
+    """Why a target was missed, "" while that is not known."""
+    fitting = [start for start in found["reasons"] if name.startswith(start)]
+    return found["reasons"][max(fitting, key=len)] if fitting else ""
+
+
+def growth(found: dict[str, Any]) -> str:
+    """How an update's cost grows."""
+    rows = found["scaling"]["rows"]
+    known = [row for row in rows if "update" in row]
+    shares = {label(row): min(row[part]["ratios"]["stock TRL"] for part in PASSES) / row["allowed"] for row in known}
+    cells = [
+        [
+            label(row),
+            times(row["allowed"]),
+            *(times(row[part]["ratios"]["stock TRL"]) for part in PASSES),
+            f"{shares[label(row)]:.2f}" if shares[label(row)] >= SHARE else f"**{shares[label(row)]:.2f}**",
+            times(1 / row["peak_ratios"]["stock TRL"]),
+        ]
+        for row in known
+    ]
+    low = [name for name, share in shares.items() if share < SHARE]
+    verdict = f"All {len(known)} shapes reach {SHARE} of what the tokens allow."
+    if low:
+        worst = min(low, key=shares.__getitem__)
+        why = reason("growth", found)
+        verdict = (
+            f"{len(known) - len(low)} of {len(known)} shapes reach {SHARE} of what the tokens allow; the least is "
+            f"{shares[worst]:.2f}, at {worst}. {why}".rstrip()
+        )
+    left = [f"{label(row)} ({row['needs_bytes'] / 2**30:.0f} GiB)" for row in rows if "needs_bytes" in row]
+    out = f"\n\nLeft out, as they do not fit into memory: {'; '.join(left)}." if left else ""
+    return f"""## Longer answers and more of them
+
+![Time of an update against K and answer length](performance.png)
+
+A prompt of P tokens and K answers of L tokens are K (P + L) tokens in one row per answer, and P - 1 + K (L + 1) in one
+row per clip: the quotient is what the tokens allow. Beside it stock TRL's time over ours, for the update and for the
+reference's log-probabilities; the share of what the tokens allow that the lesser of the two reaches; and our peak
+memory over stock TRL's.
+
+{table(["shape", "tokens allow", "update", "reference", "share", "memory"], cells)}
+
+{verdict}{out}"""
+
+
+PASSES = ("update", "reference")
+
+
+def label(row: dict[str, Any]) -> str:
+    """A shape in words, without what most have in common."""
+    shape = row["shape"]
+    clips = f"{shape['clips']} clips, " if shape["clips"] > 1 else ""
+    frames = f", {shape['frames']} frames" if shape["frames"] != 6 else ""
+    return f"{clips}K={shape['answers']}, L={shape['tokens']}{frames}"
+
+
+def work(found: dict[str, Any]) -> str:
+    """Counters, and the model of operations."""
+    rows = found["work_counters"]["rows"]
+    counted = {row["task"]: row for row in rows if "counts" in row}  # the last of a task has the largest shape
+    parts = [
+        "## What is computed",
+        "Counted by hooks on a real step of each way; `benchmarks/work.py` foretells the same. None of this depends\n"
+        "on the machine.",
+    ]
+    for task, row in counted.items():
+        shape = row["shape"]
+        parts.append(
+            f"{task[0].upper()}{task[1:]}, {shape['clips'] * shape['micro_steps']} clips, K={shape['answers']}, "
+            f"P={shape['prompt']}, L={shape['tokens']}:"
+        )
+        parts.append(of_ways([[name, row, name] for name in row["totals"]["ours"]], "of one step", 1))
+    checked = [flops for row in rows for flops in row.get("flops", {}).values()]
+    apart = max((abs(flops["formula"] / flops["torch"] - 1) for flops in checked), default=0.0)
+    parts.append(
+        "Floating-point operations of one step follow from these counts: 2 a multiplication with addition, a backward\n"
+        "pass twice the forward, attention that skips nothing. "
+        + (f"At toy size they are within {apart:.0e} of torch's own count.\n" if checked else "\n")
+        + "At InternVL3's sizes, in TFLOP:"
+    )
+    foretold = [row for row in rows if "model" in row]
+    for task in dict.fromkeys(row["task"] for row in foretold):
+        own = [row for row in foretold if row["task"] == task]
+        cells = [[f"{row['model']}, L={row['shape']['tokens']}", row, "flops"] for row in own]
+        parts.append(of_ways(cells, task, 10**12))
+    return "\n\n".join(parts)
+
+
+def of_ways(cells: Sequence[Sequence[Any]], title: str, unit: int) -> str:
+    """A table of (name, row, counter): numbers of the ways that can do it, and ratios to ours."""
+    ways = [way for way in WAYS if way in cells[0][1]["totals"]]
+    lines = [
+        [
+            name,
+            *(f"{row['totals'][way][counter] / unit:,.0f}" for way in ways),
+            *(times(row["ratios"][way][counter]) if counter in row["ratios"][way] else "-" for way in ways[1:]),
+        ]
+        for name, row, counter in cells
+        if any(row["totals"][way][counter] for way in ways)
+    ]
+    return table([title, *ways, *(f"{way} / ours" for way in ways[1:])], lines)
+
+
+def files(found: dict[str, Any]) -> str:
+    """From files to model inputs."""
+    lines = [
+        [name, seconds(arm["per_clip"]), ratio(row["load"]["ratios"], name), ratio(row["load"]["warm_ratios"], name)]
+        for row in found["data_path"]["rows"]
+        for name, arm in row["load"]["arms"].items()
+    ]
+    return f"""## From files to model inputs
+
+Per clip of a step. Warm: frames kept from an earlier step (`frame_cache`).
+
+{table(["way", "time", "over ours", "over ours, warm"], lines)}"""
+
+
+def scoring(found: dict[str, Any]) -> str:
+    """Clips per second."""
+    lines = [
+        [row["engine"], row["readout"], row["batch_size"], f"{row['clips_per_second']:.3g}"]
+        for row in found["score"]["rows"]
+        if "clips_per_second" in row
+    ]
+    return f"## Scoring\n\n{table(['engine', 'read-out', 'batch', 'clips a second'], lines)}"
+
+
+def gpu(found: dict[str, Any]) -> str:
+    """One GPU at InternVL3's sizes."""
+    section, rows = found["gpu"], [row for row in found["gpu"]["rows"] if "update" in row]
+    results = [result for row in rows for result in gpu_results(row)]
+    lines = [
+        [
+            row["size"],
+            times(row["update"]["ratios"]["stock way"]),
+            times(row["activation_ratio"]),
+            times(row["step"]["ratios"]["stock way"]) if "step" in row else "-",
+            f"{row['update']['tokens_per_second']['ours']:,.0f}",
+            f"{row['update']['peak_share']['ours']:.0%}" if row["update"]["peak_share"] else "-",
+        ]
+        for row in rows
+    ]
+    header = ["InternVL3", "update", "activations", "whole step", "tokens a second", "of the chip's peak"]
+    parts = [
+        f"""## On a GPU
+
+{section["environment"]["device"]}, random weights in bfloat16. The stock way has one row per answer, with the pixels
+repeated. Ratios are its time over ours; activations are our peak memory over its, weights and gradients left out.""",
+        table(header, lines),
+    ]
+    if results:
+        cells = [result.cells for result in results]
+        parts += [table(["what", "ours", "other way", "ratio", "target", "met"], cells), missed(results, found)]
+    return "\n\n".join(parts)
+
+
+def gpu_results(row: dict[str, Any]) -> list[Result]:
+    """What has a target."""
+    results = []
+    if row["size"] == "8B":
+        results.append(timed_result("GPU update, 8B", row["update"], "stock way", 2.7))
+        peaks = [f"{row['activation_bytes'][way] / 2**30:.1f} GiB" for way in ("ours", "stock way")]
+        results.append(Result("GPU activations, 8B", *peaks, row["activation_ratio"], 0.4, most=True))
+    if row["size"] == "2B" and "step" in row:
+        results.append(timed_result("GPU whole step, 2B", row["step"], "stock way", 2.5))
+    return results
+
+
+def reproduce(found: dict[str, Any]) -> str:
+    """Commands, machine and versions."""
+    places = {}
+    for name, section in found.items():
+        if name != "reasons":
+            places.setdefault(json.dumps(section["environment"], sort_keys=True), []).append(name)
+    machines = "\n".join(f"- {environment(json.loads(key), names)}" for key, names in sorted(places.items()))
+    measured = f"\n\nMeasured with:\n\n{machines}" if machines else ""
+    return f"""## How to reproduce
+
+On an idle machine; the scaling takes hours, the GPU's part six minutes on one GPU:
+
+```bash
+make bench bench-scaling
+python -m benchmarks.gpu
+cp runs/bench.json runs/bench_scaling.json runs/gpu.json docs/results/
+python -m benchmarks.report    # writes this page
+```{measured}"""
+
+
+def environment(held: dict[str, Any], names: Sequence[str]) -> str:
+    """One line about machine and versions."""
+    where = held.get("device") or f"{held['cores']} cores ({held['machine']}), {held['threads']} threads"
+    versions = ", ".join(f"{name} {number}" for name, number in held["packages"].items())
+    return f"`{held['command']}` ({', '.join(sorted(names))}):\n  {where};\n  Python {held['python']}, {versions}"
+
+
+def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    return tabulate(lines, header, tablefmt="github", disable_numparse=True)
+
+
+def times(number: float) -> str:
+    digits = 2 if number < 10 else 1 if number < 100 else 0
+    return f"{number:.{digits}f}x"
+
+
+def ratio(held: dict[str, float], name: str) -> str:
+    return times(held[name]) if name in held else "-"
+
+
+def seconds(number: float) -> str:
+    return f"{number:.3g} s" if number >= 1 else f"{1000 * number:.3g} ms"
+
+
+if __name__ == "__main__":
+    main()
