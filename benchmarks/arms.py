@@ -24,6 +24,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from benchmarks.models import Size, make_policy, make_stock
+from benchmarks.work import Shape
 from vqathinker import clips, perturb, rewards
 from vqathinker.data import LabelRow, clip_dataset
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
@@ -37,25 +38,6 @@ TEMPERATURE, TOP_K, BETA, EPSILON, LEARNING_RATE = 0.9, 50, 0.04, 0.2, 1e-6
 """The paper's."""
 MODES = ["global_shuffle"]
 """Temporal perturbations: one that keeps the number of frames and needs no black ones, so that all counts are exact."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What one process does in a step.
-
-    Attributes:
-        clips: In a micro-batch.
-        answers: To each clip, K.
-        frames: Key frames of each, T.
-        tokens: Of each answer, L.
-        micro_steps: Micro-batches in a step.
-    """
-
-    clips: int = 1
-    answers: int = 4
-    frames: int = 6
-    tokens: int = 200
-    micro_steps: int = 1
 
 
 class Batch:

@@ -17,25 +17,12 @@ from typing import Any
 import accelerate
 import torch
 import transformers
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from vqathinker.policy import (
-    STREAMS,
-    MotionConfig,
-    Prompt,
-    Slot,
-    VQAThinkerConfig,
-    VQAThinkerForConditionalGeneration,
-    token_index,
-)
+from benchmarks.random_policy import FRAMES, SMALL_MOTION, Batch, make_config, packed_logps, row_logps
+from vqathinker.policy import STREAMS, VQAThinkerConfig, VQAThinkerForConditionalGeneration
 from vqathinker.policy.motion import MotionEncoder
 from vqathinker.training import budget
-from vqathinker.training.groups import PackedGroups, pack_groups
 
-FRAMES, TEXT, CHUNK = 6, 40, 256
-"""Key frames, tokens of text before and again after them, and tokens that the language model's head takes at a time."""
-SMALL_MOTION = MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=64)
 LEARNING_RATE, STEPS, MICRO_STEPS = 1e-6, 3, 2
 EXACT, ROUNDING, TRAINED = 1e-4, 2.0, 0.95
 """Largest difference in float32; mean one in bfloat16, over bfloat16's own error; share of weights that change."""
@@ -59,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     config = make_config(options.size, motion_tokens=0 if missing else 1)
     with torch.device(accelerator.device):
         policy = VQAThinkerForConditionalGeneration(config)
-        batch = Batch(config, options.clips, options.answers, options.completion or default_length(options.size))
+        length = options.completion or default_length(options.size)
+        batch = Batch(config, options.clips, options.answers, length, length // 2)
     policy.gradient_checkpointing_enable({"use_reentrant": False})
     policy.train()
 
@@ -81,92 +69,8 @@ def no_motion() -> str | None:
     return None
 
 
-def make_config(size: str, motion_tokens: int = 0) -> VQAThinkerConfig:
-    """InternVL3's sizes, or a tiny policy of the same kind."""
-    if size == "tiny":
-        width = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-        config = VQAThinkerConfig(
-            vision_config=width | {"image_size": 56, "patch_size": 14},
-            text_config=width | {"model_type": "qwen2", "vocab_size": 640, "num_key_value_heads": 2},
-            motion_config=SMALL_MOTION,
-            image_token_id=5,
-        )
-    else:
-        config = budget.published_config(size)
-    config.motion_tokens = motion_tokens
-    return config
-
-
 def default_length(size: str) -> int:
     return 24 if size == "tiny" else 512
-
-
-class Batch:
-    """Random clips and answers of random lengths, on torch's current device.
-
-    Attributes:
-        ids, mask: (C K, L) rows `[prompt | answer]`.
-        visual: The policy's arguments for the C clips.
-        advantages: (C K, 1) how good an answer is.
-    """
-
-    def __init__(self, config: VQAThinkerConfig, clips: int, answers: int, length: int) -> None:
-        self.clips, self.answers, self.length = clips, answers, length
-        side, rows = config.vision_config.image_size[0], clips * answers
-        per_frame = int((side / config.vision_config.patch_size[0] * config.downsample_ratio) ** 2)
-        counts = (*[per_frame] * FRAMES, config.motion_tokens)
-        slots = (*(Slot("spatial", 0, frame) for frame in range(FRAMES)), Slot("motion"))
-        visual = torch.full((clips, sum(counts)), config.image_token_id)
-        texts = [torch.randint(10, 600, (clips, TEXT)) for _ in range(2)]
-        prompts = torch.cat([texts[0], visual, texts[1]], dim=1)
-        self.prompt = prompts.shape[1]
-        self.prompts = [Prompt(tuple(ids.tolist()), slots, counts) for ids in prompts]
-        self.ids = torch.cat([prompts.repeat_interleave(answers, 0), torch.randint(10, 600, (rows, length))], dim=1)
-        self.mask = torch.ones_like(self.ids)
-        self.mask[:, -length:] = torch.arange(length) < torch.randint(length // 2, length + 1, (rows, 1))
-        self.visual = {
-            "frames": torch.randint(0, 256, (clips, FRAMES, 3, side, side), dtype=torch.uint8),
-            "motion_features": torch.randn(clips, config.motion_tokens, config.motion_config.feature_size),
-            "visual_index": token_index(self.prompts, config.streams),
-        }
-        self.advantages = torch.randn(rows, 1)
-
-    @property
-    def known(self) -> torch.Tensor:
-        """(C K, longest answer) where answers have tokens."""
-        return self.mask[:, -self.length :].bool()
-
-    def packed(self) -> PackedGroups:
-        return pack_groups(self.ids, self.mask, self.clips, self.length)
-
-
-def packed_logps(policy: Any, batch: Batch) -> torch.Tensor:
-    """(C K, longest answer) log-probabilities, one row per clip."""
-    packed = batch.packed()
-    return packed.unpack(log_probs(policy, packed.inputs, batch.visual))
-
-
-def row_logps(policy: Any, batch: Batch) -> torch.Tensor:
-    """The same, one row per answer, each with a clip of its own."""
-    visual = {name: values.repeat_interleave(batch.answers, 0) for name, values in batch.visual.items()}
-    visual["visual_index"] = token_index(
-        [p for p in batch.prompts for _ in range(batch.answers)], policy.config.streams
-    )
-    inputs = {"input_ids": batch.ids, "attention_mask": batch.mask, "labels": batch.ids}
-    return log_probs(policy, inputs, visual)[:, -batch.length :].where(batch.known, 0)
-
-
-def log_probs(policy: Any, inputs: dict[str, torch.Tensor], visual: dict[str, torch.Tensor]) -> torch.Tensor:
-    """(B, L - 1) log-probabilities of the next tokens, the head's logits never all in memory, as in TRL."""
-
-    def head(hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return -F.cross_entropy(policy.lm_head(hidden).float().transpose(1, 2), labels, reduction="none")
-
-    inputs = dict(inputs)
-    labels = inputs.pop("labels")[:, 1:].clamp(min=0)
-    hidden = policy.model(**inputs, **visual, use_cache=False).last_hidden_state[:, :-1]
-    parts = zip(hidden.split(CHUNK, 1), labels.split(CHUNK, 1), strict=True)
-    return torch.cat([checkpoint(head, *part, use_reentrant=False) for part in parts], dim=1)
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import transformers
-from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 
 OURS = "ours"
@@ -77,14 +76,14 @@ def quiet() -> None:
     transformers.logging.disable_progress_bar()
 
 
-def environment() -> dict[str, Any]:
+def environment(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     """What the numbers depend on."""
     spec = sys.modules["__main__"].__spec__
     name = (spec.name if spec else Path(sys.argv[0]).name).removesuffix(".__main__")
     return {
         "command": " ".join([f"python -m {name}", *sys.argv[1:]]),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in packages},
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -92,14 +91,16 @@ def environment() -> dict[str, Any]:
 
 
 def save(sections: Mapping[str, Any], path: Path) -> None:
-    """Write all sections, with the environment, as JSON."""
+    """Write all sections, with the environment where they have none, as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = {"environment": environment(), **sections}
+    found = dict(sections) if "environment" in sections else {"environment": environment(), **sections}
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def show(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table."""
+    from tabulate import tabulate  # all else here works without it
+
     print(f"\n{title}\n{tabulate(rows, header, floatfmt='.3g')}", flush=True)
 
 

@@ -13,7 +13,6 @@ from functools import lru_cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.arms import Shape
 from vqathinker.policy import VQAThinkerConfig
 from vqathinker.policy.motion import MotionEncoder
 from vqathinker.training.budget import head_size
@@ -22,6 +21,25 @@ PHASES = ("sampling", "reference", "update")
 COUNTERS = ("language tokens", "language passes", "vision frames", "motion clips", "opens")
 Counts = dict[str, dict[str, int]]
 """Counter -> phase -> how many; files are opened in the phase "data"."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one process does in a step.
+
+    Attributes:
+        clips: In a micro-batch.
+        answers: To each clip, K.
+        frames: Key frames of each, T.
+        tokens: Of each answer, L.
+        micro_steps: Micro-batches in a step.
+    """
+
+    clips: int = 1
+    answers: int = 4
+    frames: int = 6
+    tokens: int = 200
+    micro_steps: int = 1
 
 
 @dataclass(frozen=True)

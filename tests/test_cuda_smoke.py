@@ -47,7 +47,7 @@ def accelerator():
 def tiny():
     torch.manual_seed(0)
     config = cuda_smoke.make_config("tiny")
-    return cuda_smoke.VQAThinkerForConditionalGeneration(config).train(), cuda_smoke.Batch(config, 2, 4, 8)
+    return cuda_smoke.VQAThinkerForConditionalGeneration(config).train(), cuda_smoke.Batch(config, 2, 4, 8, 4)
 
 
 def test_bfloat16_weights_fail(tiny, accelerator):
