@@ -28,6 +28,7 @@ from vqathinker.policy.configuration import (
 )
 from vqathinker.policy.features import ClipFeatures, tokens_in
 from vqathinker.policy.motion import MotionProjector
+from vqathinker.policy.packed_attention import read_packed_rows
 from vqathinker.policy.prompts import Prompt
 from vqathinker.policy.readable import follow_umask
 from vqathinker.policy.streams import VisualStream, streams_of
@@ -200,6 +201,8 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             visual_embeds = self.ordered(visual, visual_index)
         if visual_embeds is not None:
             inputs_embeds = self.insert(inputs_embeds, input_ids, visual_embeds.flatten(0, -2))
+        if kwargs.get("packed") is not None:
+            read_packed_rows(self.language_model)
         outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -249,7 +252,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
 
         Args:
             input_ids: (B, L) ids with one `<IMG_CONTEXT>` per visual token.
-            attention_mask: (B, L), 0 = padding, or (B, 1, L, L), true = visible.
+            attention_mask: (B, L), 0 = padding, or (B, 1, L, L), true = visible; none with `packed`.
             inputs_embeds: (B, L, D) instead of `input_ids`, visual tokens already inserted.
             visual_index: (P,) which visual token stands at which placeholder, see `token_index`; the processor and
                 `token_index` make it. Needed with what the streams look at.
@@ -257,7 +260,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             labels: (B, L) ids to predict, -100 = not scored.
             logits_to_keep: How many last positions get logits; 0 = all.
             kwargs: What the streams look at, see `encode`; it is encoded here, with gradients. And
-                `num_items_in_batch`, how many scored ids the loss is a mean over; default those in `labels`.
+                `num_items_in_batch`, how many scored ids the loss is a mean over; default those in `labels`; `packed`,
+                the `PackedLayout` of rows that hold several answers to a prompt.
 
         Returns:
             Output with `loss` (if `labels`), `logits` (B, L, V) and `past_key_values`.

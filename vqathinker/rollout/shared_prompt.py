@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "shared_prompt"
@@ -88,17 +88,23 @@ def _attention(
 
     The mask (P n, 1, 1, L + t) is that of answers on their own. Returns (P n, 1, H, D).
     """
-    prompts = len(key)
-    n = len(query) // prompts
-    if n == 1:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    steps = (key.shape[2] - attention_mask.shape[-1]) // (n - 1)
-    prompt = attention_mask[:, 0, 0, : key.shape[2] - n * steps].unflatten(0, (prompts, n))
-    own = torch.eye(n, dtype=torch.bool, device=query.device).repeat(1, steps).expand(prompts, -1, -1)
-    mask = torch.cat([prompt, own], dim=-1)[:, None]
-    queries = query.unflatten(0, (prompts, n)).squeeze(3).transpose(1, 2)
-    output, _ = sdpa_attention_forward(module, queries, key, value, mask, **kwargs)
-    return output.flatten(0, 1)[:, None], None
+    prompts, heads = len(key), key.shape[1]
+    n, fold = len(query) // prompts, query.shape[1] // heads
+    mask = attention_mask if n == 1 else _of_answers(attention_mask, prompts, n, key.shape[2])
+    # The query heads that share a head of keys are further queries of it: nothing is copied to them.
+    queries = query.reshape(prompts, n, heads, fold, -1).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    scale = kwargs.get("scaling")
+    output = scaled_dot_product_attention(queries, key, value, mask.repeat(1, 1, fold, 1), scale=scale)
+    output = output.unflatten(2, (fold, n)).permute(0, 3, 1, 2, 4)
+    return output.reshape(len(query), 1, query.shape[1], -1), None
+
+
+def _of_answers(attention_mask: torch.Tensor, prompts: int, n: int, keys: int) -> torch.Tensor:
+    """(P, 1, n, L + n t) from the mask of answers on their own."""
+    steps = (keys - attention_mask.shape[-1]) // (n - 1)
+    prompt = attention_mask[:, 0, 0, : keys - n * steps].unflatten(0, (prompts, n))
+    own = torch.eye(n, dtype=torch.bool, device=attention_mask.device).repeat(1, steps).expand(prompts, -1, -1)
+    return torch.cat([prompt, own], dim=-1)[:, None]
 
 
 def _mask(**kwargs: Any) -> torch.Tensor:

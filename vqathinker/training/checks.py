@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from vqathinker.messages import is_prompt, text_in, videos_in
 from vqathinker.policy import VQAThinkerProcessor
+from vqathinker.policy.packed_attention import NAME
 from vqathinker.rewards import Rubric, preset
 from vqathinker.rewards.reward import missing_columns
 from vqathinker.training.groups import GROUP_COLUMNS, group_of
@@ -191,7 +192,7 @@ def check_models(policy: PreTrainedModel, reference: PreTrainedModel | None, lon
                 "rotary embedding rescales all positions, also those that rollouts keep. Lower "
                 "max_completion_length or the number of frames."
             )
-        if text._attn_implementation != "sdpa":
+        if text._attn_implementation not in ("sdpa", NAME):
             raise ValueError(
                 f"attn_implementation={text._attn_implementation!r}: the K answers to a clip share one row under "
                 "a mask of their own, which only 'sdpa' takes. Load the policy with it and set model_init_kwargs "

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from vqathinker.policy import Prompt, token_index
+from vqathinker.policy.packed_attention import PackedLayout
 from vqathinker.rollout import Completion
 
 T = TypeVar("T")
@@ -114,13 +115,13 @@ class PackedGroups:
     padding: short ones do not cost what the longest does.
 
     Attributes:
-        inputs: `input_ids` (C, S), `attention_mask` (C, 1, S, S) bool, `position_ids` (C, S), `labels` (C, S) with -100
-            where nothing is scored.
+        inputs: `input_ids` (C, S), `position_ids` (C, S), `labels` (C, S) with -100 where nothing is scored, and
+            `packed`, the rows' `PackedLayout`.
         places: (C, W) where the last W of the S tokens lie among K x (1 + longest answer).
         shape: (K, longest answer).
     """
 
-    inputs: dict[str, torch.Tensor]
+    inputs: dict[str, Any]
     places: torch.Tensor
     shape: tuple[int, int]
 
@@ -159,15 +160,23 @@ def pack_groups(
     def pack(rows: torch.Tensor) -> torch.Tensor:
         return torch.cat([rows[::answers, :shared], tails(rows).gather(1, places)], dim=1)
 
-    owner = F.pad(places // segment + 1, (shared, 0))  # 0: the prompt
-    visible = ((owner[:, None] == 0) | (owner[:, None] == owner[:, :, None])).tril()
-    itself = torch.eye(owner.shape[1], dtype=torch.bool, device=owner.device)  # padding must see something
     labels = input_ids.masked_fill(~known, -100)
     labels[:, : shared + 1] = -100
     inputs = {
         "input_ids": pack(input_ids),
-        "attention_mask": ((visible & pack(known)[:, None]) | itself)[:, None],
         "position_ids": pack((known.cumsum(1) - 1).clamp(min=0)),
         "labels": pack(labels),
+        "packed": _layout(known[::answers, :shared], known[:, shared:], places, num_clips),
     }
     return PackedGroups(inputs, places, (answers, completion_length))
+
+
+def _layout(prompts: torch.Tensor, tails: torch.Tensor, places: torch.Tensor, num_clips: int) -> PackedLayout:
+    """Of prompts (C, P) and answers with the prompt's last token before them (C K, 1 + longest), by known tokens."""
+    segment = tails.shape[1]
+    longest = int(tails.sum(1).max())
+    slot = torch.arange(places.shape[1], device=places.device).expand_as(places)
+    found = torch.zeros(num_clips, tails.numel() // num_clips, dtype=torch.long, device=places.device)
+    slots = found.scatter(1, places, slot).unflatten(1, (-1, segment))[..., :longest]
+    back = places // segment * longest + (places % segment).clamp(max=longest - 1)
+    return PackedLayout(prompts, slots, back)
