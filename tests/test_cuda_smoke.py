@@ -59,7 +59,7 @@ def test_bfloat16_weights_fail(tiny, accelerator):
 def test_answers_that_see_each_other_fail(tiny, accelerator, monkeypatch):
     policy, batch = tiny
     packed = batch.packed()
-    packed.inputs["attention_mask"] = torch.ones_like(packed.inputs["attention_mask"]).tril()
+    del packed.inputs["packed"]  # without which a row is one text
     monkeypatch.setattr(cuda_smoke.Batch, "packed", lambda self: packed)
     exact, mixed = cuda_smoke.compare(policy, batch, accelerator)
     assert not exact["passed"] and not mixed["passed"]

@@ -14,9 +14,17 @@ def test_packed_rows_share_the_prompt_and_come_apart_again():
     unscored = [-100, -100, -100]
     assert inputs["labels"].tolist() == [[*unscored, 7, -100, 5, 6, -100, -100], [*unscored, 8, 9, 6, -100, 8, 5]]
     assert inputs["position_ids"][:, :7].tolist() == [[0, 0, 1, 2, 1, 2, 3], [0, 1, 2, 3, 4, 5, 2]]
-    seen = inputs["attention_mask"][0, 0]
-    assert seen[3].nonzero().flatten().tolist() == [1, 2, 3]
-    assert seen[6].nonzero().flatten().tolist() == [1, 4, 5, 6]  # not the first answer
-    assert not seen[:7, 7:].any() and seen.any(1).all()
+    layout = inputs["packed"]
+    assert layout.known.tolist() == [[False, True], [True, True]]
+    # Where each answer's tokens stand behind the prompt: p 7 | p 5 6, and p 8 9 6 | p 8 5.
+    assert layout.slots[0, :, :2].tolist() == [[0, 1], [2, 3]] and layout.slots[0, 1, 2] == 4
+    assert layout.slots[1].tolist()[0] == [0, 1, 2, 3] and layout.slots[1, 1, :3].tolist() == [4, 5, 6]
+    there = inputs["labels"][:, 2:] != -100
+    back = layout.slots.flatten(1).gather(1, layout.back)
+    assert (back == torch.arange(7))[there].all()
+    prompts, answers = layout.masks(torch.float32)
+    assert prompts[0, 0].tolist() == [[0, -torch.inf], [-torch.inf, 0]]  # padding sees itself, the token after it not
+    assert answers.shape == (4, 1, 4, 6)
+    assert answers[0, 0, 1].tolist() == [-torch.inf, 0, 0, 0, -torch.inf, -torch.inf]
     values = inputs["labels"][:, 1:].clone()  # as if the model predicted each label
     assert packed.unpack(values).tolist() == [[7, 0, 0], [5, 6, 0], [8, 9, 6], [8, 5, 0]]

@@ -1,5 +1,7 @@
 """A policy on each language model, from an InternVL checkpoint to trained weights."""
 
+from functools import partial
+
 import pytest
 import torch
 from transformers import AutoProcessor
@@ -74,6 +76,59 @@ def test_packed_rows_have_the_log_probabilities_of_single_ones(policy, processor
         logits = policy(input_ids=own, **shown).logits[0, -length - 1 : -1]
         expected = (logits / 0.9).log_softmax(-1).gather(-1, own[0, -length:, None])[:, 0]
         torch.testing.assert_close(found[row, :length], expected, atol=1e-5, rtol=1e-5)
+
+
+def exact_norm(weight, epsilon, hidden):
+    return weight * hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + epsilon)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_packed_rows_have_the_gradients_of_single_ones(policy, processor, checkpointing, monkeypatch):
+    """In float64, with prompts and answers of several lengths, one of them empty: nothing but rounding is between."""
+    policy.double().train()
+    for norm in (module for module in policy.modules() if type(module).__name__.endswith("RMSNorm")):
+        epsilon = norm.variance_epsilon  # transformers' own norms compute in float32
+        monkeypatch.setattr(norm, "forward", partial(exact_norm, norm.weight, epsilon))
+    if checkpointing:
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
+    prompts, lengths = [5, 8], [9, 0, 4, 1, 9, 3]
+    ids, mask = torch.randint(6, 500, (6, 17)), torch.zeros(6, 17, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        start = 8 - prompts[row // 3]
+        ids[row, :8] = ids[row // 3 * 3, :8]
+        mask[row, start : 8 + length] = 1
+    weights = torch.randn(6, 9, dtype=torch.float64)
+
+    def logps(logits, labels):
+        return logits[:, :-1].log_softmax(-1).gather(-1, labels[:, 1:, None])[..., 0]
+
+    def gradients(loss):
+        policy.zero_grad()
+        loss.backward()
+        return {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
+
+    packed = pack_groups(ids, mask, 2, 9)
+    known = {name: value for name, value in packed.inputs.items() if name != "labels"}
+    found = packed.unpack(logps(policy(**known, use_cache=False).logits, packed.inputs["input_ids"]))
+    ours = gradients((weights * found).sum())
+    total, rows = 0.0, []
+    for row, length in enumerate(lengths):
+        own = ids[row : row + 1, 8 - prompts[row // 3] : 8 + length]
+        rows.append(logps(policy(input_ids=own, use_cache=False).logits, own)[0, len(own[0]) - length - 1 :])
+        total = total + (weights[row, :length] * rows[-1]).sum()
+        torch.testing.assert_close(found[row, :length], rows[-1], atol=1e-12, rtol=1e-10)
+        assert not found[row, length:].any()
+    theirs = gradients(total)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], atol=1e-12, rtol=1e-9, msg=name)
+
+
+def test_packed_rows_take_no_other_attention(policy):
+    policy.model.language_model.set_attn_implementation("eager")
+    packed = pack_groups(torch.randint(6, 500, (2, 9)), torch.ones(2, 9, dtype=torch.long), 1, 4)
+    with pytest.raises(ValueError, match="attn_implementation='eager' with packed rows: load the policy with 'sdpa'"):
+        policy(**packed.inputs)
 
 
 def test_answers_longer_than_dynamic_positions_reach_are_refused(policy, processor, config, train_rows):
