@@ -40,7 +40,7 @@ def check_language_model(text: PreTrainedConfig) -> None:
             "layer_types",
             layers,
             ("full_attention",),
-            "the loss packs answers under a mask of its own, which knows no windows. Take a checkpoint without "
+            "the loss packs the answers to a clip into one row, which knows no windows. Take a checkpoint without "
             "use_sliding_window",
         ),
         (

@@ -242,7 +242,7 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
     """Tensors that one forward keeps for its backward.
 
     A layer keeps six tensors of the model's width, four of its heads' and four (language) or two (vision) of the MLP's;
-    the language model also the mask of its packed rows, and Qwen3's queries and keys before and after their norms.
+    the language model also what takes its packed rows apart, and Qwen3's queries and keys before and after their norms.
     With an adapter also what lies between A and B and, if the layer computes in 16 bits, each input in A's own copy.
     With gradient checkpointing a layer keeps its input, and one at a time is recomputed.
 
@@ -253,7 +253,6 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
         checkpointing: Whether gradient checkpointing is on.
     """
     text, vision = config.get_text_config(), config.vision_config
-    row = shape.packed // shape.clips
     tokens = vision_tokens(config, shape)
     heads = text.num_attention_heads * head_size(text)
     kept = 6 * text.hidden_size + 4 * heads + 4 * text.intermediate_size
@@ -262,7 +261,7 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
     if shape.rank:
         copies = 5 * text.hidden_size + heads + text.intermediate_size if width < 4 else 0
         kept += 7 * shape.rank + copies
-    language = shape.packed * kept + shape.clips * row**2
+    language = shape.packed * kept + shape.clips * _attention_numbers(config, shape)
     tower = tokens * (10 * vision.hidden_size + 2 * vision.intermediate_size)
     pixels = 0 if shape.frozen_vision else shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
     outside = 2 * shape.packed * text.hidden_size + 2 * tokens * vision.hidden_size + pixels
@@ -272,6 +271,15 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
     inputs = text.num_hidden_layers * shape.packed * text.hidden_size
     inputs += vision.num_hidden_layers * tokens * vision.hidden_size
     return width * (inputs + max(language, tower) + outside)
+
+
+def _attention_numbers(config: VQAThinkerConfig, shape: Shape) -> int:
+    """Of one layer and clip: queries and output of the answers, a row each; the prompt's keys and values once more for
+    each of them, with its own; the prompt's output. See `vqathinker.policy.packed_attention`."""
+    text = config.get_text_config()
+    heads, pairs = (n * head_size(text) for n in (text.num_attention_heads, text.num_key_value_heads))
+    prompt, answer = shape.prompt - 1, shape.completion + 1
+    return shape.answers * (2 * answer * heads + 2 * (prompt + answer) * pairs) + prompt * heads
 
 
 def frame_cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, clips: int) -> str | None:
