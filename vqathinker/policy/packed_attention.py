@@ -1,13 +1,14 @@
 """Attention of packed rows `[prompt | answer 1 | answer 2 | ...]` without a mask over all pairs of tokens.
 
-The prompt attends to itself, causally. The answers are taken apart into a batch, in which each attends to the prompt and,
-causally, to itself: K (P + L) L pairs instead of (P + K L)^2, under one small mask. The numbers are those of one row per
-answer, but for rounding.
+The prompt attends to itself, causally. The answers are taken apart into a batch, in which each attends to the prompt
+and, causally, to itself: P^2 + K (P + L) L pairs instead of (P + K L)^2, under one small mask. The numbers are those of
+one row per answer, but for rounding.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,18 +88,20 @@ def _attention(
     """SDPA of queries (C, H, S, D), keys and values (C, H', S, D). Returns (C, S, H, D)."""
     if packed is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    options = {"dropout_p": kwargs.get("dropout", 0.0), "scale": kwargs.get("scaling")}
-    options["enable_gqa"] = query.shape[1] != key.shape[1]
-    prompt, (answers, width) = packed.known.shape[1], packed.slots.shape[1:]
-    of_prompts, of_answers = packed.masks(query.dtype)
-    states = [query, key, value]
-    first = scaled_dot_product_attention(
-        *(s[:, :, :prompt] for s in states), attn_mask=of_prompts, is_causal=of_prompts is None, **options
+    attend = partial(
+        scaled_dot_product_attention,
+        dropout_p=kwargs.get("dropout", 0.0),
+        scale=kwargs.get("scaling"),
+        enable_gqa=query.shape[1] != key.shape[1],
     )
-    own = [_taken_apart(s[:, :, prompt:], packed.slots) for s in states]
-    shared = [s[:, None, :, :prompt].expand(-1, answers, -1, -1, -1).flatten(0, 1) for s in states[1:]]
+    prompt, answers = packed.known.shape[1], packed.slots.shape[1]
+    of_prompts, of_answers = packed.masks(query.dtype)
+    q, k, v = (states[:, :, :prompt] for states in (query, key, value))
+    first = attend(q, k, v, attn_mask=of_prompts, is_causal=of_prompts is None)
+    own = [_taken_apart(states[:, :, prompt:], packed.slots) for states in (query, key, value)]
+    shared = [states[:, None].expand(-1, answers, -1, -1, -1).flatten(0, 1) for states in (k, v)]
     keys, values = (torch.cat(parts, dim=2) for parts in zip(shared, own[1:], strict=True))
-    found = scaled_dot_product_attention(own[0], keys, values, attn_mask=of_answers, **options)
+    found = attend(own[0], keys, values, attn_mask=of_answers)
     slots = found.unflatten(0, (-1, answers)).permute(0, 1, 3, 2, 4).flatten(1, 2)  # (C, K W, H, D)
     index = packed.back[:, :, None, None].expand(-1, -1, *slots.shape[2:])
     return torch.cat([first.transpose(1, 2), slots.gather(1, index)], dim=1), None
@@ -106,7 +109,7 @@ def _attention(
 
 def _taken_apart(states: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
     """(C, H, S - P, D) to (C K, H, W, D)."""
-    clips, answers, width = slots.shape
+    answers, width = slots.shape[1:]
     index = slots.flatten(1)[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
     parts = states.gather(2, index).unflatten(2, (answers, width))
     return parts.transpose(1, 2).flatten(0, 1)
