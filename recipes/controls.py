@@ -96,9 +96,9 @@ MANNERS = ("parse_rate", "naming", *demo.BEATS, "spread", "common_score")
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--seeds", type=integers, default="0,1,2", help="training seeds, separated by commas")
-    parser.add_argument("--arms", default=",".join(ARMS), help=f"among {', '.join(ARMS)}")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, which share the cores")
+    parser.add_argument("--seeds", type=integers, default="0,1,2", help="comma-separated training seeds")
+    parser.add_argument("--arms", default=",".join(ARMS), help=f"comma-separated arms to run: {', '.join(ARMS)}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs in parallel; they share the cores")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.run:
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     arms = options.arms.split(",")
     unknown = sorted(set(arms) - set(ARMS))
     if unknown or options.jobs < 1:
-        parser.error(f"--arms {unknown}: choose among {ARMS}; --jobs {options.jobs}: at least 1.")
+        parser.error(f"--arms {unknown}: choose from {ARMS}; --jobs {options.jobs}: must be at least 1.")
 
     prepare_default(demo.FOLDER)
     if any("no_motion" in arm for arm in arms):

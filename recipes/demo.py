@@ -56,12 +56,12 @@ QUICK = {"splits": {"sft": 16, "train": 24, "val": 8, "test": 12}, "ood": 4}
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of clips and training")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the clips and the training")
     parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
     options = parser.parse_args(argv)
     summary = FOLDER / "summary.json"
     if options.quick and summary.exists() and "--quick" not in json.loads(summary.read_text("utf-8"))["command"]:
-        parser.error(f"--quick would replace the whole demo in {FOLDER}: move it away, or start in another folder.")
+        parser.error(f"--quick would replace the whole demo in {FOLDER}: move it away, or run from another folder.")
     command = shlex.join(["python", "recipes/demo.py", *(sys.argv[1:] if argv is None else argv)])
     seed = ["--seed", str(options.seed)]
     seconds: dict[str, float] = {}

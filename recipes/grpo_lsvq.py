@@ -44,53 +44,58 @@ class GRPOArguments(AdapterArguments, DataArguments, LookArguments):
 
     model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
     preset: str = field(
-        default="recommended", metadata={"help": "Rewards of labelled clips: 'paper', 'official' or 'recommended'."}
+        default="recommended",
+        metadata={"help": "Reward preset for labelled clips: 'paper', 'official' or 'recommended'."},
     )
     rewards: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Instead of a preset: NAME=WEIGHT each, NAME one of rewards.REWARDS (format, regression, ...), or "
-            "the place of your own, package.module:attribute, in a package or the current folder."
+            "help": "Rewards instead of a preset: NAME=WEIGHT each; NAME is one of rewards.REWARDS (format, "
+            "regression, ...), or package.module:attribute for your own, in a package or the current folder."
         },
     )
     leave_out: list[str] = field(default_factory=list, metadata={"help": "Rewards of the preset to leave out."})
     distortion_weight: float | None = field(
         default=None,
         metadata={
-            "help": "Weight of the distortion reward, for labels with kind and severity, where it is 1 by default; 0 "
-            "leaves it out."
+            "help": "Weight of the distortion reward, for labels with kind and severity (default 1 there); 0 leaves "
+            "it out."
         },
     )
     contrast_weight: float = field(
         default=0.0,
         metadata={
-            "help": "Weight of the contrast reward, with which the answers to perturbed copies are trained on too, for "
-            "about 1.6 times the time (see perturb_every); 0 leaves it out."
+            "help": "Weight of the contrast reward, which also trains on the answers to perturbed copies and takes "
+            "about 1.6 times as long (see perturb_every); 0 leaves it out."
         },
     )
     choice_weight: float | None = field(
-        default=None, metadata={"help": "Weight of the choice reward, where there are questions; 1 by default."}
+        default=None, metadata={"help": "Weight of the choice reward, for questions (default 1 there)."}
     )
     dtype: str = field(
         default="auto",
         metadata={
-            "help": "Of the loaded weights: 'float32', 'bfloat16', 'float16', or 'auto': float32, unless DeepSpeed "
-            "keeps float32 master weights beside weights of 16 bits, or use_peft trains an adapter beside them. "
-            "bf16: true computes in bfloat16 in any case."
+            "help": "Type of the loaded weights: 'float32', 'bfloat16', 'float16', or 'auto': float32, unless "
+            "DeepSpeed keeps float32 master weights of 16-bit weights, or use_peft trains an adapter on them. "
+            "bf16: true computes in bfloat16 either way."
         },
     )
-    freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
+    freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to freeze: vision_tower, ..."})
     val_labels: str | None = field(
         default=None,
         metadata={
             "help": "Held-out label file, scored when eval_strategy, eval_steps and eval_on_start say; '' for none, "
-            "whatever these say."
+            "whatever they say."
         },
     )
-    val_questions: str | None = field(default=None, metadata={"help": "Held-out question file, likewise."})
+    val_questions: str | None = field(
+        default=None, metadata={"help": "Held-out question file, scored at the same steps; '' for none."}
+    )
     early_stopping_patience: int = field(
         default=0,
-        metadata={"help": "Validations in a row without a better metric_for_best_model that end training; 0: none do."},
+        metadata={
+            "help": "Stop after this many validations in a row without a better metric_for_best_model; 0: never."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -99,7 +104,7 @@ class GRPOArguments(AdapterArguments, DataArguments, LookArguments):
         DataArguments.__post_init__(self)
         for name in ("distortion_weight", "contrast_weight", "choice_weight"):
             if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0, which leaves the reward out.")
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0; 0 leaves the reward out.")
         if self.early_stopping_patience < 0:
             raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: must be at least 0.")
 
@@ -123,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     processor = data.processor(data.model)
     if {"dtype", "torch_dtype"} & set(args.model_init_kwargs or {}):
         raise ValueError(
-            f"model_init_kwargs={args.model_init_kwargs}: the weights' type is set by `dtype`, only there."
+            f"model_init_kwargs={args.model_init_kwargs}: set the type of the weights with `dtype`, not here."
         )
     dtype = load_dtype(data.dtype, args, data.use_peft)
     init = {"attn_implementation": "sdpa", "dtype": dtype} | (args.model_init_kwargs or {})
@@ -184,7 +189,7 @@ def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
     metric = args.metric_for_best_model
     if given and metric and not metric.startswith("choice") and not data.val_labels:
         raise ValueError(
-            f"metric_for_best_model={metric!r} without val_labels: questions have choice_accuracy and "
+            f"metric_for_best_model={metric!r} without val_labels: questions have only choice_accuracy and "
             "choice_unparsable. Set one of these, or give val_labels."
         )
 
@@ -197,7 +202,10 @@ def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float]
         others = {"leave_out": data.leave_out, "distortion_weight": data.distortion_weight, "reward_weights": weights}
         others |= {"contrast_weight": data.contrast_weight or None, "choice_weight": data.choice_weight}
         if given := {name: value for name, value in others.items() if value not in (None, [])}:
-            raise ValueError(f"rewards={data.rewards} with {given}: rewards names all of them with their weights.")
+            raise ValueError(
+                f"rewards={data.rewards} with {given}: `rewards` already lists every reward with its weight. Leave "
+                "the others out."
+            )
         sys.path.append(str(Path.cwd()))  # where one's own may lie
         named = named_rewards(data.rewards)
         own = [distortion if isinstance(reward, Distortion) else reward for reward in named.rewards]
@@ -215,8 +223,8 @@ def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float]
     distortion_weight = float(bool(kinds)) if data.distortion_weight is None else data.distortion_weight
     if distortion_weight and not kinds:
         raise ValueError(
-            f"distortion_weight={distortion_weight}: no label names a distortion, in the columns kind and severity. "
-            "Leave it out, or add them."
+            f"distortion_weight={distortion_weight}: no label has a distortion, in the columns kind and severity. "
+            "Leave it out, or add the columns."
         )
     if distortion_weight:
         rubric = rubric.plus(distortion, distortion_weight)
@@ -230,7 +238,7 @@ def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float]
 def without(rubric: Rubric, names: list[str]) -> Rubric:
     """A rubric without the rewards of `--leave-out`."""
     if unknown := sorted(set(names) - set(rubric.names)):
-        raise ValueError(f"leave_out={unknown}: there are only the rewards {rubric.names}. Take the others out of it.")
+        raise ValueError(f"leave_out={unknown}: the only rewards are {rubric.names}. Leave out some of these.")
     return rubric.without(names)
 
 

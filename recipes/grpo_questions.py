@@ -46,7 +46,7 @@ PHASES = {"sft": "warm start", "grpo": "GRPO"}
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of clips, questions and training")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the clips, the questions and the training")
     parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
     options = parser.parse_args(argv)
     command = shlex.join(["python", "recipes/grpo_questions.py", *(sys.argv[1:] if argv is None else argv)])

@@ -51,17 +51,17 @@ class SFTArguments(AdapterArguments, DataArguments, LookArguments):
     dtype: str = field(
         default="auto",
         metadata={
-            "help": "Of the loaded weights: 'float32', 'bfloat16', 'float16', or 'auto': float32, unless DeepSpeed "
-            "keeps float32 master weights beside weights of 16 bits, or use_peft trains an adapter beside them. "
-            "bf16: true computes in bfloat16 in any case."
+            "help": "Type of the loaded weights: 'float32', 'bfloat16', 'float16', or 'auto': float32, unless "
+            "DeepSpeed keeps float32 master weights of 16-bit weights, or use_peft trains an adapter on them. "
+            "bf16: true computes in bfloat16 either way."
         },
     )
-    freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to keep as they are: vision_tower, ..."})
+    freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to freeze: vision_tower, ..."})
     reasoning: bool = field(default=True, metadata={"help": "False: teach answers without reasoning."})
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
-    decode_threads: int = field(default=2, metadata={"help": "Clips decoded at a time."})
+    decode_threads: int = field(default=2, metadata={"help": "Clips decoded in parallel."})
     frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache; '' for none."})
-    frame_cache_gib: float = field(default=64, metadata={"help": "Cap on the frame cache, in GiB (LSVQ takes 118)."})
+    frame_cache_gib: float = field(default=64, metadata={"help": "Cap on the frame cache, in GiB (LSVQ needs 118)."})
 
     def __post_init__(self) -> None:
         AdapterArguments.__post_init__(self)

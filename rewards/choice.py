@@ -33,7 +33,7 @@ def letter(index: int) -> str:
         ValueError: If there is none.
     """
     if not 0 <= index < len(LETTERS):
-        raise ValueError(f"index={index}: options have the letters A to Z, so that it must lie in 0-25.")
+        raise ValueError(f"index={index}: options are lettered A to Z, so it must lie in 0-25.")
     return LETTERS[index]
 
 
@@ -93,7 +93,7 @@ def check_options(options: Sequence[str]) -> tuple[str, ...]:
         ValueError: If there are not 2 to 26, or one is empty.
     """
     if isinstance(options, str) or not all(isinstance(option, str) for option in options):
-        raise TypeError(f"options={options!r}: must be a list of texts, e.g. ['Yes', 'No'].")
+        raise TypeError(f"options={options!r}: must be a list of strings, e.g. ['Yes', 'No'].")
     if not 2 <= len(options) <= len(LETTERS):
         raise ValueError(f"options={list(options)}: a question needs 2 to 26 options, lettered A to Z.")
     if not all(option.strip() for option in options):
@@ -120,7 +120,7 @@ def choice_index(answer: str, options: Sequence[str]) -> int:
     options = check_options(options)
     where = f"answer={answer!r} with options={list(options)}"
     if not isinstance(answer, str):
-        raise TypeError(f"{where}: the answer must be a text, an option's letter (0 is 'A') or its own text.")
+        raise TypeError(f"{where}: the answer must be a string: an option's letter (0 is 'A') or its text.")
     words, texts = folded(answer), [folded(option) for option in options]
     index = letter_index(words[0]) if words else None
     if index is not None and (index >= len(options) or words[1:] not in ((), *texts)):
@@ -130,15 +130,15 @@ def choice_index(answer: str, options: Sequence[str]) -> int:
         named = [i for i, text in enumerate(texts) if text and text == words[1:]] or [index]
     if not named:
         raise ValueError(
-            f"{where}: it is neither an option's letter nor its text. Give the letter, A to "
+            f"{where}: this is neither an option's letter nor its text. Give a letter, A to "
             f"{letter(len(options) - 1)}, or the text of one option."
         )
     if index is None and len(named) > 1:
         raise ValueError(f"{where}: several options have this text. Give the letter.")
     if index is not None and index not in named:
         raise ValueError(
-            f"{where}: the letter says {options[index]!r}, the text {options[named[0]]!r}. Correct the answer, or "
-            "reword options that are called like another's letter."
+            f"{where}: the letter means {options[index]!r}, the text {options[named[0]]!r}. Correct the answer, or "
+            "reword any option whose text reads like another option's letter."
         )
     return named[0] if index is None else index
 

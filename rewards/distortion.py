@@ -136,7 +136,7 @@ def parse_distortions(kind: str | None, severity: str | float | None) -> dict[st
         values = []
     if len(values) != len(kinds) or len(set(kinds)) < len(kinds) or not all(0 <= value <= 1 for value in values):
         raise ValueError(
-            f"kind={kind!r} with severity={severity!r}: give one severity from 0 to 1 per kind, joined by '+' alike, "
-            "each kind once. Columns that mean something else need other names."
+            f"kind={kind!r} with severity={severity!r}: give one severity from 0 to 1 per kind, both joined by '+', "
+            "and each kind once. Rename the columns if they mean something else."
         )
     return dict(zip(kinds, values, strict=True))

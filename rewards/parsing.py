@@ -167,7 +167,7 @@ def check_columns(completions: Sequence[Any], **columns: Sequence[Any] | None) -
             )
         if isinstance(column, str) or not hasattr(column, "__len__"):
             raise TypeError(
-                f"{name}={column!r} is one value: rewards take a list with one {name} per completion. A framework "
+                f"{name}={column!r} is a single value: rewards need a list with one {name} per completion. A framework "
                 "that scores one sample at a time must pass lists of length 1 to the rewards that allow it."
             )
         if len(column) != len(completions):
@@ -180,4 +180,4 @@ def check_mos(mos: Sequence[Any]) -> None:
     """Raise on a label that is not a finite number (`None` means unlabelled and is allowed)."""
     for index, value in enumerate(mos):
         if value is not None and not math.isfinite(float(value)):
-            raise ValueError(f"mos[{index}]={value!r}: labels must be finite numbers, or None where there is none.")
+            raise ValueError(f"mos[{index}]={value!r}: labels must be finite numbers, or None for no label.")

@@ -95,7 +95,10 @@ def check_groups(
     labels: dict[Hashable, Any] = {}
     for name, label in zip(ids, mos, strict=True):
         if labels.setdefault(name, label) != label:
-            raise ValueError(f"video_id {name!r} has two labels, {labels[name]} and {label}: one video has one MOS.")
+            raise ValueError(
+                f"video_id {name!r} has two labels, {labels[name]} and {label}: a video has one MOS. Correct one of "
+                "them."
+            )
     if len(labels) < 2:
         raise ValueError(
             f"the batch holds {len(labels)} video ({list(labels)}): a ranking reward compares at least two videos. "

@@ -48,13 +48,17 @@ def check_reward(reward: Any) -> None:
         ValueError: If a flag is misspelt or no bool.
     """
     if not callable(reward) or not hasattr(reward, "__name__"):
-        raise TypeError(f"{reward!r} is no reward: it must be callable and have a `__name__`, its metric key.")
+        raise TypeError(
+            f"{reward!r} is not a reward: it must be callable and have a `__name__`, which is its metric key."
+        )
     name = reward.__name__
     if isinstance(reward, type):
         raise TypeError(f"reward {name!r} is a class: give an instance, {name}().")
     parameters = inspect.signature(reward).parameters.values()
     if not any(p.name == "completions" or p.kind is p.VAR_KEYWORD for p in parameters):
-        raise TypeError(f"reward {name!r} takes no `completions`: rewards are called by keyword, see rewards.Reward.")
+        raise TypeError(
+            f"reward {name!r} does not accept `completions`: rewards are called by keyword, see rewards.Reward."
+        )
     for flag in FLAGS:
         value = getattr(reward, flag, False)
         if not isinstance(value, bool):
@@ -63,7 +67,7 @@ def check_reward(reward: Any) -> None:
     for key in own:
         meant = get_close_matches(key, FLAGS, 1, cutoff=0.8)
         if meant and key not in FLAGS:
-            raise ValueError(f"reward {name!r} declares {key}, which nobody reads: did you mean {meant[0]}?")
+            raise ValueError(f"reward {name!r} declares {key}, which nothing reads: did you mean {meant[0]}?")
 
 
 def missing_columns(reward: Any, columns: Sequence[str]) -> list[str]:
@@ -105,7 +109,7 @@ def find_reward(name: str, known: Mapping[str, Any]) -> Any:
         found = getattr(import_module(place), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"reward {name!r}: {error}. Write package.module:attribute of something that can be imported from here, "
+            f"reward {name!r}: {error}. Write package.module:attribute for something that can be imported from here, "
             "or install its package."
         ) from error
     return found() if isinstance(found, type) else found

@@ -111,8 +111,8 @@ class Temporal:
             raise ValueError(f"scope={scope!r}: must be one of {SCOPES}.")
         if regression.rule != ranking.rule:
             raise ValueError(
-                f"regression has rule={regression.rule!r}, ranking rule={ranking.rule!r}: give both the same, so that "
-                "both read the same score in an answer."
+                f"regression has rule={regression.rule!r}, ranking rule={ranking.rule!r}: give both the same rule, so "
+                "that both read the same score from an answer."
             )
         self.regression, self.ranking, self.scope, self.rule = regression, ranking, scope, ranking.rule
         self.delta, self.tau_regression, self.tau_rank = delta, tau_regression, tau_rank
@@ -148,7 +148,7 @@ class Temporal:
         if len(perturbed_completions) != len(completions):
             raise ValueError(
                 f"perturbed_completions has {len(perturbed_completions)} entries for {len(completions)} completions: "
-                "give one per completion, None where there is none."
+                "give one per completion, None for no copy."
             )
         answers = [answer if answer is not None else "" for answer in perturbed_completions]
         regression = temporal_bonus(

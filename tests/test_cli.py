@@ -68,7 +68,7 @@ def test_inspect_rewards_needs_neither_torch_nor_trl(tmp_path, repo):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", ":1: no JSON"),
+        ("{", ":1: not valid JSON"),
         ('{"completion": "x", "mos": 3}', r"lacks ['video_id']"),
         ("[1]", "lacks"),
         ('{"completion": 5, "mos": 3, "video_id": "a"}', ":1: completion 5 must be str or list"),
@@ -93,7 +93,7 @@ def test_synth_makes_a_set(tmp_path, capsys):
         (["--splits", "train=4"], "already holds spec.json, train.csv, videos/train"),
         (["--force", "--splits", "train"], "SPLIT=CLIPS"),
         (["--force", "--splits", "../up=2"], "names must be letters"),
-        (["--force", "--source", "/nope"], "--source '/nope' is no folder"),
+        (["--force", "--source", "/nope"], "--source '/nope' is not a folder"),
     ):
         assert main(["synth", "--out", str(tmp_path), *arguments]) == 2
         assert message in capsys.readouterr().err

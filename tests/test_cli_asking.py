@@ -67,7 +67,7 @@ def test_eval_answers_a_question_file(engine, base, clip_set, tmp_path, capsys):
     arguments = ["--questions", file, "--video-root", clip_set / "videos", "--out", out]
     assert run(base, "eval", *arguments) == 0
     said, err = capsys.readouterr()
-    assert "| type   |" in said and "no video" in said and "1 row asks for a score: left out" in err
+    assert "| type   |" in said and "no video" in said and "1 row asks for a score: skipped" in err
     whole = json.loads((out / "questions.json").read_text())
     assert whole["summary"]["accuracy"]["value"] == 0.5 and whole["consistency"] == 0
     assert whole["provenance"]["checkpoint"] == str(base) and (out / "answers.csv").exists()

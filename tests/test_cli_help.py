@@ -104,33 +104,33 @@ MISTAKES = [
     ("score empty", "no video in {place}/empty; looked for .mp4, .mkv, "),
     ("score clip.mp4 --model none", "no checkpoint folder at '{place}/none'"),
     ("score clip.mp4 --model empty", "no checkpoint in '{place}/empty': it has no config.json"),
-    ("score clip.mp4 --model model --csv file.csv/s.csv", "'{place}/file.csv' is no folder that can be written to"),
+    ("score clip.mp4 --model model --csv file.csv/s.csv", "'{place}/file.csv' is not a writable folder"),
     ("score clip.mp4 --model model --csv empty", "scores go to a .csv file"),
     ("ask none.mp4 What?", "no such file: '{place}/none.mp4'"),
     ("ask clip.mp4 What? --model none", "no checkpoint folder at '{place}/none'"),
-    ("eval --labels none --videos empty", "--labels '{place}/none' is no file"),
-    ("eval --labels file.csv --videos none", "--videos '{place}/none' is no folder"),
-    ("eval --questions none --video-root empty --model model", "--questions '{place}/none' is no file"),
-    ("eval --questions file.csv --video-root none --model model", "--video-root '{place}/none' is no folder"),
+    ("eval --labels none --videos empty", "--labels '{place}/none' is not a file"),
+    ("eval --labels file.csv --videos none", "--videos '{place}/none' is not a folder"),
+    ("eval --questions none --video-root empty --model model", "--questions '{place}/none' is not a file"),
+    ("eval --questions file.csv --video-root none --model model", "--video-root '{place}/none' is not a folder"),
     ("eval --labels file.csv --videos empty --out file.csv", "--out '{place}/file.csv' is a file: name a folder."),
     ("eval --labels file.csv --videos empty --model none", "no checkpoint folder at '{place}/none'"),
-    ("flip-rate --sources none --model model", "--sources '{place}/none' is no folder"),
+    ("flip-rate --sources none --model model", "--sources '{place}/none' is not a folder"),
     ("flip-rate --sources pictures --model model", "no video in {place}/pictures; looked for .mp4"),
-    ("flip-rate --manifest none --model model", "--manifest '{place}/none' is no file"),
+    ("flip-rate --manifest none --model model", "--manifest '{place}/none' is not a file"),
     ("flip-rate --sources empty --model none", "no checkpoint folder at '{place}/none'"),
     ("temporal-sensitivity pictures", "no video in {place}/pictures"),
     ("temporal-sensitivity clip.mp4 --model none", "no checkpoint folder at '{place}/none'"),
     ("doctor none", "no checkpoint folder at '{place}/none'"),
-    ("fit none --videos empty", "RATINGS '{place}/none' is no file"),
-    ("fit file.csv --videos none", "--videos '{place}/none' is no folder"),
+    ("fit none --videos empty", "RATINGS '{place}/none' is not a file"),
+    ("fit file.csv --videos none", "--videos '{place}/none' is not a folder"),
     ("fit file.csv --videos empty --model none", "no checkpoint folder at '{place}/none'"),
-    ("check-data none", "LABELS '{place}/none' is no file"),
-    ("merge none --out empty", "ADAPTER '{place}/none' is no folder"),
+    ("check-data none", "LABELS '{place}/none' is not a file"),
+    ("merge none --out empty", "ADAPTER '{place}/none' is not a folder"),
     ("convert none --out empty", "no checkpoint folder at '{place}/none'"),
-    ("init --internvl model --slowfast none --out empty", "--slowfast '{place}/none' is no file"),
+    ("init --internvl model --slowfast none --out empty", "--slowfast '{place}/none' is not a file"),
     ("synth --out empty --source pictures", "no video in {place}/pictures"),
-    ("budget --config none", "--config '{place}/none' is no file"),
-    ("inspect-rewards none", "FILE '{place}/none' is no file"),
+    ("budget --config none", "--config '{place}/none' is not a file"),
+    ("inspect-rewards none", "FILE '{place}/none' is not a file"),
 ]
 NAMES = ("none", "none.mp4", "other.mp4", "clip.mp4", "empty", "file.csv", "file.csv/s.csv", "model", "pictures")
 
@@ -146,7 +146,7 @@ def test_a_wrong_path_is_one_line(command, message, place, capsys):
     out, err = capsys.readouterr()
     *before, last = err.splitlines()
     assert out == "" and last.startswith(f"vqathinker {arguments[0]}: ") and message.format(place=place) in last
-    assert before == ([f"not taken: 1 file that ends in .png: {place}/pictures/a.png"] if "pictures" in command else [])
+    assert before == ([f"skipped: 1 file that ends in .png: {place}/pictures/a.png"] if "pictures" in command else [])
 
 
 def test_wrong_paths_are_told_without_torch(place, repo):

@@ -70,9 +70,9 @@ def test_a_folder_names_what_it_passes_over_and_takes_images(judge, base, folder
     Image.new("RGB", (96, 64), (200, 40, 40)).save(tmp_path / "e.png")
     assert score(base, tmp_path, "--csv", tmp_path / "s.csv") == 0
     out, err = capsys.readouterr()
-    named = [line for line in err.splitlines() if line.startswith("not taken")]
+    named = [line for line in err.splitlines() if line.startswith("skipped")]
     assert named == [
-        f"not taken: 3 files that end in .265, .gif, .yuv: {tmp_path}/a.gif, {tmp_path}/c.yuv, {tmp_path}/sub/b.265"
+        f"skipped: 3 files that end in .265, .gif, .yuv: {tmp_path}/a.gif, {tmp_path}/c.yuv, {tmp_path}/sub/b.265"
     ]
     notes = [SEEN, "an image; sees the central 64x64 of 96x64, 67 %"]
     assert [line.split("   ok  ")[1] for line in out.splitlines()] == notes
@@ -132,7 +132,10 @@ def test_another_view_size_or_question_is_told_and_never_mixed_in(judge, base, f
     ):
         assert score(base, folder, option, value, "--csv", tmp_path / "s.csv") == 2
         err = capsys.readouterr().err
-        assert f"not as the policy was trained: {told}. Scores may be off" in err and "made with other settings" in err
+        assert (
+            f"not what the policy was trained with: {told}. Scores may be off" in err
+            and "made with other settings" in err
+        )
     assert score(base, folder, "--view", "resize") == 0
     out, err = capsys.readouterr()
     assert "sees" not in out and "the policy sees whole frames, resized to 64x64\n" in err
@@ -144,7 +147,7 @@ def test_another_view_size_or_question_is_told_and_never_mixed_in(judge, base, f
 def test_where_a_change_leaves_no_number_the_end_says_so(base, folder, capsys):
     """The real engine on random weights, which say nothing sensible."""
     arguments = (folder / "00000.mp4", "--max-new-tokens", 4)
-    told = "none of the first 1 clip got a score, and not all is as the policy was trained: frames 12, trained with 6."
+    told = "none of the first 1 clip got a score, and the policy was trained differently: frames 12, trained with 6."
     for frames, count in ((12, 1), (6, 0)):
         assert score(base, *arguments, "--frames", frames) == 1
         assert capsys.readouterr().err.count(told) == count
@@ -257,7 +260,7 @@ def test_eval_says_in_which_units_labels_are_taken(judge, base, clip_set, tmp_pa
     table = ["--labels", str(labels), "--videos", str(clip_set / "videos")]
     assert main([*where, *table]) == 2
     err = capsys.readouterr().err
-    assert "'train/00001.mp4' has the MOS 20, but without --mos-scale labels count as scores, from 0 to 5" in err
+    assert "'train/00001.mp4' has the MOS 20, but without --mos-scale labels must be scores from 0 to 5" in err
     assert "--mos-scale 'linear:LO,HI'" in err
     assert main([*where, *table, "--mos-scale", "linear:0,100"]) == 0
     assert "| mine.csv " in capsys.readouterr().out
@@ -266,10 +269,10 @@ def test_eval_says_in_which_units_labels_are_taken(judge, base, clip_set, tmp_pa
         (table[:2], "without --videos: name the folder"),
         (table[2:], "--videos without --labels"),
         (["--mos-scale", "div20"], "--mos-scale without --labels"),
-        ([*table, "--sets", str(labels)], "--labels with --sets: a table is evaluated alone"),
+        ([*table, "--sets", str(labels)], "--labels with --sets: a label file is evaluated alone"),
         ([*table, "--mos-scale", "percent"], "mos scale 'percent' is unknown"),
         ([*table, "--baseline", str(tmp_path / "none")], "no checkpoint folder at"),
-        ([*table, "--baseline", str(base), "--model", str(tmp_path / "no")], "/no': give one"),
+        ([*table, "--baseline", str(base), "--model", str(tmp_path / "no")], "/no': name one"),
         ([*table, "--baseline", str(base), "--engine", "vllm"], "--baseline with --engine vllm"),
     ]:
         assert main([*where, *arguments]) == 2
@@ -280,7 +283,7 @@ def test_samples_have_a_spread_which_is_not_called_an_error(judge, base, folder,
     assert score(base, folder / "00000.mp4", "--samples", 2) == 0
     out, err = capsys.readouterr()
     assert " (spread 0.00)  ok  2 of 2 answers" in out and "±" not in out
-    assert "its error is another matter, which labelled clips tell: vqathinker eval --labels" in err
+    assert "not its error; to measure that on labelled clips: vqathinker eval --labels" in err
 
 
 def test_eval_without_data_runs_on_synthetic_sets(judge, base, tmp_path, capsys, monkeypatch):

@@ -74,10 +74,10 @@ def test_from_ratings_to_a_page_and_on_again(clips, tmp_path, quick, capsys):
     capsys.readouterr()
     made = weights.stat().st_mtime_ns
     again = fit(spec)
-    assert "going on with what is missing" in capsys.readouterr().out
+    assert "resuming with what is missing" in capsys.readouterr().out
     assert weights.stat().st_mtime_ns == made
     assert str(again.after) == str(outcome.after)  # no score is NaN, which equals nothing
-    with pytest.raises(ValueError, match="holds a fit with other hold_out"):
+    with pytest.raises(ValueError, match="holds a fit with different hold_out"):
         fit(replace(spec, hold_out=0.5))
 
 
@@ -98,7 +98,7 @@ def mistake(capsys, *arguments):
 def test_mistakes_get_one_line_with_the_fix(clips, tmp_path, capsys):
     table, out = clips / "ratings.csv", ("--out", tmp_path / "fit")
     right = ("--videos", clips, "--scale", "1,10")
-    assert "no-such.csv' is no file" in mistake(capsys, tmp_path / "no-such.csv", *right, *out)
+    assert "no-such.csv' is not a file" in mistake(capsys, tmp_path / "no-such.csv", *right, *out)
     assert "nowhere" in mistake(capsys, table, "--videos", tmp_path / "nowhere", *out)
     assert "--scale" in mistake(capsys, table, "--videos", clips, *out)  # marks beyond 5
     assert "outside the raters' scale 1 to 5" in mistake(capsys, table, "--videos", clips, "--scale", "1,5", *out)
@@ -108,7 +108,7 @@ def test_mistakes_get_one_line_with_the_fix(clips, tmp_path, capsys):
     assert "nowhere" in mistake(capsys, table, *right, "--model", tmp_path / "nowhere", *out)
     one = tmp_path / "one.csv"
     one.write_text("\n".join(table.read_text().splitlines()[:2]) + "\n")
-    assert "holding out takes 2 sources" in mistake(capsys, one, *right, *out)
+    assert "a held-out set needs at least 2 sources" in mistake(capsys, one, *right, *out)
     assert not (tmp_path / "fit").exists()  # nothing was begun
 
 
@@ -140,14 +140,14 @@ def test_sentences_say_better_worse_and_neither(clips):
     better, sure, following = outcome_of(clips, noise, mos, mos).sentences()
     assert better.startswith("Better: SRCC ")
     assert "1.000 after it on the 30 held-out clips." in better
-    assert "the 95 % interval of a paired bootstrap over clips; by how far the raters agree" in sure
+    assert "the 95 % interval of a paired bootstrap over clips; given how far the raters agree" in sure
     assert following == "Next: score other clips with it: vqathinker score CLIPS --model runs/fit/grpo"
     worse, _, following = outcome_of(clips, mos, noise, mos).sentences()
     assert worse.startswith("Worse: ")
     assert "signs of a collapse" in following
     same, sure, following = outcome_of(clips, noise, [*noise[:-1], 3.0], mos).sentences()
     assert same.startswith("Not shown to be better: ")
-    assert ", which holds 0" in sure
+    assert ", which contains 0" in sure
     assert "--minutes 60" in following
 
 
@@ -155,7 +155,7 @@ def test_sentences_on_few_clips_and_on_a_policy_that_gives_no_scores(clips):
     marks = [1.0, 2.0, 3.0, 4.0, 5.0]
     few = outcome_of(clips, [1.0, 2.0, 2.5, 4.0, 5.0], marks, marks).sentences()
     assert few[0].startswith("Too few to say whether it is better (20 clips are needed): SRCC 1.000 before")
-    assert few[2] == "Next: rate more clips; with about 100 of them --hold-out 0.2 keeps 20 to judge on."
+    assert few[2] == "Next: rate more clips; with about 100 of them --hold-out 0.2 holds out 20."
     fewer = outcome_of(clips, marks[:3], marks[:3], marks[:3]).sentences()
     assert fewer[0].endswith("(20 clips are needed): no correlation on the 3 held-out clips.")
     mute = outcome_of(clips, [1.0] * 30, [2.0] * 10 + [math.nan] * 20, list(np.linspace(1, 5, 30))).sentences()
@@ -168,6 +168,6 @@ def test_a_table_of_mos_says_that_agreement_is_not_known(clips, tmp_path):
     table.write_text("video,mos\n" + "".join(f"{name},{1 + i / 2}\n" for i, name in enumerate(names)))
     lines = described(read_ratings(table, clips))
     assert lines[1] == (
-        "Scale: 1 to 5 (taken, as all ratings lie there; --scale names another one); scores are on 1 to 5."
+        "Scale: 1 to 5 (assumed, because all ratings lie there; set another one with --scale); scores are on 1 to 5."
     )
     assert "not known without their own ratings" in lines[2]

@@ -17,9 +17,9 @@ def check_checkpoint(path: str | Path) -> None:
     """
     path = Path(path)
     if not path.is_dir() and (path.is_absolute() or len(path.parts) != 2 or Path(path.parts[0]).is_dir()):
-        raise FileNotFoundError(f"no checkpoint folder at {str(path)!r}: give one (`make demo` makes one) or a hub id.")
+        raise FileNotFoundError(f"no checkpoint folder at {str(path)!r}: name one (`make demo` makes one) or a hub id.")
     if path.is_dir() and not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
-        raise FileNotFoundError(f"no checkpoint in {str(path)!r}: it has no config.json. Give the folder that has.")
+        raise FileNotFoundError(f"no checkpoint in {str(path)!r}: it has no config.json. Name the folder that has one.")
 
 
 def check_file(name: str, path: str | Path | None) -> None:
@@ -30,7 +30,7 @@ def check_file(name: str, path: str | Path | None) -> None:
         path: The file; `None` for none.
     """
     if path is not None and not os.path.isfile(path):
-        raise FileNotFoundError(f"{name} {str(path)!r} is no file: check its name and the current folder.")
+        raise FileNotFoundError(f"{name} {str(path)!r} is not a file: check its name and the current folder.")
 
 
 def check_folder(name: str, path: str | Path | None) -> None:
@@ -41,7 +41,7 @@ def check_folder(name: str, path: str | Path | None) -> None:
         path: The folder; `None` for none.
     """
     if path is not None and not os.path.isdir(path):
-        raise FileNotFoundError(f"{name} {str(path)!r} is no folder: check its name and the current folder.")
+        raise FileNotFoundError(f"{name} {str(path)!r} is not a folder: check its name and the current folder.")
 
 
 def check_output(name: str, path: str | Path | None, folder: bool = True) -> None:
@@ -60,7 +60,7 @@ def check_output(name: str, path: str | Path | None, folder: bool = True) -> Non
         raise OSError(f"{name} {str(path)!r} is a {is_there}: name a {wanted}.")
     there = next(part for part in (path, *path.absolute().parents) if part.exists())
     if (there != path and not there.is_dir()) or not os.access(there, os.W_OK):
-        raise OSError(f"{name} {str(path)!r}: {str(there)!r} is no folder that can be written to. Name another place.")
+        raise OSError(f"{name} {str(path)!r}: {str(there)!r} is not a writable folder. Name another place.")
 
 
 def check_table(path: str | Path) -> None:

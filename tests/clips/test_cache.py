@@ -65,7 +65,7 @@ def test_no_clip_is_kept_beyond_the_cap(tmp_path, videos, caplog):
             assert np.array_equal(cache.get(video, "", clip)["frames"], clip()["frames"])
     assert len(list((tmp_path / "cache").iterdir())) == 2
     [warning] = warnings(caplog)
-    assert str(tmp_path / "cache") in warning and "No further clips are kept; the run goes on" in warning
+    assert str(tmp_path / "cache") in warning and "No more clips are cached; the run continues" in warning
 
     def never():
         raise AssertionError("it is there")
@@ -104,7 +104,7 @@ def test_some_of_the_disk_is_left_free(tmp_path, videos, monkeypatch, caplog):
         cache.get(video, "", clip)
     assert len(list((tmp_path / "cache").iterdir())) == 1
     [warning] = warnings(caplog)
-    assert "10.0 GiB of the disk are free, 10.0 are left alone" in warning
+    assert "10.0 GiB of the disk are free, and 10.0 must stay free" in warning
 
 
 def test_a_full_disk_only_stops_the_caching(tmp_path, videos, monkeypatch, caplog):
@@ -166,7 +166,7 @@ def test_bad_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match="max_bytes=0: must be above 0"):
         FrameCache(tmp_path, 0)
     for none in ("", " ", Path(), "."):
-        with pytest.raises(ValueError, match=r"folder='.?': name one of its own"):
+        with pytest.raises(ValueError, match=r"folder='.?': name a folder that holds nothing else"):
             FrameCache(none)
 
 
@@ -180,7 +180,7 @@ def test_clearing_deletes_a_caches_files_and_nothing_else(tmp_path, videos, caps
     for foreign in ("notes.txt", "clip.npz", "sub", "0" * 32 + ".npz.bak"):
         (folder / foreign).mkdir() if foreign == "sub" else (folder / foreign).touch()
         assert main(["clean-cache", str(folder)]) == 2
-        assert f"holds {foreign}, which no frame cache has written: nothing was deleted" in capsys.readouterr().err
+        assert f"holds {foreign}, which no frame cache wrote: nothing was deleted" in capsys.readouterr().err
         (folder / foreign).rmdir() if foreign == "sub" else (folder / foreign).unlink()
     (folder / f"{'0' * 32}.npz").symlink_to(videos[0])
     with pytest.raises(ValueError, match="nothing was deleted"):
@@ -190,7 +190,7 @@ def test_clearing_deletes_a_caches_files_and_nothing_else(tmp_path, videos, caps
     assert main(["clean-cache", str(folder)]) == 0
     assert capsys.readouterr().out == f"{folder}: 4 files deleted, 0.3 MiB freed\n"
     assert list(folder.iterdir()) == [] and clear_cache(folder) == (0, 0)
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         clear_cache(tmp_path / "none")
     cache.get(videos[0], "", clip)  # a run goes on
     assert len(list(folder.iterdir())) == 1

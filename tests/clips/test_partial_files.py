@@ -29,7 +29,7 @@ def test_a_full_disk_is_about_the_video_that_was_asked_for(tmp_path, small_files
 
 
 def test_a_video_that_cannot_be_opened_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"path='.*/clip\.foo': FFmpeg does not know what to write .* write \.mp4"):
+    with pytest.raises(ValueError, match=r"path='.*/clip\.foo': FFmpeg cannot tell the container .* use \.mp4"):
         write_video(tmp_path / "clip.foo", NOISE[:1])
     name = "a" * 300 + ".mp4"
     with pytest.raises(OSError, match="File name too long") as error:

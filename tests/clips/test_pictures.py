@@ -195,7 +195,7 @@ def test_frames_of_several_sizes_are_refused(make, ffmpeg, tmp_path):
     ffmpeg("-i", make("a.ts", 60, *X264), "-vf", "scale=64:48", *X264, tmp_path / "small.ts")
     both = tmp_path / "both.ts"
     both.write_bytes(make("a.ts", 60, *X264).read_bytes() + (tmp_path / "small.ts").read_bytes())
-    with pytest.raises(ClipError, match=r"change their size: \[\(64, 48\), \(128, 96\)\]"):
+    with pytest.raises(ClipError, match=r"the frame size changes: \[\(64, 48\), \(128, 96\)\]"):
         open_clip(both).frames([0, 100])
 
 

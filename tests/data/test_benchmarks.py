@@ -70,7 +70,7 @@ def test_a_public_set_is_read_in_native_units_and_its_count_checked(data_root, c
 def test_a_folder_without_videos_is_absent(data_root):
     (data_root / "cgvds/videos").rmdir()
     [], [absent] = find_benchmarks("cgvds", data_root)
-    assert "cgvds holds no folder videos" in absent.reason
+    assert "cgvds holds no videos folder" in absent.reason
 
 
 def test_several_label_files_are_refused(data_root):
@@ -83,7 +83,7 @@ def test_without_a_data_root_public_sets_are_absent(tmp_path):
     found, absent = find_benchmarks("ood")
     assert not found and [missing.name for missing in absent] == OOD
     assert all("no data root" in missing.reason for missing in absent)
-    with pytest.raises(ValueError, match=r"data root .*nope' is no folder"):
+    with pytest.raises(ValueError, match=r"data root .*nope' is not a folder"):
         find_benchmarks("ood", tmp_path / "nope")
 
 
@@ -147,7 +147,7 @@ def test_an_unknown_name_lists_the_known_ones(own, choice):
     [
         ("", "must be a list of test sets"),
         ("name: mine\n", "must be a list of test sets"),
-        ("- [a\n", "no readable YAML"),
+        ("- [a\n", "not valid YAML"),
         ("- mine\n", "entry 1 of 1: 'mine' must be a mapping"),
         (MINE + "- {name: x, labels: a.csv}\n", r"entry 2 of 2: missing keys \['videos'\]"),
         (MINE.replace("mos_column", "mos_colum"), r"entry 1 of 1: .*unknown keys \['mos_colum'\].*'mos_column'"),
@@ -174,5 +174,5 @@ def test_a_bad_list_of_own_sets_is_named(own, text, message):
 
 
 def test_a_missing_list_of_own_sets_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"own test sets .*no\.yaml' does not exist"):
+    with pytest.raises(ValueError, match=r"list of test sets .*no\.yaml' does not exist"):
         find_benchmarks("all", own=tmp_path / "no.yaml")

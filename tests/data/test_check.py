@@ -66,11 +66,11 @@ def test_clips_that_training_would_stumble_over_are_told_with_count_examples_and
     out = folder / "page"
     assert main(["check-data", str(folder / "train.csv"), "--mos-scale", "linear:1,5", "--out", str(out)]) == 1
     shown = capsys.readouterr().out
-    assert "PROBLEM  1 of 12 files are missing: 0.mp4. Get them, or remove their rows." in shown
+    assert "PROBLEM  1 of 12 files are missing: 0.mp4. Add the files, or remove their rows." in shown
     assert "1 clip cannot be read: 1.mp4 (no readable video" in shown
     assert "1 clip has fewer than 6 frames: 2.mp4 (3)" in shown
-    assert "1 content is there under two names or more: 3.mp4 = 4.mp4 (label 2 and 2.33333)" in shown
-    assert "4 problems that training would meet" in shown
+    assert "1 clip appears under two or more names: 3.mp4 = 4.mp4 (label 2 and 2.33333)" in shown
+    assert "4 problems that training would run into" in shown
     page = (out / "report.html").read_text()
     assert "are missing" in page and "linear:1,5" in page
     assert len((out / "clips.csv").read_text().splitlines()) == 13
@@ -110,10 +110,14 @@ def test_what_is_done_to_frames_is_a_note_and_no_problem(folder):
 @pytest.mark.parametrize(
     ("labels", "scale", "message"),
     [
-        ([20, 60, 80], "identity", "3 labels are outside the scale 'identity', which takes [0, 5]: 0.mp4 (20), "),
+        ([20, 60, 80], "identity", "3 labels are outside the scale 'identity', which covers [0, 5]: 0.mp4 (20), "),
         ([20, 60, 80], "identity", "as on 0-100"),
         ([-1.5, 0.2, 2], "linear:1,5", "as on no usual scale"),
-        ([1 + i / 4 for i in range(12)], "linear:0,100", "like another one's. The labels lie in 1 to 3.75, as on 1-5"),
+        (
+            [1 + i / 4 for i in range(12)],
+            "linear:0,100",
+            "like those of another scale. The labels run from 1 to 3.75, as on 1-5",
+        ),
         ([i / 12 for i in range(12)], "identity", "as on 0-1"),
         ([1 + i / 3 for i in range(12)], "linear:1,10", "as on 1-5"),
         ([3] * 12, "identity", "All labels are 3"),
@@ -139,7 +143,7 @@ def test_labels_that_fit_their_scale_are_no_problem(labels, scale):
 
 def test_without_a_scale_the_labels_are_described():
     [finding] = scale_findings(rows(20, 90), None)
-    assert not finding.problem and "20 to 90, as on 0-100. Name theirs: 'linear:LO,HI'" in finding.text()
+    assert not finding.problem and "20 to 90, as on 0-100. Name their scale: 'linear:LO,HI'" in finding.text()
 
 
 def test_rows_are_told_together_where_training_stops_at_the_first(folder):
@@ -167,7 +171,7 @@ def test_splits_that_share_clips_or_sources_are_told(folder):
     write_labels(folder / "test.csv", {f"{n}.mp4": 10 * n for n in range(6, 12)})
     result = check_data(folder / "train.csv", folder, "linear:1,5", [folder / "test.csv"])
     assert (
-        f"6 labels are outside the scale 'linear:1,5', which takes [1, 5] (in {folder / 'test.csv'}): 6.mp4 (60)"
+        f"6 labels are outside the scale 'linear:1,5', which covers [1, 5] (in {folder / 'test.csv'}): 6.mp4 (60)"
         in (told(result.findings))
     )
 
@@ -181,8 +185,8 @@ def test_sources_come_from_names_by_rule_and_are_never_guessed(folder):
     result = check_data(*arguments, source=(None, r"(?P<source>\w)_\d\.mp4"))
     assert "too, by file names: a." in told(result.findings)
     result = check_data(*arguments)
-    assert not result.problems and any("cannot be told (no column" in f.text() for f in result.findings)
-    for source, message in (((None, "("), "no regular expression"), ((None, "a"), "no group 'source'")):
+    assert not result.problems and any("Cannot tell which sources" in f.text() for f in result.findings)
+    for source, message in (((None, "("), "not a regular expression"), ((None, "a"), "no group 'source'")):
         with pytest.raises(ValueError, match=message):
             check_data(*arguments, source=source)
     with pytest.raises(ValueError, match="source column 'talk' is in none of the files"):
@@ -219,8 +223,8 @@ def test_wrong_arguments_end_in_one_line(folder, capsys):
     for arguments, message in (
         (["--mos-scale", "5"], "mos scale '5' is unknown"),
         (["--frames", "0"], "must be at least 1"),
-        (["--videos", "/nope"], "is no folder"),
-        (["--source-names", "lsvq_test"], "do not tell sources"),
+        (["--videos", "/nope"], "is not a folder"),
+        (["--source-names", "lsvq_test"], "do not show their sources"),
     ):
         assert main(["check-data", str(folder / "train.csv"), *arguments]) == 2
         assert message in capsys.readouterr().err

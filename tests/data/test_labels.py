@@ -98,12 +98,12 @@ def test_every_published_format_in_native_units(tmp_path, file, text, expected, 
         ('[{"img_path": "x.mp4", "mos": ' + "9" * 5000 + "}]", "a.json: .* cannot be read as JSON"),
         (
             '[{"img_path": "x.mp4", "mos": 1, "mos": 2}]',
-            r"a.json: .*keys \['mos'\] more than once, \[\('mos', 1\), \('mos', 2\)\]. Every key may stand once",
+            r"a.json: .*keys \['mos'\] more than once, \[\('mos', 1\), \('mos', 2\)\]. Each key may appear once",
         ),
         ('{"annotations": [], "annotations": []}', r"a.json: .*keys \['annotations'\] more than once"),
         ('[{"img_path": "x.mp4", "mos": NaN}]', "entry 1 of 1: label nan is not finite"),
         ('[{"img_path": "x.mp4", "mos": 1}, {"img_path": "x.mp4", "mos": 2}]', "entry 2 of 2: 'x.mp4' is listed twice"),
-        (official_row("x.mp4", 3) + "\n" + official_row("y.mp4", 3), "a.json: no JSON .*jsonl"),
+        (official_row("x.mp4", 3) + "\n" + official_row("y.mp4", 3), "a.json: not valid JSON .*jsonl"),
     ],
 )
 def test_a_bad_json_entry_is_named(tmp_path, text, message):
@@ -151,7 +151,7 @@ def test_a_name_without_extension_finds_its_video(tmp_path, video):
 def test_a_name_that_fits_several_videos_is_refused(tmp_path, video):
     video("a.webm")
     video("a.mp4")
-    with pytest.raises(LabelError, match=r"entry 1 of 1: video 'a' has no extension and fits \['a.mp4', 'a.webm'\]"):
+    with pytest.raises(LabelError, match=r"entry 1 of 1: video 'a' has no extension and matches \['a.mp4', 'a.webm'\]"):
         found(tmp_path, "a")
 
 
@@ -226,7 +226,7 @@ def test_a_name_that_leaves_the_video_root_is_refused(tmp_path, name):
         (
             "a.jsonl",
             '{"image": ["v.mp4"], "conversations": [{"from": "gpt", "value": 3}, {"from": "gpt", "value": 4}]}',
-            r"a.jsonl:1: the row has 2 values from \"gpt\", \[3, 4\]; keep the MOS",
+            r"a.jsonl:1: the row has 2 values from \"gpt\", \[3, 4\]; keep only the MOS",
         ),
         ("a.txt", "v.mp4,1,1,3\nw.mp4,1,1,2\nv.mp4,1,1,4\n", r"a.txt:3: 'v.mp4' is listed twice, with MOS 3.0 and 4.0"),
         ("a.jsonl", '{"image": "v.mp4"}\n', r"a.jsonl:1: .*conversations"),
@@ -256,7 +256,7 @@ def test_a_path_may_hold_commas(tmp_path):
 
 def test_a_missing_video_root_is_named(tmp_path):
     file = write(tmp_path / "a.txt", "v.mp4,1,1,3\n")
-    with pytest.raises(LabelError, match=r"video root '/nope' is no folder"):
+    with pytest.raises(LabelError, match=r"video root '/nope' is not a folder"):
         read_labels(file, "/nope", "identity")
 
 
@@ -303,7 +303,7 @@ def test_distortion_columns_are_read_or_refused(tmp_path):
     file.write_text("video,mos,kind\na.mp4,3,sports\n")  # no severity: another kind of kind
     assert distortions_of(read_labels(file, tmp_path, "identity")[0]) == {}
     file.write_text("video,mos,kind,severity\na.mp4,3,blur,4\n")
-    with pytest.raises(LabelError, match=r"x\.csv:2: kind='blur' with severity='4'.*other names"):
+    with pytest.raises(LabelError, match=r"x\.csv:2: kind='blur' with severity='4'.*Rename the columns"):
         read_labels(file, tmp_path, "identity")
 
 

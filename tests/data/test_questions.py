@@ -83,10 +83,10 @@ def test_an_answer_is_a_letter_or_a_text(answer):
 @pytest.mark.parametrize(
     ("answer", "options", "message"),
     [
-        ("D", FAULTS, "neither an option's letter nor its text. Give the letter, A to C"),
-        ("A. Noise", FAULTS, "the letter says 'Blur', the text 'Noise'"),
-        ("B", ("B", "A"), "the letter says 'A', the text 'B'"),
-        (2, ("1", "2"), "answer 2 must be a text"),
+        ("D", FAULTS, "neither an option's letter nor its text. Give a letter, A to C"),
+        ("A. Noise", FAULTS, "the letter means 'Blur', the text 'Noise'"),
+        ("B", ("B", "A"), "the letter means 'A', the text 'B'"),
+        (2, ("1", "2"), "answer 2 must be a string"),
     ],
 )
 def test_an_answer_that_names_no_option_is_refused(answer, options, message):
@@ -97,7 +97,7 @@ def test_an_answer_that_names_no_option_is_refused(answer, options, message):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("{", r"q.jsonl:2: '{' is no JSON"),
+        ("{", r"q.jsonl:2: '{' is not valid JSON"),
         ('["a.mp4"]', "q.jsonl:2: found list"),
         ('{"video": "a.mp4", "video": "b.mp4"}', r"keys \['video'\] more than once"),
         ({"conversations": []}, r"found the keys \['conversations'\]; a line must be one of"),
@@ -105,29 +105,29 @@ def test_an_answer_that_names_no_option_is_refused(answer, options, message):
         (plain(video=["a.mp4", "b.mp4"]), "must show one"),
         (plain(options=["Blur"]), "a question needs 2 to 26 options"),
         (plain(options=[f"option {i}" for i in range(27)]), "a question needs 2 to 26 options"),
-        (plain(options=["Blur", "blur "]), r"\['Blur', 'blur'\] must differ, case aside"),
-        (plain(options=["0", 1]), "list of non-empty texts; put numbers in quotes"),
+        (plain(options=["Blur", "blur "]), r"\['Blur', 'blur'\] must differ in more than case"),
+        (plain(options=["0", 1]), "list of non-empty strings; put numbers in quotes"),
         (plain(options="Blur"), "options 'Blur' must be a list"),
         (plain(options=None), "has no options"),
         (plain(answer=None), "has no 'answer'"),
         (plain(answer="E"), "answer='E' .* neither an option's letter"),
-        (plain(question=" "), "must be a non-empty text"),
-        (plain(question=7), "question 7 must be a text"),
+        (plain(question=" "), "must be a non-empty string"),
+        (plain(question=7), "question 7 must be a string"),
         (plain(question="Which?\nA. Blur\nB. Grain"), r"lists the options \['Blur', 'Grain'\] and the row"),
-        (plain(id=""), "id '' must be a non-empty text"),
-        (plain(tags={"concern": 1}), "tags .* must be an object of texts"),
+        (plain(id=""), "id '' must be a non-empty string"),
+        (plain(tags={"concern": 1}), "tags .* must be an object of strings"),
         (plain(type="count", tags={"type": "yesno"}), "type 'count' and the tag 'type' 'yesno' disagree"),
-        (plain(frames=[1, 2]), r"frames \[1, 2\] must be a text or a number"),
+        (plain(frames=[1, 2]), r"frames \[1, 2\] must be a string or a number"),
         (plain(kind="blur", severity=2), "kind='blur' with severity=2"),
         (plain(mos=3), r"has 'mos' and \['options', 'answer'\]"),
         ({"video": "a.mp4", "mos": 62.5}, "mos 62.5 must be in score units, 0 to 5"),
         ({"video": "a.mp4", "mos": True}, "mos True is not a number"),
         (chat(question="Which?"), "both 'question' and 'prompt'"),
-        (chat(options=FAULTS, video=None), r"shows the videos \[\]: it must show one"),
+        (chat(options=FAULTS, video=None), r"shows the videos \[\]: it must show exactly one"),
         (chat(options=FAULTS) | {"video": "c.mp4"}, r"shows the videos \['a/b.mp4', 'c.mp4'\]"),
-        (chat(system="Be brief.", options=FAULTS) | {"system": "Be kind."}, "is not the prompt's system message"),
+        (chat(system="Be brief.", options=FAULTS) | {"system": "Be kind."}, "differs from the prompt's system message"),
         ({"prompt": "Which?", "answer": "B"}, "prompt 'Which\\?' must be a list of one user message"),
-        ({"prompt": [{"role": "assistant", "content": "B"}]}, "Leave the answer out of it"),
+        ({"prompt": [{"role": "assistant", "content": "B"}]}, "Leave the answer out: it"),
         ({"prompt": [{"role": "user", "content": [{"type": "image", "image": "a.png"}]}]}, "content .* must be"),
     ],
 )
@@ -138,12 +138,12 @@ def test_a_row_that_does_not_fit_is_named(tmp_path, row, message):
 
 
 def test_files_that_do_not_fit(tmp_path):
-    with pytest.raises(LabelError, match="asks nothing"):
+    with pytest.raises(LabelError, match="holds no questions"):
         read(tmp_path, "")
     (tmp_path / "q.csv").write_text("video,question\n")
     with pytest.raises(LabelError, match=r"q.csv': suffix must be one of \['.jsonl'\]"):
         read_questions(tmp_path / "q.csv", tmp_path)
-    with pytest.raises(LabelError, match="no folder"):
+    with pytest.raises(LabelError, match="is not a folder"):
         read_questions(write(tmp_path, plain()), tmp_path / "gone")
 
 
@@ -169,9 +169,9 @@ def test_ids_are_unique_and_the_same_in_any_order(tmp_path):
         "mine",
     }
     assert {sample.id for sample in read(tmp_path, *rows[::-1])} == names
-    with pytest.raises(LabelError, match=r"q.jsonl:2: the id 'x' is also that of the row at .*q.jsonl:1"):
+    with pytest.raises(LabelError, match=r"q.jsonl:2: the row at .*q.jsonl:1 also has the id 'x'"):
         read(tmp_path, plain(id="x"), plain(id="x", question="Other?"))
-    with pytest.raises(LabelError, match=r"the id 'a.mp4' is also"):
+    with pytest.raises(LabelError, match=r"also has the id 'a.mp4'"):
         read(tmp_path, {"video": "a.mp4", "mos": 3}, {"video": "a.mp4", "mos": 4})
 
 

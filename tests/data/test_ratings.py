@@ -128,19 +128,19 @@ def test_a_row_for_each_rating(read):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (LONG + "a.mp4,u1,2,s,\n", {}, r"csv:6: rater 'u1' rates 'a.mp4' twice, in lines 2 and 6: keep one"),
+        (LONG + "a.mp4,u1,2,s,\n", {}, r"csv:6: rater 'u1' rates 'a.mp4' twice, on lines 2 and 6: keep one"),
         (LONG + "a.mp4,,2,s,\n", {}, r"csv:6: the column 'rater' is empty: name the rater"),
         (LONG + "a.mp4,u4,2,t,\n", {}, r"the rows of 'a.mp4' differ in 'source': \['s', 't'\]"),
-        (LONG, {"raters": ["u1", "me"]}, r"no raters \['me'\] for --raters; known are u1, u2, u3"),
+        (LONG, {"raters": ["u1", "me"]}, r"no raters \['me'\] for --raters; the raters are u1, u2, u3"),
         (
             "video,user,x,y\na.mp4,u1,1,2\n",
             {},
-            r"one column of raters and one of ratings; raters \['user'\], ratings \['x', 'y'\]",
+            r"one rater column and one rating column; found raters \['user'\], ratings \['x', 'y'\]",
         ),
         (
             LONG.replace("source", "subject"),
             {},
-            r"one column of raters and one of ratings; raters \['rater', 'subject'\]",
+            r"one rater column and one rating column; found raters \['rater', 'subject'\]",
         ),
     ],
     ids=["twice", "no rater", "two sources", "unknown rater", "which numbers", "two columns of raters"],
@@ -155,22 +155,25 @@ def test_rows_of_ratings_that_do_not_fit(read, text, options, message):
     [
         ("", "is empty; the first line must be a header"),
         (" \n,,,\n", "is empty"),
-        ("video,mos\n", "no row below the header"),
-        ("video mos\na.mp4 3\n", "has one column; .* comma, semicolon or tab"),
+        ("video,mos\n", "no rows below the header"),
+        ("video mos\na.mp4 3\n", "has one column; .* commas, semicolons or tabs"),
         ("a.mp4,3\nb.mp4,4\n", "the first line names the video 'a.mp4': put a header above it"),
         ("video,,mos\na.mp4,x,3\n", "column 2 of .* has no name"),
         ("video,r1,R1\na.mp4,2,3\n", r"names the columns \['r1'\] more than once"),
         ("video,mos\n\na.mp4\n", "csv:3: the row has 1 cells, the header 2"),
-        ('video,mos\n"a.mp4,3\nb.mp4,3\n', "quotes do not fit"),
+        ('video,mos\n"a.mp4,3\nb.mp4,3\n', "quotes do not match"),
         (
             "video,mos\n3,a.mp4\n4,b.mp4\n",
-            r"csv:2: the column 'video' should name videos and holds numbers \('3'\).*swapped",
+            r"csv:2: the column 'video' should name videos but holds numbers \('3'\).*swapped",
         ),
-        ("video,r1\na.mp4,3\nb.mp4,2\n\na.mp4,3\n", r"csv:5: video 'a.mp4' is listed twice, in lines 2 and 5"),
-        ("video,r1\na.mp4,3\na,3\n", r"csv:3: video 'a.mp4' is listed twice, in lines 2 and 3"),
+        ("video,r1\na.mp4,3\nb.mp4,2\n\na.mp4,3\n", r"csv:5: video 'a.mp4' is listed twice, on lines 2 and 5"),
+        ("video,r1\na.mp4,3\na,3\n", r"csv:3: video 'a.mp4' is listed twice, on lines 2 and 3"),
         ("video,r1,r2\na.mp4,3,2\nb.mp4,,NA\n", "1 clip has no rating: b.mp4; leave their rows out"),
         ("video,r1\na.mp4,3\nb.mp4,2\nc.mp4,3o\n", r"csv:4: column 'r1' holds numbers, but '3o' is not a number"),
-        ("video,kind\na.mp4,x\n", r"none of the columns \['kind'\] holds ratings \(numbers\): name them by --raters"),
+        (
+            "video,kind\na.mp4,x\n",
+            r"none of the columns \['kind'\] holds ratings \(numbers\): name the rating columns with --raters",
+        ),
         ("video,r1\n../a.mp4,3\n", "csv:2: video '../a.mp4' leaves the video root"),
         ("video,mos,sd\na.mp4,3,-1\n", "csv:2: column 'sd': -1 is below 0"),
         ("video,mos,kind,severity\na.mp4,3,blur,7\n", "a.mp4.*severity"),
@@ -190,7 +193,9 @@ def test_the_column_of_videos(read):
         LabelError, match=r"which of the columns \['what', 'where', 'r1'\] names files .*--video-column"
     ):
         read(text.replace("b,", "d,"))
-    with pytest.raises(LabelError, match=r"no video column 'clip': --video-column is one of \['what', 'where', 'r1'\]"):
+    with pytest.raises(
+        LabelError, match=r"no video column 'clip': --video-column must be one of \['what', 'where', 'r1'\]"
+    ):
         read(text, video_column="clip")
 
 
@@ -200,9 +205,9 @@ def test_missing_videos_are_named_with_their_folder(read, clips):
         LabelError, match=r"4 of 5 videos are not in '.*clips': 'x0.mp4' \(line 3\), .*'x2.mp4' .*, \.\.\.;"
     ):
         read(text)
-    with pytest.raises(LabelError, match=r"1 of 1 videos .* give the folder that the names start from"):
+    with pytest.raises(LabelError, match=r"1 of 1 videos .* name the folder that the video names are relative to"):
         read("video,mos\nx.mp4,3\n")
-    with pytest.raises(LabelError, match="is no folder"):
+    with pytest.raises(LabelError, match="is not a folder"):
         read_ratings(clips.parent / "ratings.csv", clips / "a.mp4")
 
 

@@ -28,7 +28,7 @@ def test_a_clip_with_an_empty_cell_is_a_source_of_its_own():
 def test_nothing_is_guessed():
     assert sources_of(rows("a_1.mp4", "a_2.mp4")) == Sources()
     told = sources_of(rows("a_1.mp4", "holiday.mp4"), pattern=r"(?P<source>\w)_\d\.mp4")
-    assert told == Sources((), "the name 'holiday.mp4' does not tell its source")
+    assert told == Sources((), "the name 'holiday.mp4' does not show its source")
 
 
 NAMES = {

@@ -37,7 +37,7 @@ def test_clips_of_unknown_source_are_their_own():
     given = [LabelRow(f"/{i}_1.mp4", f"{i}_1.mp4", i) for i in range(10)]
     split = split_by_source(given, 0.3)
     assert len(split.held_out) == 3
-    assert split.reason == "each clip is taken as its own source: no column 'source' or 'scene' tells them"
+    assert split.reason == "each clip is taken as its own source: no column 'source' or 'scene' names them"
     told = split_by_source(given, 0.5, sources=Sources(tuple("aaaaabbbbb"), "file names"))
     assert {row.mos < 5 for row in told.held_out} in ({True}, {False}) and told.reason == "sources by file names"
 
@@ -45,8 +45,8 @@ def test_clips_of_unknown_source_are_their_own():
 @pytest.mark.parametrize(
     ("given", "share", "message"),
     [
-        (rows(("a", 1.0), ("a", 2.0)), 0.2, "2 clips of one source .*takes 2 sources"),
-        (rows(("", 1.0)), 0.2, "1 clip of one source .*takes 2 sources"),
+        (rows(("a", 1.0), ("a", 2.0)), 0.2, "2 clips of one source .*needs at least 2 sources"),
+        (rows(("", 1.0)), 0.2, "1 clip of one source .*needs at least 2 sources"),
         (rows(("a", 1.0), ("b", 2.0)), 0, "share 0 .* above 0 and below 1"),
         (rows(("a", 1.0), ("b", 2.0)), 1.0, "share 1.0"),
         (rows(("a", 1.0), ("b", 2.0)), math.nan, "share nan"),

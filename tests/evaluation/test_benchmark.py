@@ -115,7 +115,7 @@ def test_without_a_correlation_a_set_is_named_and_not_averaged(sets):
         return judge(sets[0], rows, [{"score": s, "status": "ok", "video": "x"} for s in scores])
 
     shown = markdown(tables([result([1, 2, 3, 4]), result([3, 3, 3, 3])], []))
-    assert "Without a correlation, and so not in the overall mean: CGVDS." in shown and "nan" not in shown
+    assert "No correlation, so not in the overall mean: CGVDS." in shown and "nan" not in shown
 
 
 def test_overall_weighs_sets_by_their_scored_videos(sets):
@@ -217,6 +217,6 @@ def test_only_sources_of_scored_clips_count(sets):
 def test_a_name_that_does_not_fit_the_sets_rule_is_told(sets):
     one = replace(sets[0], source_pattern=BENCHMARKS["vdpve"].source_pattern)
     result = judged(one, [""] * 6)
-    assert result.interval_over == "clips (the name '0.mp4' does not tell its source)"
+    assert result.interval_over == "clips (the name '0.mp4' does not show its source)"
     text = markdown(tables([result], []))
-    assert "Intervals over clips: CGVDS (the name '0.mp4' does not tell its source)." in text
+    assert "Intervals over clips: CGVDS (the name '0.mp4' does not show its source)." in text

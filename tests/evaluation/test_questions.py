@@ -110,7 +110,7 @@ def test_the_table_and_the_files_say_the_same(evaluate, samples, tmp_path):
     assert table.title == "Mine" and len(table.columns) == 6
     assert table.rows[0][:2] == ["which", 2] and table.rows[0][2].startswith("1.000 [")
     assert table.rows[-1][0] == "all" and table.rows[-1][3:] == [0.8, pytest.approx(0.3619, abs=1e-4), 0.2]
-    assert "Left out, as their clips cannot be read: 1 question." in table.note
+    assert "Left out because their clips cannot be read: 1 question." in table.note
     assert [one.title for one in question_tables(report)] == [
         "Questions with options",
         "By tag",
@@ -147,7 +147,7 @@ def test_two_policies_are_compared_question_by_question(evaluate, samples):
     after = evaluate(knows, samples, blank=False, rotate=False)
     change = compare_questions(before, after)
     assert (change.difference, change.gained, change.lost) == (0.8, 4, 0)
-    with pytest.raises(ValueError, match="1 question is answered in one report only, '6' the first"):
+    with pytest.raises(ValueError, match=r"1 question is answered in one report only \(first: '6'\)"):
         compare_questions(before, evaluate(knows, samples[:5], blank=False, rotate=False))
 
 
@@ -157,7 +157,7 @@ def test_what_cannot_be_counted_is_refused(evaluate, samples):
         ([Sample("s", "score", ("a.mp4",), target={"mos": 3.0})], "has the task 'score'"),
         ([replace(samples[0], target={"options": FAULTS})], "with 'options' and 'answer'"),
         ([replace(samples[0], target={"options": FAULTS, "answer": "Ringing"})], "neither an option's letter"),
-        ([samples[0], samples[0]], "the id '1' is that of 2 samples"),
+        ([samples[0], samples[0]], "2 samples have the id '1'"),
     ]:
         with pytest.raises(ValueError, match=message):
             evaluate(knows, changed)

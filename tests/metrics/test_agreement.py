@@ -45,4 +45,4 @@ def test_agreement_by_hand():
 def test_agreement_that_cannot_be_told(matrix):
     found = agreement(matrix)
     assert math.isnan(found.reliability) and math.isnan(found.ceiling) and all(map(math.isnan, found.srcc))
-    assert found.text().endswith("cannot be told")
+    assert found.text().endswith("how well raters agree is unknown")

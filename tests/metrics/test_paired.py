@@ -51,5 +51,7 @@ def test_what_is_undefined_is_nan_and_lengths_must_agree():
     assert math.isnan(correlation_difference(srcc, [], [], []).difference)
     one = correlation_difference(srcc, [1, 2], [2, 1], [1, 2], sources=["a", "a"])
     assert one.difference == pytest.approx(-2) and math.isnan(one.low)
-    with pytest.raises(ValueError, match=r"before has shape \(2,\), after \(1,\), mos \(2,\): need a score of each"):
+    with pytest.raises(
+        ValueError, match=r"before has shape \(2,\), after \(1,\), mos \(2,\): need one score per policy"
+    ):
         correlation_difference(srcc, [1, 2], [1], [1, 2])

@@ -55,28 +55,28 @@ def shallower(config):
 
 TOTAL = r"\d{3}"
 CASES = {
-    "renamed prefix": (renamed, None, rf"{TOTAL} are missing of {TOTAL} \(.*; {TOTAL} have no place .* \(policy.model"),
-    "half of them": (half, None, rf"{TOTAL} are missing of {TOTAL} \(.*\.\.\.\)"),
-    "no head though untied": (None, untie, rf"1 are missing of {TOTAL} \(lm_head.weight\)"),
+    "renamed prefix": (renamed, None, rf"{TOTAL} of {TOTAL} are missing \(.*; {TOTAL} have no place .* \(policy.model"),
+    "half of them": (half, None, rf"{TOTAL} of {TOTAL} are missing \(.*\.\.\.\)"),
+    "no head though untied": (None, untie, rf"1 of {TOTAL} are missing \(lm_head.weight\)"),
     "neither head nor embedding": (
         without(EMBEDDING),
         None,
-        rf"2 are missing of {TOTAL} \(lm_head.weight, {EMBEDDING}",
+        rf"2 of {TOTAL} are missing \(lm_head.weight, {EMBEDDING}",
     ),
     "no motion encoder": (
         without("motion_encoder"),
         None,
-        rf"{TOTAL} are missing of {TOTAL} \(model.motion_encoder.*\)",
+        rf"{TOTAL} of {TOTAL} are missing \(model.motion_encoder.*\)",
     ),
     "no running mean": (
         without("blocks.0.multipathway_blocks.0.norm.running_mean"),
         None,
-        rf"1 are missing of {TOTAL}",
+        rf"1 of {TOTAL} are missing",
     ),
     "another shape": (
         with_weight("model.language_model.norm.weight", 64),
         None,
-        rf"1 are of another shape, of {TOTAL} \(model.language_model.norm.weight \(64,\), not \(128,\)\)",
+        rf"1 of {TOTAL} have another shape \(model.language_model.norm.weight \(64,\), not \(128,\)\)",
     ),
     "one too many": (
         with_weight("model.adapter.weight", 2),
@@ -153,10 +153,10 @@ def test_what_need_not_be_there_is_no_fault(base, policy, tmp_path, case, cls):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (without("model.norm"), r"1 are missing of \d+ \(model.language_model.norm.weight\)"),
+        (without("model.norm"), r"1 of \d+ are missing \(model.language_model.norm.weight\)"),
         (
             with_weight("language_model.lm_head.weight", 3, 3),
-            r"lm_head.weight \(3, 3\), not \(562, 48\)|one of its tied weights, .* in another shape",
+            r"lm_head.weight \(3, 3\), not \(562, 48\)|a tied weight .* whose shape differs",
         ),
         (with_weight("extra", 2), r"1 have no place in the model \(extra\)"),
     ],
@@ -170,7 +170,7 @@ def test_nor_does_a_policy_start_from_part_of_internvl(internvl, tmp_path, weigh
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (without("motion_projector"), rf"6 are missing of {TOTAL} \(model.motion_projector"),
+        (without("motion_projector"), rf"6 of {TOTAL} are missing \(model.motion_projector"),
         (with_weight("extra", 2), r"1 have no place in the model \(extra\)"),
     ],
 )

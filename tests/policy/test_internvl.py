@@ -63,7 +63,7 @@ def test_other_checkpoints_are_refused(internvl, slowfast, base, tmp_path):
     with pytest.raises(ValueError, match="does not fit"):
         VQAThinkerForConditionalGeneration.from_internvl(internvl, slowfast, MotionConfig())
     (tmp_path / "page.pyth").write_text("<html>404</html>")
-    with pytest.raises(ValueError, match=r"page.pyth' is not a file of weights .*: download it again"):
+    with pytest.raises(ValueError, match=r"page.pyth' is not a weight file .*: download it again"):
         VQAThinkerForConditionalGeneration.from_internvl(internvl, tmp_path / "page.pyth", SMALL)
     torch.save({"model_state": {}}, tmp_path / "empty.pyth")
     with pytest.raises(ValueError, match=r"of 228 weights 228 are missing \(\['blocks.0"):

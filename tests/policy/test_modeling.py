@@ -32,7 +32,7 @@ def test_auto_classes_and_identical_score_after_saving(policy, processor, clip_s
 def test_a_checkpoint_without_every_weight_is_refused(policy, tmp_path):
     weights = {name: tensor.clone() for name, tensor in policy.state_dict().items() if "motion_projector" not in name}
     policy.save_pretrained(tmp_path, state_dict=weights)
-    with pytest.raises(ValueError, match=r"6 are missing of 340 .*motion_projector"):
+    with pytest.raises(ValueError, match=r"6 of 340 are missing .*motion_projector"):
         VQAThinkerForConditionalGeneration.from_pretrained(tmp_path)
 
 

@@ -111,7 +111,7 @@ def test_what_is_changed_is_told_saved_and_then_what_the_policy_was_trained_with
     assert processor.prompt_ids() == loaded.prompt_ids() and policy(**processor([frames])).logits.isfinite().all()
     for looks, message in (
         ({"view": "zoom"}, r"view='zoom': must be one of \('resize', 'center_crop'\)"),
-        ({"question": " "}, "question=' ': write what is asked"),
+        ({"question": " "}, "question=' ': write the question"),
         ({"image_size": 65}, "image_size=65: must be a multiple of"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -121,7 +121,7 @@ def test_an_entry_that_is_no_stream_of_that_name_is_refused(monkeypatch, entry):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"head": ("vision_tower",)}, r"builds \['vision_tower'\], which the policy has already"),
+        ({"head": ("vision_tower",)}, r"builds \['vision_tower'\], which the policy already has"),
         ({"trunk": ()}, r"builds \['shade_encoder'\], which are neither in its trunk nor in its head"),
     ],
 )
@@ -138,5 +138,5 @@ def test_modules_that_nobody_could_tell_apart_are_refused(monkeypatch, changes, 
 
 
 def test_an_unknown_stream_is_refused():
-    with pytest.raises(ValueError, match=r"must be put into vqathinker\.policy\.STREAMS before"):
+    with pytest.raises(ValueError, match=r"put your own stream into vqathinker\.policy\.STREAMS before"):
         tiny_policy(streams=["spatial", "depth"])

@@ -161,7 +161,7 @@ def test_a_weight_for_distortions_needs_labels_that_name_them(monkeypatch):
 
     assert [weights(weight, "blur") for weight in (None, 0, 2.0)] == [1, None, 2]
     assert weights(None, "") is None and weights(0, "") is None
-    with pytest.raises(ValueError, match=r"distortion_weight=1\.0: no label names a distortion"):
+    with pytest.raises(ValueError, match=r"distortion_weight=1\.0: no label has a distortion"):
         weights(1.0, "")
 
 
@@ -193,7 +193,7 @@ def test_what_training_shows_and_asks_is_what_scoring_shows_and_asks(base, clip_
         settings = ["--config", str(RECIPES / "configs" / config), "--output_dir", str(out)]
         recipe.main([*settings, *own, *more, *looks])
         said = capsys.readouterr().out
-        told = "first answers have a number, and not all is as the policy was trained: frames 3, trained with 6;"
+        told = "first answers have a number, and the policy was trained differently: frames 3, trained with 6;"
         assert (told in said) == (recipe is grpo_lsvq)  # the warm start is what it advises
         scorer = QualityScorer.from_pretrained(out, "cpu")
         asked = scorer.processor

@@ -88,13 +88,13 @@ def declared(**attributes):
         (
             declared(need_perturbed=True),
             ValueError,
-            "declares need_perturbed, which nobody reads: did you mean needs_pert",
+            "declares need_perturbed, which nothing reads: did you mean needs_pert",
         ),
         (declared(compares_video=False), ValueError, "did you mean compares_videos"),
         (declared(trains_copies="yes"), ValueError, "has trains_copies='yes': it must be True or False"),
         (rewards.Format, TypeError, r"'Format' is a class: give an instance, Format\(\)"),
-        (lambda texts: texts, TypeError, "takes no `completions`"),
-        (3, TypeError, "3 is no reward"),
+        (lambda texts: texts, TypeError, "does not accept `completions`"),
+        (3, TypeError, "3 is not a reward"),
     ],
 )
 def test_what_is_declared_wrongly_is_refused(reward, error, message):

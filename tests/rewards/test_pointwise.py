@@ -84,5 +84,5 @@ def test_bad_input_names_value_and_rule(call, message):
 
 
 def test_one_sample_without_a_list_is_refused():
-    with pytest.raises(TypeError, match="one value"):
+    with pytest.raises(TypeError, match="is a single value"):
         Regression()(["x"], mos=3.0)

@@ -37,5 +37,7 @@ def test_the_default_is_the_policy_itself(policy, processor):
 
 
 def test_an_unknown_engine_is_refused():
-    with pytest.raises(ValueError, match=r"engine='warp': must be one of \['transformers', 'vllm'\]; put one of your"):
+    with pytest.raises(
+        ValueError, match=r"engine='warp': must be one of \['transformers', 'vllm'\]; put your own engine into"
+    ):
         make_engine(None, None, "warp")

@@ -24,5 +24,5 @@ def test_adapters_that_cannot_be_added_do_not_reach_the_engine(policy):
     engine = object.__new__(VLLMEngine)
     engine.mode, engine.model = "colocate", policy
     policy.peft_config = {"default": object()}
-    with pytest.raises(ValueError, match="adapter 'default' is object: vLLM gets weights with a plain"):
+    with pytest.raises(ValueError, match="adapter 'default' is object: for vLLM only a plain"):
         engine._init_vllm()

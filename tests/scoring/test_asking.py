@@ -120,9 +120,9 @@ def test_the_read_out_that_generates_nothing_makes_an_engine_for_the_first_quest
 def test_what_cannot_be_asked_is_named(policy, processor, videos, tmp_path):
     scorer = QualityScorer(policy, processor, max_new_tokens=2)
     for question, options, said in [
-        (" ", None, "question ' ' must be a non-empty text"),
+        (" ", None, "question ' ' must be a non-empty string"),
         ("Which?", ["Blur"], "a question needs 2 to 26 options"),
-        ("Which?", ["Blur", "blur"], "must differ, case aside"),
+        ("Which?", ["Blur", "blur"], "must differ in more than case"),
         ("Which?", "Blur", "must be a list"),
     ]:
         with pytest.raises(ValueError, match=said):

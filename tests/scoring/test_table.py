@@ -132,19 +132,19 @@ def test_times_in_words():
 
 def test_scores_made_otherwise_are_never_mixed_in(tmp_path):
     ScoreTable(tmp_path / "x.csv", "s1").append(rows(RESULT))
-    with pytest.raises(ValueError, match=r"made with other settings .*s1, now s2.*give another file"):
+    with pytest.raises(ValueError, match=r"made with other settings .*s1, now s2.*name another file"):
         ScoreTable(tmp_path / "x.csv", "s2")
 
 
 def test_other_files_are_left_alone(tmp_path):
     other = tmp_path / "mos.csv"
     other.write_text("video,mos\na.mp4,3\n")
-    with pytest.raises(ValueError, match="is no table of scores"):
+    with pytest.raises(ValueError, match="is not a score table"):
         ScoreTable(other, "s1")
     assert other.read_text() == "video,mos\na.mp4,3\n"
     for name, content in (("a.json", '{"results": 1}'), ("b.csv", "a note without an end"), ("c.csv", "a,b,c\n")):
         (tmp_path / name).write_text(content)
-        with pytest.raises(ValueError, match="begins otherwise"):
+        with pytest.raises(ValueError, match="its header differs"):
             ScoreTable(tmp_path / name, "s1")
         assert (tmp_path / name).read_text() == content
     with pytest.raises(ValueError, match=r"\.csv file"):

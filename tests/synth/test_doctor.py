@@ -130,7 +130,7 @@ def test_a_checkpoint_that_lacks_weights_is_not_looked_at_further(base, policy, 
     policy.save_pretrained(tmp_path, state_dict=weights)
     code, lines, last = examined(capsys, tmp_path)
     assert code == 1 and list(lines) == ["checkpoint"] and lines["checkpoint"].startswith("FAILED")
-    assert "6 are missing" in lines["checkpoint"] and last == f"not sane: {doctor.MEANING['checkpoint']}"
+    assert "6 of 340 are missing" in lines["checkpoint"] and last == f"not sane: {doctor.MEANING['checkpoint']}"
 
 
 def test_wrong_input_is_one_line(base, tmp_path, capsys):

@@ -43,8 +43,9 @@ def test_sources_that_are_too_short_are_left_out_with_a_word(tmp_path, caplog):
         write_source(tmp_path / "own" / name, count)
     files = make_set(tmp_path / "out", spec(tmp_path / "own"), progress=False)
     assert {row["scene"][0] for row in labels(files["train"])} == {"a"}
-    assert "2 of 3 sources are left out, as they have fewer frames than a clip: b.mp4 (5 of 8), c.mp4 (7 of 8)." in (
-        caplog.text
+    assert (
+        "2 of 3 sources are left out because they have fewer frames than a clip: b.mp4 (5 of 8), c.mp4 (7 of 8)."
+        in (caplog.text)
     )
     with pytest.raises(ClipError, match="it holds 0 scenes"):
         make_set(tmp_path / "none", spec(tmp_path / "own", num_frames=125), progress=False)
@@ -108,7 +109,7 @@ def test_sources_that_are_compressed_already_are_told(tmp_path, caplog):
     write_source(tmp_path / "own" / "a.mp4", 24)
     write_source(tmp_path / "own" / "b.mkv", 24, codec="ffv1")
     make_set(tmp_path / "out", spec(tmp_path / "own"), progress=False)
-    assert "1 of 2 sources are compressed already (h264 1): distortions come on top" in caplog.text
+    assert "1 of 2 sources are already compressed (h264 1): distortions are added" in caplog.text
     caplog.clear()
     (tmp_path / "own" / "a.mp4").unlink()
     with caplog.at_level(logging.WARNING):

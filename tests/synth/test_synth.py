@@ -147,7 +147,7 @@ def test_the_users_own_clips_are_shared_out_by_file(tmp_path, clip_set):
     with pytest.raises(ClipError, match=r"3 scenes \['0', '1', '2'\] for the 4 splits"):
         make_set(tmp_path / "x", SynthSpec(splits=dict.fromkeys("abcd", 1), source=str(tmp_path / "own")))
     again = SynthSpec(splits={"train": 2}, num_frames=8, size=64, source=str(tmp_path / "out"))
-    with pytest.raises(ValueError, match=r"00000\.mp4 lies where the new set is written"):
+    with pytest.raises(ValueError, match=r"00000\.mp4 lies where the new set would be written"):
         make_set(tmp_path / "out", again, progress=False)
     assert open_clip(tmp_path / "out" / "videos" / "train" / "00000.mp4")
 

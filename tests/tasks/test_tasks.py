@@ -139,7 +139,7 @@ def test_an_entry_that_is_no_task_of_that_name_is_refused(monkeypatch, entry):
 
 def test_a_run_may_go_by_the_metric_of_a_task_of_ones_own(monkeypatch, tmp_path):
     settings = {"max_completion_length": 8, "bf16": False, "use_cpu": True, "metric_for_best_model": "loud_error"}
-    with pytest.raises(ValueError, match="metric_for_best_model='loud_error': validation has srcc, plcc"):
+    with pytest.raises(ValueError, match="metric_for_best_model='loud_error': validation reports srcc, plcc"):
         VQAGRPOConfig(str(tmp_path), **settings)
     monkeypatch.setitem(TASKS, "loud", Loud())
     monkeypatch.setattr(Loud, "metrics", ("plcc",))

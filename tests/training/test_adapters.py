@@ -213,7 +213,7 @@ def test_on_a_base_of_4_bits(trainer, train_rows, frames, config):
     assert scorer.policy.is_quantized and scorer.score(frames).answers
     for options, message in (
         ({"args": config(), "quantization_config": quantization}, "quantized and cannot be trained: train an adapter"),
-        ({"policy": policy, "quantization_config": quantization}, "quantization_config with a policy that is loaded"),
+        ({"policy": policy, "quantization_config": quantization}, "quantization_config with a loaded policy"),
     ):
         with pytest.raises(ValueError, match=message):
             trainer(**{"policy": str(SHIPPED)} | options)
@@ -259,12 +259,12 @@ def test_other_ways_to_scale_load_as_they_were_trained(trainer, options):
         ({"lora_dropout": 0.1}, "lora_dropout=0.1: each pass of the loss"),
         ({"bias": "all"}, "bias='all': with the adapter off"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa': with the adapter off"),
-        ({"lora_bias": True}, "'lora_bias': True.*adds products to weights"),
+        ({"lora_bias": True}, "'lora_bias': True.*only add products to the weights"),
         ({"target_modules": ["lm_head", "q_proj"]}, r"names \['lm_head'\]: SlowFast, token"),
         ({"target_modules": ["embed_tokens"]}, r"names \['embed_tokens'\]"),
         ({"target_modules": ["conv"]}, r"names (no layer|\['motion_encoder'\])"),
         ({"target_modules": "nothing"}, "names no layer"),
-        ({"modules_to_save": ["lm_head"]}, r"modules_to_save=\['lm_head'\]: parts that can be trained whole are"),
+        ({"modules_to_save": ["lm_head"]}, r"modules_to_save=\['lm_head'\]: only these parts can be trained whole"),
         ({"target_modules": "all-linear", "modules_to_save": ["motion_projector"]}, "adapted, not both"),
     ],
 )
@@ -274,12 +274,12 @@ def test_adapters_that_are_refused(trainer, options, message):
 
 
 def test_other_kinds_of_adapters_are_refused(trainer, policy):
-    with pytest.raises(ValueError, match="peft_config=PromptTuningConfig: adapters are LoRA only"):
+    with pytest.raises(ValueError, match="peft_config=PromptTuningConfig: only LoRA adapters are supported"):
         trainer(peft_config=peft.PromptTuningConfig(num_virtual_tokens=4))
     wrapped = peft.get_peft_model(policy, completed(peft.LoraConfig(), policy))
-    with pytest.raises(ValueError, match="peft_config with a policy that has an adapter"):
+    with pytest.raises(ValueError, match="peft_config with a policy that already has an adapter"):
         trainer(wrapped, peft_config=peft.LoraConfig())
-    with pytest.raises(ValueError, match=r"has the adapters \['default'\]: one is trained, 'default', of a PeftModel"):
+    with pytest.raises(ValueError, match=r"has the adapters \['default'\]: only one is trained, 'default'"):
         trainer(base_policy(wrapped))
 
 
@@ -289,7 +289,7 @@ def test_other_kinds_of_adapters_are_refused(trainer, policy):
         ({"beta": 0.04, "sync_ref_model": True}, "sync_ref_model=True with an adapter"),
         (
             {"model_init_kwargs": {"dtype": "float32"}},
-            "beta=0 or an adapter, which need no reference: nothing would be loaded",
+            "beta=0 or an adapter, which need no reference: they would not be used",
         ),
     ],
 )
@@ -301,11 +301,11 @@ def test_settings_that_do_not_go_with_an_adapter(trainer, config, settings, mess
 def test_what_vllm_cannot_be_given(trainer, config, monkeypatch):
     monkeypatch.setattr("vqathinker.training.config.check_vllm", lambda: None)
     args = config(use_vllm=True)
-    with pytest.raises(ValueError, match="adapter 'default' is DoRA: vLLM gets weights with a plain LoRA's"):
+    with pytest.raises(ValueError, match="adapter 'default' is DoRA: for vLLM only a plain LoRA"):
         trainer(args=args, peft_config=peft.LoraConfig(use_dora=True))
     policy = VQAThinkerForConditionalGeneration.from_pretrained(SHIPPED)
     policy.is_quantized = policy.is_loaded_in_4bit = True
-    with pytest.raises(ValueError, match=r"weights are quantized: vLLM takes whole ones\. Set use_vllm=False"):
+    with pytest.raises(ValueError, match=r"weights are quantized: vLLM needs unquantized ones\. Set use_vllm=False"):
         trainer(policy, args, peft_config=peft.LoraConfig())
     policy.is_loaded_in_4bit = False
     with pytest.raises(ValueError, match="not 4 bits of bitsandbytes"):

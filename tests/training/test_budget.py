@@ -205,8 +205,8 @@ def test_the_command_says_whether_it_fits(repo, base, tmp_path, capsys):
     assert "vqathinker init" in capsys.readouterr().err
     for changed, said in [
         (["--gpus", "0"], "gpus=0: must be above 0"),
-        (["--config", str(repo / "recipes/configs/lsvq_sft.yaml")], "no config of recipes/grpo_lsvq.py"),
-        (["--config", str(repo / "README.md")], "no YAML"),
+        (["--config", str(repo / "recipes/configs/lsvq_sft.yaml")], "not a config of recipes/grpo_lsvq.py"),
+        (["--config", str(repo / "README.md")], "not valid YAML"),
     ]:
         assert main(["budget", "--config", config, "--model", "8B", *changed]) == 2
         error = capsys.readouterr().err
@@ -291,7 +291,7 @@ def test_weights_of_4_bits_are_counted(policy, nested):
     parts = budget.memory(settings, policy.config, shape, budget.Machine(gpus=1, zero=0))
     assert parts["weights"] == int(count["packed"] * measured) + 4 * (count["all"] - count["packed"])
     for refused, zero in ((settings | {"use_vllm": True}, 0), (settings, 2)):
-        with pytest.raises(ValueError, match="a run refuses both"):
+        with pytest.raises(ValueError, match="a run refuses either"):
             budget.memory(refused, policy.config, shape, budget.Machine(zero=zero))
 
 
@@ -310,4 +310,4 @@ def test_an_adapter_fits_one_gpu_as_the_readme_says(repo, capsys):
         said = capsys.readouterr().out
         assert f"fits {memory} GiB" in said and "NOT" not in said
         assert re.search(rf"^total +{re.escape(total)}$", said, re.MULTILINE), (size, said)
-        assert f"about {seconds} s a step" in said
+        assert f"about {seconds} s per step" in said

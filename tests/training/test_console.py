@@ -129,7 +129,7 @@ def test_few_numbers_after_a_change_are_told_once(tmp_path):
     low, high = ROW | {"quality/parse_rate": 0.03}, ROW | {"quality/parse_rate": 0.5}
     [line] = warnings("view resize, trained with center_crop", low, low)
     assert "warning: 3% of the first answers have a number" in line and "view resize, trained with center_crop" in line
-    assert "warm start with it (recipes/sft_lsvq.py)" in line
+    assert "warm start with the change (recipes/sft_lsvq.py)" in line
     assert not warnings("view resize", high, low) and not warnings("", low)
     assert not warnings("view resize", low, history=[ROW | {"step": 1}])  # a run that goes on
     assert warnings("view resize", VALIDATION | {"eval_parse_rate": 0.1, "eval_runtime": 1.0}, high)
@@ -185,7 +185,7 @@ def test_the_summary_tells_before_and_after(tmp_path):
     args.report_to, args.load_best_model_at_end = ["tensorboard"], True
     state.best_global_step, state.best_model_checkpoint = 8, "runs/mine/checkpoint-8"
     text = closing_summary(state, args)
-    assert "runs/mine (of step 8, the best)" in text and "tensorboard --logdir runs/mine" in text
+    assert "runs/mine (the best, from step 8)" in text and "tensorboard --logdir runs/mine" in text
 
 
 def test_the_file_holds_what_the_state_holds(tmp_path):

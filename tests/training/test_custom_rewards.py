@@ -96,7 +96,7 @@ def test_a_column_that_the_table_has_already_is_refused(make_trainer):
         log_extra("mos", [1.0] * len(completions))
         return [1.0] * len(completions)
 
-    with pytest.raises(ValueError, match=r"log_extra\('mos', ...\): the table of completions has such a column"):
+    with pytest.raises(ValueError, match=r"log_extra\('mos', ...\): the table of completions already has this column"):
         make_trainer([clash], max_steps=1).train()
 
 

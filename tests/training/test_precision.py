@@ -83,7 +83,7 @@ def test_a_recipe_that_would_round_its_updates_away_is_refused(recipe, name):
     with pytest.raises(ValueError, match="dtype='half': must be one of"):
         recipe(name, "--dtype", "half")
     if name == "grpo":
-        with pytest.raises(ValueError, match="set by `dtype`, only there"):
+        with pytest.raises(ValueError, match="with `dtype`, not here"):
             recipe(name, "--model_init_kwargs", '{"dtype": "bfloat16"}')
 
 

@@ -63,7 +63,9 @@ def test_ctrl_c_ends_it_with_a_checkpoint_and_leaves_the_handler_as_it_was(capsy
     with pytest.raises(SystemExit) as stopped:
         stopping.exit_if_interrupted(state, args())
     assert stopped.value.code == 130
-    assert "out/checkpoint-4. Go on with the same command and --resume-from-checkpoint true" in capsys.readouterr().out
+    assert (
+        "out/checkpoint-4. Continue with the same command and --resume-from-checkpoint true" in capsys.readouterr().out
+    )
 
 
 def test_a_second_ctrl_c_ends_it_at_once():

@@ -361,7 +361,7 @@ def test_options_of_loading_are_used_or_refused_and_no_false_alarm_is_given(make
     assert trainer.ref_model is not None and trainer.args.model_init_kwargs == loading
     shown = capfd.readouterr()
     assert "will be ignored" not in caplog.text + shown.out + shown.err
-    with pytest.raises(ValueError, match=r"model_init_kwargs=.*nothing would be loaded with them"):
+    with pytest.raises(ValueError, match=r"model_init_kwargs=.*they would not be used"):
         make_trainer(beta=0, model_init_kwargs=loading)
 
 
@@ -381,7 +381,7 @@ def test_a_reference_of_another_class_is_refused(config, train_rows, internvl):
 
 
 def test_a_set_smaller_than_one_batch_is_refused(make_trainer, train_rows):
-    with pytest.raises(ValueError, match="the training set has 3 rows, one generation batch takes 4"):
+    with pytest.raises(ValueError, match="the training set has 3 rows, one generation batch needs 4"):
         make_trainer(rows=train_rows[:3])
 
 
@@ -399,7 +399,7 @@ def test_kl_needs_a_policy_with_a_path(config, train_rows):
         ({"perturbation_variant": "x"}, "'paper' or 'official'"),
         ({"decode_threads": 0}, "decode_threads=0"),
         ({"frame_cache_gib": 0}, "frame_cache_gib=0: must be above 0"),
-        ({"temperature": 0.0}, "temperature=0.0: answers are drawn"),
+        ({"temperature": 0.0}, "temperature=0.0: answers are sampled"),
         ({"ds3_gather_for_generation": False}, "ds3_gather_for_generation=False"),
     ],
 )

@@ -188,15 +188,18 @@ def test_clips_that_cannot_be_judged_are_counted_or_refused(make_trainer, train_
         make_trainer(lost).evaluate()
     trainer = make_trainer()
     columns = {"prompt": [trainer.processing_class.messages(train_rows[0].video)], "video_id": ["a"]}
-    with pytest.raises(ValueError, match="1 of 1 validation clips have no MOS, 'a' the first"):
+    with pytest.raises(ValueError, match=r"1 of 1 validation clips have no MOS \(first: 'a'\)"):
         trainer.evaluate(Dataset.from_dict(columns))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_generations_eval": 4}, "num_generations_eval=4: validation takes one greedy answer"),
-        ({"metric_for_best_model": "reward"}, "metric_for_best_model='reward': validation has srcc, plcc, parse_rate"),
+        ({"num_generations_eval": 4}, "num_generations_eval=4: validation uses one greedy answer"),
+        (
+            {"metric_for_best_model": "reward"},
+            "metric_for_best_model='reward': validation reports srcc, plcc, parse_rate",
+        ),
         ({"metric_for_best_model": "eval_loss"}, "metric_for_best_model='eval_loss'"),
     ],
 )
@@ -210,7 +213,7 @@ def test_a_prompt_that_the_policy_is_not_asked_is_refused(make_trainer, train_ro
     processor = trainer.processing_class
     rows = clip_dataset(train_rows, processor)
     text = rows.remove_columns("prompt").add_column("prompt", ["How loud?"] * len(rows))
-    with pytest.raises(ValueError, match=r"the prompt 'How loud\?' is no conversation"):
+    with pytest.raises(ValueError, match=r"the prompt 'How loud\?' is not a conversation"):
         VQAGRPOTrainer(trainer.model, [Distinct()], config(), text, processor)
     with pytest.raises(ValueError, match="How loud"):
         trainer.evaluate(text)

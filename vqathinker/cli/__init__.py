@@ -8,11 +8,11 @@ from vqathinker import __version__, missing_extra
 from vqathinker.arguments import Parser
 from vqathinker.cli import asking, data, evaluating, fitting, scoring, training
 
-ABOUT = "Judge video quality with a multimodal LLM, and train it to."
+ABOUT = "Judge video quality with a multimodal LLM, and train one to do it."
 EPILOG = """examples:
   vqathinker score clips/ --csv scores.csv
   vqathinker eval --labels test.csv --videos clips/ --model models/mine
-`vqathinker COMMAND --help` tells more of each."""
+See `vqathinker COMMAND --help` for more on each command."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -34,17 +34,20 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             'clip.mp4 "Which fault does this clip have?" --options Blur Noise --samples 8',
             'clip.mp4 "What is wrong with this clip?" --json',
         ],
-        "Exit code: 0 answered, 1 no answer, 2 wrong input.\n"
-        "How often a policy is right about a file of questions: `vqathinker eval --questions FILE`.",
+        "Exit code: 0 answered, 1 no answer, 2 wrong input.\nTo measure accuracy on a file of questions: `vqathinker "
+        "eval --questions FILE`.",
     )
-    parser.add_argument("clip", metavar="CLIP", help="a file; an image is a clip of one frame")
-    parser.add_argument("question", metavar="QUESTION", help="what is asked, without the options")
+    parser.add_argument("clip", metavar="CLIP", help="video file; an image is a clip of one frame")
+    parser.add_argument("question", metavar="QUESTION", help="question to ask, without its options")
     parser.add_argument(
-        "--options", nargs="+", metavar="TEXT", help="to choose from, e.g. --options Yes No; else in its own words"
+        "--options",
+        nargs="+",
+        metavar="TEXT",
+        help="answers to choose from, e.g. --options Yes No; default a free answer",
     )
     add_policy(parser, readouts=False)
     parser.add_argument("--explain", action="store_true", help="show the reasoning")
-    parser.add_argument("--json", action="store_true", help="print all there is as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     parser.set_defaults(run=_ask, readout="answer")
 
 
@@ -105,11 +108,12 @@ def evaluate_file(options: argparse.Namespace) -> int:
     questions = [sample for sample in samples if sample.task == "choice"]
     if not questions:
         raise ValueError(
-            f"--questions {str(options.questions)!r} has no question with options: `eval --labels` is for scores."
+            f"--questions {str(options.questions)!r} has no question with options: evaluate scores with `eval "
+            "--labels`."
         )
     if is_main() and len(questions) < len(samples):
         left_out = counted(len(samples) - len(questions), "row asks", "rows ask")
-        print(f"{left_out} for a score: left out here, see `eval --labels`", file=sys.stderr)
+        print(f"{left_out} for a score: skipped here, use `eval --labels`", file=sys.stderr)
     before, baseline = _ask_baseline(options, questions)
     free_memory()
     scorer = load_scorer(options)
@@ -147,18 +151,24 @@ def _ask_baseline(
 
 def _check(options: argparse.Namespace) -> None:
     if options.video_root is None:
-        raise ValueError("--questions without --video-root: name the folder that the file's video names start from.")
+        raise ValueError(
+            "--questions without --video-root: name the folder that the file's video names are relative to."
+        )
     others = {"--benchmarks": options.benchmarks, "--data-root": options.data_root, "--sets": options.sets}
     if given := [name for name, value in others.items() if value is not None]:
-        raise ValueError(f"--questions with {', '.join(given)}: these are about scores. Run `eval` once for each.")
+        raise ValueError(
+            f"--questions with {', '.join(given)}: these evaluate scores. Run `eval` once for scores and once for "
+            "questions."
+        )
     if options.score_question is not None:
         raise ValueError(
-            f"--questions with --question {options.score_question!r}: the file has its own questions. Leave it out."
+            f"--questions with --question {options.score_question!r}: the file has its own questions. Leave "
+            "--question out."
         )
     if options.samples or options.readout != "answer":
         raise ValueError(
-            f"--questions with --samples {options.samples} --readout {options.readout}: questions are answered once, "
-            "greedily, and read from the text. Leave both options out."
+            f"--questions with --samples {options.samples} --readout {options.readout}: each question gets one greedy "
+            "answer, read from its text. Leave both options out."
         )
     check_file("--questions", options.questions)
     check_folder("--video-root", options.video_root)

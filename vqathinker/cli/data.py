@@ -31,24 +31,28 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
     parser = add_command(
         commands,
         "check-data",
-        "what is wrong with labels and clips, before they are trained on?",
+        "find what is wrong with labels and clips, before training",
         ["train.csv --videos clips/ --mos-scale linear:0,100", "train.csv --also val.csv test.csv --out runs/check"],
-        "Exit code: 0 fine, 1 problems that training would meet, 2 wrong arguments.",
+        "Exit code: 0 fine, 1 problems that training would run into, 2 wrong arguments.",
     )
-    parser.add_argument("labels", metavar="LABELS", type=Path, help="label file, of any format that recipes take")
-    parser.add_argument("--videos", type=Path, help="folder that its names start from; default the label file's")
-    parser.add_argument("--mos-scale", help="of the labels: linear:LO,HI, div20 or identity")
+    parser.add_argument("labels", metavar="LABELS", type=Path, help="label file, in any format that the recipes read")
+    parser.add_argument(
+        "--videos", type=Path, help="folder that its video names are relative to; default the label file's"
+    )
+    parser.add_argument("--mos-scale", help="scale of the labels: linear:LO,HI, div20 or identity")
     parser.add_argument(
         "--also", nargs="+", type=Path, default=[], metavar="LABELS", help="label files of the set's other splits"
     )
     parser.add_argument("--video-column", default="video", help="CSV column of the video name")
     parser.add_argument("--mos-column", default="mos", help="CSV column of the label")
-    parser.add_argument("--source-column", help="CSV column of what a clip was made from; default source, or scene")
+    parser.add_argument("--source-column", help="CSV column of a clip's source; default source, or scene")
     parser.add_argument(
-        "--source-names", default="", help="rule for names: a regular expression with a group `source`, or a public set"
+        "--source-names",
+        default="",
+        help="how to read sources from names: a regular expression with a group `source`, or a public set",
     )
-    parser.add_argument("--frames", type=int, default=6, help="key frames that training shows of a clip (published: 6)")
-    parser.add_argument("--threads", type=int, default=4, help="clips read at a time")
+    parser.add_argument("--frames", type=int, default=6, help="key frames per clip in training (published: 6)")
+    parser.add_argument("--threads", type=int, default=4, help="clips read in parallel")
     parser.add_argument("--out", type=Path, help="folder for a page, report.html, and a table of all clips, clips.csv")
     parser.set_defaults(run=_check)
 
@@ -62,7 +66,9 @@ def _check(options: argparse.Namespace) -> int:
 
     known = BENCHMARKS.get(options.source_names)
     if known and not known.source_pattern:
-        raise ValueError(f"--source-names {known.name}: its names do not tell sources; leave it out.")
+        raise ValueError(
+            f"--source-names {known.name}: file names in this set do not show their sources. Leave the option out."
+        )
     result = check_data(
         options.labels,
         options.videos or options.labels.parent,
@@ -92,7 +98,7 @@ def text_of(result: DataCheck) -> str:
     for low, high, count in bins:
         lines.append(f"{low:8.4g} to {high:<8.4g}{count:8d}  {'#' * round(BAR * count / most)}")
     lines += [f"{'PROBLEM' if finding.problem else 'note':9}{finding.text()}" for finding in result.findings]
-    verdict = f"{counted(len(result.problems), 'problem')} that training would meet"
+    verdict = f"{counted(len(result.problems), 'problem')} that training would run into"
     return "\n".join([*lines, verdict if result.problems else "fine: no problems"])
 
 
@@ -106,8 +112,13 @@ def _write(result: DataCheck, folder: Path) -> None:
     found = [(kinds[f.problem], f.count or None, f.what, ", ".join(f.examples), f.fix) for f in result.findings]
     bars = [(f"{low:.4g} to {high:.4g}", count) for low, high, count in result.histogram()]
     tables = [
-        Table("Findings", ("", "count", "what", "examples", "what to do"), found, "Problems are what training meets."),
-        Table("Labels", ("label", "clips"), bars, "As they stand in the file."),
+        Table(
+            "Findings",
+            ("", "count", "what", "examples", "what to do"),
+            found,
+            "Training would run into the problems; notes are only worth knowing.",
+        ),
+        Table("Labels", ("label", "clips"), bars, "As in the file."),
     ]
     scale = result.scale.name if result.scale else "not stated"
     facts = {"command": command_line(), "labels": result.labels, "clips": len(result.rows), "scale": scale}
@@ -148,7 +159,7 @@ def _add_clean(commands: argparse._SubParsersAction) -> None:
         "delete the decoded frames that runs keep in their frame_cache",
         ["runs/demo/cache", "/data/frame_cache"],
     )
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="a frame cache, which holds nothing else")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder of a frame cache and nothing else")
     parser.set_defaults(run=_clean)
 
 

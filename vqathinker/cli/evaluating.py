@@ -31,19 +31,21 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             "--questions test.jsonl --video-root clips/ --model models/b --baseline models/a",
         ],
     )
-    parser.add_argument("--labels", type=Path, help="one label file (CSV with video,mos ...), needs --videos")
-    parser.add_argument("--videos", type=Path, help="folder that the video names in --labels start from")
+    parser.add_argument("--labels", type=Path, help="one label file (CSV with video,mos ...); needs --videos")
+    parser.add_argument("--videos", type=Path, help="folder that the video names in --labels are relative to")
     parser.add_argument(
-        "--mos-scale", help="of --labels: linear:LO,HI, div20 or identity; default identity, in score units, 1-5"
+        "--mos-scale", help="scale of --labels: linear:LO,HI, div20 or identity; default identity (score units, 1-5)"
     )
-    parser.add_argument("--baseline", help="another checkpoint: is --model better, on the same clips or questions?")
+    parser.add_argument("--baseline", help="checkpoint to compare --model with, on the same clips or questions")
     parser.add_argument(
-        "--benchmarks", help="in-domain, ood, all, own, or names separated by commas; default ood, with --sets own"
+        "--benchmarks", help="in-domain, ood, all, own, or comma-separated names; default ood, or own with --sets"
     )
     parser.add_argument("--data-root", type=Path, help="folder with NAME/labels.* and NAME/videos/ of public sets")
     parser.add_argument("--sets", type=Path, help="YAML list of your own sets")
-    parser.add_argument("--questions", type=Path, help="JSON lines of questions with options: accuracy, not scores")
-    parser.add_argument("--video-root", type=Path, help="folder that the video names in --questions start from")
+    parser.add_argument(
+        "--questions", type=Path, help="JSON lines of questions with options; measures accuracy, not scores"
+    )
+    parser.add_argument("--video-root", type=Path, help="folder that the video names in --questions are relative to")
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder for tables, plots and report.html")
     add_policy(parser)
     parser.set_defaults(run=_eval)
@@ -66,7 +68,7 @@ def _eval(options: argparse.Namespace) -> int:
     scorer = load_scorer(options)
     main = is_main()
     if main and baseline is not None:
-        say(f"and now the policy {options.model}", sys.stderr)
+        say(f"now the policy {options.model}", sys.stderr)
     command = command_line()
     results = run_benchmarks(scorer, found, absent, options.out, command, options.seed, main, baseline)
     if main:
@@ -90,7 +92,7 @@ def _score_baseline(options: argparse.Namespace, found: Sequence[BenchmarkSet]) 
 def _check(options: argparse.Namespace) -> None:
     """Raise ValueError for options that do not go together."""
     if options.questions is None and options.video_root is not None:
-        raise ValueError("--video-root without --questions: it belongs to a question file; --labels has --videos.")
+        raise ValueError("--video-root without --questions: it goes with a question file. For --labels use --videos.")
     if options.labels is None:
         own = {"--videos": options.videos, "--mos-scale": options.mos_scale}
         if given := [name for name, value in own.items() if value is not None]:
@@ -98,12 +100,14 @@ def _check(options: argparse.Namespace) -> None:
         return
     if options.videos is None:
         raise ValueError(
-            f"--labels {options.labels} without --videos: name the folder that the file's video names start from."
+            f"--labels {options.labels} without --videos: name the folder that the file's video names are relative to."
         )
     others = {"--questions": options.questions, "--benchmarks": options.benchmarks}
     others |= {"--data-root": options.data_root, "--sets": options.sets}
     if given := [name for name, value in others.items() if value is not None]:
-        raise ValueError(f"--labels with {', '.join(given)}: a table is evaluated alone. Run `eval` once for each.")
+        raise ValueError(
+            f"--labels with {', '.join(given)}: a label file is evaluated alone. Run `eval` once for each."
+        )
     check_file("--labels", options.labels)
     check_folder("--videos", options.videos)
 
@@ -122,7 +126,7 @@ def _sets(options: argparse.Namespace) -> tuple[list[BenchmarkSet], list[Absent]
     found, absent = find_benchmarks(choice, options.data_root, sets)
     if not found:
         reasons = "; ".join(f"{missing.title}: {missing.reason}" for missing in absent)
-        raise ValueError(f"--benchmarks {choice}: none of these sets is there. {reasons}")
+        raise ValueError(f"--benchmarks {choice}: none of these sets was found. {reasons}")
     return found, absent
 
 

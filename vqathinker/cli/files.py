@@ -72,7 +72,7 @@ def find_existing_videos(paths: Sequence[str], suffixes: Sequence[str] = VIDEO_S
     found = find_videos(paths, suffixes)
     if not any(map(os.path.exists, found)):
         missing = repr(found[0]) if len(found) == 1 else f"{found[0]!r} and {counted(len(found) - 1, 'other')}"
-        raise FileNotFoundError(f"no such file: {missing:.300}. Check names and the current folder.")
+        raise FileNotFoundError(f"no such file: {missing:.300}. Check the names and the current folder.")
     return found
 
 
@@ -85,4 +85,4 @@ def _say_passed_over(files: Sequence[str]) -> None:
         shown = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "")
         kinds = ", ".join(sorted({Path(file).suffix.lower() for file in files}))
         ends = "ends" if len(files) == 1 else "end"
-        say(f"not taken: {counted(len(files), 'file')} that {ends} in {kinds}: {shown}", sys.stderr)
+        say(f"skipped: {counted(len(files), 'file')} that {ends} in {kinds}: {shown}", sys.stderr)

@@ -16,24 +16,24 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser = add_command(
         commands,
         "fit",
-        "train a policy on your own ratings, and judge it on clips held out",
+        "train a policy on your own ratings, and judge it on held-out clips",
         ["ratings.csv --videos clips/", "ratings.csv --videos clips/ --scale 1,10 --minutes 120 --model models/mine"],
     )
     parser.add_argument(
-        "ratings", metavar="RATINGS", type=Path, help="CSV of clips and ratings; comma, semicolon or tab"
+        "ratings", metavar="RATINGS", type=Path, help="CSV of clips and ratings, separated by comma, semicolon or tab"
     )
-    parser.add_argument("--videos", type=Path, required=True, help="folder that its video names start from")
-    parser.add_argument("--raters", help="columns of the raters, separated by commas; default those that are found")
+    parser.add_argument("--videos", type=Path, required=True, help="folder that its video names are relative to")
+    parser.add_argument("--raters", help="comma-separated rater columns; default those found in the file")
     parser.add_argument("--scale", help="lowest and highest rating, e.g. 1,10; default 1,5 if the ratings lie there")
-    parser.add_argument("--video-column", help="column of the video name; default the one that is found")
-    parser.add_argument("--hold-out", type=float, default=0.2, help="share of the clips to judge on; default 0.2")
-    parser.add_argument("--minutes", type=float, default=30.0, help="for everything; default 30")
+    parser.add_argument("--video-column", help="column of the video name; default the one found in the file")
+    parser.add_argument("--hold-out", type=float, default=0.2, help="share of the clips to hold out; default 0.2")
+    parser.add_argument("--minutes", type=float, default=30.0, help="time limit for everything; default 30")
     parser.add_argument(
         "--view", choices=tuple(VIEWS), help="whole frames, resized, or their central pixels; default the policy's"
     )
-    parser.add_argument("--model", help="policy folder to start from; default the small policy that is shipped")
-    parser.add_argument("--out", type=Path, default=Path("runs/fit"), help="folder for everything; default runs/fit")
-    parser.add_argument("--seed", type=int, default=0, help="of split, training and bootstrap; default 0")
+    parser.add_argument("--model", help="policy folder to start from; default the small one that is shipped")
+    parser.add_argument("--out", type=Path, default=Path("runs/fit"), help="folder for all output; default runs/fit")
+    parser.add_argument("--seed", type=int, default=0, help="seed of split, training and bootstrap; default 0")
     parser.set_defaults(run=_fit)
 
 

@@ -26,21 +26,25 @@ def add_policy(parser: argparse.ArgumentParser, readouts: bool = True) -> None:
             help="answer: the number in the text; expected: its expectation over the model's probabilities; "
             "levels: from the probabilities of level words",
         )
-    counts = "whose mean counts" if readouts else "of which the most frequent counts"
-    parser.add_argument("--samples", type=int, default=0, help=f"answers to sample, {counts}; 0 = one greedy")
-    parser.add_argument("--decode-threads", type=int, default=2, help="clips decoded at a time")
-    parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"], help="what generates")
+    counts = "the score is their mean" if readouts else "the most frequent one wins"
+    parser.add_argument("--samples", type=int, default=0, help=f"answers to sample ({counts}); 0: one greedy answer")
+    parser.add_argument("--decode-threads", type=int, default=2, help="clips decoded in parallel")
+    parser.add_argument(
+        "--engine", default="transformers", choices=["transformers", "vllm"], help="engine that generates the answers"
+    )
     parser.add_argument("--vllm-memory", type=float, default=0.5, help="share of the device's memory for vLLM")
-    parser.add_argument("--seed", type=int, default=0, help="of samples and resamples")
+    parser.add_argument("--seed", type=int, default=0, help="seed of sampling and bootstrap")
     add_looks(parser, "8, with vLLM 64", question=readouts)
 
 
 def add_looks(parser: argparse.ArgumentParser, batch_size: str, question: bool = True) -> None:
     """Where a policy runs, what it sees of a clip and how long it may answer."""
-    parser.add_argument("--device", help="default the accelerator, where there is one, else cpu")
-    parser.add_argument("--batch-size", type=int, help=f"clips at a time; default {batch_size}")
+    parser.add_argument("--device", help="default the accelerator if there is one, else cpu")
+    parser.add_argument("--batch-size", type=int, help=f"clips per batch; default {batch_size}")
     parser.add_argument("--frames", type=int, help="key frames per clip (paper: 12); default the checkpoint's")
-    parser.add_argument("--image-size", type=int, help="side of the key frames (paper: 560); default the checkpoint's")
+    parser.add_argument(
+        "--image-size", type=int, help="side of the key frames in pixels (paper: 560); default the checkpoint's"
+    )
     parser.add_argument(
         "--sampling",
         choices=SAMPLINGS,
@@ -51,10 +55,15 @@ def add_looks(parser: argparse.ArgumentParser, batch_size: str, question: bool =
     )
     if question:
         parser.add_argument(
-            "--question", dest="score_question", metavar="TEXT", help="asked for a score; default the checkpoint's"
+            "--question",
+            dest="score_question",
+            metavar="TEXT",
+            help="question that asks for a score; default the checkpoint's",
         )
-    parser.add_argument("--max-new-tokens", type=int, help="longest answer; default the checkpoint's")
-    parser.add_argument("--verbose", action="store_true", help="let other libraries speak: bars, notes, vLLM's log")
+    parser.add_argument("--max-new-tokens", type=int, help="longest answer, in tokens; default the checkpoint's")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show the output of other libraries: bars, notes, vLLM's log"
+    )
 
 
 def load_scorer(options: argparse.Namespace, model: str | None = None) -> QualityScorer:

@@ -41,23 +41,25 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
         "paths", nargs="+", metavar="PATH", help="files, folders, globs; an image is a clip of one frame"
     )
     add_policy(parser)
-    parser.add_argument("--csv", type=Path, help="also write a table; a second run goes on with it")
-    parser.add_argument("--json", type=Path, help="the same as JSON lines")
+    parser.add_argument("--csv", type=Path, help="also write a table; a second run continues it")
+    parser.add_argument("--json", type=Path, help="also write the table as JSON lines")
     parser.add_argument(
         "--format",
         default="table",
         choices=["table", "csv", "json"],
-        help="of what is printed: for people, or as in files",
+        help="output format: a table to read, or the same as in files",
     )
     parser.add_argument(
-        "--sort", choices=["name", "score"], help="print when all are scored: by path, or worst first; default at once"
+        "--sort",
+        choices=["name", "score"],
+        help="print after all are scored, by path or worst first; default as they are scored",
     )
     parser.add_argument("--explain", action="store_true", help="show the reasoning")
     parser.set_defaults(run=_score)
 
 
 SPREAD_NOTE = (
-    "spread: how far apart the model's own answers lie; its error is another matter, which labelled clips tell: "
+    "spread: how far apart the model's answers lie. This is not its error; to measure that on labelled clips: "
     "vqathinker eval --labels FILE --videos DIR"
 )
 
@@ -74,7 +76,10 @@ def _score(options: argparse.Namespace) -> int:
 
     scorer = load_scorer(options)
     if options.model == DEMO and is_main():
-        print(f"{DEMO} knows the demo's synthetic distortions only: it is no judge of real clips", file=sys.stderr)
+        print(
+            f"{DEMO} knows only the demo's synthetic distortions: its scores of real clips mean nothing",
+            file=sys.stderr,
+        )
     show = _printer(options, videos)
     at_once = None if options.sort else show
     rows = score_files(scorer, videos, fingerprint(settings_of(scorer)), [*tables.values()], at_once)
@@ -150,7 +155,7 @@ def _add_flip_rate(commands: argparse._SubParsersAction) -> None:
     what.add_argument("--sources", type=Path, help="folder of sources to encode with H.264 at CRF 15, 17, ..., 51")
     what.add_argument("--manifest", type=Path, help="CSV of an existing ladder: video,source,crf")
     parser.add_argument("--out", type=Path, default=Path("runs/flip_rate"), help="folder for encodes and results")
-    parser.add_argument("--crf", help="rungs of the ladder, e.g. 15,25,35,45")
+    parser.add_argument("--crf", help="CRFs of the ladder, e.g. 15,25,35,45")
     add_policy(parser)
     parser.set_defaults(run=_flip_rate)
 
@@ -172,7 +177,7 @@ def _flip_rate(options: argparse.Namespace) -> int:
     else:
         crfs = crfs or flip_rate.LADDER
         if is_main():
-            say(f"encoding every video of {options.sources} {len(crfs)} times; what is there is kept", sys.stderr)
+            say(f"encoding every video of {options.sources} {len(crfs)} times; existing encodes are kept", sys.stderr)
         encodes = flip_rate.encode_ladder(options.sources, options.out / "ladder", crfs)
     scorer = load_scorer(options)
     made_with = fingerprint(settings_of(scorer))
@@ -192,7 +197,7 @@ def _crfs(text: str | None) -> Sequence[int]:
         if len(crfs) == 1:
             raise ValueError
     except ValueError:
-        raise ValueError(f"--crf {text!r}: write two whole numbers or more, e.g. 15,25,35.") from None
+        raise ValueError(f"--crf {text!r}: write at least two whole numbers, e.g. 15,25,35.") from None
     return crfs
 
 

@@ -31,7 +31,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "run a recipe; for several processes use `accelerate launch recipes/RECIPE.py`",
         ["sft_lsvq --config warm_start.yaml", "grpo_lsvq --config mine.yaml --model runs/sft"],
         "\n".join(["recipes:", *(f"  {name:11}{text}" for name, text in RECIPES.items())])
-        + "\n`vqathinker train RECIPE --help` lists what a recipe takes.",
+        + "\n`vqathinker train RECIPE --help` lists the options of a recipe.",
         usage="vqathinker train RECIPE [OPTION ...]",
     )
     parser.add_argument("recipe", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -62,16 +62,22 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--slowfast", required=True, help="pytorchvideo checkpoint, e.g. SLOWFAST_8x8_R50.pyth, or 'random'"
     )
-    parser.add_argument("--motion-tokens", type=int, default=1, help="per clip; 0 leaves the motion branch out")
-    parser.add_argument("--motion-run-length", type=int, default=1, help="1: sampled motion input; more: dense")
+    parser.add_argument(
+        "--motion-tokens", type=int, default=1, help="motion tokens per clip; 0 leaves the motion branch out"
+    )
+    parser.add_argument(
+        "--motion-run-length", type=int, default=1, help="frames per run of motion input; 1: sampled, more: dense"
+    )
     parser.add_argument(
         "--layout",
         default="motion_last",
         choices=["motion_last", "interleaved"],
-        help="a clip's motion tokens behind its frames (published), or dealt out to them",
+        help="a clip's motion tokens after its frames (published), or interleaved with them",
     )
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"], help="of the written weights")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the new policy")
+    parser.add_argument(
+        "--dtype", default="bfloat16", choices=["bfloat16", "float32"], help="type of the written weights"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder to write the policy to")
     parser.set_defaults(run=_init)
 
 
@@ -111,16 +117,20 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
         "checkpoint",
         metavar="CHECKPOINT",
         type=Path,
-        help="folder with config.json, weights and tokenizer; no code of it runs",
+        help="folder with config.json, weights and tokenizer; none of its code runs",
     )
-    parser.add_argument("--out", required=True, type=Path, help="folder of the new policy")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write the policy to")
     parser.add_argument("--slowfast", help="for a checkpoint without motion weights: pytorchvideo file, or 'random'")
-    parser.add_argument("--motion-tokens", type=int, default=1, help="per clip; 0 leaves the motion branch out")
+    parser.add_argument(
+        "--motion-tokens", type=int, default=1, help="motion tokens per clip; 0 leaves the motion branch out"
+    )
     parser.add_argument(
         "--frames", type=int, default=12, help="key frames per clip (published: 6 in training, 12 in test)"
     )
-    parser.add_argument("--image-size", type=int, default=560, help="side of the key frames (published: 448 and 560)")
-    parser.add_argument("--prompt-style", default="test", choices=["train", "test"], help="which published prompt")
+    parser.add_argument(
+        "--image-size", type=int, default=560, help="side of the key frames in pixels (published: 448 and 560)"
+    )
+    parser.add_argument("--prompt-style", default="test", choices=["train", "test"], help="published prompt to use")
     parser.set_defaults(run=_convert)
 
 
@@ -147,19 +157,19 @@ def _add_merge(commands: argparse._SubParsersAction) -> None:
     parser = add_command(
         commands,
         "merge",
-        "write an adapter and its base as one whole checkpoint, with processor",
+        "merge an adapter and its base into one whole checkpoint, with processor",
         ["runs/lsvq_lora --out models/mine", "runs/lsvq_lora --base models/vqathinker-8b --out models/mine"],
     )
     parser.add_argument(
-        "adapter", metavar="ADAPTER", type=Path, help="folder with adapter_config.json, as use_peft leaves it"
+        "adapter", metavar="ADAPTER", type=Path, help="folder with adapter_config.json, as use_peft writes it"
     )
-    parser.add_argument("--out", required=True, type=Path, help="folder of the whole policy")
-    parser.add_argument("--base", help="policy that the adapter changes; default the one that it was trained on")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write the whole policy to")
+    parser.add_argument("--base", help="base policy of the adapter; default the one it was trained on")
     parser.add_argument(
         "--dtype",
         default="auto",
         choices=["auto", "float32", "bfloat16", "float16"],
-        help="of the written weights; auto: as the base's",
+        help="type of the written weights; auto: the base's",
     )
     parser.set_defaults(run=_merge)
 
@@ -180,26 +190,30 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
         "make a set of synthetic clips with labels, or with questions too",
         ["--out data/synthetic --splits train=240,val=64", "--out data/mine --source pristine/ --size source"],
     )
-    parser.add_argument("--out", required=True, type=Path, help="folder to fill")
-    parser.add_argument("--force", action="store_true", help="replace a set that is there already")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write the set to")
+    parser.add_argument("--force", action="store_true", help="replace an existing set")
     parser.add_argument("--source", help="folder of your own clips to cut scenes from; default procedural scenes")
-    parser.add_argument("--questions", action="store_true", help="clips for questions, and files of these with answers")
+    parser.add_argument(
+        "--questions", action="store_true", help="make clips for questions, and files of questions with answers"
+    )
     parser.add_argument("--splits", default="train=240,val=64,test=160", help="SPLIT=CLIPS,...")
     parser.add_argument("--ood", type=int, default=0, help="clips per set of an unseen distortion kind")
-    parser.add_argument("--frames", type=int, help="per clip; default 24, with --fps source two seconds")
+    parser.add_argument("--frames", type=int, help="frames per clip; default 24, or two seconds with --fps source")
     parser.add_argument(
-        "--size", type=side, default=96, help="side in pixels; with --source also WxH, or source: as they are"
+        "--size", type=side, default=96, help="side in pixels; with --source also WxH, or source to keep theirs"
     )
-    parser.add_argument("--fps", type=rate, default=12, help="frames per second; with --source also source: as it is")
-    parser.add_argument("--codec", help="h264, hevc, vp9, av1, or several of these with commas; default h264")
+    parser.add_argument(
+        "--fps", type=rate, default=12, help="frames per second; with --source also source, to keep theirs"
+    )
+    parser.add_argument("--codec", help="h264, hevc, vp9, av1, or several of these, comma-separated; default h264")
     parser.add_argument(
         "--short",
         default="skip",
         choices=["skip", "take"],
-        help="sources shorter than a clip: leave out, or take whole",
+        help="what to do with sources shorter than a clip: leave them out, or take them whole",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of scenes and distortions")
-    parser.add_argument("--workers", type=int, default=2, help="clips made at a time")
+    parser.add_argument("--seed", type=int, default=0, help="seed of scenes and distortions")
+    parser.add_argument("--workers", type=int, default=2, help="clips made in parallel")
     parser.set_defaults(run=_synth)
 
 
@@ -219,8 +233,8 @@ def _synth(options: argparse.Namespace) -> None:
     if options.questions:
         if options.ood or options.source or options.codec:
             raise ValueError(
-                f"--questions with --ood {options.ood}, --source {options.source} or --codec {options.codec}: questions"
-                " are asked about drawn scenes, known kinds and H.264 only. Leave these options out."
+                f"--questions with --ood {options.ood}, --source {options.source} or --codec {options.codec}: "
+                "questions are only about drawn scenes, known kinds and H.264. Leave these options out."
             )
         if isinstance(options.size, str) or isinstance(options.fps, str):
             raise ValueError(f"--size {options.size}, --fps {options.fps} with --questions: give numbers.")
@@ -259,21 +273,21 @@ def _add_budget(commands: argparse._SubParsersAction) -> None:
     parser = add_command(
         commands,
         "budget",
-        "memory and time that a GRPO config needs on each GPU, before launching",
+        "estimate the memory and time that a GRPO config needs on each GPU",
         ["--config lsvq_8gpu.yaml --model 8B", "--config lsvq_lora.yaml --model 8B --gpus 1 --zero 0 --use-vllm false"],
     )
     parser.add_argument("--config", required=True, type=Path, help="config of recipes/grpo_lsvq.py")
     parser.add_argument("--model", help="policy folder, or 1B, 2B, 8B for InternVL3 of that size; default the config's")
-    parser.add_argument("--gpus", type=int, default=8, help="of all machines together")
+    parser.add_argument("--gpus", type=int, default=8, help="GPUs of all machines together")
     parser.add_argument("--zero", type=int, default=2, choices=[0, 1, 2, 3], help="DeepSpeed ZeRO stage, 0 = DDP")
-    parser.add_argument("--memory", type=float, default=80, help="GiB of each GPU")
+    parser.add_argument("--memory", type=float, default=80, help="memory of each GPU, in GiB")
     parser.add_argument("--tflops", type=float, default=312, help="bf16 peak of each GPU, in TFLOP/s (A100: 312)")
     parser.add_argument(
         "--bandwidth", type=float, default=2.0, help="memory bandwidth of each GPU, in TB/s (A100: 2.0)"
     )
-    parser.add_argument("--clips", type=int, default=28_056, help="in the training set (LSVQ: 28,056)")
-    parser.add_argument("--use-vllm", choices=["true", "false"], help="instead of what the config says")
-    parser.add_argument("--load-in-4bit", choices=["true", "false"], help="instead of what the config says")
+    parser.add_argument("--clips", type=int, default=28_056, help="clips in the training set (LSVQ: 28,056)")
+    parser.add_argument("--use-vllm", choices=["true", "false"], help="override the config")
+    parser.add_argument("--load-in-4bit", choices=["true", "false"], help="override the config")
     parser.set_defaults(run=_budget)
 
 
@@ -300,7 +314,7 @@ def _budget(options: argparse.Namespace) -> None:
     print(tabulate([(name, size / budget.GIB) for name, size in parts.items()], ["on each GPU", "GiB"], floatfmt=".1f"))
     seconds = budget.seconds_per_step(settings, config, shape, machine)
     shares = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
-    print(f"\nabout {sum(seconds.values()):.0f} s a step with answers of full length: {shares}")
+    print(f"\nabout {sum(seconds.values()):.0f} s per step with answers of full length: {shares}")
     if line := budget.frame_cache(settings, config, shape, options.clips):
         print(line)
     left = machine.memory - parts["total"] / budget.GIB
@@ -321,9 +335,9 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
         type=Path,
         help='JSON lines: {"completion", "mos", "video_id"}; optional: "perturbed_completion", "kind" with "severity"',
     )
-    parser.add_argument("--preset", default="recommended", help="paper, official or recommended")
+    parser.add_argument("--preset", default="recommended", help="reward preset: paper, official or recommended")
     parser.add_argument(
-        "--rewards", nargs="+", help="instead of a preset: NAME=WEIGHT each, or package.module:attribute=WEIGHT"
+        "--rewards", nargs="+", help="rewards instead of a preset: NAME=WEIGHT each, or package.module:attribute=WEIGHT"
     )
     parser.set_defaults(run=_inspect)
 
@@ -373,7 +387,7 @@ def _read_answers(file: Path) -> list[dict]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{file}:{number}: no JSON ({error}).") from None
+            raise ValueError(f"{file}:{number}: not valid JSON ({error}).") from None
         missing = [key for key in ("completion", "mos", "video_id") if not isinstance(row, dict) or key not in row]
         if missing:
             raise ValueError(f'{file}:{number}: lacks {missing}; a line is {{"completion", "mos", "video_id"}}.')

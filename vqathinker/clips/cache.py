@@ -47,15 +47,15 @@ def clear_cache(folder: str | Path) -> tuple[int, int]:
         ValueError: If it is no folder, or holds anything that no cache has written; then nothing is deleted.
     """
     if not Path(folder).is_dir():
-        raise ValueError(f"{str(folder)!r} is no folder: give that of a frame cache (frame_cache).")
+        raise ValueError(f"{str(folder)!r} is not a folder: name the folder of a frame cache (frame_cache).")
     with os.scandir(folder) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
     foreign = [e.name for e in entries if not (e.is_file(follow_symlinks=False) and OWN.fullmatch(e.name))]
     if foreign:
         more = ", ..." if len(foreign) > 3 else ""
         raise ValueError(
-            f"{str(folder)!r} holds {', '.join(foreign[:3])}{more}, which no frame cache has written: nothing was "
-            "deleted. Move what is yours out of it, or give another folder."
+            f"{str(folder)!r} holds {', '.join(foreign[:3])}{more}, which no frame cache wrote: nothing was deleted. "
+            "Move your own files out of it, or name another folder."
         )
     deleted = freed = 0
     for entry in entries:
@@ -86,7 +86,7 @@ class FrameCache:
     def __init__(self, folder: str | Path, max_bytes: int | None = None) -> None:
         if str(folder).strip() in ("", "."):  # Path("") too is "."
             raise ValueError(
-                f"folder={str(folder)!r}: name one of its own, which holds nothing else; for no cache leave it out "
+                f"folder={str(folder)!r}: name a folder that holds nothing else; for no cache leave it out "
                 "(frame_cache empty)."
             )
         if max_bytes is not None and max_bytes <= 0:
@@ -182,7 +182,7 @@ class FrameCache:
             if self.max_bytes is not None and self._held + size > self.max_bytes:
                 self._stop(f"it holds {self._held / GIB:.1f} of at most {self.max_bytes / GIB:.1f} GiB")
             elif free - size < spare:
-                self._stop(f"{free / GIB:.1f} GiB of the disk are free, {spare / GIB:.1f} are left alone")
+                self._stop(f"{free / GIB:.1f} GiB of the disk are free, and {spare / GIB:.1f} must stay free")
             else:
                 self._held += size
                 self._since_look += size
@@ -211,4 +211,4 @@ class FrameCache:
         with self._lock:
             if not self._stopped:
                 self._stopped = True
-                logger.warning("frame cache %s: %s. No further clips are kept; the run goes on.", self.folder, reason)
+                logger.warning("frame cache %s: %s. No more clips are cached; the run continues.", self.folder, reason)

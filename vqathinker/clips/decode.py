@@ -90,11 +90,13 @@ class Clip:
             raise ValueError("indices is empty: ask for at least one frame.")
         wanted, inverse = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         if wanted[0] < 0 or wanted[-1] >= self.num_frames:
-            raise IndexError(f"frames {wanted[[0, -1]].tolist()} asked of {self.path!r}, which has {self.num_frames}.")
+            raise IndexError(
+                f"frames {wanted[[0, -1]].tolist()} were asked for, but {self.path!r} has {self.num_frames}."
+            )
         pictures = list(self.pictures(wanted.tolist()))
         if len({picture.shape for picture in pictures}) > 1:
             sizes = sorted({picture.shape[1::-1] for picture in pictures})
-            raise ClipError(self.path, f"frames change their size: {sizes}")
+            raise ClipError(self.path, f"the frame size changes: {sizes}")
         return np.stack(pictures)[inverse]
 
     def pictures(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
@@ -168,14 +170,12 @@ class Clip:
                 else:
                     raise ClipError(
                         self.path,
-                        f"damaged: {position + 1} of {self.num_frames} frames decode, frame {target} was asked",
+                        f"damaged: {position + 1} of {self.num_frames} frames decode, frame {target} was asked for",
                     )
 
     def _check(self, number: int, frame: av.VideoFrame) -> None:
         if self._index.pts is not None and (number >= self.num_frames or frame.pts != self._index.pts[number]):
-            raise ClipError(
-                self.path, f"what decodes as frame {number} is none of the frames that its packets announce"
-            )
+            raise ClipError(self.path, f"frame {number} decodes as a frame that no packet announces")
 
     def _from(
         self, container: InputContainer, stream: av.VideoStream, start: int

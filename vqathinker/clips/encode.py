@@ -80,8 +80,8 @@ class VideoWriter(AbstractContextManager):
                 self._container = av.open(str(self._partial), "w")
             except ValueError as error:
                 raise ValueError(
-                    f"path={str(self.path)!r}: FFmpeg does not know what to write by its end ({first_line(error)}); "
-                    "write .mp4 or .mkv."
+                    f"path={str(self.path)!r}: FFmpeg cannot tell the container from the suffix ({first_line(error)}); "
+                    "use .mp4 or .mkv."
                 ) from None
         return self
 
@@ -159,7 +159,7 @@ class VideoWriter(AbstractContextManager):
         """Open the encoder for frames like the first one."""
         stream = self._container.add_stream(self._codec, rate=self._fps)
         if not isinstance(stream, av.VideoStream):
-            raise ValueError(f"codec={self._codec!r}: it encodes no video.")
+            raise ValueError(f"codec={self._codec!r}: this is not a video codec.")
         stream.width, stream.height, stream.pix_fmt = ready.width, ready.height, self._pixel_format
         stream.options = self._options
         codec = stream.codec_context

@@ -118,7 +118,7 @@ def read_index(path: str, container: InputContainer, stream: av.VideoStream) -> 
     """
     packets, first = _list_packets(path, container, stream)
     if not first:
-        raise ClipError(path, "it has no frame that can be decoded")
+        raise ClipError(path, "no frame can be decoded")
     check_length(path, container, stream, packets)
     pts = np.sort(packets.pts[~packets.hidden])
     seen = [frame.pts for frame in first]

@@ -80,10 +80,10 @@ class BenchmarkSet:
         if self.source_column is None or self.source_column in columns:
             return
         is_csv = self.labels.suffix.lower() == ".csv"
-        found = f"beside {self.mos_column!r} the header has {columns}" if is_csv else "only CSV files have columns"
+        found = f"besides {self.mos_column!r} the header has {columns}" if is_csv else "only CSV files have columns"
         raise LabelError(
-            f"{self.labels}: no column {self.source_column!r} to tell each clip's source; {found}. "
-            "Set source_column to a column that does, or leave it out."
+            f"{self.labels}: no column {self.source_column!r} with each clip's source; {found}. Set source_column to "
+            "an existing column, or leave it out."
         )
 
     def sources(self, rows: Sequence[LabelRow]) -> Sources:
@@ -118,7 +118,7 @@ def label_table(labels: str | Path, videos: str | Path, scale: str | None = None
     odd = next((row for row in rows if not low <= row.mos <= high), None)
     if odd is not None:
         raise LabelError(
-            f"{labels}: {odd.video_id!r} has the MOS {odd.mos:g}, but without --mos-scale labels count as scores, from "
+            f"{labels}: {odd.video_id!r} has the MOS {odd.mos:g}, but without --mos-scale labels must be scores from "
             f"{low:g} to {high:g}. Name the scale of your labels: --mos-scale {NAMES}."
         )
     name = re.sub(r"[^A-Za-z0-9._-]", "_", labels.stem)[:100].lstrip("._-") or "labels"
@@ -168,7 +168,7 @@ def find_benchmarks(
         ['CGVDS', 'VDPVE']
     """
     if data_root is not None and not Path(data_root).is_dir():
-        raise ValueError(f"data root {str(data_root)!r} is no folder: give the one that holds the sets' folders.")
+        raise ValueError(f"data root {str(data_root)!r} is not a folder: name the one that holds the sets' folders.")
     own_sets = {} if own is None else _read_own(Path(own))
     chosen = _chosen(choice, {name: known.domain for name, known in (BENCHMARKS | own_sets).items()})
     looked_up = [
@@ -189,8 +189,7 @@ def _chosen(choice: str, domains: dict[str, str]) -> list[str]:
     unknown = [name for name in names if name not in domains]
     if unknown:
         raise ValueError(
-            f"no test set {unknown}: choose 'in-domain', 'ood', 'all', or names out of {list(domains)}, "
-            "separated by commas."
+            f"no test set {unknown}: choose 'in-domain', 'ood', 'all', or comma-separated names from {list(domains)}."
         )
     return names
 
@@ -208,7 +207,7 @@ def _public_on_disk(benchmark: Benchmark, data_root: str | Path | None) -> Bench
     if not labels:
         return absent(f"{folder} holds no label file labels{{{','.join(READERS)}}}")
     if not (folder / "videos").is_dir():
-        return absent(f"{folder} holds no folder videos")
+        return absent(f"{folder} holds no videos folder")
     return BenchmarkSet(
         benchmark.name,
         benchmark.title,
@@ -265,11 +264,11 @@ OWN_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def _read_own(path: Path) -> dict[str, BenchmarkSet]:
     """Own sets by name, from a YAML file as `find_benchmarks` describes it."""
     if not path.is_file():
-        raise ValueError(f"list of own test sets {str(path)!r} does not exist.")
+        raise ValueError(f"list of test sets {str(path)!r} does not exist.")
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no readable YAML ({error}).") from None
+        raise ValueError(f"{path}: not valid YAML ({error}).") from None
     if not isinstance(entries, list):
         raise ValueError(f"{path}: must be a list of test sets, each with {list(REQUIRED)}; found {entries!r:.80}.")
     sets: dict[str, BenchmarkSet] = {}
@@ -277,7 +276,7 @@ def _read_own(path: Path) -> dict[str, BenchmarkSet]:
         place = f"{path}: entry {number} of {len(entries)}"
         own = _own_set(entry, path.parent, place)
         if own.name in sets:
-            raise ValueError(f"{place}: name {own.name!r} is taken by an entry before it; rename one of them.")
+            raise ValueError(f"{place}: name {own.name!r} is taken by an earlier entry; rename one of them.")
         sets[own.name] = own
     return sets
 
@@ -289,8 +288,8 @@ def _own_set(entry: Any, folder: Path, place: str) -> BenchmarkSet:
     unknown = [key for key in entry if key not in OWN_KEYS]
     if missing or unknown:
         raise ValueError(
-            f"{place}: missing keys {missing}, unknown keys {unknown}; {list(REQUIRED)} must be there, "
-            f"{[key for key in OWN_KEYS if key not in REQUIRED]} may be."
+            f"{place}: missing keys {missing}, unknown keys {unknown}; {list(REQUIRED)} are required, "
+            f"{[key for key in OWN_KEYS if key not in REQUIRED]} optional."
         )
     for key, value in entry.items():
         fits, rule = OWN_KEYS[key]
@@ -298,8 +297,8 @@ def _own_set(entry: Any, folder: Path, place: str) -> BenchmarkSet:
             raise ValueError(f"{place}: {key} is {value!r}; it must be {rule}.")
     if entry["name"] in BENCHMARKS or entry["name"] in CHOICES:
         raise ValueError(
-            f"{place}: name {entry['name']!r} belongs to a public set or a group of sets; choose another one, or put "
-            "a public set below the data root."
+            f"{place}: name {entry['name']!r} belongs to a public set or a group of sets; choose another name, or put "
+            "the public set below the data root."
         )
     paths = {"labels": folder / entry["labels"], "videos": folder / entry["videos"]}
     told = {"title": entry["name"], "domain": "ood", "split": split_of(entry["name"], Path(entry["labels"]).stem)}

@@ -214,16 +214,16 @@ def scale_findings(rows: Sequence[LabelRow], scale: MosScale | None) -> list[Fin
     values = [row.mos for row in rows]
     low, high = min(values), max(values)
     usual = next((known for known in USUAL if known[0] <= low and high <= known[1]), None)
-    looks = f"The labels lie in {low:g} to {high:g}, {f'as on {usual[2]}' if usual else 'as on no usual scale'}"
+    looks = f"The labels run from {low:g} to {high:g}, {f'as on {usual[2]}' if usual else 'as on no usual scale'}"
     if scale is None:
-        return [Finding("No scale was stated", 0, (), f"{looks}. Name theirs: {NAMES}.", False)]
+        return [Finding("No scale was given", 0, (), f"{looks}. Name their scale: {NAMES}.", False)]
     outside = [f"{row.video_id} ({row.mos:g})" for row in rows if not scale.low <= row.mos <= scale.high]
     range_ = f"[{scale.low:g}, {scale.high:g}]"
-    rule = f"outside the scale {scale.name!r}, which takes {range_}"
-    found = _found(outside, "label is|labels are", rule, f"{looks}. Name theirs: {NAMES}.")
+    rule = f"outside the scale {scale.name!r}, which covers {range_}"
+    found = _found(outside, "label is|labels are", rule, f"{looks}. Name their scale: {NAMES}.")
     if not outside and usual and usual[1] <= NARROW * scale.high and len(rows) >= FEW:
-        what = f"The labels fit the scale {scale.name!r}, {range_}, but look like another one's"
-        found.append(Finding(what, 0, (), f"{looks}. Name theirs: {NAMES}, or go on if the stated one is right."))
+        what = f"The labels fit the scale {scale.name!r}, {range_}, but look like those of another scale"
+        found.append(Finding(what, 0, (), f"{looks}. Name their scale: {NAMES}, or go on if the given one is right."))
     if low == high and len(rows) > 1:
         found.append(Finding(f"All labels are {low:g}", 0, (), "There is nothing to learn: check the label column."))
     if not outside:
@@ -237,7 +237,7 @@ def _direction() -> Finding:
         "Whether a higher label is better cannot be known from the labels",
         0,
         (),
-        "It must be. Of DMOS a lower one is: turn it round in the file (on 0-100 write 100 - DMOS).",
+        "It must be. For DMOS, lower is better: invert it in the file (on 0-100, write 100 - DMOS).",
         False,
     )
 
@@ -259,7 +259,11 @@ def missing_findings(rows: Sequence[LabelRow], threads: int = 8) -> list[Finding
 
 
 def _missing(names: Sequence[str], total: int) -> list[Finding]:
-    fix = "Give the folder that the names start from." if len(names) == total else "Get them, or remove their rows."
+    fix = (
+        ("Name the folder that the video names are relative to.")
+        if len(names) == total
+        else "Add the files, or remove their rows."
+    )
     return _found(names, "of|of", f"{counted(total, 'file is', 'files are')} missing", fix)
 
 
@@ -285,7 +289,7 @@ def _clip_findings(rows: Sequence[LabelRow], probes: Mapping[str, Probe], key_fr
     found += _found(short, "clip has|clips have", f"fewer than {counted(key_frames, 'frame')}", fix)
     for note, clips in sorted(noted.items()):
         kind = {"deinterlaced": "interlaced ", "an image": "one-frame "}.get(note, "HDR " if "BT.709" in note else "")
-        fix = "They are shown so in training and in scoring; nothing needs to be done."
+        fix = "Training and scoring show them this way; there is nothing to do."
         found += _found(clips, f"{kind}clip is|{kind}clips are", f"noted as {note!r}", fix, False)
     return found
 
@@ -301,8 +305,8 @@ def _content_findings(rows: Sequence[LabelRow], probes: Mapping[str, Probe]) -> 
         if len(group) > 1:
             marks = " and ".join(f"{mos:g}" for mos in dict.fromkeys(row.mos for row in group.values()))
             same.append(f"{' = '.join(row.video_id for row in group.values())} (label {marks})")
-    fix = "Keep one name of each, in one split."
-    return _found(same, "content is|contents are", "there under two names or more", fix)
+    fix = "Keep one name for each, in one split."
+    return _found(same, "clip appears|clips appear", "under two or more names", fix)
 
 
 # ---------------------------------------------------------------- splits
@@ -317,11 +321,9 @@ def check_rule(pattern: str) -> None:
     try:
         fits = not pattern or "source" in re.compile(pattern).groupindex
     except re.error as error:
-        raise ValueError(f"rule for names {pattern!r} is no regular expression ({error}): correct it.") from None
+        raise ValueError(f"rule for names {pattern!r} is not a regular expression ({error}): correct it.") from None
     if not fits:
-        raise ValueError(
-            f"rule for names {pattern!r} has no group 'source': write one, e.g. (?P<source>.+)_\\d+\\.mp4."
-        )
+        raise ValueError(f"rule for names {pattern!r} has no group 'source': add one, e.g. (?P<source>.+)_\\d+\\.mp4.")
 
 
 def shared_findings(
@@ -342,15 +344,15 @@ def shared_findings(
     told = sources_of([*rows, *others], column, pattern)
     if not told.names:
         why = told.reason or "no column 'source' or 'scene', and no rule for names"
-        fix = "Name the column or a rule for names; clips were compared without it."
-        return [*found, Finding(f"What sources {name} shares cannot be told ({why})", 0, (), fix, False)]
+        fix = "Name the column or a rule for names; only clips were compared, not sources."
+        return [*found, Finding(f"Cannot tell which sources {name} shares ({why})", 0, (), fix, False)]
     mine = dict.fromkeys(told.names[: len(rows)])
     both = [str(source) for source in mine if source in set(told.names[len(rows) :]) and isinstance(source, str)]
     return found + _found(
         both,
         "source is|sources are",
         f"in {name} too, by {told.reason}",
-        "All clips of one source belong into one split: a score on the other is no measure else.",
+        "Keep all clips of a source in one split: otherwise scores on the other split measure nothing.",
     )
 
 

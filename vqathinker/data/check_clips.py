@@ -57,7 +57,7 @@ def probe_clip(video: str, key_frames: int = KEY_FRAMES) -> Probe:
             seen.update(str(picture.shape).encode())
             seen.update(picture.tobytes())
         if len(sizes) > 1:
-            raise ClipError(video, f"frames change their size: {sorted(sizes)}")
+            raise ClipError(video, f"the frame size changes: {sorted(sizes)}")
     except ClipError as error:
         return Probe(error=error.reason)
     except Exception as error:  # one odd file must not end the check of thousands

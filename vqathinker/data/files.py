@@ -27,7 +27,9 @@ def check_places(path: Path, video_root: Path, suffixes: Sequence[str], what: st
     if not path.is_file():
         raise LabelError(f"{what} {str(path)!r} does not exist.")
     if not video_root.is_dir():
-        raise LabelError(f"video root {str(video_root)!r} is no folder: give the one that the video names start from.")
+        raise LabelError(
+            f"video root {str(video_root)!r} is not a folder: name the one that the video names are relative to."
+        )
     if path.suffix.lower() not in suffixes:
         raise LabelError(f"{what} {str(path)!r}: suffix must be one of {list(suffixes)}; rename or convert it.")
 
@@ -60,8 +62,8 @@ class VideoFiles:
             found = self._videos(path.parent).get(path.name, [])
             if len(found) > 1:
                 raise ValueError(
-                    f"video {name!r} has no extension and fits {[file.name for file in found]}: "
-                    "write the extension into the label file or keep one of them."
+                    f"video {name!r} has no extension and matches {[file.name for file in found]}: write the extension "
+                    "into the label file or keep one of them."
                 )
             if found:
                 return found[0]
@@ -86,10 +88,10 @@ def safe_name(video: Any) -> str:
     if isinstance(video, list) and len(video) != 1:
         raise ValueError(f"the row shows the videos {video!r:.200}: it must show one.")
     if not isinstance(video, str) or not video.strip():
-        raise ValueError(f"video name {video!r} must be a non-empty text.")
+        raise ValueError(f"video name {video!r} must be a non-empty string.")
     name = PurePosixPath(video.strip().replace("\\", "/"))
     if not name.parts:
-        raise ValueError(f"video {video!r} is the video root itself: names must be those of files below it.")
+        raise ValueError(f"video {video!r} is the video root itself: name a file below it.")
     if name.is_absolute() or PureWindowsPath(video).drive or ".." in name.parts:
-        raise ValueError(f"video {video!r} leaves the video root: names must be relative and free of '..'.")
+        raise ValueError(f"video {video!r} leaves the video root: names must be relative, without '..'.")
     return str(name)

@@ -92,11 +92,13 @@ def _read_jsonl(path: Path, *columns: str) -> Iterator[RawRow]:
             video, label = record["image"], labels[0]
         except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
             raise LabelError(
-                f"{place}: {text[:80]!r} is no VQAThinker training row ({error!r}); it needs "
-                '{"image": [...], "conversations": [..., {"from": "gpt", "value": MOS}]}.'
+                f'{place}: {text[:80]!r} is not a VQAThinker training row ({error!r}); it needs {{"image": [...], '
+                '"conversations": [..., {"from": "gpt", "value": MOS}]}.'
             ) from None
         if len(labels) > 1:
-            raise LabelError(f'{place}: the row has {len(labels)} values from "gpt", {labels!r:.80}; keep the MOS.')
+            raise LabelError(
+                f'{place}: the row has {len(labels)} values from "gpt", {labels!r:.80}; keep only the MOS.'
+            )
         yield RawRow(place, only_name(video), label)
 
 
@@ -105,7 +107,9 @@ def _read_json(path: Path, *columns: str) -> Iterator[RawRow]:
     try:
         content = load_json(str(path), _text(path))
     except json.JSONDecodeError as error:
-        raise LabelError(f"{path}: no JSON ({error}); a file with one object a line must be named .jsonl.") from None
+        raise LabelError(
+            f"{path}: not valid JSON ({error}); a file with one object per line must be named .jsonl."
+        ) from None
     is_test = isinstance(content, dict) and "annotations" in content
     entries = content["annotations"] if is_test else content
     if not isinstance(entries, list):
@@ -139,8 +143,8 @@ def _read_txt(path: Path, *columns: str) -> Iterator[RawRow]:
         # A path may hold commas, but it does not go on behind a video's extension, nor with a number.
         if any(part.endswith(VIDEO_SUFFIXES) for part in before) or (before and _NUMBER.fullmatch(last)):
             raise LabelError(
-                f"{rule}; the path would be {fields[0]!r}. Remove the fields that are too many, and write the MOS with "
-                "a decimal point; if the path is right, give it its extension."
+                f"{rule}; the path would be {fields[0]!r}. Remove the extra fields, and write the MOS with a decimal "
+                "point; if the path is right, add its extension."
             )
         for name, field in zip(("duration", "fps"), fields[1:3], strict=True):
             if not _NUMBER.fullmatch(field):
@@ -155,14 +159,14 @@ def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow
         raise LabelError(f"label file {str(path)!r} is empty; the first line must be a header.")
     if twice := repeated(header):
         raise LabelError(
-            f"{path}: the header names the columns {twice} more than once: {header}. Every column needs a name of its "
-            "own; rename or remove the others."
+            f"{path}: the header names the columns {twice} more than once: {header}. Column names must be unique; "
+            "rename or remove the others."
         )
     missing = [name for name in (video_column, mos_column) if name not in header]
     if missing:
         fix = "Name the columns with video_column and mos_column."
         if len(header) == 1 and re.search(r"[;\t]", header[0]):
-            fix = "Save it with commas between columns, or give it to `vqathinker fit`, which reads any separator."
+            fix = "Save it with commas between the columns, or use `vqathinker fit`, which reads any separator."
         raise LabelError(f"{path}: no column {missing}; the header is {header}. {fix}")
     for record in reader:
         place = f"{path}:{reader.line_num}"
@@ -180,7 +184,7 @@ def load_json(place: str, text: str) -> Any:
         if twice:
             found = [(key, value) for key, value in pairs if key in twice]
             raise LabelError(
-                f"{place}: an object names the keys {twice} more than once, {found!r:.200}. Every key may stand once; "
+                f"{place}: an object names the keys {twice} more than once, {found!r:.200}. Each key may appear once; "
                 "remove or rename the others."
             )
         return dict(pairs)

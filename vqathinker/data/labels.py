@@ -92,9 +92,11 @@ def read_labels(
         if known is not row:
             repeated += 1
             if known.mos != row.mos:
-                raise LabelError(f"{place}: {video_id!r} is listed twice, with MOS {known.mos} and {row.mos}.")
+                raise LabelError(
+                    f"{place}: {video_id!r} is listed twice, with MOS {known.mos} and {row.mos}. Keep one of them."
+                )
     if not rows:
-        raise LabelError(f"label file {str(path)!r} lists no video.")
+        raise LabelError(f"label file {str(path)!r} lists no videos.")
     if repeated:
         rows_repeat = counted(repeated, "row repeats", "rows repeat")
         logger.warning("%s: %s a video with the same label: dropped.", path, rows_repeat)

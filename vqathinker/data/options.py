@@ -23,12 +23,10 @@ def check_options(options: Any) -> tuple[str, ...]:
         ValueError: If they are anything else.
     """
     if not isinstance(options, list | tuple) or not all(isinstance(text, str) and text.strip() for text in options):
-        raise ValueError(f"options {options!r:.200} must be a list of non-empty texts; put numbers in quotes.")
+        raise ValueError(f"options {options!r:.200} must be a list of non-empty strings; put numbers in quotes.")
     stripped = choice.check_options([text.strip() for text in options])
     if len({text.casefold() for text in stripped}) < len(stripped):
-        raise ValueError(
-            f"options {list(stripped)!r:.200} must differ, case aside; remove the ones that repeat another."
-        )
+        raise ValueError(f"options {list(stripped)!r:.200} must differ in more than case; remove the duplicates.")
     return stripped
 
 
@@ -65,6 +63,6 @@ def letter_of(answer: Any, options: Sequence[str]) -> str:
     """
     if not isinstance(answer, str):
         raise ValueError(
-            f"answer {answer!r:.80} must be a text: the letter or the text of one of {list(options)!r:.200}."
+            f"answer {answer!r:.80} must be a string: the letter or the text of one of {list(options)!r:.200}."
         )
     return letter(choice_index(answer, options))

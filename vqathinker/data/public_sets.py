@@ -99,7 +99,7 @@ BENCHMARKS = {
             "1-5",
             (TEST_JSON, DOVER_TXT),
             "https://media.withyoutube.com",
-            "see the set's page; Creative Commons clips; 1,020 of once 1,380 can still be had",
+            "see the set's page; Creative Commons clips; 1,020 of the original 1,380 are still available",
             (0.860, 0.863),
         ),
         Benchmark(

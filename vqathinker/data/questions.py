@@ -63,13 +63,15 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
         try:
             rows.append(_row(place, load_json(place, text), files))
         except json.JSONDecodeError as error:
-            raise LabelError(f"{place}: {text[:80]!r} is no JSON ({error}); write one object a line.") from None
+            raise LabelError(
+                f"{place}: {text[:80]!r} is not valid JSON ({error}); write one object per line."
+            ) from None
         except LabelError:
             raise
         except ValueError as error:
             raise LabelError(f"{place}: {error}") from None
     if not rows:
-        raise LabelError(f"question file {str(path)!r} asks nothing: write one question a line: {FORMS}.")
+        raise LabelError(f"question file {str(path)!r} holds no questions: write one per line: {FORMS}.")
     kept = _without_repetitions(rows)
     if len(kept) < len(rows):
         rows_repeat = counted(len(rows) - len(kept), "row repeats", "rows repeat")
@@ -102,7 +104,7 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
     if "mos" in record:
         asked = [key for key in ("options", "answer") if key in record]
         if asked:
-            raise ValueError(f"the row has 'mos' and {asked}: a row asks one thing. Write one row for each question.")
+            raise ValueError(f"the row has 'mos' and {asked}: a row asks one question. Write one row for each.")
         task, target = "score", {"mos": _mos(record["mos"])}
     else:
         question, target = _choice(record, question)
@@ -133,11 +135,13 @@ def _asked(record: Mapping[str, Any]) -> tuple[Any, str, str]:
     videos += [record["video"]] if "video" in record and record["video"] not in videos else []
     if len(videos) != 1:
         raise ValueError(
-            f"the prompt shows the videos {videos!r:.200}: it must show one. Name it in one block "
-            '{"type": "video", "video": "a/b.mp4"} or under the key "video".'
+            f'the prompt shows the videos {videos!r:.200}: it must show exactly one. Name it in one block {{"type": '
+            '"video", "video": "a/b.mp4"} or under the key "video".'
         )
     if system and _text(record, "system") not in ("", system):
-        raise ValueError(f"'system' {record['system']!r:.80} is not the prompt's system message: keep one of them.")
+        raise ValueError(
+            f"'system' {record['system']!r:.80} differs from the prompt's system message: keep one of them."
+        )
     return videos[0], question, system or _text(record, "system")
 
 
@@ -147,8 +151,8 @@ def _messages(prompt: Any) -> tuple[str, Any]:
     roles = [message.get("role") if isinstance(message, dict) else None for message in messages]
     if roles not in (["user"], ["system", "user"]) or any("content" not in message for message in messages):
         raise ValueError(
-            f"prompt {prompt!r:.200} must be a list of one user message, a system message before it or none, each with "
-            "'role' and 'content'. Leave the answer out of it: it has its own key."
+            f"prompt {prompt!r:.200} must be a list of one user message, with or without a system message before it, "
+            "each with 'role' and 'content'. Leave the answer out: it has its own key."
         )
     if len(messages) == 1:
         return "", messages[0]["content"]
@@ -197,7 +201,7 @@ def _choice(record: Mapping[str, Any], asked: str) -> tuple[str, dict[str, Any]]
             'end, or "type": "yesno". A question for a score has "mos".'
         )
     if not question:
-        raise ValueError(f"question {asked!r:.80} must be a non-empty text: write what is asked.")
+        raise ValueError(f"question {asked!r:.80} must be a non-empty string: write the question.")
     if "answer" not in record:
         raise ValueError("the row has no 'answer': give the letter or the text of the right option.")
     return question, {"options": options, "answer": letter_of(record["answer"], options)}
@@ -211,8 +215,8 @@ def _mos(value: Any) -> float:
     low, high = LABEL_RANGE
     if not low <= mos <= high:
         raise ValueError(
-            f"mos {mos:g} must be in score units, {low:g} to {high:g}: convert it, or read it out of a label file, for "
-            "which a scale can be named."
+            f"mos {mos:g} must be in score units, {low:g} to {high:g}: convert it, or put it in a label file, which "
+            "can have any scale."
         )
     return mos
 
@@ -221,14 +225,16 @@ def _text(record: Mapping[str, Any], key: str) -> str:
     """The text under a key, spaces around it cut; "" where the key is absent."""
     value = record.get(key, "")
     if not isinstance(value, str) or (key in record and key == "id" and not value.strip()):
-        raise ValueError(f"{key} {value!r:.80} must be a {'non-empty ' if key == 'id' else ''}text; put it in quotes.")
+        raise ValueError(
+            f"{key} {value!r:.80} must be a {'non-empty ' if key == 'id' else ''}string; put it in quotes."
+        )
     return value.strip()
 
 
 def _tags(record: Mapping[str, Any]) -> dict[str, str]:
     tags = record.get("tags", {})
     if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
-        raise ValueError(f'tags {tags!r:.120} must be an object of texts, like {{"concern": "Technical"}}.')
+        raise ValueError(f'tags {tags!r:.120} must be an object of strings, like {{"concern": "Technical"}}.')
     kind = _text(record, "type")
     if kind and tags.get("type", kind) != kind:
         raise ValueError(f"type {kind!r} and the tag 'type' {tags['type']!r} disagree: keep one of them.")
@@ -241,10 +247,10 @@ def _columns(record: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in columns.items():
         meant = get_close_matches(key, KEYS, 1, cutoff=0.75)
         if meant and key not in KEYS:
-            raise ValueError(f"key {key!r} is unknown: did you mean {meant[0]!r}? Else give your column another name.")
+            raise ValueError(f"key {key!r} is unknown: did you mean {meant[0]!r}? If not, rename your column.")
         if not isinstance(value, str | int | float):
             raise ValueError(
-                f"{key} {value!r:.80} must be a text or a number, as label columns are. Known keys: {KEYS}."
+                f"{key} {value!r:.80} must be a string or a number, like a label column. Known keys: {KEYS}."
             )
     if columns.keys() >= {"kind", "severity"}:
         parse_distortions(columns["kind"], columns["severity"])
@@ -288,8 +294,8 @@ def _named(rows: Sequence[_Row]) -> list[Sample]:
             name = f"{name} [{' | '.join(row.sample.target['options'])}]"
         if name in places:
             raise LabelError(
-                f"{row.place}: the id {name!r:.200} is also that of the row at {places[name]}, and the rows differ: an "
-                "id names one question about one clip. Give each row an 'id' of its own, or remove one of them."
+                f"{row.place}: the row at {places[name]} also has the id {name!r:.200}, and the rows differ: an id "
+                "names one question about one clip. Give each row its own 'id', or remove one of them."
             )
         places[name] = row.place
         samples.append(replace(row.sample, id=name))

@@ -175,7 +175,9 @@ def _video_column(table: Table, files: VideoFiles, stated: str | None) -> str:
         raise LabelError(f"{table.path}: the first line names the video {names[0]!r}: put a header above it.")
     if stated is not None:
         if stated not in table.header:
-            raise LabelError(f"{table.path}: no video column {stated!r}: --video-column is one of {[*table.header]}.")
+            raise LabelError(
+                f"{table.path}: no video column {stated!r}: --video-column must be one of {[*table.header]}."
+            )
         return stated
     named = [name for name in table.header if name.lower() in VIDEO_COLUMNS]
     if len(named) == 1:
@@ -185,7 +187,7 @@ def _video_column(table: Table, files: VideoFiles, stated: str | None) -> str:
         return fitting[0]
     found = f"the cells of {fitting} all do" if fitting else "no column's cells all do"
     raise LabelError(
-        f"{table.path}: which of the columns {[*table.header]} names files in {str(files.root)!r} cannot be told: "
+        f"{table.path}: cannot tell which of the columns {[*table.header]} names files in {str(files.root)!r}: "
         f"{found}. Name it with --video-column, and check the folder."
     )
 
@@ -211,12 +213,15 @@ def _form(table: Table, video: str, raters: Sequence[str] | None) -> _Form:
     if rater_columns:
         if len(columns := means or numeric) != 1 or len(rater_columns) != 1:
             raise LabelError(
-                f"{table.path}: each row of one rater needs one column of raters and one of ratings; raters "
-                f"{rater_columns}, ratings {columns}. Call the column of ratings 'score' and remove the others."
+                f"{table.path}: a row for each rating needs one rater column and one rating column; found raters "
+                f"{rater_columns}, ratings {columns}. Name the rating column 'score' and remove the others."
             )
         return _Form("long", tuple(columns), rater_columns[0], stated)
     if not numeric:
-        raise LabelError(f"{table.path}: none of the columns {others} holds ratings (numbers): name them by --raters.")
+        raise LabelError(
+            f"{table.path}: none of the columns {others} holds ratings (numbers): name the rating columns with "
+            "--raters."
+        )
     if means and len(numeric) > 1:
         rest = [name for name in numeric if name not in means] or means[1:]
         raise LabelError(
@@ -242,8 +247,8 @@ def _holds_ratings(table: Table, column: str) -> bool:
     if wrong and numbers > len(wrong):
         line, reason = wrong[0]
         raise LabelError(
-            f"{table.place(line)}: column {column!r} holds numbers, but {reason} Correct it, or name the columns of "
-            "ratings with --raters."
+            f"{table.place(line)}: column {column!r} holds numbers, but {reason} Correct it, or name the rating "
+            "columns with --raters."
         )
     return numbers > 0 and not wrong
 
@@ -276,11 +281,15 @@ def _missing(table: Table, video: str, missing: dict[str, int], total: int, root
     line, name = next((line, name) for name, line in missing.items())
     if all(table.is_number(row[video]) for _, row in table.rows):
         return LabelError(
-            f"{table.place(line)}: the column {video!r} should name videos and holds numbers ({name!r}), which are no "
-            f"files in {str(root)!r}: columns are swapped? Name the right one of {[*table.header]} with --video-column."
+            f"{table.place(line)}: the column {video!r} should name videos but holds numbers ({name!r}), which are not "
+            f"files in {str(root)!r}: are columns swapped? Name the right one of {[*table.header]} with --video-column."
         )
     shown = _shown(f"{name!r} (line {line})" for name, line in missing.items())
-    fix = "give the folder that the names start from" if len(missing) == total else "get them, or remove their rows"
+    fix = (
+        ("name the folder that the video names are relative to")
+        if len(missing) == total
+        else "add the files, or remove their rows"
+    )
     return LabelError(f"{table.path}: {len(missing)} of {total} videos are not in {str(root)!r}: {shown}; {fix}.")
 
 
@@ -305,7 +314,7 @@ def _ratings(table: Table, form: _Form, clips: list[LabelRow], clip_of: list[int
             except ValueError as error:
                 raise LabelError(f"{table.place(line)}: column {column!r}: {error}") from None
     if unknown := [name for name in form.only if name not in seen]:
-        raise LabelError(f"{table.path}: no raters {unknown} for --raters; known are {_shown(sorted(seen))}.")
+        raise LabelError(f"{table.path}: no raters {unknown} for --raters; the raters are {_shown(sorted(seen))}.")
 
 
 def _matrix(
@@ -320,7 +329,7 @@ def _matrix(
         if before != line:
             video = clips[clip].video_id
             what = f"rater {rater!r} rates {video!r} twice" if form.rater_column else f"video {video!r} is listed twice"
-            raise LabelError(f"{table.place(line)}: {what}, in lines {before} and {line}: keep one of them.")
+            raise LabelError(f"{table.place(line)}: {what}, on lines {before} and {line}: keep one of them.")
         if value is None:
             continue
         if not scale.low <= value <= scale.high:
@@ -349,7 +358,8 @@ def _extras(table: Table, taken: set[str], clips: list[LabelRow], clip_of: list[
         if several and name in OF_A_CLIP:
             row, own = several[0]
             raise LabelError(
-                f"{table.path}: the rows of {row.video_id!r} differ in {column!r}: {[*own]}; a clip has one."
+                f"{table.path}: the rows of {row.video_id!r} differ in {column!r}: {[*own]}; a clip has one value. "
+                "Correct the others."
             )
         if not several and any(cell for own in cells for cell in own):
             for extra, own in zip(extras, cells, strict=True):
@@ -408,7 +418,7 @@ def _stated(scale: str | tuple[float, float]) -> MosScale:
     if found is None or not (math.isfinite(found.low) and math.isfinite(found.high)):
         raise ValueError(
             f"scale {text!r} must be the lowest and the highest rating that raters could give, LO,HI with LO < HI, "
-            "e.g. 1,10; where a lower rating is better, turn the ratings round."
+            "e.g. 1,10; if lower ratings are better, invert them in the table."
         )
     return found
 

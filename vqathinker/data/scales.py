@@ -37,8 +37,8 @@ class MosScale:
         """
         if not self.low <= mos <= self.high:  # also catches NaN
             raise ValueError(
-                f"MOS {mos} does not fit the scale {self.name!r}, which takes [{self.low:g}, {self.high:g}]. "
-                f"Name the scale of your labels: {NAMES}."
+                f"MOS {mos} does not fit the scale {self.name!r}, which covers [{self.low:g}, {self.high:g}]. Name the "
+                f"scale of your labels: {NAMES}."
             )
         return self.offset + self.factor * mos
 

@@ -57,6 +57,6 @@ def sources_of(rows: Sequence[LabelRow], column: str | None = None, pattern: str
     for row in rows:
         match = re.fullmatch(pattern, row.video_id)
         if match is None:
-            return Sources(reason=f"the name {row.video_id!r} does not tell its source")
+            return Sources(reason=f"the name {row.video_id!r} does not show its source")
         matches.append(match)
     return Sources(tuple(match["source"] for match in matches), "file names")

@@ -54,14 +54,17 @@ def split_by_source(
         raise ValueError(f"share {share} to hold out must be above 0 and below 1, e.g. 0.2.")
     told = sources_of(rows) if sources is None else sources
     if told.names and len(told.names) != len(rows):
-        raise ValueError(f"{len(told.names)} sources for {len(rows)} clips: give each clip's.")
+        raise ValueError(f"{len(told.names)} sources for {len(rows)} clips: give one source per clip.")
     names: Sequence[Hashable] = told.names or [row.video for row in rows]
     reason = f"sources by {told.reason or 'the caller'}"
     if not told.names:
-        why = told.reason or f"no column {' or '.join(map(repr, SOURCE_COLUMNS))} tells them"
+        why = told.reason or f"no column {' or '.join(map(repr, SOURCE_COLUMNS))} names them"
         reason = f"each clip is taken as its own source: {why}"
     if len(set(names)) < 2:
-        raise ValueError(f"{counted(len(rows), 'clip')} of one source ({reason}): holding out takes 2 sources.")
+        raise ValueError(
+            f"{counted(len(rows), 'clip')} of one source ({reason}): a held-out set needs at least 2 sources. Add "
+            "clips of another source."
+        )
     held_out = _drawn(names, np.array([row.mos for row in rows]), share, seed)
     return Split(
         tuple(row for row, name in zip(rows, names, strict=True) if name not in held_out),

@@ -78,13 +78,13 @@ def read_table(path: Path) -> Table:
         for cells in reader:
             lines.append((reader.line_num, [cell.strip() for cell in cells]))
     except csv.Error as error:
-        raise LabelError(f"{path}:{reader.line_num}: the row's quotes do not fit ({error}); correct them.") from None
+        raise LabelError(f"{path}:{reader.line_num}: the row's quotes do not match ({error}); correct them.") from None
     (_, header), *rows = [(line, cells) for line, cells in lines if any(cells)] or [(0, [])]
     while header and not header[-1]:
         header.pop()
     _check_header(path, header)
     if not rows:
-        raise LabelError(f"{path}: there is no row below the header {header}; write one for each clip.")
+        raise LabelError(f"{path}: there are no rows below the header {header}; write one for each clip.")
     cut = tuple((line, _row(f"{path}:{line}", header, cells, delimiter)) for line, cells in rows)
     return Table(path, delimiter, tuple(header), cut)
 
@@ -94,14 +94,14 @@ def _table_text(path: Path) -> str:
         with path.open("rb") as file:
             start = file.read(2)
         if start == b"PK" or path.suffix.lower() in SPREADSHEETS:
-            raise LabelError(f"table {str(path)!r} is a spreadsheet's own file: save it as CSV and give that.")
+            raise LabelError(f"table {str(path)!r} is a spreadsheet: save it as CSV and pass that file.")
         if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return path.read_text(encoding="utf-16")
         return _text(path)
     except OSError as error:
         raise LabelError(f"table {str(path)!r} cannot be read ({error.strerror}); check its permissions.") from None
     except UnicodeDecodeError as error:
-        raise LabelError(f"table {str(path)!r} is no whole UTF-16 ({error}); save it as UTF-8.") from None
+        raise LabelError(f"table {str(path)!r} is not complete UTF-16 ({error}); save it as UTF-8.") from None
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -109,8 +109,8 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise LabelError(f"table {str(path)!r} is empty; the first line must be a header.")
     if len(header) == 1:
         raise LabelError(
-            f"{path}: the header {header[0][:80]!r} has one column; separate columns of videos and ratings by comma, "
-            "semicolon or tab."
+            f"{path}: the header {header[0][:80]!r} has one column; separate the columns with commas, semicolons or "
+            "tabs."
         )
     if "" in header:
         raise LabelError(f"{path}: column {header.index('') + 1} of {header} has no name: name or remove it.")
@@ -123,5 +123,7 @@ def _row(place: str, header: list[str], cells: list[str], delimiter: str) -> dic
         cells = cells[:-1]
     if len(cells) != len(header):
         hint = " Numbers with decimal commas need semicolons between the columns." if delimiter == "," else ""
-        raise LabelError(f"{place}: the row has {len(cells)} cells, the header {len(header)}; give it as many.{hint}")
+        raise LabelError(
+            f"{place}: the row has {len(cells)} cells, the header {len(header)}; give both the same number.{hint}"
+        )
     return dict(zip(header, cells, strict=True))

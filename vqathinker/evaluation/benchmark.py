@@ -38,11 +38,12 @@ WORST = 8
 NOTE = (
     "SRCC, PLCC (raw) and KRCC with 95 % bootstrap intervals; PLCC fit and RMSE fit after the 4-parameter logistic, "
     "RMSE in the set's own MOS units; missing: no such file; unparsable: no number in the answer. Clips without a "
-    "score count in no correlation. Overall: mean weighted by the numbers of scored videos; own sets apart."
+    "score are left out of the correlations. Overall: mean weighted by the number of scored videos, without your own "
+    "sets."
 )
 ERRORS_NOTE = (
-    "MAE, RMSE: mean absolute and root mean squared error of the scores as they are, in score units, where the labels "
-    "are in score units too; so is RMSE fit there."
+    "MAE, RMSE: mean absolute and root mean squared error of the scores as they are, in score units, if the labels "
+    "are in score units too; then RMSE fit is as well."
 )
 PUBLISHED_NOTE = (
     "Published: VQAThinker-8B (Cao et al., 2025, Table 1) on the whole sets; overall, the mean of the sets above, "
@@ -268,7 +269,7 @@ def _notes(results: Sequence[SetResult], published: bool, errors: bool) -> list[
     ]
     undefined = [result.title for result in results if math.isnan(result.srcc)]
     if undefined:
-        notes.append(f"Without a correlation, and so not in the overall mean: {', '.join(undefined)}.")
+        notes.append(f"No correlation, so not in the overall mean: {', '.join(undefined)}.")
     training = [result.title for result in results if result.split == "train"]
     if training:
         notes.append(f"Training clips, never averaged with test clips: {', '.join(training)}.")

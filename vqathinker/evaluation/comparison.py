@@ -18,7 +18,7 @@ from vqathinker.scoring import QualityScorer, fingerprint, score_files, settings
 
 NOTE = (
     "Clips that both policies scored. Difference: the policy minus the baseline, with its 95 % interval of a paired "
-    "bootstrap (each resample is the same clips for both); where the interval holds 0, the clips do not tell which is "
+    "bootstrap (each resample is the same clips for both); if the interval contains 0, the clips do not show which is "
     "better."
 )
 

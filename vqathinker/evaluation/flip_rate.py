@@ -86,16 +86,16 @@ def encode_ladder(
     """
     sources, out = Path(sources), Path(out)
     if not sources.is_dir():
-        raise ValueError(f"sources {str(sources)!r} is no folder: give the one that holds the videos to encode.")
+        raise ValueError(f"sources {str(sources)!r} is not a folder: name the one that holds the videos to encode.")
     if not crfs or not all(0 <= crf <= MAX_CRF for crf in crfs) or len(set(crfs)) != len(crfs):
         raise ValueError(
-            f"crfs={list(crfs)}: give different whole numbers from 0 to {MAX_CRF}, the end of 8-bit H.264."
+            f"crfs={list(crfs)}: give different whole numbers from 0 to {MAX_CRF}, the largest of 8-bit H.264."
         )
     files = [file for file in sorted(sources.rglob("*")) if file.suffix.lower() in VIDEO_SUFFIXES]
     names = ["_".join(file.relative_to(sources).with_suffix("").parts) for file in files]
     if not files or len(set(names)) < len(names):
         raise ValueError(
-            f"{str(sources)!r} holds {counted(len(files), 'video')}, {names[:5]}: need one or more, no name twice."
+            f"{str(sources)!r} holds {counted(len(files), 'video')}, {names[:5]}: need at least one, and no name twice."
         )
     state = process_state()
     own = list(zip(files, names, strict=True))[state.process_index :: state.num_processes]
@@ -159,7 +159,7 @@ def read_manifest(path: str | Path) -> list[Encode]:
         header = list(reader.fieldnames or [])
         missing = [name for name in ("video", "source", "crf") if name not in header]
         if missing:
-            raise ValueError(f"{path}: no columns {missing}; a manifest has the header video,source,crf.")
+            raise ValueError(f"{path}: no columns {missing}; a manifest needs the header video,source,crf.")
         if twice := repeated(header):
             raise ValueError(
                 f"{path}: the header names the columns {twice} more than once: {header}. Keep one of each."
@@ -169,7 +169,7 @@ def read_manifest(path: str | Path) -> list[Encode]:
             place = f"{path}:{reader.line_num}"
             if None in row or None in row.values() or not row["video"] or not row["source"]:
                 raise ValueError(
-                    f"{place}: {row} needs a video, a source and a crf, in {len(header)} fields as the header."
+                    f"{place}: {row} needs a video, a source and a crf, in {len(header)} fields like the header."
                 )
             try:
                 crf = number_of(row["crf"])
@@ -177,7 +177,7 @@ def read_manifest(path: str | Path) -> list[Encode]:
                 raise ValueError(f"{place}: crf {error}") from None
             encodes.append(Encode(str(path.parent / row["video"]), row["source"], crf))
     if not encodes:
-        raise ValueError(f"{path}: it lists no encode.")
+        raise ValueError(f"{path}: the manifest lists no encodes.")
     return encodes
 
 

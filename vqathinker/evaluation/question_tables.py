@@ -26,9 +26,9 @@ NOTE = (
     "guessing. no video: the same policy and prompts with a black clip."
 )
 CHANGE_NOTE = (
-    "Difference: the policy minus the baseline, with its 95 % interval of a paired bootstrap over clips; gained, lost: "
-    "questions that only the policy, or only the baseline, answers rightly; p: McNemar's exact test, which takes "
-    "questions as independent."
+    "Difference: the policy minus the baseline, with its 95 % interval of a paired bootstrap over clips; gained, "
+    "lost: questions that only the policy, or only the baseline, answers correctly; p: McNemar's exact test, which "
+    "treats questions as independent."
 )
 COLUMNS = ("id", "video", "type", "question", "options", "right", "chosen", "status", "no_video", "rotated", "answer")
 """Of `answers.csv`, and `error`."""
@@ -90,13 +90,13 @@ def question_tables(report: QuestionReport, comparison: QuestionComparison | Non
             [name, own.count, _with_interval(own, (own.low, own.high))]
             for name, own in sorted(report.summary.by_tag.items())
         ]
-        note = "Intervals take questions as independent."
+        note = "Intervals treat questions as independent."
         tables.append(Table("By tag", ["tag", "questions", "accuracy"], rows, note))
     if report.summary.yes_no:
         rows = [[name, y.count, y.balanced_accuracy, y.f1, y.mcc] for name, y in report.summary.yes_no.items()]
         note = (
-            "With one and the same answer to all, balanced accuracy is 0.5 and MCC undefined. F1 is that of Yes. An "
-            "answer that names no option counts as the wrong one of the two."
+            "If all answers are the same, balanced accuracy is 0.5 and MCC undefined. F1 is that of Yes. An answer "
+            "that names no option counts as the wrong one of the two."
         )
         tables.append(Table("Yes or no", ["type", "questions", "balanced accuracy", "F1", "MCC"], rows, note))
     if report.num_rotated:
@@ -118,7 +118,7 @@ def _counts(report: QuestionReport) -> list[str]:
     if len(clips) < len(report.questions):
         said.append("Intervals are no narrower than those of a bootstrap that draws whole clips.")
     if report.unreadable:
-        said.append(f"Left out, as their clips cannot be read: {counted(len(report.unreadable), 'question')}.")
+        said.append(f"Left out because their clips cannot be read: {counted(len(report.unreadable), 'question')}.")
     if report.questions:
         said.append(f"Answers that name no option: {report.summary.unparsable:.3f}.")
     if report.num_rotated:

@@ -183,8 +183,8 @@ def compare_questions(before: QuestionReport, after: QuestionReport, seed: int =
     first, second = before.right, after.right
     if other := sorted(first.keys() ^ second.keys()):
         raise ValueError(
-            f"{counted(len(other), 'question is', 'questions are')} answered in one report only, {other[0]!r} the "
-            "first: compare two policies on the same questions and clips."
+            f"{counted(len(other), 'question is', 'questions are')} answered in one report only (first: {other[0]!r}): "
+            "compare two policies on the same questions and clips."
         )
     clips = [question.video for question in before.questions]
     return paired_difference(list(first.values()), [second[name] for name in first], seed, sources=clips)
@@ -200,12 +200,12 @@ def _check(samples: Sequence[Sample]) -> None:
         if sample.task != "choice" or "answer" not in sample.target:
             raise ValueError(
                 f"sample {sample.id!r:.120} has the task {sample.task!r} and the target {list(sample.target)}: only "
-                "questions with 'options' and 'answer' can be counted as right or wrong. Leave it out."
+                "questions with 'options' and 'answer' can be right or wrong. Leave it out."
             )
         choice_index(sample.target["answer"], sample.target["options"])
     [(name, count)] = Counter(sample.id for sample in samples).most_common(1)
     if count > 1:
-        raise ValueError(f"the id {name!r:.120} is that of {count} samples: give each question an id of its own.")
+        raise ValueError(f"{count} samples have the id {name!r:.120}: give each question its own id.")
 
 
 def _asked(samples: Sequence[Sample], rotate: bool) -> list[tuple[int, Sample]]:

@@ -28,7 +28,7 @@ Order = Callable[[int, np.random.Generator], np.ndarray]
 def _original(num_frames: int, rng: np.random.Generator) -> np.ndarray:
     """The first two thirds of the frames, so that a copy that loses a third is as long."""
     if num_frames < 3:
-        raise ValueError(f"a clip of {num_frames} frames is too short: frames can be lost from at least 3.")
+        raise ValueError(f"a clip of {num_frames} frames is too short: dropping frames needs at least 3.")
     return np.arange(num_frames - num_frames // 3)
 
 

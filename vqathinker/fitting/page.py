@@ -84,11 +84,11 @@ class Outcome:
         if len(self.test_rows) < FEW:
             share = self.spec.hold_out
             rated = math.ceil(FEW / share)
-            return f"Next: rate more clips; with about {rated} of them --hold-out {share:g} keeps {FEW} to judge on."
+            return f"Next: rate more clips; with about {rated} of them --hold-out {share:g} holds out {FEW}."
         if found.srcc.low > 0:
             return f"Next: score other clips with it: vqathinker score CLIPS --model {self.spec.out}/grpo"
         if found.srcc.high < 0:
-            why = "look at the signs of a collapse on the page, and start from another policy"
+            why = "check the page for signs of a collapse, and start from another policy"
             return f"Next: {why}: {command} --model POLICY --out OTHER"
         return f"Next: train longer, or on more clips: {longer}"
 
@@ -97,7 +97,7 @@ def described(ratings: Ratings) -> list[str]:
     """What was read: the table, the scale, the raters and how well they agree; a line each."""
     sign = DELIMITERS[ratings.delimiter]
     kinds = {"wide": "a column for each rater", "long": "a row for each rating", "mos": "one column of MOS"}
-    given = "" if ratings.scale_stated else " (taken, as all ratings lie there; --scale names another one)"
+    given = "" if ratings.scale_stated else " (assumed, because all ratings lie there; set another one with --scale)"
     missing = f", {ratings.not_rated} without a rating" if ratings.not_rated else ""
     lines = [
         f"{len(ratings.rows)} clips; columns separated by {sign}, {kinds[ratings.form]}{missing}.",
@@ -118,7 +118,7 @@ def _better(found: SetComparison, held_out: int) -> str:
         known = f"no correlation on the {scored}" if unknown else change
         return f"Too few to say whether it is better ({FEW} clips are needed): {known}."
     if math.isnan(found.srcc.difference):
-        return f"Whether it is better cannot be told: all scores of a policy are equal on the {scored}."
+        return f"Cannot tell whether it is better: all scores of a policy are equal on the {scored}."
     if found.srcc.low > 0:
         return f"Better: {change}."
     return f"Worse: {change}." if found.srcc.high < 0 else f"Not shown to be better: {change}."
@@ -126,15 +126,15 @@ def _better(found: SetComparison, held_out: int) -> str:
 
 def _how_sure(found: SetComparison, ratings: Ratings) -> str:
     if math.isnan(found.srcc.low):
-        sure = "How sure that is cannot be told from so few clips"
+        sure = "There are too few clips to say how sure that is"
     else:
         inside = found.srcc.low <= 0 <= found.srcc.high
         over = f"the 95 % interval of a paired bootstrap over {found.interval_over}"
-        sure = f"The difference is {signed(found.srcc)}, {over}{', which holds 0' if inside else ''}"
+        sure = f"The difference is {signed(found.srcc)}, {over}{', which contains 0' if inside else ''}"
     ceiling = agreement(ratings.matrix).ceiling
     if math.isnan(ceiling):
         return f"{sure}."
-    return f"{sure}; by how far the raters agree, even a perfect policy would reach about {ceiling:.2f}."
+    return f"{sure}; given how far the raters agree, even a perfect policy would reach about {ceiling:.2f}."
 
 
 def write_page(outcome: Outcome, path: Path) -> None:

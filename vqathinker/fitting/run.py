@@ -171,9 +171,9 @@ class _Run:
             other = [name for name, value in told.items() if self.state["spec"].get(name) != value]
             if other:
                 raise ValueError(
-                    f"--out {out} holds a fit with other {', '.join(other)}: choose another folder, or delete it."
+                    f"--out {out} holds a fit with different {', '.join(other)}: choose another folder, or delete it."
                 )
-            self.say(f"{out} holds this fit already: going on with what is missing")
+            self.say(f"{out} holds this fit already: resuming with what is missing")
         elif out.exists() and any(out.iterdir()):
             raise ValueError(f"--out {out} is not empty and holds no fit: choose another folder.")
         self.state["spec"] = told
@@ -203,9 +203,15 @@ class _Run:
             processor = load_processor(self.spec.model or base, view=self.spec.view)
         (size, count), *others = Counter(sizes).most_common()
         seen = processor.seen(*size)
-        line = f"The policy {seen.text} ({count} of {len(sizes)} clips{', of other sizes likewise' if others else ''})."
+        line = (
+            f"The policy {seen.text} ({count} of {len(sizes)} "
+            f"clips{'; the same view of other sizes' if others else ''})."
+        )
         if seen.share < SEEN_WELL:
-            line += " What lies outside does not count; --view resize shows it whole frames, in which fine faults fade."
+            line += (
+                " It does not see what lies outside; --view resize shows it whole frames, in which fine distortions "
+                "fade."
+            )
         self.notes.append(line)
         self.say(line)
 
@@ -224,7 +230,10 @@ class _Run:
         self._recipe("warm start", "sft_lsvq", SFT_CONFIG, options, folder)
         done = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
         if done < options["max_steps"]:
-            cut = f"The warm start was cut at step {done} of {options['max_steps']}, as half of the time was over."
+            cut = (
+                f"The warm start stopped at step {done} of {options['max_steps']}, because half of the time was used "
+                "up."
+            )
             self.notes.append(cut)
             self.say(cut)
         return folder
@@ -254,7 +263,7 @@ class _Run:
         folder = self.spec.out / "pace"
         tried = {**options, "output_dir": folder, "max_steps": PACE_BATCHES * rounds, "logging_steps": rounds}
         tried["max_minutes"] = round(PACE_SHARE * self.spec.minutes, 2)
-        self.say(f"how long a step takes, from {PACE_BATCHES} generation batches that are thrown away:")
+        self.say(f"measuring how long a step takes, on {PACE_BATCHES} generation batches that are then discarded:")
         with contextlib.redirect_stdout(io.StringIO()):
             self._main("grpo_lsvq", CONFIG, {**tried, "save_strategy": "no"})
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -266,13 +275,13 @@ class _Run:
         if steps < rounds:
             raise ValueError(
                 f"--minutes {self.spec.minutes:g} is too short: a generation batch takes {in_words(seconds * rounds)}, "
-                f"and {in_words(max(0.0, left))} are left beside warm start and judging. Give more minutes; what is "
-                "done is kept."
+                f"and {in_words(max(0.0, left))} are left besides warm start and scoring. Raise --minutes; finished "
+                "work is kept."
             )
         passes = steps * settings["per_device_train_batch_size"] / settings["num_generations"]
         passes *= settings["gradient_accumulation_steps"] / len(self.train_rows)
-        why = "as the time allows" if steps < settings["max_steps"] else "as many as such a set takes"
-        self.say(f"{seconds:.2g} s a step: {steps} steps, {passes:.1f} times through the clips, {why}")
+        why = "as many as the time allows" if steps < settings["max_steps"] else "as many as a set of this size needs"
+        self.say(f"{seconds:.2g} s per step: {steps} steps, {passes:.1f} passes over the clips, {why}")
         return settings | {"max_steps": steps, "save_steps": max(1, steps // rounds // 4) * rounds}
 
     def score(self, model: Path, name: str) -> Sequence[Mapping[str, Any]]:
@@ -313,7 +322,7 @@ class _Run:
         try:
             recipe.main(["--config", str(own_config(config)), *as_arguments(options)])
         except (SystemExit, KeyboardInterrupt):
-            self.say("`vqathinker fit` with the same arguments goes on from here.")
+            self.say("`vqathinker fit` with the same arguments continues from here.")
             raise SystemExit(STOPPED) from None
         _free()
 

@@ -38,7 +38,7 @@ class Agreement:
         """One line in words."""
         count = f"{self.raters} rater{'s' * (self.raters != 1)}"
         if math.isnan(self.reliability):
-            return f"{count}, {self.clips} clips: how well raters agree cannot be told"
+            return f"{count}, {self.clips} clips: how well raters agree is unknown"
         ranks = [value for value in self.srcc if not math.isnan(value)]
         spread = f"{np.mean(ranks):.2f} ({min(ranks):.2f} to {max(ranks):.2f})" if ranks else "not known"
         return (

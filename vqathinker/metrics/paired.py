@@ -118,8 +118,8 @@ def correlation_difference(
     first, second, labels = (np.asarray(values, dtype=float) for values in (before, after, mos))
     if not first.shape == second.shape == labels.shape or labels.ndim != 1:
         raise ValueError(
-            f"before has shape {first.shape}, after {second.shape}, mos {labels.shape}: need a score of each policy "
-            "per label."
+            f"before has shape {first.shape}, after {second.shape}, mos {labels.shape}: need one score per policy and "
+            "label."
         )
 
     def change(drawn: np.ndarray, _: np.ndarray) -> float:

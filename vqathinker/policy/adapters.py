@@ -67,8 +67,8 @@ def is_adapter(path: str | Path) -> bool:
         return Path(path, ADAPTER_CONFIG).is_file()
     if find_adapter_config_file(str(path)) is not None:
         raise ValueError(
-            f"{str(path)!r} is an adapter on a hub: adapters are read from folders. Download it (`hf download "
-            f"{path} --local-dir FOLDER`) and give the folder."
+            f"{str(path)!r} is an adapter on a hub: adapters are only read from folders. Download it (`hf download "
+            f"{path} --local-dir FOLDER`) and name the folder."
         )
     return False
 
@@ -96,11 +96,13 @@ def base_of(folder: str | Path) -> str:
         FileNotFoundError: If it is a folder that is not there.
     """
     base = json.loads(Path(folder, ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    fix = f"write its place into {ADAPTER_CONFIG}, or merge with `vqathinker merge {folder} --base BASE --out FOLDER`"
+    fix = f"write its path into {ADAPTER_CONFIG}, or merge with `vqathinker merge {folder} --base BASE --out FOLDER`"
     if not base:
-        raise ValueError(f"the adapter {str(folder)!r} does not say which policy it changes: {fix}.")
+        raise ValueError(f"the adapter {str(folder)!r} does not name its base policy: {fix}.")
     if Path(base).is_absolute() and not Path(base).is_dir():
-        raise FileNotFoundError(f"the adapter {str(folder)!r} changes the policy {base!r}, which is not there: {fix}.")
+        raise FileNotFoundError(
+            f"the adapter {str(folder)!r} has the base policy {base!r}, which does not exist: {fix}."
+        )
     return base
 
 
@@ -165,8 +167,8 @@ def adapter_weights(folder: str | Path, model: PreTrainedModel | PeftModel) -> d
             found = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 - no dictionary
     except (SafetensorError, FileNotFoundError) as error:
         raise IncompleteCheckpoint(
-            f"{str(folder)!r} has no {ADAPTER_WEIGHTS} that can be read ({str(error).splitlines()[0]}): download or "
-            "copy the whole folder again."
+            f"{str(folder)!r} has no readable {ADAPTER_WEIGHTS} ({str(error).splitlines()[0]}): download or copy the "
+            "whole folder again."
         ) from error
     wanted = peft.get_peft_model_state_dict(model, adapter_name=NAME)
     shapes = [(k, found[k].shape, wanted[k].shape) for k in found.keys() & wanted if found[k].shape != wanted[k].shape]
@@ -206,16 +208,15 @@ def check_mergeable(model: PreTrainedModel | PeftModel, adapters: Mapping[str, A
     """
     if getattr(base_policy(model), "is_quantized", False):
         raise ValueError(
-            "the policy's weights are quantized: vLLM takes whole ones. Set use_vllm=False (rollouts with "
-            "transformers), or load the policy in 16 bits; to score with vLLM, write whole weights with `vqathinker "
-            "merge`."
+            "the policy's weights are quantized: vLLM needs unquantized ones. Set use_vllm=False (rollouts with "
+            "transformers), or load the policy in 16 bits; to score with vLLM, merge them with `vqathinker merge`."
         )
     for name, config in (adapters or getattr(model, "peft_config", None) or {}).items():
         if str(getattr(config, "peft_type", "")).rpartition(".")[2] != "LORA" or config.use_dora:
             kind = "DoRA" if getattr(config, "use_dora", False) else getattr(config, "peft_type", type(config).__name__)
             raise ValueError(
-                f"adapter {name!r} is {kind}: vLLM gets weights with a plain LoRA's products added, and no others. "
-                "Set use_vllm=False (rollouts with transformers), or train a LoRA without use_dora."
+                f"adapter {name!r} is {kind}: for vLLM only a plain LoRA can be merged into the weights. Set "
+                "use_vllm=False (rollouts with transformers), or train a LoRA without use_dora."
             )
 
 
@@ -286,7 +287,7 @@ def merge_adapter(
     from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 
     if not is_adapter(folder):
-        raise ValueError(f"{str(folder)!r} holds no {ADAPTER_CONFIG}: give the folder of an adapter (`use_peft`).")
+        raise ValueError(f"{str(folder)!r} holds no {ADAPTER_CONFIG}: name the folder of an adapter (`use_peft`).")
     base = base or base_of(folder)
     for taken in (folder, base):
         if Path(out).resolve() == Path(taken).resolve():

@@ -39,13 +39,13 @@ def load_complete(
         model, report = load(path, *args, **kwargs)
     except (SafetensorError, FileNotFoundError) as error:
         raise IncompleteCheckpoint(
-            f"{str(path)!r} has a file of weights that is missing or damaged ({str(error).splitlines()[0]}): download "
-            "or copy the whole folder again."
+            f"{str(path)!r} has a missing or damaged weight file ({str(error).splitlines()[0]}): download or copy the "
+            "whole folder again."
         ) from error
     except NotImplementedError as error:  # transformers 5.17 compares tied weights, of which one has not been loaded
         raise IncompleteCheckpoint(
-            f"{str(path)!r} has one of its tied weights, head or token embedding, in another shape than its "
-            "config.json says: download or copy the whole folder again."
+            f"{str(path)!r} has a tied weight (head or token embedding) whose shape differs from its config.json: "
+            "download or copy the whole folder again."
         ) from error
     total = len(model.state_dict())
     check_names(repr(str(path)), total, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
@@ -70,8 +70,8 @@ def check_names(
     """
     shapes = [f"{name} {tuple(found)}, not {tuple(wanted)}" for name, found, wanted in mismatched]
     faults = {
-        f"are missing of {total}": missing,
-        f"are of another shape, of {total}": shapes,
+        f"of {total} are missing": missing,
+        f"of {total} have another shape": shapes,
         "have no place in the model": unexpected,
     }
     told = [f"{len(names)} {fault} ({_some(names)})" for fault, names in faults.items() if names]

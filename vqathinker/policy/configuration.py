@@ -32,28 +32,28 @@ def check_language_model(text: PreTrainedConfig) -> None:
             "model_type",
             {text.model_type},
             LANGUAGE_MODELS,
-            "others have parts that the loss leaves out: the router's auxiliary loss of a mixture of experts, windows, "
-            "scaled embeddings or logits. Take a checkpoint with a dense language model, e.g. InternVL3 or InternVL3.5 "
-            "of 1B to 38B",
+            "others have parts that the loss leaves out: the router's auxiliary loss of a mixture of experts, "
+            "windows, scaled embeddings or logits. Use a checkpoint with a dense language model, e.g. InternVL3 or "
+            "InternVL3.5 of 1B to 38B",
         ),
         (
             "layer_types",
             layers,
             ("full_attention",),
-            "the loss packs the answers to a clip into one row, which knows no windows. Take a checkpoint without "
-            "use_sliding_window",
+            "the loss packs the answers to a clip into one row, which does not support sliding windows. Use a "
+            "checkpoint without use_sliding_window",
         ),
         (
             "rope_type",
             {rope},
             ROPE_TYPES,
-            "with others a token's position depends on what else is computed. Take a checkpoint without",
+            "with others a token's position depends on what else is computed. Use a checkpoint without",
         ),
         (
             "attention_dropout",
             {dropout},
             (0,),
-            "rollouts have none, so that the loss would be of another policy. Set it to 0 in config.json",
+            "rollouts have none, so the loss would be that of another policy. Set it to 0 in config.json",
         ),
     )
     for name, found, allowed, reason in rules:

@@ -184,7 +184,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     required = [("vision_config", name) for name in VISION] + [("llm_config", "vocab_size")]
     absent = [f"{section}.{name}" for section, name in required if name not in sections[section]]
     if absent:
-        raise ValueError(f"{str(file)!r} lacks {absent}: take the config.json that the weights were saved with.")
+        raise ValueError(f"{str(file)!r} lacks {absent}: use the config.json that the weights were saved with.")
     for section, settings in SUPPORTED.items():
         for name, default, allowed in settings:
             if sections[section].get(name, default) not in allowed:
@@ -203,12 +203,15 @@ def _load_tokenizer(path: Path, vocab_size: int) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
     except (ValueError, OSError) as error:
-        raise ValueError(f"no tokenizer can be read in {str(path)!r}: add the files the weights came with.") from error
+        raise ValueError(
+            f"no readable tokenizer in {str(path)!r}: add the tokenizer files that the weights came with."
+        ) from error
     absent = [token for token in (*IMAGE_TOKENS.values(), END_TOKEN) if token not in tokenizer.get_vocab()]
     if absent or len(tokenizer) > vocab_size:
         raise ValueError(
             f"the tokenizer in {str(path)!r} has {len(tokenizer)} tokens and lacks {absent}: it must have InternVL's "
-            f"and no more than the {vocab_size} of the embedding. Take the tokenizer files that the weights came with."
+            f"tokens, and no more than the {vocab_size} of the embedding. Use the tokenizer files that the weights "
+            "came with."
         )
     return AutoTokenizer.from_pretrained(path, **options, **IMAGE_TOKENS)
 
@@ -238,7 +241,7 @@ def _read_file(file: Path) -> dict[str, torch.Tensor]:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError) as error:
         raise ValueError(
-            f"{str(file)!r} is not a file of weights ({str(error).splitlines()[0]}): download it again."
+            f"{str(file)!r} is not a weight file ({str(error).splitlines()[0]}): download it again."
         ) from error
 
 
@@ -246,8 +249,8 @@ def _check_motion(path: Path, has_motion: bool, slowfast: str | Path | None, mot
     """The arguments on motion must fit what the checkpoint brings."""
     if has_motion and (slowfast is not None or motion_tokens != 1):
         raise ValueError(
-            f"{slowfast=}, {motion_tokens=}: {str(path)!r} has a motion branch, with SlowFast weights of its own and "
-            "one motion token. Leave both arguments out."
+            f"{slowfast=}, {motion_tokens=}: {str(path)!r} has a motion branch, with its own SlowFast weights and one "
+            "motion token. Leave both arguments out."
         )
     if not has_motion and (slowfast is None) != (motion_tokens == 0):
         raise ValueError(
@@ -333,13 +336,14 @@ def _check_weights(path: Path, weights: dict[str, torch.Tensor], shapes: dict[st
     missing, unknown = sorted(shapes.keys() - weights.keys()), sorted(weights.keys() - shapes.keys())
     if missing:
         raise ValueError(
-            f"{str(path)!r} lacks {len(missing)} of {len(shapes)} weights, {missing[:3]} among them: it must hold all "
-            "that its config.json speaks of. Download the whole folder, and give motion_config if SlowFast is no R50."
+            f"{str(path)!r} lacks {len(missing)} of {len(shapes)} weights, {missing[:3]} among them: it must hold "
+            "every weight that its config.json asks for. Download the whole folder, and set motion_config if SlowFast "
+            "is not an R50."
         )
     if unknown:
         raise ValueError(
-            f"{str(path)!r} has {len(unknown)} weights without a place in the policy, {unknown[:3]} among them: none "
-            "may be left over. Convert InternVLChat checkpoints with their own config.json, adapters merged."
+            f"{str(path)!r} has {len(unknown)} weights that the policy has no place for, {unknown[:3]} among them: "
+            "none may be left over. Convert InternVLChat checkpoints with their own config.json, adapters merged."
         )
     wrong = [
         f"{name} {tuple(weights[name].shape)}, not {tuple(shape)}"
@@ -348,7 +352,7 @@ def _check_weights(path: Path, weights: dict[str, torch.Tensor], shapes: dict[st
     ]
     if wrong:
         raise ValueError(
-            f"{str(path)!r} has {len(wrong)} of {len(shapes)} weights in another shape than its config.json asks for, "
-            f"{wrong[:3]} among them. Take the config.json that the weights were saved with, and motion_config if "
-            "SlowFast is no R50."
+            f"{str(path)!r} has {len(wrong)} of {len(shapes)} weights whose shape differs from its config.json, "
+            f"{wrong[:3]} among them. Use the config.json that the weights were saved with, and set motion_config if "
+            "SlowFast is not an R50."
         )

@@ -46,7 +46,7 @@ class ClipFeatures:
         start = (slot.frame or 0) * count
         if start + count > len(rows) or (slot.frame is None and count < len(rows)):
             raise ValueError(
-                f"{slot} takes {count} tokens from {start} on, of a clip that gives {len(rows)}: processor and policy "
+                f"{slot} needs {count} tokens from {start} on, but the clip has {len(rows)}: processor and policy "
                 "disagree on frames, image size or motion tokens."
             )
         return rows[start : start + count]

@@ -71,7 +71,7 @@ def load_processor(
     """
     saved = AutoProcessor.from_pretrained(path)
     if question is not None and not question.strip():
-        raise ValueError(f"question={question!r}: write what is asked, or leave it out for the checkpoint's own.")
+        raise ValueError(f"question={question!r}: write the question, or leave it out for the checkpoint's.")
     looks = {"num_frames": num_frames, "image_size": image_size, "sampling": frame_sampling, "question": question}
     looks |= {"fit": None if view is None else fit_name(view)}
     known = {name: getattr(saved, name) for name in looks}

@@ -90,12 +90,12 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         """
         if taken := [name for name in modules if hasattr(self, name)]:
             raise ValueError(
-                f"the stream {stream.name!r} builds {taken}, which the policy has already: give them other names."
+                f"the stream {stream.name!r} builds {taken}, which the policy already has: give them other names."
             )
         if loose := [name for name in modules if name not in (*stream.trunk, *stream.head)]:
             raise ValueError(
-                f"the stream {stream.name!r} builds {loose}, which are neither in its trunk nor in its head, so that "
-                "nobody could tell how long its features hold: name them in one of the two."
+                f"the stream {stream.name!r} builds {loose}, which are neither in its trunk nor in its head, so it is "
+                "unknown how long its features stay valid: name them in one of the two."
             )
         for name, module in modules.items():
             self.add_module(name, module)
@@ -134,7 +134,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             if (known := visual.get(stream.features_name)) is None:
                 if (clips := visual.get(stream.takes)) is None:
                     raise ValueError(
-                        f"nothing for the stream {stream.name!r} came with {sorted(visual)}: pass {stream.takes} or "
+                        f"{sorted(visual)} came without input for the stream {stream.name!r}: pass {stream.takes} or "
                         f"{stream.features_name} too."
                     )
                 known = stream.features(self, list(clips))
@@ -153,7 +153,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         """
         if index is None:
             raise ValueError(
-                f"{sorted(visual)} came without visual_index, which tells the order of their tokens in the prompt: "
+                f"{sorted(visual)} came without visual_index, which gives the order of their tokens in the prompt: "
                 "pass what the processor returns, or token_index(prompts, ...)."
             )
         tokens = self.visual_tokens(visual)
@@ -174,7 +174,9 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             ValueError: If there are not exactly P placeholders.
         """
         if input_ids is None:
-            raise ValueError("visual inputs came with inputs_embeds, which hold them already: pass input_ids instead.")
+            raise ValueError(
+                "visual inputs came with inputs_embeds, which already contain them: pass input_ids instead."
+            )
         mask = input_ids == self.config.image_token_id
         if int(mask.sum()) != len(tokens):
             raise ValueError(_mismatch(int(mask.sum()), len(tokens)))
@@ -317,7 +319,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         """
         known = {name for stream in self.streams for name in (stream.takes, stream.features_name)}
         if unknown := sorted(visual.keys() - known):
-            raise ValueError(f"encode got {unknown}, which no stream takes: pass some of {sorted(known)}.")
+            raise ValueError(f"encode got {unknown}, which no stream accepts: pass some of {sorted(known)}.")
         tokens = self.model.visual_tokens(visual)
         return [ClipFeatures(dict(zip(tokens, clip, strict=True))) for clip in zip(*tokens.values(), strict=True)]
 
@@ -443,7 +445,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         config = AutoConfig.from_pretrained(path)
         if config.model_type != "internvl":
             raise ValueError(
-                f"{str(path)!r} has model_type {config.model_type!r}: from_internvl takes HF-format InternVL "
+                f"{str(path)!r} has model_type {config.model_type!r}: from_internvl needs HF-format InternVL "
                 "checkpoints (the '-hf' ones)."
             )
         check_language_model(config.text_config)  # before its weights are read

@@ -132,7 +132,7 @@ class MotionEncoder(nn.Module):
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
             raise ValueError(
-                f"{str(path)!r} is not a file of weights ({str(error).splitlines()[0]}): download it again."
+                f"{str(path)!r} is not a weight file ({str(error).splitlines()[0]}): download it again."
             ) from error
         state = state.get("model_state", state)
         own = self.state_dict()
@@ -143,7 +143,7 @@ class MotionEncoder(nn.Module):
             raise ValueError(
                 f"{str(path)!r} does not fit model_depth={self.config.model_depth}, "
                 f"stem_dim_outs={self.config.stem_dim_outs}: of {len(own)} weights {len(missing)} are missing "
-                f"({missing[:3]}) and {len(shapes)} of another shape ({shapes[:3]}), and {len(unknown)} are unknown "
+                f"({missing[:3]}) and {len(shapes)} have another shape ({shapes[:3]}), and {len(unknown)} are unknown "
                 f"({unknown[:3]}). Set motion_config to match the file."
             )
         self.load_state_dict(state)

@@ -177,8 +177,8 @@ def find_streams(names: Sequence[str]) -> tuple[VisualStream, ...]:
     unknown = [name for name in names if name not in STREAMS]
     if unknown or len(set(names)) < len(names):
         raise ValueError(
-            f"streams={list(names)}: must be different names among {list(STREAMS)}; a stream of your own must be put "
-            "into vqathinker.policy.STREAMS before the policy is loaded."
+            f"streams={list(names)}: must be different names from {list(STREAMS)}; put your own stream into "
+            "vqathinker.policy.STREAMS before loading the policy."
         )
     for name in names:
         if isinstance(STREAMS[name], type) or STREAMS[name].name != name:

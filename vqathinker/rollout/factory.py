@@ -43,8 +43,8 @@ def make_engine(
     """
     if name not in ENGINES:
         raise ValueError(
-            f"engine={name!r}: must be one of {list(ENGINES)}; put one of your own into "
-            "vqathinker.rollout.ENGINES first."
+            f"engine={name!r}: must be one of {list(ENGINES)}; put your own engine into vqathinker.rollout.ENGINES "
+            "first."
         )
     return ENGINES[name](
         policy, processor, batch_size=batch_size, longest_answer=longest_answer, vllm_memory=vllm_memory

@@ -90,7 +90,7 @@ def question_sample(video: str, question: str, options: Sequence[str] | None = N
         ValueError: If the question is empty, or the options are no such list.
     """
     if not isinstance(question, str) or not question.strip():
-        raise ValueError(f"question {question!r:.80} must be a non-empty text: write what is asked.")
+        raise ValueError(f"question {question!r:.80} must be a non-empty string: write the question.")
     if options is None:  # any question that is asked as it stands; the number that "score" reads is not taken from it
         return Sample("", "score", (video,), question.strip())
     return Sample("", "choice", (video,), question.strip(), {"options": check_options(options)})
@@ -244,8 +244,8 @@ def _check_lengths(
     if len(prompt) + sampling.max_new_tokens > reserved:
         raise ValueError(
             f"question {sample.question!r:.80}: its prompt of {len(prompt)} tokens and an answer of up to "
-            f"{sampling.max_new_tokens} must fit into the {reserved} tokens that vLLM has reserved. Shorten question "
-            "and options, lower max_new_tokens, or take engine='transformers', which reserves nothing."
+            f"{sampling.max_new_tokens} must fit into the {reserved} tokens that vLLM reserved. Shorten question and "
+            "options, lower max_new_tokens, or use engine='transformers', which reserves nothing."
         )
 
 

@@ -116,8 +116,8 @@ def _token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         raise ValueError(
-            f"readout 'expected' with {type(tokenizer).__name__}: {text!r} is {len(ids)} tokens {ids}, but every digit "
-            "and the point must be one. Use readout 'answer' or 'levels'."
+            f"readout 'expected' with {type(tokenizer).__name__}: {text!r} is {len(ids)} tokens {ids}, but each digit "
+            "and the decimal point must be one token. Use readout 'answer' or 'levels'."
         )
     return ids[0]
 

@@ -119,9 +119,7 @@ class QualityScorer:
         if min(samples, seed) < 0 or batch_size < 1 or decode_threads < 1:
             raise ValueError(f"{samples=}, {seed=}, {batch_size=}, {decode_threads=}: must be at least 0, 0, 1 and 1.")
         if readout == "levels" and (samples or engine != "transformers"):
-            raise ValueError(
-                f"{samples=}, {engine=} with readout='levels', which generates nothing: leave both as they are."
-            )
+            raise ValueError(f"{samples=}, {engine=} with readout='levels', which generates nothing: leave both out.")
         self.policy, self.processor = policy.eval(), processor
         self.readout, self.samples, self.batch_size, self.seed = readout, samples, batch_size, seed
         self.decode_threads = decode_threads

@@ -41,8 +41,8 @@ def trained_line(processor: VQAThinkerProcessor) -> str:
         return ""
     changed = not_as_trained(processor)
     return (
-        f"not as the policy was trained: {changed}. Scores may be off, and small policies may answer without a number: "
-        "leave it out, or train with it"
+        f"not what the policy was trained with: {changed}. Scores may be off, and small policies may answer without a "
+        "number: undo the change, or train with it"
     )
 
 
@@ -54,6 +54,6 @@ def unanswered_line(processor: VQAThinkerProcessor, rows: Sequence[Mapping[str, 
     if not (changed and first and all(math.isnan(row["score"]) for row in first)):
         return ""
     return (
-        f"none of the first {counted(len(first), 'clip')} got a score, and not all is as the policy was trained: "
-        f"{changed}. Leave it out, or train with it"
+        f"none of the first {counted(len(first), 'clip')} got a score, and the policy was trained differently: "
+        f"{changed}. Undo the change, or train with it"
     )

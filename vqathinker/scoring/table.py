@@ -96,7 +96,7 @@ class ScoreTable:
         if other:
             raise ValueError(
                 f"{str(path)!r} holds scores made with other settings (checkpoint, frames, read-out ...: {other[0]}, "
-                f"now {made_with}): give another file, or delete it."
+                f"now {made_with}): name another file, or delete it."
             )
         self.rows = {
             row["video"]: row for row in rows if row["status"] != "unreadable" and row["file"] == stamp(row["video"])
@@ -129,13 +129,13 @@ class ScoreTable:
         line = data.partition(b"\n")[0]
         if not self.is_csv:
             if not data.startswith(b'{"video": '[: len(data)]):
-                raise self._foreign("it begins otherwise")
+                raise self._foreign("its header differs")
             keys = set(re.findall(r'"(\w+)": ', line.decode("utf-8", "replace")))  # in a text quotes are escaped
             return next((names for names in HEADERS[::-1] if keys.issuperset(names)), HEADER)
         for names in HEADERS:
             if data.startswith((",".join(names) + "\n").encode()[: len(data)]):
                 return names
-        raise self._foreign("it begins otherwise")
+        raise self._foreign("its header differs")
 
     def _lines(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         return (table_line(row, self.names, self.is_csv) for row in rows)
@@ -154,7 +154,7 @@ class ScoreTable:
 
     def _foreign(self, why: str) -> ValueError:
         return ValueError(
-            f"{str(self.path)!r} is no table of scores with the columns {list(HEADER)} ({why}): give another file, or "
+            f"{str(self.path)!r} is not a score table with the columns {list(HEADER)} ({why}): name another file, or "
             "delete it."
         )
 

@@ -133,7 +133,7 @@ def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bo
     for file in (source.path for taken in sources.values() for source in taken):
         if written & set(file.resolve().parents):
             raise ValueError(
-                f"source={spec.source!r}: {file} lies where the new set is written: choose another folder."
+                f"source={spec.source!r}: {file} lies where the new set would be written: choose another folder."
             )
     held_out = sources.get(list(spec.splits)[-1])  # what the sets of unseen kinds are cut from
     (folder / "spec.json").unlink(missing_ok=True)

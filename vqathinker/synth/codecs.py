@@ -29,7 +29,8 @@ def check_codecs(names: Sequence[str]) -> None:
     wrong = [name for name in names if name not in offered]
     if wrong:
         raise ValueError(
-            f"codecs {wrong}: the encoders of the installed PyAV {av.__version__} offer {offered} here; choose of them."
+            f"codecs {wrong}: the encoders of the installed PyAV {av.__version__} offer {offered} here; choose "
+            "from these."
         )
     if len(set(names)) < len(names):
         raise ValueError(f"codecs {list(names)}: name each once.")

@@ -32,7 +32,10 @@ def prepare_default(folder: str | Path, spec: SynthSpec = SPEC) -> None:
         ValueError: If `spec` has a source, from whose training scenes the longer clips would be cut too.
     """
     if spec.source:
-        raise ValueError(f"source={spec.source!r}: the embedded default has drawn scenes; use `vqathinker synth`.")
+        raise ValueError(
+            f"source={spec.source!r}: the embedded default has drawn scenes only; for your own clips use `vqathinker "
+            "synth`."
+        )
     folder = Path(folder)
     held_out = {"test": spec.splits["test"]}
     longer = replace(spec, splits=held_out, ood=0, num_frames=spec.num_frames * 3 // 2)

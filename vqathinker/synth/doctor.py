@@ -74,10 +74,11 @@ class Finding:
 MEANING = {
     "checkpoint": "the folder does not hold all weights of the policy",
     "values": "weights are damaged",
-    "processor": "processor and policy do not belong together",
+    "processor": "processor and policy do not match",
     "answers": "answers hold no number: the policy is untrained, or its language model is damaged",
-    "spread": "the policy gives all clips nearly the same score: it is untrained, or what looks at clips is damaged",
-    "order": "worse clips do not score lower: the policy is untrained, or what looks at clips is damaged",
+    "spread": "the policy gives all clips nearly the same score: it is untrained, or its vision or motion branch is "
+    "damaged",
+    "order": "worse clips do not score lower: the policy is untrained, or its vision or motion branch is damaged",
 }
 """Check -> what it means if it fails."""
 
@@ -165,7 +166,7 @@ def check_processor(
     config, tokenizer = policy.config, processor.tokenizer
     absent = [name for name in PLACEHOLDERS if getattr(tokenizer, name, None) is None]
     if absent:
-        return Finding("processor", False, f"the tokenizer has no {', '.join(absent)}: take InternVL's tokenizer")
+        return Finding("processor", False, f"the tokenizer has no {', '.join(absent)}: use InternVL's tokenizer")
     wanted = {
         "placeholder id": (tokenizer.convert_tokens_to_ids(tokenizer.context_image_token), config.image_token_id),
         "patch_size": (processor.patch_size, config.vision_config.patch_size[0]),
@@ -250,18 +251,18 @@ def check_scores(scores: np.ndarray, parsed: float) -> list[Finding]:
         Finding(
             "answers",
             parsed >= MIN_PARSED,
-            f"{parsed:.0%} of {scores.size} answers have a number, at least {MIN_PARSED:.0%} must",
+            f"{parsed:.0%} of {scores.size} answers have a number; at least {MIN_PARSED:.0%} must",
         ),
         Finding(
             "spread",
             spread >= MIN_SPREAD,
-            f"scores have a standard deviation of {spread:.2f}, must be {MIN_SPREAD} or more",
+            f"scores have a standard deviation of {spread:.2f}; it must be {MIN_SPREAD} or more",
         ),
         Finding(
             "order",
             order <= MAX_SRCC and pairs >= MIN_PAIRS,
-            f"mean SRCC of severity and score {order:+.2f} ({by_kind}), must be {MAX_SRCC} or less; of neighbouring "
-            f"severities {pairs:.0%} are in the right order, at least {MIN_PAIRS:.0%} must be",
+            f"mean SRCC of severity and score {order:+.2f} ({by_kind}); it must be {MAX_SRCC} or less; of neighbouring "
+            f"severities {pairs:.0%} are in the right order; at least {MIN_PAIRS:.0%} must be",
         ),
     ]
 

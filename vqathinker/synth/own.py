@@ -127,7 +127,7 @@ def _codec(path: Path) -> str:
 def _tell(short: Sequence[str], codecs: Counter[str], no_skips: Sequence[Source]) -> None:
     if short:
         logger.warning(
-            "%d of %s left out, as they have fewer frames than a clip: %s.",
+            "%d of %s left out because they have fewer frames than a clip: %s.",
             len(short),
             _are(len(short) + codecs.total()),
             ", ".join(short),
@@ -141,8 +141,8 @@ def _tell(short: Sequence[str], codecs: Counter[str], no_skips: Sequence[Source]
     lossy = {codec: count for codec, count in sorted(codecs.items()) if codec not in UNCOMPRESSED}
     if lossy:
         logger.warning(
-            "%d of %s compressed already (%s): distortions come on top of what is there, and labels do not "
-            "count that. Take pristine sources where they can be had.",
+            "%d of %s already compressed (%s): distortions are added to that, and labels do not include it. Use "
+            "pristine sources if you can.",
             sum(lossy.values()),
             _are(codecs.total()),
             ", ".join(f"{codec} {count}" for codec, count in lossy.items()),

@@ -61,7 +61,7 @@ class QuestionSpec:
             )
         if self.num_frames < MIN_FRAMES:
             raise ValueError(
-                f"num_frames={self.num_frames}: must be {MIN_FRAMES} or more, for four freezes to fit a clip."
+                f"num_frames={self.num_frames}: must be {MIN_FRAMES} or more, so that four freezes fit into a clip."
             )
         if self.clips_per_scene < 1 or self.size < 32 or self.size % 2 or self.fps <= 0:
             raise ValueError(f"{self}: need clips_per_scene >= 1, an even size >= 32 and fps > 0.")

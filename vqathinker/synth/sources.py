@@ -34,7 +34,7 @@ def source_scenes(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ClipError(folder, "no such folder; give one that holds your clips")
+        raise ClipError(folder, "no such folder; name one that holds your clips")
     scenes: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -45,8 +45,8 @@ def source_scenes(
         raise ClipError(
             folder,
             f"it holds {counted(len(scenes), 'scene')} {list(scenes)} for the {counted(len(splits), 'split')} "
-            f"{list(splits)}: each split needs one of its own. Add clips, ask for fewer splits, or sort the files of "
-            "each scene into a sub-folder",
+            f"{list(splits)}: each split needs its own. Add clips, ask for fewer splits, or sort the files of each "
+            "scene into a sub-folder",
         )
     names, spare = list(scenes), len(scenes) - len(splits)
     first, *others = splits
@@ -84,7 +84,7 @@ def cut_scene(
         clip = open_clip(path)
         if clip.num_frames < num_frames:
             raise ClipError(
-                path, f"it has {counted(clip.num_frames, 'frame')} and {num_frames} are needed: take a longer clip"
+                path, f"it has {counted(clip.num_frames, 'frame')} and {num_frames} are needed: use a longer clip"
             )
         start = int(rng.integers(0, clip.num_frames - num_frames + 1))
         return np.stack([_fitted(frame, shape) for frame in clip.pictures(range(start, start + num_frames))])

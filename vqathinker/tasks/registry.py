@@ -18,8 +18,8 @@ def find_task(name: str) -> Task:
     """
     if name not in TASKS:
         raise ValueError(
-            f"task {name!r} is unknown: must be one of {sorted(TASKS)}; a task of your own must be put into "
-            "vqathinker.tasks.TASKS first."
+            f"task {name!r} is unknown: must be one of {sorted(TASKS)}; put your own task into vqathinker.tasks.TASKS "
+            "first."
         )
     task = TASKS[name]
     if isinstance(task, type) or task.name != name:

@@ -63,14 +63,12 @@ def mixture(parts: Sequence[tuple[Sequence[Sample], float]], seed: int) -> list[
     known: dict[str, Sample] = {}
     for samples, weight in parts:
         if not (weight > 0 and math.isfinite(weight)):
-            raise ValueError(
-                f"weight {weight}: must be a number above 0; leave a file out that is not to be trained on."
-            )
+            raise ValueError(f"weight {weight}: must be a number above 0; to skip a file, leave it out.")
         for sample in samples:
             if (first := known.setdefault(sample.id, sample)) != sample:
                 raise ValueError(
                     f"sample {sample.id!r} is in two files, about {first.clips} and {sample.clips}: answers are "
-                    "grouped by it. Rename one, for example with its set's name in front."
+                    "grouped by id. Rename one, e.g. put the name of its set in front."
                 )
         whole, rest = divmod(weight, 1)
         chosen = rng.permutation(len(samples))[: round(rest * len(samples))]

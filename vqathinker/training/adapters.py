@@ -59,16 +59,21 @@ class AdapterArguments:
     """
 
     use_peft: bool = field(default=False, metadata={"help": "Train a LoRA adapter instead of all weights."})
-    lora_r: int = field(default=16, metadata={"help": "Its rank."})
-    lora_alpha: int = field(default=32, metadata={"help": "Its product is multiplied by lora_alpha / lora_r."})
+    lora_r: int = field(default=16, metadata={"help": "Rank of the adapter."})
+    lora_alpha: int = field(
+        default=32, metadata={"help": "The adapter's product is multiplied by lora_alpha / lora_r."}
+    )
     lora_dropout: float = field(
-        default=0.0, metadata={"help": "For the supervised warm start; in GRPO rollouts and loss must be one policy."}
+        default=0.0,
+        metadata={
+            "help": "Dropout, for the supervised warm start only; in GRPO, rollouts and loss must use one policy."
+        },
     )
     lora_target_modules: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Names of layers of the language model (q_proj v_proj ...), default all linear ones; or one "
-            "regular expression over whole names, or 'all-linear', which reach the vision tower too."
+            "help": "Names of language-model layers (q_proj v_proj ...), default all linear ones; or one regular "
+            "expression over whole names, or 'all-linear', which reach the vision tower too."
         },
     )
     lora_modules_to_save: list[str] | None = field(
@@ -77,12 +82,14 @@ class AdapterArguments:
             "help": f"Parts to train whole, among {', '.join(SAVED_WHOLE)}; default motion_projector, unless frozen."
         },
     )
-    use_rslora: bool = field(default=False, metadata={"help": "Divide lora_alpha by the root of lora_r instead."})
+    use_rslora: bool = field(
+        default=False, metadata={"help": "Divide lora_alpha by the square root of lora_r instead."}
+    )
     load_in_4bit: bool = field(
         default=False, metadata={"help": "Load the language model's linear layers in 4 bits; needs use_peft."}
     )
-    bnb_4bit_quant_type: str = field(default="nf4", metadata={"help": "'nf4' or 'fp4'."})
-    use_bnb_nested_quant: bool = field(default=False, metadata={"help": "Quantize the quantization's constants too."})
+    bnb_4bit_quant_type: str = field(default="nf4", metadata={"help": "4-bit type: 'nf4' or 'fp4'."})
+    use_bnb_nested_quant: bool = field(default=False, metadata={"help": "Quantize the quantization constants too."})
 
     def __post_init__(self) -> None:
         given = [option.name for option in fields(AdapterArguments) if getattr(self, option.name) != option.default]
@@ -226,8 +233,8 @@ def check_lora(config: LoraConfig, policy: PreTrainedModel) -> None:
     """
     if str(getattr(config, "peft_type", "")).rpartition(".")[2] != "LORA":
         raise ValueError(
-            f"peft_config={type(config).__name__}: adapters are LoRA only. Others put tokens before the prompt, which "
-            "rollouts do not see, or cannot be added to the weights. Use peft.LoraConfig."
+            f"peft_config={type(config).__name__}: only LoRA adapters are supported. Others put tokens before the "
+            "prompt, which rollouts do not see, or cannot be added to the weights. Use peft.LoraConfig."
         )
     if config.bias != "none":
         raise ValueError(
@@ -236,25 +243,25 @@ def check_lora(config: LoraConfig, policy: PreTrainedModel) -> None:
         )
     if config.init_lora_weights not in (True, "gaussian"):
         raise ValueError(
-            f"init_lora_weights={config.init_lora_weights!r}: with the adapter off the policy must be the first one, "
-            "which it is where B starts at zero. Set True or 'gaussian'."
+            f"init_lora_weights={config.init_lora_weights!r}: with the adapter off, the policy must be the initial "
+            "one, so B must start at zero. Set True or 'gaussian'."
         )
     if variants := {name: value for name in VARIANTS if (value := getattr(config, name, None))}:
-        raise ValueError(f"{variants}: an adapter adds products to weights of layers and nothing else. Leave it out.")
+        raise ValueError(f"{variants}: an adapter may only add products to the weights of layers. Leave it out.")
     parts = adapted_parts(config.target_modules, policy, config.exclude_modules)
     saved = config.modules_to_save or []
     never = {"lm_head", "embed_tokens", *(part for stream in policy.streams for part in stream.fixed)}
     if not parts or (fixed := parts & never):
         raise ValueError(
             f"target_modules={config.target_modules!r} names {sorted(fixed) if parts else 'no layer'}: SlowFast, token "
-            "embedding and head stay as they are. Leave target_modules out for the language model's linear layers."
+            "embedding and head cannot be adapted. Leave target_modules out for the language model's linear layers."
         )
     if both := sorted(parts & set(saved)):
         raise ValueError(f"modules_to_save={both} is in target_modules too: it is trained whole or adapted, not both.")
     unknown = [part for part in saved if part not in SAVED_WHOLE or not hasattr(policy.model, part)]
     if unknown:
         there = [part for part in SAVED_WHOLE if hasattr(policy.model, part)]
-        raise ValueError(f"modules_to_save={unknown}: parts that can be trained whole are {there}.")
+        raise ValueError(f"modules_to_save={unknown}: only these parts can be trained whole: {there}.")
     if packed := [part for part in saved if _is_packed(getattr(policy.model, part))]:
         raise ValueError(
             f"modules_to_save={packed}: it was loaded in 4 bits, which cannot be trained. Load the policy with "
@@ -285,7 +292,7 @@ def check_run(policy: PreTrainedModel, config: LoraConfig | None, args: Training
         )
     if quantized and getattr(args, "deepspeed_plugin", None) is not None:
         raise ValueError(
-            "weights of 4 bits under DeepSpeed, which shares out and casts plain numbers only: launch with "
+            "4-bit weights under DeepSpeed, which can only shard and cast plain numbers: launch with "
             "recipes/accelerate/ddp.yaml, or load the policy in 16 bits."
         )
     if config is None:
@@ -297,14 +304,14 @@ def check_run(policy: PreTrainedModel, config: LoraConfig | None, args: Training
         )
     if getattr(args, "sync_ref_model", False):
         raise ValueError(
-            "sync_ref_model=True with an adapter: the reference is the policy with its adapter off, and cannot follow. "
-            "Leave it out, or train all weights."
+            "sync_ref_model=True with an adapter: the reference is the policy with its adapter off, and cannot be "
+            "updated. Leave it out, or train all weights."
         )
     if getattr(args, "use_vllm", False):
         check_mergeable(policy, {NAME: config})
     if hasattr(args, "num_generations") and config.lora_dropout:
         raise ValueError(
-            f"lora_dropout={config.lora_dropout}: each pass of the loss would be another policy than the one that "
+            f"lora_dropout={config.lora_dropout}: each pass of the loss would use a different policy than the one that "
             "answered. Set it to 0 (the supervised warm start may have it)."
         )
     kwargs = args.gradient_checkpointing_kwargs or {}
@@ -337,9 +344,7 @@ def prepare_policy(
     """
     config, quantization = options.get("peft_config"), options.pop("quantization_config", None)
     if quantization is not None and not isinstance(model, str):
-        raise ValueError(
-            "quantization_config with a policy that is loaded: give it to from_pretrained, or pass a path."
-        )
+        raise ValueError("quantization_config with a loaded policy: pass it to from_pretrained, or pass a path.")
     if isinstance(model, str):
         settings = {"dtype": "float32", "attn_implementation": "sdpa"} | (args.model_init_kwargs or {})
         stored = hasattr(VQAThinkerConfig.from_pretrained(model), "quantization_config")
@@ -351,7 +356,9 @@ def prepare_policy(
     if config is not None:
         import_peft("peft_config")
         if has_adapters(model):
-            raise ValueError("peft_config with a policy that has an adapter: leave it out, or merge the adapter first.")
+            raise ValueError(
+                "peft_config with a policy that already has an adapter: leave it out, or merge the adapter first."
+            )
         options["peft_config"] = config = completed(config, policy)
     elif has_adapters(model):
         config = own_adapter(model)
@@ -370,8 +377,8 @@ def own_adapter(model: PeftModel) -> LoraConfig:
     names = list(model.peft_config)
     if base_policy(model) is model or names != [NAME]:
         raise ValueError(
-            f"the policy has the adapters {names}: one is trained, {NAME!r}, of a PeftModel. Pass the policy alone "
-            "with peft_config, or merge what it has (`merge_and_unload`)."
+            f"the policy has the adapters {names}: only one is trained, {NAME!r}, of a PeftModel. Pass the policy "
+            "alone with peft_config, or merge its adapters (`merge_and_unload`)."
         )
     return model.peft_config[NAME]
 

@@ -38,8 +38,10 @@ class RecipeParser(Parser, TrlParser):
 
     def __init__(self, arguments: type, config: type, everything: bool = False, **settings: Any) -> None:
         super().__init__((arguments, config), **settings)
-        self.add_argument("--config", metavar="FILE.yaml", help="options by name; the command line goes before it")
-        self.add_argument("--help-all", action="help", help="show all options, TRL's and transformers' too, and exit")
+        self.add_argument("--config", metavar="FILE.yaml", help="options by name; the command line overrides them")
+        self.add_argument(
+            "--help-all", action="help", help="show all options, including TRL's and transformers', and exit"
+        )
         own = {option.name for option in fields(arguments)} - SELDOM
         self.sections = {"options": FRAME, "options of this recipe": own, "options of the training": COMMON}
         if everything:
@@ -73,7 +75,7 @@ class RecipeParser(Parser, TrlParser):
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             self.error(f"--config {file} cannot be read: {' '.join(str(error).split())}")
         if not isinstance(settings, dict):
-            self.error(f"--config {file}: must be a mapping of options, as in max_steps: 100.")
+            self.error(f"--config {file}: must be a mapping of options, such as max_steps: 100.")
         known = {action.dest for action in self._actions} - {*FRAME}
         seen = set()
         for key in settings:

@@ -118,9 +118,9 @@ def read_settings(file: str | Path) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{file}: no YAML ({' '.join(str(error).split())}).") from None
+        raise ValueError(f"{file}: not valid YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(settings, dict) or not {"num_generations", "preset"} & set(settings):
-        raise ValueError(f"{file}: no config of recipes/grpo_lsvq.py, which sets num_generations or preset.")
+        raise ValueError(f"{file}: not a config of recipes/grpo_lsvq.py, which sets num_generations or preset.")
     settings = defaults | settings
     if settings["bf16"] is None:  # as TRL reads it
         settings["bf16"] = not settings["fp16"]
@@ -324,7 +324,7 @@ def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, 
     """
     if settings.get("load_in_4bit") and (settings["use_vllm"] or machine.zero):
         raise ValueError(
-            f"load_in_4bit with use_vllm={settings['use_vllm']} and zero={machine.zero}: a run refuses both. Set "
+            f"load_in_4bit with use_vllm={settings['use_vllm']} and zero={machine.zero}: a run refuses either. Set "
             "use_vllm: false and --zero 0."
         )
     width, adapter = weight_bytes(settings, machine.zero), adapter_of(settings)
@@ -430,6 +430,6 @@ def load_config(model: str, image_size: int | None = None) -> VQAThinkerConfig:
         return published_config(model)
     if not Path(model, "config.json").exists():
         raise ValueError(
-            f"model {model!r} is no policy folder: make it with `vqathinker init`, or choose among {[*PUBLISHED]}."
+            f"model {model!r} is not a policy folder: make one with `vqathinker init`, or choose from {[*PUBLISHED]}."
         )
     return AutoConfig.from_pretrained(model)

@@ -36,7 +36,7 @@ scorer = QualityScorer.from_pretrained("{folder}")
 {calls}
 ```
 
-What its answers are worth is not measured by training: `vqathinker eval --model {folder}`.
+Training does not measure how good its answers are; to do so: `vqathinker eval --model {folder}`.
 """
 ANSWERS = {
     "score": ("a reason and a score from 1 to 5", 'print(scorer.score("clip.mp4"))'),

@@ -76,8 +76,8 @@ def check_rows(dataset: Dataset, processor: VQAThinkerProcessor) -> int:
         if (first := known.setdefault(name, own)) != own:
             raise ValueError(
                 f"video_id {name!r} names {_told(first, own)} and {_told(own, first)}: answers are grouped by video_id "
-                "(or sample_id), which must name one clip with one question and one label. Rename one, for example "
-                "with its set's name in front, or drop a row."
+                "(or sample_id), which must name one clip with one question and one label. Rename one, e.g. put the "
+                "name of its set in front, or drop a row."
             )
     return longest
 
@@ -87,9 +87,9 @@ def _videos_of(row: Mapping[str, Any]) -> list[str]:
     prompt = row["prompt"]
     if not is_prompt(prompt):
         raise ValueError(
-            f"the prompt {str(prompt)[:120]!r} is no conversation, so that nobody could tell which clip it shows: use "
-            "vqathinker.data.clip_dataset(rows, processor), or write "
-            '[{"role": "user", "content": [{"type": "video", "video": path}, {"type": "text", "text": ...}]}].'
+            f"the prompt {str(prompt)[:120]!r} is not a conversation, so it is unknown which clip it shows: use "
+            'vqathinker.data.clip_dataset(rows, processor), or write [{"role": "user", "content": [{"type": '
+            '"video", "video": path}, {"type": "text", "text": ...}]}].'
         )
     videos = videos_in(prompt)
     if len(videos) != 1:
@@ -125,11 +125,11 @@ def check_batch(rubric: Rubric, args: VQAGRPOConfig, dataset: Dataset) -> None:
     clips = args.generation_batch_size // args.num_generations
     if len(dataset) < clips:
         raise ValueError(
-            f"the training set has {counted(len(dataset), 'row')}, one generation batch takes {clips} "
+            f"the training set has {counted(len(dataset), 'row')}, one generation batch needs {clips} "
             f"(per_device_train_batch_size={args.per_device_train_batch_size} x "
-            f"steps_per_generation={args.steps_per_generation} x "
-            f"{counted(args.world_size, 'process', 'processes')} / num_generations={args.num_generations}): "
-            "nothing would be trained. Lower one of the first three, or add clips."
+            f"steps_per_generation={args.steps_per_generation} x {counted(args.world_size, 'process', 'processes')} / "
+            f"num_generations={args.num_generations}): nothing would be trained. Lower one of the first three, or add "
+            "clips."
         )
     if clips < 2 and any(getattr(reward, "compares_videos", False) for reward in rubric.rewards):
         raise ValueError(
@@ -155,8 +155,8 @@ def check_reference(model: PreTrainedModel | str, args: VQAGRPOConfig, adapter: 
         )
     if args.model_init_kwargs and not (loaded or isinstance(model, str)):
         raise ValueError(
-            f"model_init_kwargs={args.model_init_kwargs} with a policy that is loaded and beta=0 or an adapter, which "
-            "need no reference: nothing would be loaded with them. Pass the policy's path, or leave them out."
+            f"model_init_kwargs={args.model_init_kwargs} with a loaded policy and beta=0 or an adapter, which need no "
+            "reference: they would not be used. Pass the policy's path, or leave them out."
         )
 
 
@@ -187,19 +187,19 @@ def check_models(policy: PreTrainedModel, reference: PreTrainedModel | None, lon
         text = model.config.get_text_config()
         if text.rope_parameters["rope_type"] == "dynamic" and longest > text.max_position_embeddings:
             raise ValueError(
-                f"a prompt and an answer of max_completion_length={longest_answer} take up to "
-                f"{longest} tokens, but beyond max_position_embeddings={text.max_position_embeddings} the policy's "
-                "rotary embedding rescales all positions, also those that rollouts keep. Lower "
-                "max_completion_length or the number of frames."
+                f"a prompt and an answer of max_completion_length={longest_answer} take up to {longest} tokens, but "
+                f"beyond max_position_embeddings={text.max_position_embeddings} the policy's rotary embedding rescales "
+                "all positions, including those that rollouts keep. Lower max_completion_length or the number of "
+                "frames."
             )
         if text._attn_implementation not in ("sdpa", NAME):
             raise ValueError(
-                f"attn_implementation={text._attn_implementation!r}: the K answers to a clip share one row under "
-                "a mask of their own, which only 'sdpa' takes. Load the policy with it and set model_init_kwargs "
-                "likewise."
+                f"attn_implementation={text._attn_implementation!r}: the K answers to a clip share one row under their "
+                "own mask, which only 'sdpa' supports. Load the policy with it, and set it in model_init_kwargs too."
             )
     if reference is not None and type(reference) is not type(policy):
         raise ValueError(
             f"the reference model at {policy.config._name_or_path!r} is a {type(reference).__name__}, the policy a "
-            f"{type(policy).__name__}: save the policy and load it again, so that its path holds it, or set beta=0."
+            f"{type(policy).__name__}: save the policy and load it again, so that its path holds the policy, or set "
+            "beta=0."
         )

@@ -44,7 +44,7 @@ SIGNS = (
         "quality/group_reward_std",
         0.05,
         False,
-        "all answers to a clip earn nearly the same, little is left to learn from",
+        "all answers to a clip earn nearly the same, so little is left to learn from",
     ),
     Sign(
         "quality/zero_gradient_groups",

@@ -58,14 +58,14 @@ class VQAGRPOConfig(GRPOConfig):
     num_generations: int = field(default=4, metadata={"help": "Answers per clip, K (paper: 4)."})
     beta: float = field(default=0.04, metadata={"help": "Weight of the KL penalty (paper: 0.04)."})
     temperature: float = field(default=0.9, metadata={"help": "Sampling temperature (paper: 0.9)."})
-    top_k: int = field(default=50, metadata={"help": "Sampling candidates, 0 = all (paper: 50)."})
+    top_k: int = field(default=50, metadata={"help": "Tokens to sample from (top-k), 0 = all (paper: 50)."})
     max_completion_length: int = field(default=2048, metadata={"help": "Longest answer in tokens (paper: 2048)."})
     loss_type: str = field(default="grpo", metadata={"help": "TRL's loss; 'grpo' is the paper's, Eq. 3."})
     use_bias_correction_kl: bool = field(
         default=False,
         metadata={
             "help": "Multiply the KL penalty by the ratio of the policy to the one that answered (TRL's default). The "
-            "ratio has a gradient, which turns the penalty's away from the paper's, Eq. 3."
+            "gradient then differs from the paper's, Eq. 3."
         },
     )
     reward_weights: list[float] | None = field(
@@ -74,22 +74,23 @@ class VQAGRPOConfig(GRPOConfig):
     vllm_importance_sampling_mode: str = field(
         default="token_truncate",
         metadata={
-            "help": "TRL's modes. The sampler's log-probabilities are those among top_k, the trainer's those of the "
-            "whole vocabulary: over a long answer ('sequence_...') the ratio would fall to nothing."
+            "help": "TRL's modes of correcting for the sampler. The sampler's log-probabilities are over top_k, the "
+            "trainer's over the whole vocabulary: for a long answer ('sequence_...') the ratio would vanish."
         },
     )
-    log_multimodal: bool = field(default=False, metadata={"help": "Must stay false: clips are not put into logs."})
+    log_multimodal: bool = field(default=False, metadata={"help": "Must stay false: clips cannot be logged."})
     perturbation_modes: list[str] = field(
         default_factory=lambda: list(MODES), metadata={"help": f"Temporal perturbations: {', '.join(MODES)}."}
     )
     perturbation_variant: str = field(default="paper", metadata={"help": "'paper' or 'official'."})
     perturb_every: int = field(
-        default=1, metadata={"help": "Rewards that need perturbed copies have them in each n-th generation batch."}
+        default=1,
+        metadata={"help": "Make perturbed copies, for rewards that need them, in every n-th generation batch."},
     )
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
-    decode_threads: int = field(default=2, metadata={"help": "Clips decoded at a time."})
+    decode_threads: int = field(default=2, metadata={"help": "Clips decoded in parallel."})
     frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache; '' for none."})
-    frame_cache_gib: float = field(default=64, metadata={"help": "Cap on the frame cache, in GiB (LSVQ takes 118)."})
+    frame_cache_gib: float = field(default=64, metadata={"help": "Cap on the frame cache, in GiB (LSVQ needs 118)."})
 
     def __post_init__(self) -> None:
         join_processes_on_cpu(self)
@@ -107,7 +108,7 @@ class VQAGRPOConfig(GRPOConfig):
         if self.use_vllm:
             check_vllm()
         if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature}: answers are drawn, it must be above 0.")
+            raise ValueError(f"temperature={self.temperature}: answers are sampled, so it must be above 0.")
         self._check_save_steps()
         unknown = [mode for mode in self.perturbation_modes if mode not in MODES]
         if unknown or not self.perturbation_modes:
@@ -128,8 +129,8 @@ class VQAGRPOConfig(GRPOConfig):
         """Validation takes one greedy answer for each clip; what is best is told by a metric that it has."""
         if self.num_generations_eval not in (None, 1):
             raise ValueError(
-                f"num_generations_eval={self.num_generations_eval}: validation takes one greedy answer for each clip. "
-                "Leave it unset."
+                f"num_generations_eval={self.num_generations_eval}: validation uses one greedy answer per clip. Leave "
+                "it unset."
             )
         self.num_generations_eval = 1
         plateau = self.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU
@@ -138,7 +139,7 @@ class VQAGRPOConfig(GRPOConfig):
         metric, known = self.metric_for_best_model, known_metrics()
         if metric is not None and not metric.endswith(known):
             raise ValueError(
-                f"metric_for_best_model={metric!r}: validation has {', '.join(known)}; of several named sets "
+                f"metric_for_best_model={metric!r}: validation reports {', '.join(known)}; for several named sets "
                 "NAME_srcc. Choose one of them."
             )
         if plateau and self.greater_is_better is not False:

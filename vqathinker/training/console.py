@@ -247,9 +247,9 @@ class Console(TrainerCallback):
             return
         if parsed < MIN_PARSED:
             self._write(
-                f"{self._place(state)}  warning: {parsed:.0%} of the first answers have a number, and not all is as "
-                f"the policy was trained: {self._changed}. Do a short warm start with it (recipes/sft_lsvq.py), or "
-                "leave it as it was"
+                f"{self._place(state)}  warning: {parsed:.0%} of the first answers have a number, and the policy was "
+                f"trained differently: {self._changed}. Do a short warm start with the change (recipes/sft_lsvq.py), "
+                "or undo it"
             )
         self._changed = ""
 
@@ -375,7 +375,7 @@ def closing_summary(state: TrainerState, args: TrainingArguments, next_steps: Se
         watch.update(entry)
     for sign, value in watch.shown.items():
         lines.append(f"  warning: {sign.metric} {value:.3g} at the end, {sign.rule}: {sign.means}")
-    best = f" (of step {state.best_global_step}, the best)" if _keeps_best(state, args) else ""
+    best = f" (the best, from step {state.best_global_step})" if _keeps_best(state, args) else ""
     lines.append(f"Policy:   {args.output_dir}{best}")
     boards = f"; tensorboard --logdir {args.output_dir}" if "tensorboard" in (args.report_to or []) else ""
     lines.append(f"Metrics:  {args.output_dir}/{METRICS_FILE}{boards}")

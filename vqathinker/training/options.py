@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from vqathinker.training.config import VQAGRPOConfig
 
-_SAMPLING = "answers are drawn with temperature, top_p and top_k only: prompts are embeddings, which have no tokens"
-_ENGINE = "answers are drawn by the library's own engines, which keep a prompt once for all its answers"
-_SERVER = "vLLM runs in the training process, as answers start from the policy's embeddings; no server is asked"
+_SAMPLING = "answers are sampled with temperature, top_p and top_k only: prompts are embeddings, without tokens"
+_ENGINE = "answers come from the library's own engines, which keep a prompt once for all its answers"
+_SERVER = "vLLM runs in the training process, because answers start from the policy's embeddings; there is no server"
 _NO_TOOLS = "an answer is one turn, without tools"
 _NO_WORKERS = "clips are decoded ahead by threads, not by workers of the data loader. Set decode_threads"
-_METRICS = "validation gives eval_srcc, eval_plcc and eval_parse_rate, and no other metric is computed from it"
-_ORDER = "the order of the clips is the library's own, which keeps the answers to a clip together"
+_METRICS = "validation reports eval_srcc, eval_plcc and eval_parse_rate only"
+_ORDER = "the library orders the clips itself, to keep the answers to a clip together"
 _AFTERWARDS = "policies are judged after training, with `vqathinker eval`"
 _LAYERS = "the kernels are looked up by the model's type, and there are none for this library's"
 
@@ -41,8 +41,8 @@ REFUSED: Mapping[str, str] = {
     "transformers_continuous_batching_config": _ENGINE,
     "chat_template_kwargs": "the template is the processor's",
     "max_tool_calling_iterations": _NO_TOOLS,
-    "vllm_model_impl": "vLLM's other implementation changes the classes of transformers that the policy beside it is "
-    "made of, whose next forward fails. Use 'vllm'",
+    "vllm_model_impl": "vLLM's other implementation changes the transformers classes that the policy is made of, "
+    "whose next forward then fails. Use 'vllm'",
     "vllm_mode": f"{_SERVER}. Use 'colocate'",
     "vllm_server_base_url": _SERVER,
     "vllm_server_host": _SERVER,
@@ -51,18 +51,18 @@ REFUSED: Mapping[str, str] = {
     "vllm_group_port": _SERVER,
     # the policy
     "trust_remote_code": "policy and processor are classes of this library, and no code of a checkpoint runs",
-    "router_aux_loss_coef": "policies with experts are not supported, so that there is no load to balance",
+    "router_aux_loss_coef": "policies with experts are not supported, so there is no load to balance",
     "use_liger_kernel": _LAYERS,
     "liger_kernel_config": _LAYERS,
     "use_cache": "the loss takes whole rows, and rollouts keep their own cache",
-    "neftune_noise_alpha": "the noise would be in the prompts of rollouts and in the ratios of the loss. Use it in the "
+    "neftune_noise_alpha": "the noise would enter the prompts of rollouts and the ratios of the loss. Use it in the "
     "supervised warm start",
     "fp16_full_eval": "it would turn the trained weights into float16. fp16=True computes in float16",
     "bf16_full_eval": "it would turn the trained weights into bfloat16. bf16=True computes in bfloat16",
     "fsdp": "rollouts encode clips with parts of the policy, which FSDP cannot gather one by one. Use "
     "recipes/accelerate/ddp.yaml, zero2.yaml or zero3.yaml",
     "fsdp_config": "FSDP is not supported. Use recipes/accelerate/ddp.yaml, zero2.yaml or zero3.yaml",
-    "parallelism_config": "policies are shared out by DDP or DeepSpeed ZeRO only. Use recipes/accelerate/ddp.yaml, "
+    "parallelism_config": "policies are distributed by DDP or DeepSpeed ZeRO only. Use recipes/accelerate/ddp.yaml, "
     "zero2.yaml or zero3.yaml",
     # clips and batches
     "remove_unused_columns": "the columns video, video_id, mos and those of the rewards are needed",
@@ -85,12 +85,11 @@ REFUSED: Mapping[str, str] = {
     "eval_accumulation_steps": _METRICS,
     "do_predict": _AFTERWARDS,
     # logs and checkpoints
-    "log_multimodal": "clips are not put into logs; the table of completions names them by video_id",
-    "log_unique_prompts": "clips that are asked one question have one prompt, and of their rows in the table one would "
-    "be left",
-    "include_num_input_tokens_seen": "TRL counts tokens in any case, as num_tokens",
-    "enable_jit_checkpoint": "it saves between two generation batches, from where no run resumes exactly. Set "
-    "save_steps",
+    "log_multimodal": "clips cannot be logged; the table of completions names them by video_id",
+    "log_unique_prompts": "clips with the same question have the same prompt, so the table would keep only one of "
+    "their rows",
+    "include_num_input_tokens_seen": "TRL counts tokens anyway, as num_tokens",
+    "enable_jit_checkpoint": "it saves between two generation batches, where no run can resume exactly. Set save_steps",
 }
 """Option -> why it is not taken, and what to do instead, where something is to be done."""
 
@@ -143,7 +142,7 @@ def check_options(args: VQAGRPOConfig) -> None:
     if args.do_eval and args.eval_strategy == "no":
         raise ValueError("do_eval=True with eval_strategy='no': validation follows eval_strategy; set that.")
     if args.max_completion_length is None:
-        raise ValueError("max_completion_length=None: answers must end somewhere, set their longest length in tokens.")
+        raise ValueError("max_completion_length=None: answers need a limit. Set it, in tokens.")
     if quantizing := {name: value for name, value in (args.model_init_kwargs or {}).items() if name in _QUANTIZING}:
         raise ValueError(
             f"model_init_kwargs={quantizing}: the reference would be loaded with it too. Give the trainer "
@@ -153,14 +152,14 @@ def check_options(args: VQAGRPOConfig) -> None:
     accumulated = (sharing["gradient_accumulation_kwargs"] or {}).get("num_steps", 1)
     if accumulated != 1 or any(bool(sharing[key]) != value for key, value in _SHARED_OUT.items()):
         raise ValueError(
-            f"accelerator_config={sharing}: the sampler hands each process whole groups of answers, and a generation "
-            f"batch counts gradient_accumulation_steps. Leave {[*_SHARED_OUT]} and num_steps out."
+            f"accelerator_config={sharing}: the sampler gives each process whole groups of answers, and a generation "
+            f"batch covers gradient_accumulation_steps. Leave {[*_SHARED_OUT]} and num_steps out."
         )
     lost = {"every_n_layers", "offload"} & set(args.gradient_checkpointing_kwargs or {})
     if lost:
         raise ValueError(
-            f"gradient_checkpointing_kwargs={args.gradient_checkpointing_kwargs}: checkpointing is off while answers "
-            f"are drawn, and TRL turns it on again without {sorted(lost)}. Leave them out."
+            f"gradient_checkpointing_kwargs={args.gradient_checkpointing_kwargs}: checkpointing is off during "
+            f"rollouts, and TRL turns it on again without {sorted(lost)}. Leave them out."
         )
 
 

@@ -43,7 +43,7 @@ def check_one_device(args: TrainingArguments) -> None:
     """
     if args.n_gpu > 1:
         raise ValueError(
-            f"{args.n_gpu} GPUs in one process: a batch cannot be cut between them. Start one process per GPU, "
-            f"`accelerate launch --num_processes {args.n_gpu} ...` with a file of recipes/accelerate, or show one GPU "
+            f"{args.n_gpu} GPUs in one process: a batch cannot be split between them. Start one process per GPU, "
+            f"`accelerate launch --num_processes {args.n_gpu} ...` with a file from recipes/accelerate, or use one GPU "
             "only (CUDA_VISIBLE_DEVICES=0)."
         )

@@ -34,6 +34,6 @@ def check_reporting(report_to: Sequence[str]) -> None:
         if available is not None and not available():
             raise ImportError(
                 f"report_to={name!r}: its package is missing, or switched off in the environment. Run pip install "
-                f"{_INSTALLED_BY.get(name, name)}, or set report_to: none; metrics.jsonl in output_dir has all "
-                "metrics in any case."
+                f"{_INSTALLED_BY.get(name, name)}, or set report_to: none; metrics.jsonl in output_dir always has all "
+                "metrics."
             )

@@ -19,27 +19,28 @@ class DataArguments:
     """Files of labels and questions, and what the console shows."""
 
     train_labels: str | None = field(
-        default=None, metadata={"help": "Label file: .jsonl, .json, .txt or .csv; none where there are questions only."}
+        default=None,
+        metadata={"help": "Label file: .jsonl, .json, .txt or .csv; leave it out to train on questions only."},
     )
-    labels_weight: float = field(default=1.0, metadata={"help": "How often each labelled clip comes in an epoch."})
+    labels_weight: float = field(default=1.0, metadata={"help": "How often each labelled clip appears in an epoch."})
     questions: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Question files (.jsonl), FILE or FILE=WEIGHT each: WEIGHT is how often each question comes in an "
-            "epoch, by default once."
+            "help": "Question files (.jsonl), FILE or FILE=WEIGHT each: WEIGHT is how often each question appears in "
+            "an epoch, by default once."
         },
     )
-    video_root: str = field(metadata={"help": "Folder the files' video names are relative to."})
+    video_root: str = field(metadata={"help": "Folder that the files' video names are relative to."})
     mos_scale: str | None = field(
-        default=None, metadata={"help": "Of the labels: 'linear:LO,HI', 'div20' or 'identity'."}
+        default=None, metadata={"help": "Scale of the labels: 'linear:LO,HI', 'div20' or 'identity'."}
     )
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
     max_minutes: float | None = field(
-        default=None, metadata={"help": "Training ends after so many minutes, if it has not before; default no limit."}
+        default=None, metadata={"help": "Stop training after this many minutes; default no limit."}
     )
     verbose: bool = field(
-        default=False, metadata={"help": "Let other libraries speak: bars of loaded weights, notes, vLLM's log."}
+        default=False, metadata={"help": "Show the output of other libraries: progress bars, notes, vLLM's log."}
     )
 
     def __post_init__(self) -> None:
@@ -78,7 +79,7 @@ class LookArguments:
     view: str | None = field(
         default=None, metadata={"help": "'resize': whole frames; 'center_crop': their central pixels as they are."}
     )
-    question: str | None = field(default=None, metadata={"help": "What is asked for a score."})
+    question: str | None = field(default=None, metadata={"help": "Question that asks for a score."})
     sampling: str | None = field(
         default=None,
         metadata={"help": "Key frames evenly spaced by frame 'number' or in 'time'; default the policy's."},
@@ -133,8 +134,8 @@ def with_tasks(rubric: Rubric | None, samples: Sequence[Sample], weight: float =
             given = rubric is not None and name in rubric.names  # somebody's own goes before the tasks'
             if not given and _code(first) is not _code(reward):
                 raise ValueError(
-                    f"two tasks, {task!r} one of them, have different rewards named {name!r}, of which one would be "
-                    "left out: give each a `__name__` of its own."
+                    f"two tasks, {task!r} one of them, have different rewards named {name!r}, one of which would be "
+                    "left out: give each its own `__name__`."
                 )
     return Rubric([reward for reward, _ in known.values()], [w for _, w in known.values()])
 

@@ -36,7 +36,8 @@ class VQASFTConfig(TrainingArguments):
     """
 
     remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Stays off: the model's inputs are made from columns it does not know."}
+        default=False,
+        metadata={"help": "Must stay off: the model's inputs are made from columns that it does not know."},
     )
 
     def __post_init__(self) -> None:

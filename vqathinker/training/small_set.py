@@ -137,8 +137,8 @@ def fitted_settings(model: str, clips: int, given: Mapping[str, Any], free: floa
                 decided = {*given, *(["steps_per_generation"] if "generation_batch_size" in given else [])}
                 return {name: value for name, value in chosen.items() if name not in decided}
     raise ValueError(
-        f"{model} takes {needed:.1f} GiB for the smallest batch and adapter, {free:.1f} GiB are free: use a machine "
-        "with more memory, fewer frames, or a smaller policy."
+        f"{model} needs {needed:.1f} GiB for the smallest batch and adapter, but {free:.1f} GiB are free: use a "
+        "machine with more memory, fewer frames, or a smaller policy."
     )
 
 

@@ -59,7 +59,8 @@ class StopEarly(TrainerCallback):
         self.interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print(
-            "\nCtrl-C: stopping after this generation batch, with a checkpoint. Again: at once, without.",
+            "\nCtrl-C: stopping after this generation batch, with a checkpoint. Press Ctrl-C again to stop at "
+            "once, without one.",
             file=sys.stderr,
             flush=True,
         )
@@ -91,7 +92,7 @@ class StopEarly(TrainerCallback):
             return
         print(
             f"Stopped at step {state.global_step} of {state.max_steps}; checkpoint: "
-            f"{args.output_dir}/checkpoint-{state.global_step}. Go on with the same command and "
+            f"{args.output_dir}/checkpoint-{state.global_step}. Continue with the same command and "
             "--resume-from-checkpoint true.",
             flush=True,
         )

@@ -154,8 +154,8 @@ class VQAGRPOTrainer(ValidationTrainer):
         if args.use_vllm:
             if not isinstance(self.vllm_generation, VLLMEngine):
                 raise TypeError(
-                    f"TRL made a {type(self.vllm_generation).__name__} for rollouts, which knows no clips, and no "
-                    "VLLMEngine: this version of TRL is not supported, see constraints.txt."
+                    f"TRL made a {type(self.vllm_generation).__name__} for rollouts, which cannot read clips, instead "
+                    "of a VLLMEngine: this version of TRL is not supported, see constraints.txt."
                 )
             set_seed(args.seed, device_specific=True)  # vLLM seeds every generator of the process with its own
         settle(self.model, self.args)
@@ -200,7 +200,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         if resume_from_checkpoint and self.args.sync_ref_model:
             raise ValueError(
                 f"resume_from_checkpoint={resume_from_checkpoint!r} with sync_ref_model=True: a checkpoint does not "
-                "hold the reference, which would start from the first policy again. Start anew."
+                "hold the reference, which would start again from the initial policy. Start a new run."
             )
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
@@ -442,7 +442,9 @@ class VQAGRPOTrainer(ValidationTrainer):
     def _log_column(self, column: str, values: list[Any]) -> None:
         """A reward's further column, of all processes' answers, in TRL's table of completions."""
         if column in LOGGED:
-            raise ValueError(f"log_extra({column!r}, ...): the table of completions has such a column: rename yours.")
+            raise ValueError(
+                f"log_extra({column!r}, ...): the table of completions already has this column: rename yours."
+            )
         own = len(values) // self.accelerator.num_processes
         self._log_completion_extra(column, values[own * self.accelerator.process_index :][:own])
 

@@ -69,8 +69,8 @@ def validate(
     scored = places.get(TASKS["score"], [])
     if missing := [group_of(rows[i]) for i in scored if rows[i].get("mos") is None]:
         raise ValueError(
-            f"{len(missing)} of {len(scored)} validation clips have no MOS, {missing[0]!r} the first: correlations "
-            "need one for each. Label them, or leave them out."
+            f"{len(missing)} of {len(scored)} validation clips have no MOS (first: {missing[0]!r}): correlations need "
+            "one for each. Label them, or leave them out."
         )
     state = PartialState()
     own = range(len(rows))[state.process_index :: state.num_processes]
@@ -93,8 +93,8 @@ def validate(
         found_metrics = task.measure(answers, [rows[i] for i in chosen])
         if found_metrics.keys() != set(task.metrics):
             raise ValueError(
-                f"task {task.name!r} measures {sorted(found_metrics)}, but says metrics={task.metrics}: they must "
-                "be the same, as a run may go by them."
+                f"task {task.name!r} measures {sorted(found_metrics)}, but declares metrics={task.metrics}: they must "
+                "be the same, because a run may select by them."
             )
         metrics |= found_metrics
     return predictions, metrics | {"skipped_clips": float(unreadable)}
