@@ -86,7 +86,9 @@ def passes(way: str, shape: Shape, prompt: int, copies: bool, compact: bool = Fa
         length = prompt - 1 + answers * (tokens + 1)
         scored = answers * tokens if compact else length - 1
         for phase in PHASES[1:]:
-            yield Pass(phase, shape.clips, length, micro * shape.clips * length**2, scored, micro)
+            answer = tokens + 1  # its prompt's last token before it
+            each = (prompt - 1) ** 2 + answers * answer * (prompt - 1 + answer)
+            yield Pass(phase, shape.clips, length, micro * shape.clips * each, scored, micro)
         return
     batches = micro * (2 if copies else 1) if way == "published way" else 1
     rows = shown * answers

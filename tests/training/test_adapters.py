@@ -144,7 +144,7 @@ def test_on_a_base_of_16_bits_the_adapter_has_32_and_resumes_exactly(trainer, co
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     assert any(not torch.equal(p, dict(make().model.named_parameters())[name]) for name, p in ends[0].items())
     (checkpoint / "adapter_model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"has no adapter_model\.safetensors"):
+    with pytest.raises(ValueError, match=r"has no readable adapter_model\.safetensors"):
         make().train(resume_from_checkpoint=str(checkpoint))
 
 

@@ -45,7 +45,7 @@ def test_less_memory_takes_smaller_micro_batches_then_an_adapter(monkeypatch):
     assert sizes[0] == whole["per_device_train_batch_size"] > sizes[1] > sizes[2]
     larger = fitted_settings(MODEL, 12, {"frames": 12, "image_size": 448}, 1.0)
     assert larger["per_device_train_batch_size"] < fitted_settings(MODEL, 12, {}, 1.0)["per_device_train_batch_size"]
-    with pytest.raises(ValueError, match=r"GiB for the smallest batch and adapter, 0\.0 GiB are free"):
+    with pytest.raises(ValueError, match=r"GiB for the smallest batch and adapter, but 0\.0 GiB are free"):
         fitted_settings(MODEL, 12, {}, 0.001)
 
 
