@@ -53,7 +53,8 @@ def test_from_ratings_to_a_page_and_on_again(clips, tmp_path, quick, capsys):
     assert not sources[0] & sources[1]
     assert [len(side) for side in sides] == [6, 2]
     # What it says: the table, the raters, the recipes, and that two clips are too few.
-    assert "columns separated by semicolon, a column for each rater" in said
+    assert "8 clips, named in column 'clip'; columns separated by semicolon, a column for each rater." in said
+    assert "Next:" not in said.partition("Too few")[0]  # the recipes leave that to fit
     assert "3 raters; one rater against the mean of the others: SRCC" in said
     assert "6 clips to train on, 2 held out: sources by column 'source'." in said
     assert "The policy sees all of 64x64 (8 of 8 clips)." in said
@@ -112,6 +113,19 @@ def test_mistakes_get_one_line_with_the_fix(clips, tmp_path, capsys):
     assert not (tmp_path / "fit").exists()  # nothing was begun
 
 
+def test_a_clip_that_cannot_be_read_ends_it_before_anything_is_written(clips, tmp_path, capsys):
+    for file in clips.rglob("*.mp4"):
+        copy = tmp_path / file.relative_to(clips)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    copy.write_bytes(file.read_bytes()[:300])
+    out = tmp_path / "fit"
+    line = mistake(capsys, clips / "ratings.csv", "--videos", tmp_path, "--scale", "1,10", "--out", out)
+    assert f"ratings.csv: 1 clip cannot be read: {copy.relative_to(tmp_path)}" in line
+    assert line.endswith("Replace the files, or remove their rows from the table.")
+    assert not out.exists()
+
+
 def rows(scores):
     return [{"score": score, "status": "ok", "reasoning": ""} for score in scores]
 
@@ -157,7 +171,7 @@ def test_sentences_on_few_clips_and_on_a_policy_that_gives_no_scores(clips):
     assert few[0].startswith("Too few to say whether it is better (20 clips are needed): SRCC 1.000 before")
     assert few[2] == "Next: rate more clips; with about 100 of them --hold-out 0.2 holds out 20."
     fewer = outcome_of(clips, marks[:3], marks[:3], marks[:3]).sentences()
-    assert fewer[0].endswith("(20 clips are needed): no correlation on the 3 held-out clips.")
+    assert fewer[0].endswith("mean error 0.00 before GRPO and 0.00 after it on the 3 held-out clips.")
     mute = outcome_of(clips, [1.0] * 30, [2.0] * 10 + [math.nan] * 20, list(np.linspace(1, 5, 30))).sentences()
     assert "the policy gives 10 of 30 held-out clips a score" in mute[2]
 

@@ -1,9 +1,11 @@
-"""What other libraries say beside a training run: off, unless it is asked for."""
+"""What other libraries say during a training run, off unless asked for; and whether a run says what comes next."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 IMPORTING_VLLM = "vllm.triton_utils.importing"
 """Speaks while TRL imports vLLM, which is before a recipe knows its options."""
@@ -33,6 +35,24 @@ class _HeldBack(logging.Filter):
 _filters = {name: _HeldBack(start) for name, start in SAID.items()}
 _switched_off: list[str] = []
 """What `set_verbose` has switched off, and switches on again; not what the user has."""
+
+
+_hints = [True]
+
+
+def hints() -> bool:
+    """Whether a run says what its user can do next."""
+    return _hints[-1]
+
+
+@contextmanager
+def without_hints() -> Iterator[None]:
+    """Runs in here are steps of something larger, which itself says what comes next."""
+    _hints.append(False)
+    try:
+        yield
+    finally:
+        _hints.pop()
 
 
 def hold_back_imports() -> None:

@@ -20,6 +20,7 @@ from vqathinker.evaluation.report import Report, ShownClip, Table
 from vqathinker.metrics.agreement import agreement
 from vqathinker.policy import load_processor
 from vqathinker.scoring.provenance import versions
+from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.fitting.run import FitSpec
@@ -72,7 +73,16 @@ class Outcome:
     def sentences(self) -> list[str]:
         """Is it better, how sure is that, and what to run next: a sentence each."""
         found = self.comparison
-        return [_better(found, len(self.test_rows)), _how_sure(found, self.ratings), self._next(found)]
+        return [_better(found, self.errors, len(self.test_rows)), _how_sure(found, self.ratings), self._next(found)]
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """Mean absolute errors before and after, of the clips that both policies scored; NaN without one."""
+        each = zip(self.test_rows, self.before, self.after, strict=True)
+        both = [(abs(a["score"] - row.mos), abs(b["score"] - row.mos)) for row, a, b in each]
+        known = np.array([pair for pair in both if not math.isnan(sum(pair))]).reshape(-1, 2)
+        before, after = known.mean(0).tolist() if len(known) else (math.nan, math.nan)
+        return before, after
 
     def _next(self, found: SetComparison) -> str:
         command = f"vqathinker fit {self.spec.ratings} --videos {self.spec.videos}"
@@ -98,9 +108,10 @@ def described(ratings: Ratings) -> list[str]:
     sign = DELIMITERS[ratings.delimiter]
     kinds = {"wide": "a column for each rater", "long": "a row for each rating", "mos": "one column of MOS"}
     given = "" if ratings.scale_stated else " (assumed, because all ratings lie there; set another one with --scale)"
-    missing = f", {ratings.not_rated} without a rating" if ratings.not_rated else ""
+    missing = f"; {ratings.not_rated} of {ratings.matrix.size} ratings missing" if ratings.not_rated else ""
     lines = [
-        f"{len(ratings.rows)} clips; columns separated by {sign}, {kinds[ratings.form]}{missing}.",
+        f"{counted(len(ratings.rows), 'clip')}, named in column {ratings.video_column!r}; columns separated by {sign}, "
+        f"{kinds[ratings.form]}{missing}.",
         f"Scale: {ratings.scale.low:g} to {ratings.scale.high:g}{given}; scores are on 1 to 5.",
     ]
     if ratings.form == "mos":
@@ -108,15 +119,16 @@ def described(ratings: Ratings) -> list[str]:
     return [*lines, f"Raters: {', '.join(ratings.raters)}.", f"{agreement(ratings.matrix).text()}."]
 
 
-def _better(found: SetComparison, held_out: int) -> str:
+def _better(found: SetComparison, errors: tuple[float, float], held_out: int) -> str:
     scored = f"{held_out} held-out clips"
     if found.num_clips < held_out:
         scored = f"{found.num_clips} of {held_out} held-out clips that got a score from both policies"
     change = f"SRCC {found.srcc.before:.3f} before GRPO and {found.srcc.after:.3f} after it on the {scored}"
     if found.num_clips < FEW:
-        unknown = math.isnan(found.srcc.difference) or found.num_clips < CORRELATED
-        known = f"no correlation on the {scored}" if unknown else change
-        return f"Too few to say whether it is better ({FEW} clips are needed): {known}."
+        if math.isnan(found.srcc.difference) or found.num_clips < CORRELATED:
+            mean = "mean error {:.2f} before GRPO and {:.2f} after it on the ".format(*errors)
+            change = (mean if found.num_clips else "") + scored
+        return f"Too few to say whether it is better ({FEW} clips are needed): {change}."
     if math.isnan(found.srcc.difference):
         return f"Cannot tell whether it is better: all scores of a policy are equal on the {scored}."
     if found.srcc.low > 0:
@@ -170,15 +182,21 @@ def write_page(outcome: Outcome, path: Path) -> None:
 def _held_out_table(outcome: Outcome) -> Table:
     found = outcome.comparison
     rows: list[list[object]] = []
-    for name in ("before", "after"):
+    for name, error in zip(("before", "after"), outcome.errors, strict=True):
         own = outcome.judged(name)
         unusable = own.num_unparsable + own.num_unreadable + own.num_missing
         correlations = [own.srcc, own.plcc] if own.num_scored >= CORRELATED else [None, None]
-        rows.append([f"{name} GRPO", *correlations, own.mae, own.num_scored, unusable])
-    rows.append(["difference", signed(found.srcc), signed(found.plcc), None, found.num_clips, None])
+        rows.append([f"{name} GRPO", *correlations, error, own.num_scored, unusable])
+    differences = [signed(found.srcc), signed(found.plcc)] if found.num_clips >= CORRELATED else [None, None]
+    before, after = outcome.errors
+    rows.append(["difference", *differences, f"{after - before:+.3f}", found.num_clips, None])
+    interval = f"The 95 % intervals are of a paired bootstrap over {found.interval_over}."
+    if math.isnan(found.srcc.low):
+        interval = "There is no interval: the held-out clips come from too few sources."
     note = (
-        f"{len(outcome.test_rows)} clips that were never trained on, one greedy answer each. MAE in score units, 1-5. "
-        f"Difference with its 95 % interval of a paired bootstrap over {found.interval_over}."
+        f"{counted(len(outcome.test_rows), 'clip')} never trained on, one greedy answer each. MAE: mean absolute error "
+        "in score units, 1-5, on the clips that both policies scored; lower is better. "
+        f"{interval}"
     )
     return Table("Held-out clips", ["", "SRCC", "PLCC", "MAE", "scored", "no score"], rows, note)
 
@@ -209,4 +227,5 @@ def _clips(outcome: Outcome) -> list[ShownClip]:
 
 def said(name: str, row: Mapping[str, Any]) -> str:
     """`before: 3.21`, or why there is no score."""
-    return f"{name}: {row['status'] if math.isnan(row['score']) else format(row['score'], '.2f')}"
+    why = f"no score ({row['status'].replace('_', ' ')})"
+    return f"{name}: {why if math.isnan(row['score']) else format(row['score'], '.2f')}"

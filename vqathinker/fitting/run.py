@@ -10,19 +10,21 @@ import gc
 import importlib
 import io
 import json
+import logging
 import shlex
 import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vqathinker.chatter import set_verbose
+from vqathinker.chatter import set_verbose, without_hints
 from vqathinker.data import (
     Ratings,
     label_table,
@@ -54,6 +56,10 @@ WARM_START_SHARE, PACE_SHARE = 0.5, 0.1
 """Of the minutes: what the warm start, and finding out how long a step takes, may use up."""
 PACE_BATCHES = 4
 """Generation batches that tell it; one of them has perturbed copies (`perturb_every` of own.yaml)."""
+SHIPPED_NOTE = (
+    "The shipped policy has 2 million parameters: it shows whether the ratings can be learned from these clips. Do not "
+    "rely on its scores, nor on its reasoning."
+)
 SEEN_WELL = 0.5
 """Share of a frame below which it is told what that means."""
 PAGE_SECONDS = 15
@@ -120,8 +126,8 @@ def fit(spec: FitSpec, say: Callable[[str], None] = print) -> Outcome:
     for line in described(ratings):
         say(line)
     run = _Run(spec, ratings, start, say)
-    run.open()
     run.check()
+    run.open()
     first = run.warm_start()
     before = run.score(first, "before")
     run.train(first)
@@ -169,6 +175,8 @@ class _Run:
         if file.exists():
             self.state = json.loads(file.read_text(encoding="utf-8"))
             other = [name for name, value in told.items() if self.state["spec"].get(name) != value]
+            if len(other) > 1 and "rows" in other:
+                other.remove("rows")  # which follow from the rest
             if other:
                 raise ValueError(
                     f"--out {out} holds a fit with different {', '.join(other)}: choose another folder, or delete it."
@@ -188,13 +196,19 @@ class _Run:
         (self.spec.out / FILE).write_text(json.dumps(self.state, indent=1) + "\n", encoding="utf-8")
 
     def check(self) -> None:
-        """Every clip is opened; what training would meet ends the fit here."""
-        found = check_data(self.labels["train"], self.spec.videos, "identity", [self.labels["test"]], progress=True)
+        """Every clip is opened; what training would meet ends the fit here, before anything is written."""
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder, name) for name in ("train.csv", "test.csv")]
+            for file, rows in zip(files, (self.train_rows, self.test_rows), strict=True):
+                write_labels(rows, file)
+            found = check_data(files[0], self.spec.videos, "identity", files[1:], progress=True)
         for finding in found.findings:
             if not finding.problem and finding.count:
                 self.say(f"note: {finding.text()}")
-        if found.problems:
-            raise ValueError("; ".join(finding.text() for finding in found.problems))
+        if problems := [replace(finding, fix="").text().rstrip(". ") for finding in found.problems]:
+            raise ValueError(
+                f"{self.spec.ratings}: {'; '.join(problems)}. Replace the files, or remove their rows from the table."
+            )
         self._tell_what_is_seen([probe.size for probe in found.probes.values()])
 
     def _tell_what_is_seen(self, sizes: Sequence[tuple[int, int]]) -> None:
@@ -208,12 +222,11 @@ class _Run:
             f"clips{'; the same view of other sizes' if others else ''})."
         )
         if seen.share < SEEN_WELL:
-            line += (
-                " It does not see what lies outside; --view resize shows it whole frames, in which fine distortions "
-                "fade."
-            )
+            line += " The rest of the frame is not seen; with --view resize all of it is, but fine distortions fade."
         self.notes.append(line)
         self.say(line)
+        if self.spec.model is None:
+            self.notes.append(SHIPPED_NOTE)
 
     def warm_start(self) -> Path:
         """The policy to start from; the shipped base learns the answer's form first."""
@@ -264,8 +277,12 @@ class _Run:
         tried = {**options, "output_dir": folder, "max_steps": PACE_BATCHES * rounds, "logging_steps": rounds}
         tried["max_minutes"] = round(PACE_SHARE * self.spec.minutes, 2)
         self.say(f"measuring how long a step takes, on {PACE_BATCHES} generation batches that are then discarded:")
-        with contextlib.redirect_stdout(io.StringIO()):
-            self._main("grpo_lsvq", CONFIG, {**tried, "save_strategy": "no"})
+        logging.disable(logging.WARNING)  # what there is to say is said by the run itself
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._main("grpo_lsvq", CONFIG, {**tried, "save_strategy": "no"})
+        finally:
+            logging.disable(logging.NOTSET)
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         entries = [entry for entry in map(json.loads, lines) if "step_time" in entry]
         seconds = sum(entry["step_time"] for entry in entries) / len(entries)
@@ -305,10 +322,8 @@ class _Run:
 
     def _recipe(self, title: str, name: str, config: str, options: dict[str, Any], folder: Path) -> None:
         """Run a recipe, unless its policy is there; from its newest checkpoint, if it has one."""
-        options = {
-            key: value if isinstance(value, bool | int | float) else str(value) for key, value in options.items()
-        }
-        shown = ["vqathinker", "train", name, "--config", str(own_config(config)), *as_arguments(options)]
+        named = {key: value.resolve() if isinstance(value, Path) else value for key, value in options.items()}
+        shown = ["vqathinker", "train", name, "--config", str(own_config(config)), *as_arguments(named)]
         self.commands[title] = shlex.join(shown)
         if (folder / "trainer_state.json").exists():  # written last
             return
@@ -320,8 +335,11 @@ class _Run:
     def _main(self, name: str, config: str, options: Mapping[str, Any]) -> None:
         recipe = importlib.import_module(f"vqathinker.recipes.{name}")
         try:
-            recipe.main(["--config", str(own_config(config)), *as_arguments(options)])
-        except (SystemExit, KeyboardInterrupt):
+            with without_hints():
+                recipe.main(["--config", str(own_config(config)), *as_arguments(options)])
+        except (SystemExit, KeyboardInterrupt) as stop:
+            if isinstance(stop, SystemExit) and stop.code != STOPPED:
+                raise
             self.say("`vqathinker fit` with the same arguments continues from here.")
             raise SystemExit(STOPPED) from None
         _free()

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
+from vqathinker.chatter import hints
 from vqathinker.policy import VQAThinkerProcessor, not_as_trained
 from vqathinker.training.collapse import CollapseWatch
 
@@ -379,7 +380,8 @@ def closing_summary(state: TrainerState, args: TrainingArguments, next_steps: Se
     lines.append(f"Policy:   {args.output_dir}{best}")
     boards = f"; tensorboard --logdir {args.output_dir}" if "tensorboard" in (args.report_to or []) else ""
     lines.append(f"Metrics:  {args.output_dir}/{METRICS_FILE}{boards}")
-    lines += [f"{'' if i else 'Next:':<8}  {command}" for i, command in enumerate(next_steps)]
+    if hints():
+        lines += [f"{'' if i else 'Next:':<8}  {command}" for i, command in enumerate(next_steps)]
     return "\n".join(lines)
 
 

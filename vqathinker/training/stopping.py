@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from vqathinker.chatter import hints
+
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
@@ -73,6 +75,8 @@ class StopEarly(TrainerCallback):
         control.should_training_stop = True
         control.should_save = control.should_save or self.interrupted
         self.timed_out = late and state.global_step < state.max_steps
+        if self.timed_out and state.is_world_process_zero:
+            print(f"max_minutes={self.seconds / 60:g} are over: training ends at step {state.global_step}.", flush=True)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -90,10 +94,10 @@ class StopEarly(TrainerCallback):
         """
         if not self.interrupted or state.global_step >= state.max_steps:
             return
+        checkpoint = f"{args.output_dir}/checkpoint-{state.global_step}"
+        following = " Continue with the same command and --resume-from-checkpoint true." if hints() else ""
         print(
-            f"Stopped at step {state.global_step} of {state.max_steps}; checkpoint: "
-            f"{args.output_dir}/checkpoint-{state.global_step}. Continue with the same command and "
-            "--resume-from-checkpoint true.",
+            f"Stopped at step {state.global_step} of {state.max_steps}; checkpoint: {checkpoint}.{following}",
             flush=True,
         )
         raise SystemExit(STOPPED)
