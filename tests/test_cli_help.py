@@ -93,6 +93,10 @@ def place(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "pictures/a.png")
+    (tmp_path / "table.csv").write_text("video,r1,scene\na.mp4,3,s\nb.mp4,4,s\n")
+    for clip in ("clips/a.mp4", "clips/b.mp4", "part/a.mp4"):
+        (tmp_path / clip).parent.mkdir(exist_ok=True)
+        (tmp_path / clip).touch()
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")
     return tmp_path
@@ -124,6 +128,14 @@ MISTAKES = [
     ("fit none --videos empty", "RATINGS '{place}/none' is not a file"),
     ("fit file.csv --videos none", "--videos '{place}/none' is not a folder"),
     ("fit file.csv --videos empty --model none", "no checkpoint folder at '{place}/none'"),
+    ("fit file.csv --videos empty --out /proc/f", "--out '/proc/f': '/proc' is not a writable folder. Name another"),
+    ("fit file.csv --videos empty --minutes 0", "--minutes 0 must be above 0: leave it out for 30."),
+    ("fit table.csv --videos clips --scale 0-100", "--scale '0-100' must be the lowest and the highest rating"),
+    ("fit table.csv --videos clips --hold-out 2", "share 2.0 to hold out must be above 0 and below 1"),
+    ("fit table.csv --videos clips", "2 clips of one source (sources by column 'scene'). Add clips of another scene"),
+    ("fit table.csv --videos empty", "'{place}/empty' holds no video: give the folder of the clips with --videos."),
+    ("fit table.csv --videos part", "1 of 2 videos are not in '{place}/part': 'b.mp4' (line 3); add the files"),
+    ("eval --labels table.csv --videos clips --model model", "no column mos; the columns are video, r1, scene. Rename"),
     ("check-data none", "LABELS '{place}/none' is not a file"),
     ("merge none --out empty", "ADAPTER '{place}/none' is not a folder"),
     ("convert none --out empty", "no checkpoint folder at '{place}/none'"),
@@ -133,6 +145,7 @@ MISTAKES = [
     ("inspect-rewards none", "FILE '{place}/none' is not a file"),
 ]
 NAMES = ("none", "none.mp4", "other.mp4", "clip.mp4", "empty", "file.csv", "file.csv/s.csv", "model", "pictures")
+NAMES += ("table.csv", "clips", "part")
 
 
 def placed(command, place):

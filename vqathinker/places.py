@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 TABLE_SUFFIXES = (".csv", ".json", ".jsonl")
@@ -59,8 +60,17 @@ def check_output(name: str, path: str | Path | None, folder: bool = True) -> Non
         is_there, wanted = ("file", "folder") if folder else ("folder", "file")
         raise OSError(f"{name} {str(path)!r} is a {is_there}: name a {wanted}.")
     there = next(part for part in (path, *path.absolute().parents) if part.exists())
-    if (there != path and not there.is_dir()) or not os.access(there, os.W_OK):
+    if not (_takes_files(there) if there.is_dir() else there == path and os.access(there, os.W_OK)):
         raise OSError(f"{name} {str(path)!r}: {str(there)!r} is not a writable folder. Name another place.")
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether a file can be made there; to ask for the right to write is not enough of /proc."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def check_table(path: str | Path) -> None:

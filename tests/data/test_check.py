@@ -66,13 +66,13 @@ def test_clips_that_training_would_stumble_over_are_told_with_count_examples_and
     out = folder / "page"
     assert main(["check-data", str(folder / "train.csv"), "--mos-scale", "linear:1,5", "--out", str(out)]) == 1
     shown = capsys.readouterr().out
-    assert "PROBLEM  1 of 12 files are missing: 0.mp4. Add the files, or remove their rows." in shown
+    assert "PROBLEM  1 of 12 files is missing: 0.mp4. Add the file, or remove its row." in shown
     assert "1 clip cannot be read: 1.mp4 (no readable video" in shown
     assert "1 clip has fewer than 6 frames: 2.mp4 (3)" in shown
     assert "1 clip appears under two or more names: 3.mp4 = 4.mp4 (label 2 and 2.33333)" in shown
     assert "4 problems that training would run into" in shown
     page = (out / "report.html").read_text()
-    assert "are missing" in page and "linear:1,5" in page
+    assert "is missing" in page and "linear:1,5" in page
     assert len((out / "clips.csv").read_text().splitlines()) == 13
     assert (out / "labels.png").exists() and "data:image/png" in page
 
@@ -110,7 +110,11 @@ def test_what_is_done_to_frames_is_a_note_and_no_problem(folder):
 @pytest.mark.parametrize(
     ("labels", "scale", "message"),
     [
-        ([20, 60, 80], "identity", "3 labels are outside the scale 'identity', which covers [0, 5]: 0.mp4 (20), "),
+        (
+            [20, 60, 80],
+            "identity",
+            "3 labels are outside the scale 'identity', which takes scores, 1 to 5 (0 to 5 is accepted, as for",
+        ),
         ([20, 60, 80], "identity", "as on 0-100"),
         ([-1.5, 0.2, 2], "linear:1,5", "as on no usual scale"),
         (
@@ -155,9 +159,49 @@ def test_rows_are_told_together_where_training_stops_at_the_first(folder):
     assert "1 video of" in problems and "1.mp4 (4 and 2)" in problems
     assert any("repeating a video with its label: 0.mp4" in finding.text() for finding in result.findings)
     (folder / "train.csv").write_text("name,mos\n0.mp4,3\n")
-    assert "no column ['video']" in told(check_data(folder / "train.csv", folder).findings)
+    [finding] = check_data(folder / "train.csv", folder).problems
+    assert finding.text() == (
+        f"{folder / 'train.csv'}: no column video; the columns are name, mos. Rename them, or name yours with "
+        "--video-column and --mos-column (video_column, mos_column in Python and YAML). Training refuses the file."
+    )
     with pytest.raises(LabelError, match="does not exist"):
         check_data(folder / "none.csv", folder)
+
+
+def test_one_finding_is_told_of_one_and_of_many(folder):
+    wrong = "is not a number: write digits with a decimal point, like 3.75"
+    (folder / "train.csv").write_text("video,mos\n0.mp4,3\n1.mp4,x\n")
+    table = folder / "train.csv"
+    [one] = check_data(table, folder, "linear:1,5").problems
+    assert one.text() == (
+        f"1 row of {table} cannot be read: {table}:3: label 'x' {wrong}. Correct or remove it; training refuses the "
+        "file."
+    )
+    table.write_text("video,mos\n0.mp4,3\n" + "".join(f"{n}.mp4,x\n" for n in range(1, 6)))
+    [many] = check_data(table, folder, "linear:1,5").problems
+    assert many.text().startswith(f"5 rows of {table} cannot be read: {table}:3: label 'x' {wrong}, {table}:4: ")
+    assert many.text().endswith(f"'x' {wrong}, ... Correct or remove them; training refuses the file.")
+
+
+def test_rows_before_the_one_that_ends_the_reading_are_checked(folder):
+    (folder / "train.csv").write_text("video,mos\n0.mp4,3\n1.mp4\n")
+    result = check_data(folder / "train.csv", folder, "linear:1,5")
+    assert [row.video_id for row in result.rows] == ["0.mp4"]
+    [finding] = result.problems
+    assert finding.text() == (
+        f"{folder / 'train.csv'}:3: the row must have 2 fields like the header. Training refuses the file."
+    )
+
+
+def test_swapped_columns_are_told_once(folder, capsys):
+    (folder / "train.csv").write_text("video,mos\n" + "".join(f"{1 + n / 3:.1f},{n}.mp4\n" for n in range(12)))
+    assert main(["check-data", str(folder / "train.csv"), "--mos-scale", "linear:1,5"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("PROBLEM") == 1
+    assert (
+        "train.csv: the columns look swapped: 'video' holds numbers ('1.0'), 'mos' holds none ('0.mp4'). Give each its "
+        "right name. Training refuses the file.\n"
+    ) in out
 
 
 def test_splits_that_share_clips_or_sources_are_told(folder):
@@ -171,7 +215,7 @@ def test_splits_that_share_clips_or_sources_are_told(folder):
     write_labels(folder / "test.csv", {f"{n}.mp4": 10 * n for n in range(6, 12)})
     result = check_data(folder / "train.csv", folder, "linear:1,5", [folder / "test.csv"])
     assert (
-        f"6 labels are outside the scale 'linear:1,5', which covers [1, 5] (in {folder / 'test.csv'}): 6.mp4 (60)"
+        f"6 labels are outside the scale 'linear:1,5', which takes 1 to 5 (in {folder / 'test.csv'}): 6.mp4 (60)"
         in (told(result.findings))
     )
 
@@ -202,7 +246,7 @@ def test_the_quick_form_decodes_nothing(folder, caplog, monkeypatch):
     assert preflight(asked).startswith("data: 1 clip, all there")
     (folder / "3.mp4").unlink()
     assert preflight(samples, samples[:1], "linear:1,5").startswith("data: 2 problems")
-    assert "1 of 12 files are missing" in caplog.text and "1 clip is in the validation set too" in caplog.text
+    assert "1 of 12 files is missing" in caplog.text and "1 clip is in the validation set too" in caplog.text
 
 
 def test_the_quick_form_takes_labels_back_to_their_scale(folder):

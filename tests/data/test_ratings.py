@@ -88,8 +88,11 @@ def test_scales_are_not_guessed(read):
         LabelError, match=r"ratings.csv:3: rating 87 of 'r1' is outside the raters' scale 1 to 10: .*--scale"
     ):
         read("video,r1\na.mp4,2\nb.mp4,87\n", scale="1,10")
-    for wrong in ("5,1", "1", "a,b", "0,inf", "1,nan", (3, 3)):
-        with pytest.raises(ValueError, match="LO,HI with LO < HI"):
+    for wrong in ("5,1", "1", "a,b", "0,inf", "1,nan", (3, 3), "5-1", "1.2.3-4"):
+        with pytest.raises(ValueError, match=r"--scale .* LO,HI with LO < HI: e.g. 1,10; if lower ratings are better"):
+            read(text, scale=wrong)
+    for wrong in ("0-100", "0:100", "0 to 100", "0 100", "0..100"):
+        with pytest.raises(ValueError, match=f"--scale '{wrong}' must be the lowest .* with LO < HI: write 0,100.$"):
             read(text, scale=wrong)
 
 
@@ -164,7 +167,7 @@ def test_rows_of_ratings_that_do_not_fit(read, text, options, message):
         ('video,mos\n"a.mp4,3\nb.mp4,3\n', "quotes do not match"),
         (
             "video,mos\n3,a.mp4\n4,b.mp4\n",
-            r"csv:2: the column 'video' should name videos but holds numbers \('3'\).*swapped",
+            r"csv:2: the column 'video' should name videos but holds numbers \('3'\).*look swapped. Name .* video, mos",
         ),
         ("video,r1\na.mp4,3\nb.mp4,2\n\na.mp4,3\n", r"csv:5: video 'a.mp4' is listed twice, on lines 2 and 5"),
         ("video,r1\na.mp4,3\na,3\n", r"csv:3: video 'a.mp4' is listed twice, on lines 2 and 3"),
@@ -190,13 +193,29 @@ def test_the_column_of_videos(read):
     assert read("name,path,r1\nx,a.mp4,3\n").video_column == "path"
     assert read(text.replace("x", "c"), video_column="where").rows[0].video_id == "a.mp4"
     with pytest.raises(
-        LabelError, match=r"which of the columns \['what', 'where', 'r1'\] names files .*--video-column"
+        LabelError, match=r"which of the columns what, where, r1 names files .*no column's cells all do.*--video-column"
     ):
         read(text.replace("b,", "d,"))
     with pytest.raises(
         LabelError, match=r"no video column 'clip': --video-column must be one of \['what', 'where', 'r1'\]"
     ):
         read(text, video_column="clip")
+
+
+@pytest.mark.parametrize("head", ["video", "Clip name"])
+def test_a_folder_without_clips_or_with_some(read, clips, head):
+    text = f"{head},what,mos\n" + "".join(f"x{i}.mp4,w{i},3\n" for i in range(4)) + "a,u,2\n"
+    with pytest.raises(LabelError, match=r"4 of 5 videos are not in '.*clips': 'x0.mp4' \(line 2\), .*; add the files"):
+        read(text)
+    for file in clips.iterdir():
+        file.unlink()
+    message = f"{str(clips)!r} holds no video: give the folder of the clips with --videos."
+    with pytest.raises(LabelError) as caught:
+        read(text)
+    assert str(caught.value) == message
+    (clips / "elsewhere").symlink_to(clips.parent)  # may hold some
+    with pytest.raises(LabelError, match=r"5 of 5 videos are not in .*; name the folder"):
+        read(text)
 
 
 def test_missing_videos_are_named_with_their_folder(read, clips):

@@ -45,8 +45,12 @@ def test_clips_of_unknown_source_are_their_own():
 @pytest.mark.parametrize(
     ("given", "share", "message"),
     [
-        (rows(("a", 1.0), ("a", 2.0)), 0.2, "2 clips of one source .*needs at least 2 sources"),
-        (rows(("", 1.0)), 0.2, "1 clip of one source .*needs at least 2 sources"),
+        (
+            rows(("a", 1.0), ("a", 2.0)),
+            0.2,
+            r"2 clips of one source .*\. Add clips of another scene",
+        ),
+        (rows(("", 1.0)), 0.2, r"1 clip of one source .*\. Add clips of another scene"),
         (rows(("a", 1.0), ("b", 2.0)), 0, "share 0 .* above 0 and below 1"),
         (rows(("a", 1.0), ("b", 2.0)), 1.0, "share 1.0"),
         (rows(("a", 1.0), ("b", 2.0)), math.nan, "share nan"),

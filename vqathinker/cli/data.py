@@ -39,7 +39,10 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--videos", type=Path, help="folder that its video names are relative to; default the label file's"
     )
-    parser.add_argument("--mos-scale", help="scale of the labels: linear:LO,HI, div20 or identity")
+    parser.add_argument(
+        "--mos-scale",
+        help="scale of the labels: linear:LO,HI, div20 (MOS / 20, for 0-100) or identity (scores, 1 to 5)",
+    )
     parser.add_argument(
         "--also", nargs="+", type=Path, default=[], metavar="LABELS", help="label files of the set's other splits"
     )

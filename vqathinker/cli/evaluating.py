@@ -34,7 +34,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--labels", type=Path, help="one label file (CSV with video,mos ...); needs --videos")
     parser.add_argument("--videos", type=Path, help="folder that the video names in --labels are relative to")
     parser.add_argument(
-        "--mos-scale", help="scale of --labels: linear:LO,HI, div20 or identity; default identity (score units, 1-5)"
+        "--mos-scale",
+        help="scale of --labels: linear:LO,HI, div20 (MOS / 20, for 0-100) or identity (scores, 1 to 5); default "
+        "identity",
     )
     parser.add_argument("--baseline", help="checkpoint to compare --model with, on the same clips or questions")
     parser.add_argument(

@@ -14,7 +14,7 @@ import yaml
 from vqathinker.data.formats import READERS, LabelError
 from vqathinker.data.labels import LabelRow, read_labels
 from vqathinker.data.public_sets import BENCHMARKS, Benchmark
-from vqathinker.data.scales import LABEL_RANGE, NAMES, NATIVE, mos_scale
+from vqathinker.data.scales import LABEL_RANGE, NAMES, NATIVE, SCORES, mos_scale
 from vqathinker.data.sources import Sources, sources_of
 from vqathinker.wording import counted
 
@@ -118,8 +118,8 @@ def label_table(labels: str | Path, videos: str | Path, scale: str | None = None
     odd = next((row for row in rows if not low <= row.mos <= high), None)
     if odd is not None:
         raise LabelError(
-            f"{labels}: {odd.video_id!r} has the MOS {odd.mos:g}, but without --mos-scale labels must be scores from "
-            f"{low:g} to {high:g}. Name the scale of your labels: --mos-scale {NAMES}."
+            f"{labels}: {odd.video_id!r} has the MOS {odd.mos:g}, but without --mos-scale labels must be {SCORES}. "
+            f"Name the scale of your labels: --mos-scale {NAMES}."
         )
     name = re.sub(r"[^A-Za-z0-9._-]", "_", labels.stem)[:100].lstrip("._-") or "labels"
     split = split_of(labels.stem)

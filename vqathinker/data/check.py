@@ -52,9 +52,9 @@ class Finding:
     def text(self) -> str:
         """One line with count, examples and fix."""
         count = f"{self.count} " if self.count else ""
-        more = ", ..." if self.count > len(self.examples) else ""
-        shown = f": {', '.join(self.examples)}{more}" if self.examples else ""
-        return f"{count}{self.what}{shown}. {self.fix}"
+        more = ", .." if self.count > len(self.examples) else ""  # a full stop follows
+        shown = ", ".join(example.removesuffix(".") for example in self.examples)
+        return f"{count}{self.what}{f': {shown}' if shown else ''}{more}. {self.fix}"
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,7 @@ def _collect(path: Path, root: Path, columns: tuple[str, str]) -> tuple[list[Lab
     check_places(path, root, list(READERS), "label file")
     files, rows = VideoFiles(root), dict[str, LabelRow]()
     wrong, twice, torn = list[str](), list[str](), list[str]()
+    ended: list[Finding] = []
     try:
         for place, video, label, extra in READERS[path.suffix.lower()](path, *columns):
             try:
@@ -171,15 +172,13 @@ def _collect(path: Path, root: Path, columns: tuple[str, str]) -> tuple[list[Lab
             elif known is not row:
                 twice.append(name)
     except LabelError as error:  # which ends the reading
-        wrong.append(str(error))
-    found = [
-        _found(wrong, "row|rows", f"of {path} cannot be read", "Correct or remove them; training refuses the file."),
-        _found(torn, "video|videos", f"of {path} listed twice with two labels", "Keep the right row of each."),
-        _found(
-            twice, "row|rows", f"of {path} repeating a video with its label", "They are dropped; remove them.", False
-        ),
-    ]
-    if not rows and not wrong:
+        ended.append(Finding(str(error).removesuffix("."), 0, (), "Training refuses the file."))
+    fix = "Correct or remove it|them; training refuses the file."
+    found = [ended, _found(wrong, "row|rows", f"of {path} cannot be read", fix)]
+    found.append(_found(torn, "video|videos", f"of {path} listed twice with two labels", "Keep one row per video."))
+    fix = "It|They is|are dropped; remove it|them."
+    found.append(_found(twice, "row|rows", f"of {path} repeating a video with its label", fix, False))
+    if not rows and not wrong and not ended:
         found.append([Finding(f"{path} lists no video", 0, (), "Write one row for each clip.")])
     return list(rows.values()), [finding for part in found for finding in part]
 
@@ -192,10 +191,14 @@ def _label(value: Any) -> float:
 
 
 def _found(names: Iterable[str], who: str, what: str, fix: str, problem: bool = True) -> list[Finding]:
-    """One finding on all of them; none where there is none. `who` is how it begins of one, and of many: "is|are"."""
+    """One finding on all of them; none where there is none.
+
+    `who` is how it begins of one, and of many: "clip is|clips are"; single words of `fix` are given so too: "it|them".
+    """
     listed = list(names)
-    one, many = who.split("|")
-    what = f"{one if len(listed) == 1 else many} {what}"
+    chosen = 0 if len(listed) == 1 else 1
+    what = f"{who.split('|')[chosen]} {what}"
+    fix = re.sub(r"(\w+)\|(\w+)", lambda pair: pair[chosen + 1], fix)
     return [Finding(what, len(listed), tuple(listed[:EXAMPLES]), fix, problem)] if listed else []
 
 
@@ -218,17 +221,17 @@ def scale_findings(rows: Sequence[LabelRow], scale: MosScale | None) -> list[Fin
     if scale is None:
         return [Finding("No scale was given", 0, (), f"{looks}. Name their scale: {NAMES}.", False)]
     outside = [f"{row.video_id} ({row.mos:g})" for row in rows if not scale.low <= row.mos <= scale.high]
-    range_ = f"[{scale.low:g}, {scale.high:g}]"
-    rule = f"outside the scale {scale.name!r}, which covers {range_}"
+    rule = f"outside the scale {scale.name!r}, which takes {scale.takes}"
     found = _found(outside, "label is|labels are", rule, f"{looks}. Name their scale: {NAMES}.")
     if not outside and usual and usual[1] <= NARROW * scale.high and len(rows) >= FEW:
-        what = f"The labels fit the scale {scale.name!r}, {range_}, but look like those of another scale"
+        what = f"The labels fit the scale {scale.name!r}, but look like those of another scale"
         found.append(Finding(what, 0, (), f"{looks}. Name their scale: {NAMES}, or go on if the given one is right."))
     if low == high and len(rows) > 1:
         found.append(Finding(f"All labels are {low:g}", 0, (), "There is nothing to learn: check the label column."))
     if not outside:
         below = [f"{row.video_id} ({row.mos:g})" for row in rows if scale(row.mos) < 1]
-        found += _found(below, "label is|labels are", "below a score of 1", "They are trained on as they are.", False)
+        fix = "It|They is|are trained on as it|they is|are."
+        found += _found(below, "label is|labels are", "below a score of 1", fix, False)
     return found
 
 
@@ -262,9 +265,10 @@ def _missing(names: Sequence[str], total: int) -> list[Finding]:
     fix = (
         ("Name the folder that the video names are relative to.")
         if len(names) == total
-        else "Add the files, or remove their rows."
+        else "Add the file|files, or remove its|their row|rows."
     )
-    return _found(names, "of|of", f"{counted(total, 'file is', 'files are')} missing", fix)
+    files = f"of {counted(total, 'file')}"
+    return _found(names, f"{files} is|{files} are", "missing", fix)
 
 
 def _clip_findings(rows: Sequence[LabelRow], probes: Mapping[str, Probe], key_frames: int) -> list[Finding]:
@@ -283,13 +287,13 @@ def _clip_findings(rows: Sequence[LabelRow], probes: Mapping[str, Probe], key_fr
         for note in probe.notes:
             noted[note].append(name)
     found = _missing(missing, len(names))
-    fix = "Replace them, or remove their rows; training leaves them out."
+    fix = "Replace it|them, or remove its|their row|rows; training leaves it|them out."
     found += _found(damaged, "clip|clips", "cannot be read", fix)
-    fix = "Frames would be shown repeatedly: remove their rows."
+    fix = "Frames would be shown repeatedly: remove its|their row|rows."
     found += _found(short, "clip has|clips have", f"fewer than {counted(key_frames, 'frame')}", fix)
     for note, clips in sorted(noted.items()):
         kind = {"deinterlaced": "interlaced ", "an image": "one-frame "}.get(note, "HDR " if "BT.709" in note else "")
-        fix = "Training and scoring show them this way; there is nothing to do."
+        fix = "Training and scoring show it|them this way; there is nothing to do."
         found += _found(clips, f"{kind}clip is|{kind}clips are", f"noted as {note!r}", fix, False)
     return found
 

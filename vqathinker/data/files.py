@@ -69,6 +69,15 @@ class VideoFiles:
                 return found[0]
         return paths[0]
 
+    def hold_videos(self) -> bool:
+        """Whether a video file is below the root; a folder that is a link is not looked into and may hold one."""
+        for folder, folders, names in os.walk(self.root):
+            if any(name.lower().endswith(VIDEO_SUFFIXES) for name in names):
+                return True
+            if any(os.path.islink(os.path.join(folder, name)) for name in folders):
+                return True
+        return False
+
     def _videos(self, folder: Path) -> dict[str, list[Path]]:
         """Video files of a folder by their name without the extension."""
         if folder not in self._listed:

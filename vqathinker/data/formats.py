@@ -153,27 +153,42 @@ def _read_txt(path: Path, *columns: str) -> Iterator[RawRow]:
 
 
 def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow]:
-    reader = csv.DictReader(io.StringIO(_text(path)))
-    header = reader.fieldnames or []
+    reader = csv.DictReader(io.StringIO(_text(path)), skipinitialspace=True)
+    header = reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+    video_column, mos_column = video_column.strip(), mos_column.strip()
     if not header:
         raise LabelError(f"label file {str(path)!r} is empty; the first line must be a header.")
     if twice := repeated(header):
         raise LabelError(
-            f"{path}: the header names the columns {twice} more than once: {header}. Column names must be unique; "
-            "rename or remove the others."
+            f"{path}: the header names {', '.join(map(repr, twice))} more than once: {', '.join(header)}. Column names "
+            "must be unique; rename or remove the others."
         )
     missing = [name for name in (video_column, mos_column) if name not in header]
     if missing:
-        fix = "Name the columns with video_column and mos_column."
+        fix = (
+            "Rename them, or name yours with --video-column and --mos-column (video_column, mos_column in Python and "
+            "YAML)."
+        )
         if len(header) == 1 and re.search(r"[;\t]", header[0]):
             fix = "Save it with commas between the columns, or use `vqathinker fit`, which reads any separator."
-        raise LabelError(f"{path}: no column {missing}; the header is {header}. {fix}")
-    for record in reader:
-        place = f"{path}:{reader.line_num}"
+        raise LabelError(f"{path}: no column {' or '.join(missing)}; the columns are {', '.join(header)}. {fix}")
+    records = [(reader.line_num, record) for record in reader]
+    pairs = [((record[video_column] or "").strip(), (record[mos_column] or "").strip()) for _, record in records]
+    if pairs and all(_NUMBER.fullmatch(video) and _is_text(label) for video, label in pairs):
+        raise LabelError(
+            f"{path}: the columns look swapped: {video_column!r} holds numbers ({pairs[0][0]!r}), {mos_column!r} holds "
+            f"none ({pairs[0][1]!r}). Give each its right name."
+        )
+    for line, record in records:
+        place = f"{path}:{line}"
         if None in record or None in record.values():
             raise LabelError(f"{place}: the row must have {len(header)} fields like the header.")
-        extra = {key: value for key, value in record.items() if key not in (video_column, mos_column)}
-        yield RawRow(place, record[video_column], record[mos_column], extra)
+        cells = {key: value.strip() for key, value in record.items()}
+        yield RawRow(place, cells.pop(video_column), cells.pop(mos_column), cells)
+
+
+def _is_text(cell: str) -> bool:
+    return bool(cell) and not (_NUMBER.fullmatch(cell) or _NOT_FINITE.fullmatch(cell))
 
 
 def load_json(place: str, text: str) -> Any:

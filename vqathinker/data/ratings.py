@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ WRITTEN = ("video", "mos", "sd", "num_ratings")
 EXAMPLES = 3
 EXAMPLE_SCALES = ((0, 1), (0, 5), (1, 10), (0, 10), (0, 100))
 DECIMALS = 6
+_RANGE = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?)\s*(?:-|to|\.\.|[:;/\s])\s*(-?[0-9]+(?:\.[0-9]+)?)")
+"""Two numbers, not separated as `--scale` wants them: "0-100"."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def read_ratings(
         scale: Lowest and highest rating that raters could give, "LO,HI" or two numbers; a higher one must be better.
             Without it, ratings that all lie in 1-5 are taken as such ones, and others are refused.
         video_column: Column of the videos' names; default the one of `VIDEO_COLUMNS`, else the only one whose cells
-            all name files.
+            all name files, or most of whose cells look like names of videos.
 
     Raises:
         LabelError: If the table does not fit: its columns, a cell, a file that is missing, a clip that is listed or
@@ -185,10 +188,17 @@ def _video_column(table: Table, files: VideoFiles, stated: str | None) -> str:
     fitting = [name for name in named or table.header if all(_is_there(files, row[name]) for _, row in table.rows)]
     if len(fitting) == 1:
         return fitting[0]
-    found = f"the cells of {fitting} all do" if fitting else "no column's cells all do"
+    if not fitting:
+        if not files.hold_videos():
+            raise _no_video(files.root)
+        cells = {name: [_is_video(files, row[name]) for _, row in table.rows] for name in named or table.header}
+        videos = [name for name, are in cells.items() if sum(are) > len(are) / 2]
+        if len(videos) == 1:
+            return videos[0]  # those that are missing are told one by one
+    found = f"the cells of {' and '.join(fitting)} all do" if fitting else "no column's cells all do"
     raise LabelError(
-        f"{table.path}: cannot tell which of the columns {[*table.header]} names files in {str(files.root)!r}: "
-        f"{found}. Name it with --video-column, and check the folder."
+        f"{table.path}: cannot tell which of the columns {', '.join(table.header)} names files in "
+        f"{str(files.root)!r}: {found}. Name it with --video-column, and check the folder."
     )
 
 
@@ -197,6 +207,14 @@ def _is_there(files: VideoFiles, cell: str) -> bool:
         return os.path.isfile(files.find(safe_name(cell)))
     except ValueError:
         return False
+
+
+def _is_video(files: VideoFiles, cell: str) -> bool:
+    return cell.lower().endswith(VIDEO_SUFFIXES) or _is_there(files, cell)
+
+
+def _no_video(root: Path) -> LabelError:
+    return LabelError(f"{str(root)!r} holds no video: give the folder of the clips with --videos.")
 
 
 def _form(table: Table, video: str, raters: Sequence[str] | None) -> _Form:
@@ -282,8 +300,11 @@ def _missing(table: Table, video: str, missing: dict[str, int], total: int, root
     if all(table.is_number(row[video]) for _, row in table.rows):
         return LabelError(
             f"{table.place(line)}: the column {video!r} should name videos but holds numbers ({name!r}), which are not "
-            f"files in {str(root)!r}: are columns swapped? Name the right one of {[*table.header]} with --video-column."
+            f"files in {str(root)!r}: the columns look swapped. Name the right one of {', '.join(table.header)} with "
+            "--video-column."
         )
+    if not VideoFiles(root).hold_videos():
+        return _no_video(root)
     shown = _shown(f"{name!r} (line {line})" for name, line in missing.items())
     fix = (
         ("name the folder that the video names are relative to")
@@ -411,14 +432,18 @@ def _said(table: Table, row: int, columns: Sequence[str], default: float) -> flo
 
 def _stated(scale: str | tuple[float, float]) -> MosScale:
     text = scale if isinstance(scale, str) else ",".join(map(repr, scale))
+    ends = _RANGE.fullmatch(text.strip())
     try:
         found = mos_scale(f"linear:{text}")
     except ValueError:
         found = None
     if found is None or not (math.isfinite(found.low) and math.isfinite(found.high)):
+        fix = "e.g. 1,10; if lower ratings are better, invert them in the table."
+        if ends and float(ends[1]) < float(ends[2]):
+            fix = f"write {ends[1]},{ends[2]}."
         raise ValueError(
-            f"scale {text!r} must be the lowest and the highest rating that raters could give, LO,HI with LO < HI, "
-            "e.g. 1,10; if lower ratings are better, invert them in the table."
+            f"--scale {text!r} must be the lowest and the highest rating that raters could give, LO,HI with LO < HI: "
+            f"{fix}"
         )
     return found
 

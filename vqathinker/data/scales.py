@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-NAMES = "'linear:LO,HI' (e.g. 'linear:0,100'), 'div20' or 'identity'"
+NAMES = "'linear:LO,HI' (e.g. 'linear:0,100'), 'div20' (MOS / 20, for 0-100) or 'identity' (scores)"
+SCORES = "scores, 1 to 5 (0 to 5 is accepted, as for MOS / 20)"
 
 LABEL_RANGE = (0.0, 5.0)
 """What labels, and so answers, can be in score units: 1-5, and down to 0 for published labels made by MOS / 20."""
@@ -37,10 +38,15 @@ class MosScale:
         """
         if not self.low <= mos <= self.high:  # also catches NaN
             raise ValueError(
-                f"MOS {mos} does not fit the scale {self.name!r}, which covers [{self.low:g}, {self.high:g}]. Name the "
-                f"scale of your labels: {NAMES}."
+                f"MOS {mos} does not fit the scale {self.name!r}, which takes {self.takes}. Name the scale of your "
+                f"labels: {NAMES}."
             )
         return self.offset + self.factor * mos
+
+    @property
+    def takes(self) -> str:
+        """The labels that fit, in words."""
+        return SCORES if self.name == "identity" else f"{self.low:g} to {self.high:g}"
 
 
 NATIVE = MosScale("native", -math.inf, math.inf, 1.0, 0.0)

@@ -62,8 +62,8 @@ def split_by_source(
         reason = f"each clip is taken as its own source: {why}"
     if len(set(names)) < 2:
         raise ValueError(
-            f"{counted(len(rows), 'clip')} of one source ({reason}): a held-out set needs at least 2 sources. Add "
-            "clips of another source."
+            f"{counted(len(rows), 'clip')} of one source ({reason}). Add clips of another scene: a held-out set needs "
+            "at least 2 sources."
         )
     held_out = _drawn(names, np.array([row.mos for row in rows]), share, seed)
     return Split(

@@ -8,6 +8,7 @@ from inspect import isfunction
 from typing import Any
 
 from vqathinker.data import Sample, read_labels, read_questions, score_samples
+from vqathinker.data.scales import NAMES
 from vqathinker.policy import VQAThinkerProcessor, load_processor
 from vqathinker.rewards import Distortion, Rubric
 from vqathinker.rewards.distortion import KINDS
@@ -31,9 +32,7 @@ class DataArguments:
         },
     )
     video_root: str = field(metadata={"help": "Folder that the files' video names are relative to."})
-    mos_scale: str | None = field(
-        default=None, metadata={"help": "Scale of the labels: 'linear:LO,HI', 'div20' or 'identity'."}
-    )
+    mos_scale: str | None = field(default=None, metadata={"help": f"Scale of the labels: {NAMES}."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
     max_minutes: float | None = field(
@@ -47,10 +46,7 @@ class DataArguments:
         if not (self.train_labels or self.questions):
             raise ValueError("neither train_labels nor questions: give a label file, question files, or both.")
         if self.train_labels and not self.mos_scale:
-            raise ValueError(
-                f"train_labels={self.train_labels!r} without mos_scale: give 'linear:LO,HI', 'div20' or 'identity'."
-            )
-
+            raise ValueError(f"train_labels={self.train_labels!r} without mos_scale: give {NAMES}.")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"max_minutes={self.max_minutes}: must be above 0; leave it out for no limit.")
 
@@ -59,7 +55,7 @@ class DataArguments:
         if not file:
             return []
         if not self.mos_scale:
-            raise ValueError(f"labels {file!r} without mos_scale: give 'linear:LO,HI', 'div20' or 'identity'.")
+            raise ValueError(f"labels {file!r} without mos_scale: give {NAMES}.")
         columns = {"video_column": self.video_column, "mos_column": self.mos_column}
         return score_samples(read_labels(file, self.video_root, self.mos_scale, **columns))
 
