@@ -205,7 +205,7 @@ class _Run:
         for finding in found.findings:
             if not finding.problem and finding.count:
                 self.say(f"note: {finding.text()}")
-        if problems := [replace(finding, fix="").text().rstrip(". ") for finding in found.problems]:
+        if problems := [replace(finding, fix="").text().rstrip("., ") for finding in found.problems]:
             raise ValueError(
                 f"{self.spec.ratings}: {'; '.join(problems)}. Replace the files, or remove their rows from the table."
             )
