@@ -5,12 +5,19 @@ import importlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
+
+from vqathinker.arguments import dashed
+from vqathinker.cli import make_parser
+from vqathinker.training.arguments import RecipeParser
 
 PAGES = (
     "README.md",
@@ -107,6 +114,38 @@ def test_links_and_paths_exist(repo, page):
     makefile = (repo / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def typed(text):
+    """Commands in a page's shell examples, a line each."""
+    for block in blocks(text, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if words := shlex.split(line, comments=True):
+                yield list(takewhile(lambda word: word not in (">", "|"), words))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_examples_can_be_typed(repo, page, monkeypatch):
+    """The real parsers take every option of `vqathinker ...` and of the recipes."""
+    monkeypatch.syspath_prepend(str(repo / "recipes"))
+    for words in typed((repo / page).read_text(encoding="utf-8")):
+        if words[0] == "vqathinker":
+            options = make_parser().parse_args(words[1:])
+            recipe, *rest = options.recipe if words[1] == "train" else [None]
+        else:
+            place = next(
+                (i for i, word in enumerate(words) if word.startswith("recipes/") and word.endswith(".py")), None
+            )
+            recipe = None if place is None else Path(words[place]).stem
+            rest = [] if place is None else words[place + 1 :]
+        if recipe in ("grpo_lsvq", "sft_lsvq"):
+            module = importlib.import_module(recipe)
+            own, config = (
+                (module.GRPOArguments, module.VQAGRPOConfig)
+                if recipe == "grpo_lsvq"
+                else (module.SFTArguments, module.VQASFTConfig)
+            )
+            RecipeParser(own, config).refuse_options(dashed(rest))
 
 
 def test_readme_first_screen_shows_the_two_commands(repo):
