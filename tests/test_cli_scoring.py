@@ -260,7 +260,7 @@ def test_eval_says_in_which_units_labels_are_taken(judge, base, clip_set, tmp_pa
     table = ["--labels", str(labels), "--videos", str(clip_set / "videos")]
     assert main([*where, *table]) == 2
     err = capsys.readouterr().err
-    assert "'train/00001.mp4' has the MOS 20, but without --mos-scale labels must be scores from 0 to 5" in err
+    assert "'train/00001.mp4' has the MOS 20, but without --mos-scale labels must be scores, 1 to 5" in err
     assert "--mos-scale 'linear:LO,HI'" in err
     assert main([*where, *table, "--mos-scale", "linear:0,100"]) == 0
     assert "| mine.csv " in capsys.readouterr().out
