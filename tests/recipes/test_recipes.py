@@ -338,7 +338,7 @@ def test_grpo_recipe_under_accelerate_without_a_config_says_so(demo):
     launch = [Path(sys.executable).parent / "accelerate", "launch", "--config_file", RECIPES / "accelerate/cpu.yaml"]
     steps = ["--max_steps", "1", "--output_dir", "runs/again", "--eval_steps", "9", "--max_completion_length", "8"]
     out = run([*launch, RECIPES / "grpo_lsvq.py", *steps], folder)
-    assert "No --config given: running the embedded default, recipes/configs/demo.yaml." in out
+    assert "No --config and no labels given: running the embedded default, recipes/configs/demo.yaml." in out
     assert (folder / "runs/again/model.safetensors").exists()
 
 
