@@ -29,8 +29,8 @@ REASONS: dict[str, str] = {
     "saved.",
     "sampling": "Encoding the clip and the prompt's one pass take 0.7 s of it, and the linear layers of 48 passes over "
     "eight rows most of the rest, which no way is spared.",
-    "whole step": "Sampling 200 tokens takes nearly half of our step (what update and reference leave of it), and there "
-    "the linear layers of single tokens, which no way is spared, count most.",
+    "whole step": "Sampling 200 tokens takes nearly half of our step (what update and reference leave of it), most of "
+    "it in the linear layers of single tokens, which no way is spared.",
 }
 """Start of a target's name -> why it was missed, a sentence found by profiling. A file's own `reasons` count before."""
 
