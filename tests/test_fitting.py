@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vqathinker.cli import main
-from vqathinker.data import read_labels, read_ratings
+from vqathinker.data import Split, read_labels, read_ratings
 from vqathinker.fitting import FitSpec, fit, run
 from vqathinker.fitting.page import Outcome, described
 from vqathinker.synth import SynthSpec, make_set
@@ -135,8 +135,9 @@ def outcome_of(clips, before, after, mos, **spec):
     ratings = read_ratings(clips / "ratings.csv", clips, scale="1,10")
     labelled = [replace(ratings.rows[0], video_id=str(i), mos=value) for i, value in enumerate(mos)]
     test = type("Set", (), {"name": "test", "title": "test", "sources": staticmethod(lambda rows: NO_SOURCES)})()
-    made = FitSpec(clips / "ratings.csv", clips, hold_out=0.2, **spec)
-    return Outcome(made, ratings, test, labelled, [], rows(before), rows(after), {}, [])
+    made = FitSpec(clips / "ratings.csv", clips, scale="1,10", hold_out=0.2, **spec)
+    made.__dict__["parts"] = Split(train=(), held_out=tuple(labelled), reason="")  # in place of the table's
+    return Outcome(made, test, rows(before), rows(after), {}, [])
 
 
 class NO_SOURCES:

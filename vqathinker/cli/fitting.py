@@ -43,15 +43,12 @@ def _fit(options: argparse.Namespace) -> None:
     if options.model is not None:
         check_checkpoint(options.model)
     check_output("--out", options.out)
-    if not options.minutes > 0:
-        raise ValueError(f"--minutes {options.minutes:g} must be above 0: leave it out for 30.")
-    from vqathinker.data import read_ratings, split_by_source
+    from vqathinker.fitting.spec import FitSpec
 
     raters = tuple(name.strip() for name in options.raters.split(",")) if options.raters else ()
-    # `fit` does this again: here mistakes are told without the seconds that loading torch takes.
-    ratings = read_ratings(options.ratings, options.videos, raters or None, options.scale, options.video_column)
-    split_by_source(ratings.rows, options.hold_out, options.seed)
-    from vqathinker.fitting import FitSpec, fit
-
     names = ("ratings", "videos", "out", "model", "scale", "hold_out", "minutes", "video_column", "view", "seed")
-    fit(FitSpec(raters=raters, **{name: getattr(options, name) for name in names}), say)
+    spec = FitSpec(raters=raters, **{name: getattr(options, name) for name in names})
+    spec.parts  # noqa: B018  # mistakes are told here, without the seconds that loading torch takes
+    from vqathinker.fitting.run import fit
+
+    fit(spec, say)

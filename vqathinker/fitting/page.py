@@ -23,7 +23,7 @@ from vqathinker.scoring.provenance import versions
 from vqathinker.wording import counted
 
 if TYPE_CHECKING:
-    from vqathinker.fitting.run import FitSpec
+    from vqathinker.fitting.spec import FitSpec
 
 FEW = 20
 """Held-out clips under which a difference is not told: even a right order of few clips may be chance."""
@@ -41,10 +41,7 @@ class Outcome:
 
     Attributes:
         spec: What was fitted to what.
-        ratings: As they were read.
-        test: The held-out clips.
-        test_rows: Their N labels.
-        train_rows: Labels of the clips that were trained on.
+        test: The held-out clips, N of them.
         before: N rows of `score_files`, of the policy before GRPO.
         after: N rows after it.
         commands: What was run -> command.
@@ -52,14 +49,16 @@ class Outcome:
     """
 
     spec: FitSpec
-    ratings: Ratings
     test: BenchmarkSet
-    test_rows: Sequence[LabelRow]
-    train_rows: Sequence[LabelRow]
     before: Sequence[Mapping[str, Any]]
     after: Sequence[Mapping[str, Any]]
     commands: Mapping[str, str]
     notes: Sequence[str]
+
+    @property
+    def test_rows(self) -> Sequence[LabelRow]:
+        """Labels of the held-out clips."""
+        return self.spec.parts.held_out
 
     @property
     def comparison(self) -> SetComparison:
@@ -73,7 +72,7 @@ class Outcome:
     def sentences(self) -> list[str]:
         """Is it better, how sure is that, and what to run next: a sentence each."""
         found = self.comparison
-        return [_better(found, self.errors, len(self.test_rows)), _how_sure(found, self.ratings), self._next(found)]
+        return [_better(found, self.errors, len(self.test_rows)), _how_sure(found, self.spec.table), self._next(found)]
 
     @property
     def errors(self) -> tuple[float, float]:
@@ -204,9 +203,9 @@ def _held_out_table(outcome: Outcome) -> Table:
 def _ratings_table(outcome: Outcome) -> Table:
     rows = [
         [name, len(part), float(np.mean([row.mos for row in part])), min(r.mos for r in part), max(r.mos for r in part)]
-        for name, part in (("trained on", outcome.train_rows), ("held out", outcome.test_rows))
+        for name, part in (("trained on", outcome.spec.parts.train), ("held out", outcome.test_rows))
     ]
-    note = " ".join([*described(outcome.ratings), *outcome.notes])
+    note = " ".join([*described(outcome.spec.table), *outcome.notes])
     return Table("Ratings", ["", "clips", "mean MOS, 1-5", "lowest", "highest"], rows, note)
 
 

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,12 @@ from typing import Any
 import torch
 
 from vqathinker.chatter import set_verbose, without_hints
-from vqathinker.data import (
-    Ratings,
-    label_table,
-    read_ratings,
-    split_by_source,
-    write_labels,
-)
+from vqathinker.data import BenchmarkSet, label_table, write_labels
 from vqathinker.data.check import check_data
 from vqathinker.evaluation.comparison import score_set
 from vqathinker.evaluation.plots import pyplot
 from vqathinker.fitting.page import Outcome, described, write_page
+from vqathinker.fitting.spec import FitSpec
 from vqathinker.policy import check_checkpoint, load_processor
 from vqathinker.scoring import QualityScorer, fingerprint, settings_of
 from vqathinker.scoring.duration import in_words
@@ -67,41 +62,6 @@ PAGE_SECONDS = 15
 FILE = "fit.json"
 
 
-@dataclass(frozen=True)
-class FitSpec:
-    """What to fit to what.
-
-    Attributes:
-        ratings: Table of ratings, see `vqathinker.data.read_ratings`.
-        videos: Folder that its video names start from.
-        out: Folder for everything that is made.
-        model: Policy folder to start from; `None`: the shipped base policy, with a warm start.
-        raters: Columns of the raters; none: those that are found.
-        scale: Lowest and highest rating, "1,10"; `None`: 1 to 5, if the ratings lie there.
-        hold_out: Share of the clips that is judged on and never trained on, in (0, 1).
-        minutes: For everything, > 0.
-        video_column: Of the table; `None`: the one that is found.
-        view: `"resize"` or `"center_crop"`, what of a frame the policy sees; `None`: as it was trained.
-        seed: Of the split, training and bootstrap.
-    """
-
-    ratings: Path
-    videos: Path
-    out: Path = Path("runs/fit")
-    model: str | None = None
-    raters: tuple[str, ...] = ()
-    scale: str | None = None
-    hold_out: float = 0.2
-    minutes: float = 30.0
-    video_column: str | None = None
-    view: str | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.minutes > 0:
-            raise ValueError(f"minutes={self.minutes:g}: must be above 0.")
-
-
 def fit(spec: FitSpec, say: Callable[[str], None] = print) -> Outcome:
     """Fit a policy to ratings. A second call with the same arguments goes on where the first stopped.
 
@@ -117,22 +77,25 @@ def fit(spec: FitSpec, say: Callable[[str], None] = print) -> Outcome:
         ValueError: If clips cannot be read, `out` holds another fit, the memory or the time is too short.
         SystemExit: With `STOPPED` after Ctrl-C; a checkpoint is there then.
     """
-    start = time.monotonic()
     set_verbose(False)
     pyplot()  # what is missing at the end is told before anything is done
     if spec.model is not None:
         check_checkpoint(spec.model)
-    ratings = read_ratings(spec.ratings, spec.videos, spec.raters or None, spec.scale, spec.video_column)
-    for line in described(ratings):
-        say(line)
-    run = _Run(spec, ratings, start, say)
+    run = _Run(spec, say)
+    run.find()
     run.check()
     run.open()
-    first = run.warm_start()
-    before = run.score(first, "before")
-    run.train(first)
-    after = run.score(spec.out / "grpo", "after")
-    outcome = Outcome(spec, ratings, run.test, run.test_rows, run.train_rows, before, after, run.commands, run.notes)
+    try:
+        first = run.warm_start()
+        before = run.score(first, "before")
+        run.train(first)
+        after = run.score(spec.out / "grpo", "after")
+    except (SystemExit, KeyboardInterrupt) as stop:
+        if isinstance(stop, SystemExit) and stop.code != STOPPED:
+            raise
+        say("`vqathinker fit` with the same arguments continues from here.")
+        raise SystemExit(STOPPED) from None
+    outcome = Outcome(spec, run.test, before, after, run.commands, run.notes)
     write_page(outcome, spec.out / "report.html")
     for sentence in outcome.sentences():
         say(sentence)
@@ -144,33 +107,39 @@ class _Run:
     """The steps of a fit, each of which leaves files that tell that it is done.
 
     Attributes:
-        train_rows: Rows to train on.
-        test_rows: Rows to judge on.
+        test: The held-out clips.
         commands: What was run -> the command that does the same.
         notes: What a reader of the page should know.
     """
 
-    def __init__(self, spec: FitSpec, ratings: Ratings, start: float, say: Callable[[str], None]) -> None:
-        self.spec, self.ratings, self.start, self.say = spec, ratings, start, say
+    test: BenchmarkSet
+
+    def __init__(self, spec: FitSpec, say: Callable[[str], None]) -> None:
+        self.spec, self.say, self.start = spec, say, time.monotonic()
         self.commands: dict[str, str] = {}
         self.notes: list[str] = []
         self.state: dict[str, Any] = {}
         self.scoring_seconds = 0.0
-        told = split_by_source(ratings.rows, spec.hold_out, spec.seed)
-        self.train_rows, self.test_rows = told.train, told.held_out
-        self.notes.append(f"{len(told.train)} clips to train on, {len(told.held_out)} held out: {told.reason}.")
         self.labels = {"train": spec.out / "data/train.csv", "test": spec.out / "data/test.csv"}
-        say(self.notes[0])
+        for line in described(spec.table):
+            say(line)
+        parts = spec.parts
+        self._note(f"{len(parts.train)} clips to train on, {len(parts.held_out)} held out: {parts.reason}.")
+
+    def _note(self, line: str) -> None:
+        """Say a line, and keep it for the page."""
+        self.notes.append(line)
+        self.say(line)
 
     @property
     def left(self) -> float:
         """Seconds."""
         return 60 * self.spec.minutes - (time.monotonic() - self.start)
 
-    def open(self) -> None:
-        """The folder and its label files; one of another fit is refused."""
+    def find(self) -> None:
+        """What the folder holds of this fit; one of another fit is refused."""
         out, told = self.spec.out, {k: str(v) for k, v in asdict(self.spec).items() if k not in ("out", "minutes")}
-        told["rows"] = str([(row.video_id, round(row.mos, 6)) for row in self.ratings.rows])
+        told["rows"] = str([(row.video_id, round(row.mos, 6)) for row in self.spec.table.rows])
         file = out / FILE
         if file.exists():
             self.state = json.loads(file.read_text(encoding="utf-8"))
@@ -185,11 +154,17 @@ class _Run:
         elif out.exists() and any(out.iterdir()):
             raise ValueError(f"--out {out} is not empty and holds no fit: choose another folder.")
         self.state["spec"] = told
-        out.mkdir(parents=True, exist_ok=True)
+
+    def open(self) -> None:
+        """The folder and its label files."""
+        self.spec.out.mkdir(parents=True, exist_ok=True)
         self.save()
-        write_labels(self.train_rows, self.labels["train"])
-        write_labels(self.test_rows, self.labels["test"])
+        self._write_labels(self.labels)
         self.test = label_table(self.labels["test"], self.spec.videos, "identity")
+
+    def _write_labels(self, files: Mapping[str, Path]) -> None:
+        write_labels(self.spec.parts.train, files["train"])
+        write_labels(self.spec.parts.held_out, files["test"])
 
     def save(self) -> None:
         """Keep what is decided."""
@@ -198,10 +173,9 @@ class _Run:
     def check(self) -> None:
         """Every clip is opened; what training would meet ends the fit here, before anything is written."""
         with tempfile.TemporaryDirectory() as folder:
-            files = [Path(folder, name) for name in ("train.csv", "test.csv")]
-            for file, rows in zip(files, (self.train_rows, self.test_rows), strict=True):
-                write_labels(rows, file)
-            found = check_data(files[0], self.spec.videos, "identity", files[1:], progress=True)
+            files = {name: Path(folder, file.name) for name, file in self.labels.items()}
+            self._write_labels(files)
+            found = check_data(files["train"], self.spec.videos, "identity", [files["test"]], progress=True)
         for finding in found.findings:
             if not finding.problem and finding.count:
                 self.say(f"note: {finding.text()}")
@@ -223,8 +197,7 @@ class _Run:
         )
         if seen.share < SEEN_WELL:
             line += " The rest of the frame is not seen; with --view resize all of it is, but fine distortions fade."
-        self.notes.append(line)
-        self.say(line)
+        self._note(line)
         if self.spec.model is None:
             self.notes.append(SHIPPED_NOTE)
 
@@ -236,19 +209,17 @@ class _Run:
         options = {"model": base, **self._data(), **self._view(), "output_dir": folder, "seed": self.spec.seed}
         copy_base(base)
         if "sft" not in self.state:
-            self.state["sft"] = fitted_warm_start(str(base), len(self.train_rows), {})
+            self.state["sft"] = fitted_warm_start(str(base), len(self.spec.parts.train), {})
             self.save()
         options |= self.state["sft"]
         options["max_minutes"] = round(WARM_START_SHARE * self.spec.minutes, 2)
         self._recipe("warm start", "sft_lsvq", SFT_CONFIG, options, folder)
         done = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
         if done < options["max_steps"]:
-            cut = (
+            self._note(
                 f"The warm start stopped at step {done} of {options['max_steps']}, because half of the time was used "
                 "up."
             )
-            self.notes.append(cut)
-            self.say(cut)
         return folder
 
     def train(self, model: Path) -> None:
@@ -258,7 +229,7 @@ class _Run:
         options |= self._view() if self.spec.model else {}  # a warm start's checkpoint has it already
         if "grpo" not in self.state:
             given = {} if self.spec.model else {"max_completion_length": SHIPPED_ANSWER}
-            settings = given | fitted_settings(str(model), len(self.train_rows), given)
+            settings = given | fitted_settings(str(model), len(self.spec.parts.train), given)
             self.state["grpo"] = self._in_time(options | settings, settings)
             self.save()
         options |= self.state["grpo"]
@@ -296,18 +267,18 @@ class _Run:
                 "work is kept."
             )
         passes = steps * settings["per_device_train_batch_size"] / settings["num_generations"]
-        passes *= settings["gradient_accumulation_steps"] / len(self.train_rows)
+        passes *= settings["gradient_accumulation_steps"] / len(self.spec.parts.train)
         why = "as many as the time allows" if steps < settings["max_steps"] else "as many as a set of this size needs"
         self.say(f"{seconds:.2g} s per step: {steps} steps, {passes:.1f} passes over the clips, {why}")
         return settings | {"max_steps": steps, "save_steps": max(1, steps // rounds // 4) * rounds}
 
     def score(self, model: Path, name: str) -> Sequence[Mapping[str, Any]]:
         """The held-out clips, by one greedy answer each; what is in the table is not scored again."""
-        self.say(f"scoring the {len(self.test_rows)} held-out clips {name} GRPO, with {model}")
+        self.say(f"scoring the {len(self.spec.parts.held_out)} held-out clips {name} GRPO, with {model}")
         began = time.monotonic()
         longest = None if self.spec.model else SHIPPED_ANSWER
         scorer = QualityScorer.from_pretrained(model, view=self.spec.view, max_new_tokens=longest)
-        rows = score_set(scorer, self.test, self.test_rows, self.spec.out, fingerprint(settings_of(scorer)))
+        rows = score_set(scorer, self.test, self.spec.parts.held_out, self.spec.out, fingerprint(settings_of(scorer)))
         del scorer
         _free()
         self.scoring_seconds = max(self.scoring_seconds, time.monotonic() - began)
@@ -334,14 +305,8 @@ class _Run:
 
     def _main(self, name: str, config: str, options: Mapping[str, Any]) -> None:
         recipe = importlib.import_module(f"vqathinker.recipes.{name}")
-        try:
-            with without_hints():
-                recipe.main(["--config", str(own_config(config)), *as_arguments(options)])
-        except (SystemExit, KeyboardInterrupt) as stop:
-            if isinstance(stop, SystemExit) and stop.code != STOPPED:
-                raise
-            self.say("`vqathinker fit` with the same arguments continues from here.")
-            raise SystemExit(STOPPED) from None
+        with without_hints():
+            recipe.main(["--config", str(own_config(config)), *as_arguments(options)])
         _free()
 
 
