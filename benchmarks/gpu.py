@@ -81,10 +81,10 @@ def measured(size: str, device: torch.device, parameters: int, left: float) -> d
     """All numbers of one size; `elapsed` is without the steps, which are taken if they fit into memory and time."""
     start = time.perf_counter()
     gc.collect()
-    room = float("inf")
+    bytes_each = float("inf")  # memory for each parameter
     if device.type == "cuda":
         torch.cuda.empty_cache()
-        room = FILL * torch.cuda.get_device_properties(0).total_memory / parameters
+        bytes_each = FILL * torch.cuda.get_device_properties(0).total_memory / parameters
     torch.manual_seed(0)
     toy, config = size == "tiny", make_config(size)
     length, rounds = (8, 1) if toy else (LENGTH, ROUNDS)
@@ -95,13 +95,14 @@ def measured(size: str, device: torch.device, parameters: int, left: float) -> d
     policy.gradient_checkpointing_enable({"use_reentrant": False})
     shape = work.Shape(1, batch.answers, FRAMES, batch.length)
     row: dict[str, Any] = {"size": size, "parameters": parameters, "shape": asdict(shape) | {"prompt": batch.prompt}}
-    if room > 12:  # float32 weights, and gradients twice
+    if bytes_each > 12:  # float32 weights, and gradients twice
         row["gradient_errors"] = gradient_errors(policy, batch)
     row |= updates(policy, batch, shape, config, device, rounds)
     row["rollout"] = rollouts(policy, batch, device)
     row["elapsed"] = time.perf_counter() - start
     one = sum(row["rollout"]["arms"][way]["median"] + 3 * row["update"]["arms"][way]["median"] for way in WAYS)
-    if room > 10 and row["elapsed"] + STEPS * one < left:  # weights, gradients, the reference's weights, two moments
+    # Weights, gradients, the reference's weights and two moments.
+    if bytes_each > 10 and row["elapsed"] + STEPS * one < left:
         row["step"] = steps(policy, batch, device, 1 if toy else STEPS)
     return row
 

@@ -66,7 +66,7 @@ def compared(arms: Sequence[Arm], shape: Shape, rounds: int) -> dict[str, Any]:
 
 
 def peak_of_update(arm: Arm, batch: Batch) -> int:
-    """Peak memory, with room for the gradients made before; leaves the gradients of one update."""
+    """Peak memory with the gradients allocated beforehand; leaves the gradients of one update."""
     for weight in arm.policy.parameters():
         weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
     return measure.peak_bytes(lambda: arm.update(batch))

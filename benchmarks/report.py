@@ -8,6 +8,7 @@ python -m benchmarks.report
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,11 +185,12 @@ def published(text: str) -> str:
 
 def missed(results: Sequence[Result], found: dict[str, Any]) -> str:
     """A sentence for each target that was not reached."""
-    lines = [
+    sentences = [
         f"- {result.name}: {times(result.ratio)}, asked {result.cells[4]}. {reason(result.name, found)}".rstrip()
         for result in results
         if not result.met
     ]
+    lines = [textwrap.fill(sentence, 118, subsequent_indent="  ", break_on_hyphens=False) for sentence in sentences]
     count = f"{len(results) - len(lines)} of {len(results)} targets are met" + (". Missed:" if lines else ".")
     return "\n\n".join([count, *(["\n".join(lines)] if lines else [])])
 

@@ -48,15 +48,15 @@ class PackedLayout:
         causal = torch.ones(width, width, dtype=torch.bool, device=self.known.device).tril()
         if bool(self.known.all()):
             seen = torch.cat([causal.new_ones(width, prompt), causal], dim=1)
-            return None, additive(seen[None, None], dtype)
+            return None, _additive(seen[None, None], dtype)
         prompts = self.known[:, None] & causal.new_ones(prompt, prompt).tril()
         prompts |= torch.eye(prompt, dtype=torch.bool, device=self.known.device)  # padding must see something
         shown = self.known[:, None, None].expand(-1, answers, width, -1)
         own = torch.cat([shown, causal.expand(clips, answers, -1, -1)], dim=-1).flatten(0, 1)
-        return additive(prompts[:, None], dtype), additive(own[:, None], dtype)
+        return _additive(prompts[:, None], dtype), _additive(own[:, None], dtype)
 
 
-def additive(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _additive(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """0 where something is seen, else minus infinity."""
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
 

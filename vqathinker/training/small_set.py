@@ -17,11 +17,13 @@ from typing import Any
 
 import psutil
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import HfArgumentParser
 from transformers.utils import is_bitsandbytes_available
 from trl import GRPOConfig
 
 from vqathinker.policy import load_processor
+from vqathinker.scoring.scorer import process_state
 from vqathinker.training import budget
 from vqathinker.training.config import check_groups
 from vqathinker.training.samples import DataArguments
@@ -91,10 +93,13 @@ def with_own_config(argv: Sequence[str], arguments: type[DataArguments], config:
     if not {"model", "video_root"} <= set(given):
         return [*options, *argv]  # the parser says what is missing
     data = arguments(**{field.name: given[field.name] for field in fields(arguments) if field.name in given})
-    clips = len(data.training(0))
-    fit = fitted_warm_start if supervised else fitted_settings
-    fitted = as_arguments(fit(given["model"], clips, given))
-    print(f"No --config given: recipes/configs/{name}, fitted to {counted(clips, 'clip')}: {shlex.join(fitted)}")
+    clips, state = len(data.training(0)), process_state()
+    fitted: list[str] = []
+    if state.is_main_process:  # processes may find different amounts of free memory
+        fit = fitted_warm_start if supervised else fitted_settings
+        fitted = as_arguments(fit(given["model"], clips // state.num_processes, given))
+        print(f"No --config given: recipes/configs/{name}, fitted to {counted(clips, 'clip')}: {shlex.join(fitted)}")
+    [fitted] = broadcast_object_list([fitted])
     return [*options, *fitted, *argv]
 
 
@@ -103,7 +108,7 @@ def fitted_settings(model: str, clips: int, given: Mapping[str, Any], free: floa
 
     Args:
         model: Policy folder.
-        clips: Labelled clips (or questions) N to train on.
+        clips: Labelled clips (or questions) N to train on; of several processes, a process's share.
         given: Options that are decided already; the others are fitted to them.
         free: Memory in GiB; default what the accelerator, or else the machine, has free.
 
