@@ -40,6 +40,8 @@ STOP, PAD = 2, 3
 """Tokens that end an answer and fill it up."""
 TEMPERATURE, TOP_K, BETA, LEARNING_RATE = 0.9, 50, 0.04, 1e-6
 WAYS = {"ours": packed_logps, "stock way": row_logps}
+FORMS = ("flex", "dense")
+"""Of packed attention, beside the one that is chosen."""
 FORMULA = {"ours": "ours", "stock way": "stock TRL"}
 """Way -> its name in `benchmarks.work`."""
 
@@ -98,6 +100,7 @@ def measured(size: str, device: torch.device, parameters: int, left: float) -> d
     if bytes_each > 12:  # float32 weights, and gradients twice
         row["gradient_errors"] = gradient_errors(policy, batch)
     row |= updates(policy, batch, shape, config, device, rounds)
+    row["forms"] = {form: other_form(policy, batch, form, device, rounds) for form in FORMS}
     row["rollout"] = rollouts(policy, batch, device)
     row["elapsed"] = time.perf_counter() - start
     one = sum(row["rollout"]["arms"][way]["median"] + 3 * row["update"]["arms"][way]["median"] for way in WAYS)
@@ -164,6 +167,18 @@ def updates(
             "budget": held + budget.activation_bytes(config, needed, width=2, checkpointing=True),
         },
     }
+
+
+def other_form(policy: Any, batch: Batch, form: str, device: torch.device, rounds: int) -> dict[str, Any]:
+    """An update with another form of packed attention; `left_out` says why one cannot run here."""
+    run = waiting(partial(update, policy, batch, partial(packed_logps, form=form)), device)
+    try:
+        found = measure.in_turns({measure.OURS: run}, rounds)["arms"][measure.OURS]
+        return {"median": found["median"], "activation_bytes": peak(run, device)}
+    except Exception as error:  # compilers fail in many ways, and the other numbers count without this one
+        return {"left_out": f"{type(error).__name__}: {str(error)[:200]}"}
+    finally:
+        policy.zero_grad()
 
 
 def peak_shares(
@@ -270,6 +285,8 @@ def show(row: dict[str, Any]) -> None:
             print(f"  {part:9} {row[part]['ratios']['stock way']:.2f}x ({seconds})")
     for part in ("update", "rollout"):
         print(f"  tokens a second, {part}: {rounded(row[part]['tokens_per_second'])}")
+    for form, found in row["forms"].items():
+        print(f"  update with {form} attention: {found.get('left_out') or format(found['median'], '.3g') + ' s'}")
     print(f"  share of the chip's peak: {rounded(row['update']['peak_share']) or 'unknown'}")
     print(f"  activations, GiB: {rounded(row['activation_bytes'], budget.GIB)}: {row['activation_ratio']:.2f}x")
     print(f"  memory of our update, GiB: {rounded(row['memory'], budget.GIB)}")

@@ -1,5 +1,6 @@
 """A policy with random weights and a batch for it, where torch, transformers and accelerate are all there is."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -86,27 +87,29 @@ class Batch:
         return visual | {"visual_index": token_index(prompts, self.streams)}
 
 
-def packed_logps(policy: Any, batch: Batch) -> torch.Tensor:
-    """(C K, longest answer) log-probabilities, one row per clip."""
+def packed_logps(policy: Any, batch: Batch, form: str | None = None) -> torch.Tensor:
+    """(C K, longest answer) log-probabilities of packed rows; `form`: see `PackedLayout`."""
     packed = batch.packed()
-    return packed.unpack(log_probs(policy, packed.inputs, batch.visual, packed.places.shape[1] - 1))
+    inputs = packed.inputs | {"packed": replace(packed.inputs["packed"], form=form)}
+    return packed.unpack(log_probs(policy, inputs, batch.visual, packed.targets))
 
 
 def row_logps(policy: Any, batch: Batch) -> torch.Tensor:
     """The same, one row per answer, each with a clip of its own."""
-    inputs = {"input_ids": batch.ids, "attention_mask": batch.mask, "labels": batch.ids}
-    return log_probs(policy, inputs, batch.repeated(), batch.length).where(batch.known, 0)
+    last = torch.arange(batch.prompt - 1, batch.ids.shape[1] - 1)
+    inputs = {"input_ids": batch.ids, "attention_mask": batch.mask, "keep": last}
+    return log_probs(policy, inputs, batch.repeated(), batch.ids[:, -batch.length :]).where(batch.known, 0)
 
 
-def log_probs(policy: Any, inputs: dict[str, torch.Tensor], visual: dict[str, torch.Tensor], last: int) -> torch.Tensor:
-    """(B, last) log-probabilities of the last tokens, the head's logits never all in memory, as in TRL."""
+def log_probs(
+    policy: Any, inputs: dict[str, Any], visual: dict[str, torch.Tensor], targets: torch.Tensor
+) -> torch.Tensor:
+    """(B, N) log-probabilities of the targets, the head's logits never all in memory, as in TRL."""
 
     def head(hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return -F.cross_entropy(policy.lm_head(hidden).float(), labels, reduction="none")
 
-    inputs = dict(inputs)
-    labels = inputs.pop("labels")[:, -last:].clamp(min=0)
-    hidden = policy.model(**inputs, **visual, use_cache=False).last_hidden_state[:, -last - 1 : -1]
-    parts = zip(hidden.flatten(0, 1).split(CHUNK), labels.flatten().split(CHUNK), strict=True)
+    hidden = policy.model(**inputs, **visual, use_cache=False).last_hidden_state
+    parts = zip(hidden.flatten(0, 1).split(CHUNK), targets.flatten().split(CHUNK), strict=True)
     found = torch.cat([checkpoint(head, *part, use_reentrant=False) for part in parts])
-    return found.unflatten(0, labels.shape)
+    return found.unflatten(0, targets.shape)

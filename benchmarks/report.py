@@ -352,6 +352,7 @@ out. Pairs are ours, then the stock way's. The chip's peak is that of dense bflo
 not count.""",
         table(header, lines),
         *([table(HEADER, [result.cells for result in results]), missed(results, found)] if results else []),
+        f"Our update with other forms of attention: {'; '.join(form_words(row) for row in rows)}.",
         f"What `vqathinker budget` foretells over what was measured (asked: within 10 %): {told}.",
         *([f"How far gradients are from the stock way's in float32, {'; '.join(errors)}."] if errors else []),
         *([f"Left out for lack of time: {'; '.join(left)}."] if left else []),
@@ -370,6 +371,15 @@ def of_peak(held: dict[str, float]) -> str:
 def gradient_words(held: dict[str, float]) -> str:
     ours, stock, exact = (held[name] for name in ("ours", "stock way", "ours, float32"))
     return f"ours {ours:.1g} and the stock way's {stock:.1g} in bfloat16, ours {exact:.1g} in float32"
+
+
+def form_words(row: dict[str, Any]) -> str:
+    """Other forms' times over the chosen one's."""
+    ours = row["update"]["arms"]["ours"]["median"]
+    words = [
+        f"{form} {times(held['median'] / ours) if 'median' in held else 'fails'}" for form, held in row["forms"].items()
+    ]
+    return f"{row['size']}: {', '.join(words)}"
 
 
 def gpu_results(row: dict[str, Any]) -> list[Result]:

@@ -61,11 +61,9 @@ def measured(quick: bool) -> list[dict[str, Any]]:
 
 
 def needed_bytes(shape: Shape, prompt: int, width: int, layers: int) -> int:
-    """Roughly what the larger of two needs: the packed row's mask, as bits and as numbers, or all rows' activations."""
-    packed = prompt - 1 + shape.answers * (shape.tokens + 1)
-    mask = shape.clips * packed**2 * (2 + 4 * 2)
+    """Roughly what one row per answer needs: its activations."""
     rows = shape.clips * shape.answers * (prompt + shape.tokens)
-    return max(mask, 4 * rows * layers * 24 * width) + 4 * rows * 12 * width
+    return 4 * rows * layers * 24 * width + 4 * rows * 12 * width
 
 
 def free_bytes() -> int:

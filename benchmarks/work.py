@@ -75,7 +75,7 @@ def passes(way: str, shape: Shape, prompt: int, copies: bool, compact: bool = Fa
         shape: What a step takes.
         prompt: Tokens P of a prompt.
         copies: With perturbed copies, which are answered too.
-        compact: Whether TRL's head takes the answers' positions only, as with Triton, or all.
+        compact: Whether TRL's head takes the answers' positions only, as ours does, or all, as without Triton.
     """
     answers, tokens, micro = shape.answers, shape.tokens, shape.micro_steps
     shown = shape.clips * micro * (2 if copies else 1)
@@ -84,11 +84,10 @@ def passes(way: str, shape: Shape, prompt: int, copies: bool, compact: bool = Fa
         keys = tokens * (prompt - 1) + answers * tokens * (tokens + 1) // 2
         yield Pass("sampling", shown * answers, 1, shown * answers * keys, 1, tokens)
         length = prompt - 1 + answers * (tokens + 1)
-        scored = answers * tokens if compact else length - 1
         for phase in PHASES[1:]:
             answer = tokens + 1  # its prompt's last token before it
             each = (prompt - 1) ** 2 + answers * answer * (prompt - 1 + answer)
-            yield Pass(phase, shape.clips, length, micro * shape.clips * each, scored, micro)
+            yield Pass(phase, shape.clips, length, micro * shape.clips * each, answers * tokens, micro)
         return
     batches = micro * (2 if copies else 1) if way == "published way" else 1
     rows = shown * answers

@@ -8,6 +8,7 @@ does not depend on how wide the policy is: with the paper's frames, answers and 
 from __future__ import annotations
 
 import itertools
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -96,8 +97,8 @@ def counts_of(arm: Arm, operations: bool) -> tuple[work.Counts, int]:
         if not operations:
             arm.step()
             return found, 0
-        counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: added_product})
-        with sdpa_kernel(SDPBackend.MATH), counter:  # it knows no fused kernel of CPUs
+        counter = FlopCounterMode(display=False, custom_mapping=UNKNOWN)
+        with sdpa_kernel(SDPBackend.MATH), counter:  # of fused kernels of CPUs it knows none
             arm.step()
     return found, counter.get_total_flops()
 
@@ -147,8 +148,26 @@ def counted_opens(found: work.Counts) -> Iterator[None]:
 
 
 def added_product(target: torch.Size, left: torch.Size, right: torch.Size, **_: Any) -> int:
-    """Operations of `addmm_`, in which TRL's head sums its gradients and which torch's counter passes over."""
+    """Operations of `addmm_`, in which TRL's head sums its gradients."""
     return 2 * left.numel() * right[1]
+
+
+def attended(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+    """Operations of flash attention, of all pairs also where it is causal."""
+    return 4 * math.prod(query) * key[2]
+
+
+def attended_backward(gradient: torch.Size, query: torch.Size, key: torch.Size, *_: Any, **__: Any) -> int:
+    """Of its backward pass, without the scores, which it computes again."""
+    return 8 * math.prod(query) * key[2]
+
+
+UNKNOWN = {
+    torch.ops.aten.addmm_: added_product,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attended,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attended_backward,
+}
+"""What torch's counter passes over."""
 
 
 def foretold(size: str, task: str, tokens: int) -> dict[str, Any]:

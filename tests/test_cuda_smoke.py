@@ -10,6 +10,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from benchmarks import cuda_smoke
+from vqathinker.policy.packed_attention import PackedLayout, Segment
 
 BLOCKED = """
 import runpy, sys
@@ -59,7 +60,8 @@ def test_bfloat16_weights_fail(tiny, accelerator):
 def test_answers_that_see_each_other_fail(tiny, accelerator, monkeypatch):
     policy, batch = tiny
     packed = batch.packed()
-    del packed.inputs["packed"]  # without which a row is one text
+    length = packed.inputs["input_ids"].shape[1]
+    packed.inputs["packed"] = PackedLayout((Segment(0, length, length),))  # one text
     monkeypatch.setattr(cuda_smoke.Batch, "packed", lambda self: packed)
     exact, mixed = cuda_smoke.compare(policy, batch, accelerator)
     assert not exact["passed"] and not mixed["passed"]

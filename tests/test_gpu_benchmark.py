@@ -29,6 +29,7 @@ def test_a_dry_run_needs_no_trl_and_measures_all(repo, tmp_path):
     assert all(row[part]["ratios"]["stock way"] > 0 for part in ("update", "rollout", "step"))
     assert row["gradient_errors"]["ours, float32"] < 1e-5
     assert row["gradient_errors"]["ours"] < 2 * row["gradient_errors"]["stock way"] < 0.1
+    assert row["forms"]["dense"]["median"] > 0 and "left_out" in row["forms"]["flex"]  # no backward on a CPU
     assert row["activation_ratio"] < 0.5 and row["memory"]["budget"] > 0
 
     (tmp_path / "bench.json").write_text((tmp_path / "runs/gpu.json").read_text())

@@ -56,7 +56,7 @@ def kept_by_a_forward(policy, processor, shape, frozen=False):
     seen = [{name: a, "motion_features": b} for a, b in zip(frames, motion, strict=True)]
     clips = ClipBatch([processor.render()] * shape.clips, seen, ["spatial", "motion"])
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        policy(**packed.inputs, **clips.inputs(), fused_lm_head=True)
+        policy(**packed.inputs, **clips.inputs(), shift_labels=packed.targets, fused_lm_head=True)
     return sum(size for size, _ in kept.values())
 
 
@@ -74,7 +74,7 @@ def test_activations_are_what_a_forward_keeps(policy, processor, checkpointing, 
         layer = budget.activation_bytes(policy.config, shape, 4, False) / policy.config.text_config.num_hidden_layers
         assert measured < estimate < measured + layer
     else:
-        assert estimate == pytest.approx(measured, rel=0.05)
+        assert estimate == pytest.approx(measured, rel=0.03)
 
 
 def test_activations_and_cache_of_other_language_models(from_internvl):
@@ -84,7 +84,7 @@ def test_activations_and_cache_of_other_language_models(from_internvl):
     settings = SETTINGS | {"freeze": ["vision_tower", "multi_modal_projector"]}
     shape = budget.shape_of(settings, policy.config, prompt=len(processor.prompt_ids()))
     measured = kept_by_a_forward(policy, processor, shape, frozen=True)
-    assert budget.activation_bytes(policy.config, shape, 4, False) == pytest.approx(measured, rel=0.05)
+    assert budget.activation_bytes(policy.config, shape, 4, False) == pytest.approx(measured, rel=0.03)
     cache = policy.model.language_model(inputs_embeds=torch.randn(1, 30, 48), use_cache=True).past_key_values
     measured = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert 30 * budget.cache_bytes_per_token(policy.config, 4) == measured

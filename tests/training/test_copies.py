@@ -127,7 +127,9 @@ def test_a_copy_that_lost_frames_is_trained_on_like_the_others(make_trainer, fre
             packed = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, keep)[0]
             for row in range(len(ids)):  # each in a batch of its own
                 one = slice(row // 2, row // 2 + 1)
-                logits = trainer.model(ids[row : row + 1], mask[row : row + 1], **chunk["clips"].inputs(one)).logits
+                logits = trainer.model(
+                    ids[row : row + 1], mask[row : row + 1], **chunk["clips"].take(range(one.start, one.stop)).inputs()
+                ).logits
                 logps = (logits[0, -keep - 1 : -1] / trainer.temperature).log_softmax(-1)
                 expected = logps.gather(-1, ids[row, -keep:, None])[:, 0]
                 real = chunk["completion_mask"][row].bool()

@@ -65,6 +65,7 @@ def test_packed_rows_have_the_log_probabilities_of_single_ones(policy, processor
             frames=frames,
             motion_features=motion,
             visual_index=processor.index_of([processor.render()] * 2),
+            shift_labels=packed.targets,
             fused_lm_head=True,
         ).log_probs,
     )
@@ -108,8 +109,8 @@ def test_packed_rows_have_the_gradients_of_single_ones(policy, processor, checkp
         return {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
 
     packed = pack_groups(ids, mask, 2, 9)
-    known = {name: value for name, value in packed.inputs.items() if name != "labels"}
-    found = packed.unpack(logps(policy(**known, use_cache=False).logits, packed.inputs["input_ids"]))
+    logits = policy(**packed.inputs, use_cache=False).logits
+    found = packed.unpack(logits.log_softmax(-1).gather(-1, packed.targets[..., None])[..., 0])
     ours = gradients((weights * found).sum())
     total, rows = 0.0, []
     for row, length in enumerate(lengths):

@@ -98,7 +98,11 @@ def trained(launch, clip_set, tmp_path_factory):
                 needs("vllm")
             folder = tmp_path_factory.mktemp(f"{strategy}_{engine}")
             span = 2 if strategy == "zero2" else 1  # there one engine spans both processes
-            options = ("--use_vllm", "true", "--vllm_tensor_parallel_size", span) if engine == "vllm" else ()
+            options: tuple = ()
+            if engine == "vllm":
+                options = ("--use_vllm", "true", "--vllm_tensor_parallel_size", span)
+            elif strategy != "ddp":
+                options = ("--max_tokens_per_batch", 1)  # a micro-batch's two groups one by one: the same step
             finish(launch(strategy, folder, "--val_labels", labels, *options))
             done[strategy, engine] = folder
         return done[strategy, engine]

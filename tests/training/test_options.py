@@ -92,6 +92,8 @@ EFFECTS = {
     "decode_threads": ("loader", 3, {}),
     "frame_cache": ("cache", "frames", {}),
     "frame_cache_gib": ("cache", 2.5, {"frame_cache": "frames"}),
+    "max_tokens_per_batch": ("passes", 1, {}),
+    "shared_prefix": ("passes", "never", {}),
     "beta": ("loss", 0.5, {}),
     "sync_ref_model": ("reference", True, {"beta": 0.5}),
     "ref_model_mixup_alpha": ("reference", 0.1, SYNCED),
@@ -298,6 +300,18 @@ def _loss(trainer):
     return trainer._compute_loss(trainer.model, inputs).item()
 
 
+def passes(build, changes):
+    """Rows and tokens of the language model's passes."""
+    trainer, shapes = build(**changes), []
+    language = trainer.accelerator.unwrap_model(trainer.model).model.language_model
+    hook = language.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(kwargs["inputs_embeds"].shape[:2]), with_kwargs=True
+    )
+    _loss(trainer)
+    hook.remove()
+    return shapes
+
+
 def entropy_coefficients(build, changes):
     trainer = build(**changes)
     return [(_loss(trainer), trainer.entropy_coef)[1] for _ in range(3)]
@@ -427,6 +441,24 @@ def test_values_that_mean_nothing_are_taken(config):
     config(generation_kwargs={}, chat_template_kwargs={}, cache_implementation="", include_for_metrics=[])
     config(gradient_checkpointing_kwargs={"use_reentrant": False}, accelerator_config={"non_blocking": True})
     config(save_strategy="epoch", num_iterations=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_tokens_per_batch": 0}, "max_tokens_per_batch=0: must be at least 1, or unset"),
+        (
+            {"max_tokens_per_batch": 9, "entropy_coef": 0.1},
+            "max_tokens_per_batch=9 with entropy_coef=0.1: it is worked",
+        ),
+        ({"max_tokens_per_batch": 9, "top_entropy_quantile": 0.5}, "with top_entropy_quantile=0.5"),
+        ({"max_tokens_per_batch": 9, "optim": "adalomo"}, "with optim=adalomo: it takes a step in every backward"),
+        ({"shared_prefix": "yes"}, "shared_prefix='yes': must be 'auto', 'always' or 'never'"),
+    ],
+)
+def test_what_packed_rows_do_not_take(config, changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
 
 
 def test_fsdp_is_refused_from_the_launcher_too(config, monkeypatch):

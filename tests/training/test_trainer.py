@@ -365,11 +365,18 @@ def test_options_of_loading_are_used_or_refused_and_no_false_alarm_is_given(make
         make_trainer(beta=0, model_init_kwargs=loading)
 
 
-def test_attention_that_takes_no_mask_is_refused(base, train_rows, config):
+def test_attention_that_reads_no_packed_rows_has_single_ones(base, train_rows, config):
     policy = VQAThinkerForConditionalGeneration.from_pretrained(base, attn_implementation="eager")
     processor = AutoProcessor.from_pretrained(base)
-    with pytest.raises(ValueError, match=r"attn_implementation='eager'.*only 'sdpa'"):
-        VQAGRPOTrainer(policy, [Spread()], config(), clip_dataset(train_rows, processor), processor)
+    dataset, shapes = clip_dataset(train_rows, processor), []
+    always = config(shared_prefix="always")
+    with pytest.raises(ValueError, match=r"shared_prefix='always' with attn_implementation='eager': only 'sdpa' reads"):
+        VQAGRPOTrainer(policy, [Spread()], always, dataset, processor)
+    trainer = VQAGRPOTrainer(policy, [Spread()], config(max_steps=1, beta=0), dataset, processor)
+    language = policy.model.language_model
+    language.register_forward_pre_hook(lambda m, a, k: shapes.append(len(k["inputs_embeds"])), with_kwargs=True)
+    [loss] = losses(trainer)
+    assert loss == loss and shapes[-2:] == [4, 4] and language.config._attn_implementation == "eager"
 
 
 def test_a_reference_of_another_class_is_refused(config, train_rows, internvl):

@@ -158,8 +158,9 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             )
         tokens = self.visual_tokens(visual)
         table = torch.cat([clip.flatten(0, -2) for stream in self.streams for clip in tokens[stream.name]])
-        if len(table) != len(index):
-            raise ValueError(_mismatch(len(index), len(table)))
+        shown = int(index.max()) + 1 if len(index) else 0  # rows may show a clip several times
+        if len(table) != shown:
+            raise ValueError(_mismatch(shown, len(table)))
         return table[index.to(table.device)]
 
     def insert(self, inputs_embeds: torch.Tensor, input_ids: torch.Tensor | None, tokens: torch.Tensor) -> torch.Tensor:
@@ -191,6 +192,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         inputs_embeds: torch.Tensor | None = None,
         visual_index: torch.Tensor | None = None,
         visual_embeds: torch.Tensor | None = None,
+        keep: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> InternVLModelOutputWithPast:
         """See `VQAThinkerForConditionalGeneration.forward`."""
@@ -212,8 +214,9 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
+        hidden = outputs.last_hidden_state
         return InternVLModelOutputWithPast(
-            last_hidden_state=outputs.last_hidden_state,
+            last_hidden_state=hidden if keep is None else hidden[:, keep],
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
@@ -263,7 +266,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             logits_to_keep: How many last positions get logits; 0 = all.
             kwargs: What the streams look at, see `encode`; it is encoded here, with gradients. And
                 `num_items_in_batch`, how many scored ids the loss is a mean over; default those in `labels`; `packed`,
-                the `PackedLayout` of rows that hold several answers to a prompt.
+                the `PackedLayout` of rows that hold several answers to a prompt; `keep`, (N,) the tokens that get
+                logits, in place of all: what follows is over these.
 
         Returns:
             Output with `loss` (if `labels`), `logits` (B, L, V) and `past_key_values`.

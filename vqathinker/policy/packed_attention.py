@@ -1,14 +1,16 @@
 """Attention of packed rows `[prompt | answer 1 | answer 2 | ...]` without a mask over all pairs of tokens.
 
-The prompt attends to itself, causally. The answers are taken apart into a batch, in which each attends to the prompt
-and, causally, to itself: P^2 + K (P + L) L pairs instead of (P + K L)^2, under one small mask. The numbers are those of
-one row per answer, but for rounding.
+A row is a tree of segments: a token sees the earlier ones of its own segment and all of the segments above. Each part
+is one pass of flash attention, over a segment itself or over one above it, and the parts are put together by their
+log-sum-exps, as ring attention does (Liu et al., 2023): P^2 / 2 + K (P + L / 2) L pairs instead of (P + K L)^2, no mask
+and no copy of the prompt's keys. The numbers are those of one row per answer, but for rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,63 +19,273 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "packed_groups"
+NAME = "packed_rows"
+ALIKE = 0.75
+"""Segments are computed together, the shorter ones padded, if they have this share of the longest one's tokens."""
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Tokens [start, stop) of a packed row.
+
+    Attributes:
+        start: First token.
+        stop: Behind the last one.
+        end: Behind the last one of the segments below it, which follow it; `stop` if there are none.
+    """
+
+    start: int
+    stop: int
+    end: int
 
 
 @dataclass(frozen=True)
 class PackedLayout:
-    """Where C packed rows of S tokens hold a prompt and K answers.
+    """Which tokens of a packed row see each other.
 
     Attributes:
-        known: (C, P) bool, the prompt's tokens, without its padding on the left.
-        slots: (C, K, W) where token w of answer k stands among the S - P last tokens; of answers with fewer than W
-            tokens the rest stands anywhere.
-        back: (C, S - P) which of the K W slots a token is; padding is any.
+        segments: In their order; they cover the row.
+        form: One of `FORMS`; `None` chooses by device and precision.
     """
 
-    known: torch.Tensor
-    slots: torch.Tensor
-    back: torch.Tensor
-    _masks: dict[torch.dtype, tuple[torch.Tensor | None, torch.Tensor]] = field(default_factory=dict, repr=False)
+    segments: tuple[Segment, ...]
+    form: str | None = None
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def masks(self, dtype: torch.dtype) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """What is added to the logits, once for all layers: (C, 1, P, P) of the prompts, `None` without padding, then
-        plainly causal; and (C K or 1, 1, W, P + W) of the answers."""
-        if dtype not in self._masks:
-            self._masks[dtype] = self._make_masks(dtype)
-        return self._masks[dtype]
+    @property
+    def length(self) -> int:
+        """S, tokens of the row."""
+        return self.segments[-1].stop
 
-    def _make_masks(self, dtype: torch.dtype) -> tuple[torch.Tensor | None, torch.Tensor]:
-        (clips, prompt), (answers, width) = self.known.shape, self.slots.shape[1:]
-        causal = torch.ones(width, width, dtype=torch.bool, device=self.known.device).tril()
-        if bool(self.known.all()):
-            seen = torch.cat([causal.new_ones(width, prompt), causal], dim=1)
-            return None, _additive(seen[None, None], dtype)
-        prompts = self.known[:, None] & causal.new_ones(prompt, prompt).tril()
-        prompts |= torch.eye(prompt, dtype=torch.bool, device=self.known.device)  # padding must see something
-        shown = self.known[:, None, None].expand(-1, answers, width, -1)
-        own = torch.cat([shown, causal.expand(clips, answers, -1, -1)], dim=-1).flatten(0, 1)
-        return _additive(prompts[:, None], dtype), _additive(own[:, None], dtype)
+    @property
+    def pairs(self) -> list[tuple[slice, slice]]:
+        """Segments that others go on from, and all that is below them."""
+        inner = [segment for segment in self.segments if segment.stop < segment.end]
+        return [(slice(one.start, one.stop), slice(one.stop, one.end)) for one in inner]
+
+    def once(self, make: Callable[[PackedLayout, torch.device], Any], device: torch.device) -> Any:
+        """What is made of the layout for all layers."""
+        if (make, device) not in self._made:
+            self._made[make, device] = make(self, device)
+        return self._made[make, device]
 
 
-def _additive(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """0 where something is seen, else minus infinity."""
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+def sees(layout: PackedLayout, device: torch.device) -> Callable[..., torch.Tensor]:
+    """FlexAttention's `mask_mod`: may query q see key k?"""
+    end = torch.empty(layout.length, dtype=torch.long, device=device)
+    for segment in layout.segments:
+        end[segment.start : segment.stop] = segment.end
+
+    def mask_mod(batch: Any, head: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return (k <= q) & (q < end[k])
+
+    return mask_mod
+
+
+# ---------------------------------------------------------------------- parts of flash attention
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """N segments of nearly the same length.
+
+    Attributes:
+        shape: (N, W), W the longest one's.
+        tokens: (N, W) where they stand in the row, the shorter ones filled with their first token; or a slice, if all
+            are equally long and follow one another.
+        known: (N, W) what is not filled, where something is.
+    """
+
+    shape: tuple[int, int]
+    tokens: torch.Tensor | slice
+    known: torch.Tensor | None
+
+    def take(self, states: torch.Tensor) -> torch.Tensor:
+        """(S, H, ...) to (N, H, W, ...)."""
+        taken = states[self.tokens]
+        return (taken.unflatten(0, self.shape) if isinstance(self.tokens, slice) else taken).transpose(1, 2)
+
+    def put(self, states: torch.Tensor, values: torch.Tensor) -> None:
+        """Values (N, H, W, ...) into their places in (S, H, ...)."""
+        rows = values.transpose(1, 2)
+        if isinstance(self.tokens, slice):
+            states[self.tokens] = rows.flatten(0, 1)
+        elif self.known is None:
+            states[self.tokens] = rows
+        else:
+            states[self.tokens[self.known]] = rows[self.known]
+
+
+def _buckets(layout: PackedLayout, device: torch.device) -> list[_Bucket]:
+    """All segments by length."""
+    left = sorted(layout.segments, key=lambda segment: segment.start - segment.stop)
+    found = []
+    while left:
+        width = left[0].stop - left[0].start
+        size = next((i for i, one in enumerate(left) if one.stop - one.start < ALIKE * width), len(left))
+        chosen, left = left[:size], left[size:]
+        first = chosen[0].start
+        starts = torch.tensor([[segment.start] for segment in chosen], device=device)
+        lengths = torch.tensor([[segment.stop - segment.start] for segment in chosen], device=device)
+        place = torch.arange(width, device=device)
+        if all((one.start, one.stop) == (first + i * width, first + (i + 1) * width) for i, one in enumerate(chosen)):
+            found.append(_Bucket((size, width), slice(first, first + size * width), None))
+        else:
+            known = place < lengths
+            filled = bool((lengths < width).any())
+            tokens = torch.where(known, starts + place, starts)
+            found.append(_Bucket((size, width), tokens, known if filled else None))
+    return found
+
+
+def _flash(seen: Sequence[torch.Tensor], causal: bool, scale: float | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of (N, H, W, D) queries and (N, H', W', D) keys and values: (N, H, W, D) and log-sum-exps (N, H, W)."""
+    if seen[0].device.type == "cpu":
+        return aten._scaled_dot_product_flash_attention_for_cpu(*seen, 0.0, causal, scale=scale)
+    return aten._scaled_dot_product_flash_attention(*seen, 0.0, causal, scale=scale)[:2]
+
+
+def _flash_backward(seen: Sequence[torch.Tensor], causal: bool, scale: float | None) -> tuple[torch.Tensor, ...]:
+    """Gradients of queries, keys and values from the output's gradient, queries, keys, values, output and log-sum-exps,
+    where these keys are a part of those that the two last are over."""
+    if seen[0].device.type == "cpu":
+        return aten._scaled_dot_product_flash_attention_for_cpu_backward(*seen, 0.0, causal, scale=scale)
+    gradient, q, k, v, out, sums = seen
+    unused = torch.empty(2, dtype=torch.uint64, device=q.device)  # the state of a dropout that there is not
+    size = q.shape[2], k.shape[2]
+    return aten._scaled_dot_product_flash_attention_backward(
+        gradient, q, k, v, out, sums.contiguous(), None, None, *size, 0.0, causal, unused, unused[0], scale=scale
+    )
+
+
+class _Parts(torch.autograd.Function):
+    """Attention of (S, H, D) queries to (S, H', D) keys and values."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: PackedLayout, scale: float | None
+    ) -> torch.Tensor:
+        out, sums = torch.empty_like(q), q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
+        for bucket in layout.once(_buckets, q.device):
+            for whole, part in zip((out, sums), _flash([bucket.take(x) for x in (q, k, v)], True, scale), strict=True):
+                bucket.put(whole, part)
+        for above, below in layout.pairs:
+            seen = [_heads_first(x) for x in (q[below], k[above], v[above])]
+            found, new = (x[0].transpose(0, 1) for x in _flash(seen, False, scale))
+            both = torch.logaddexp(sums[below], new)
+            mixed = out[below] * _share(sums[below], both) + found * _share(new, both)
+            out[below], sums[below] = mixed.to(out.dtype), both
+        ctx.save_for_backward(q, k, v, out, sums)
+        ctx.layout, ctx.scale = layout, scale
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        q, k, v, out, sums = ctx.saved_tensors
+        found = [torch.empty_like(x) for x in (q, k, v)]
+        for bucket in ctx.layout.once(_buckets, q.device):
+            own = [bucket.take(x) for x in (gradient, q, k, v, out, sums)]
+            if bucket.known is not None:
+                own[0] = own[0].masked_fill(~bucket.known[:, None, :, None], 0)
+            for whole, part in zip(found, _flash_backward(own, True, ctx.scale), strict=True):
+                bucket.put(whole, part)
+        for above, below in ctx.layout.pairs:
+            seen = (gradient[below], q[below], k[above], v[above], out[below], sums[below])
+            more = _flash_backward([_heads_first(x) for x in seen], False, ctx.scale)
+            for whole, part, there in zip(found, more, (below, above, above), strict=True):
+                whole[there] += part[0].transpose(0, 1)
+        return *found, None, None
+
+
+def _heads_first(states: torch.Tensor) -> torch.Tensor:
+    """(S, H, ...) to (1, H, S, ...)."""
+    return states.transpose(0, 1)[None]
+
+
+def _share(sums: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
+    """(S, H, 1) the weight of a part with these log-sum-exps."""
+    return (sums - both).exp()[..., None]
+
+
+# ---------------------------------------------------------------------- forms of the same
+
+
+def _by_parts(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: PackedLayout, scale: float | None
+) -> torch.Tensor:
+    device = q.device.type
+    if torch.is_autocast_enabled(device):  # which knows SDPA, not what it consists of
+        q, k, v = (x.to(torch.get_autocast_dtype(device)) for x in (q, k, v))
+    return _Parts.apply(*(x[0].transpose(0, 1) for x in (q, k, v)), layout, scale).transpose(0, 1)[None]
+
+
+def _flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: PackedLayout, scale: float | None) -> torch.Tensor:
+    """FlexAttention, which skips blocks of keys that no query of a block sees. On a CPU it has no backward."""
+    grouped = q.shape[1] != k.shape[1]
+    return _compiled_flex()(q, k, v, block_mask=layout.once(_block_mask, q.device), scale=scale, enable_gqa=grouped)
+
+
+@cache
+def _compiled_flex() -> Callable[..., torch.Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def _block_mask(layout: PackedLayout, device: torch.device) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    length = layout.length
+    return create_block_mask(sees(layout, device), None, None, length, length, device=device)
+
+
+def _dense(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: PackedLayout, scale: float | None
+) -> torch.Tensor:
+    """SDPA under a mask over all pairs: on every device, in every precision."""
+    mask, grouped = layout.once(_dense_mask, q.device), q.shape[1] != k.shape[1]
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=grouped)
+
+
+def _dense_mask(layout: PackedLayout, device: torch.device) -> torch.Tensor:
+    token = torch.arange(layout.length, device=device)
+    return sees(layout, device)(None, None, token[:, None], token[None])
+
+
+FORMS: dict[str, Callable[..., torch.Tensor]] = {"parts": _by_parts, "flex": _flex, "dense": _dense}
+"""Name -> attention of (1, H, S, D) queries and (1, H', S, D) keys and values of a `PackedLayout`."""
+
+
+def form_for(query: torch.Tensor) -> str:
+    """By parts where there is flash attention: on a CPU, and on a CUDA device in 16 bits."""
+    device = query.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    on_cuda = device == "cuda" and dtype in (torch.float16, torch.bfloat16) and query.shape[-1] % 8 == 0
+    return "parts" if device == "cpu" or on_cuda else "dense"
+
+
+# ---------------------------------------------------------------------- inside the language model
+
+
+def check_reads_packed_rows(language_model: PreTrainedModel) -> None:
+    """Raise `ValueError` if a language model's attention is another one than SDPA."""
+    found = language_model.config._attn_implementation
+    if found not in (NAME, "sdpa"):
+        raise ValueError(f"attn_implementation={found!r} with packed rows: load the policy with 'sdpa'.")
 
 
 def read_packed_rows(language_model: PreTrainedModel) -> None:
-    """Make a model take a `PackedLayout` as `packed`; all else it does as before.
-
-    Raises:
-        ValueError: If its attention is another one than SDPA.
-    """
-    config = language_model.config
-    if config._attn_implementation not in (NAME, "sdpa"):
-        raise ValueError(
-            f"attn_implementation={config._attn_implementation!r} with packed rows: load the policy with 'sdpa'."
-        )
-    if config._attn_implementation != NAME:
+    """Make a model take a `PackedLayout` as `packed`; all else it does as before."""
+    check_reads_packed_rows(language_model)
+    if language_model.config._attn_implementation != NAME:
         language_model.set_attn_implementation(NAME)
+
+
+def no_mask(device: torch.device) -> torch.Tensor:
+    """An attention mask of four dimensions, which transformers hands on as it is instead of making one."""
+    return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=device)
 
 
 def _attention(
@@ -85,34 +297,11 @@ def _attention(
     packed: PackedLayout | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """SDPA of queries (C, H, S, D), keys and values (C, H', S, D). Returns (C, S, H, D)."""
+    """Of queries (1, H, S, D), keys and values (1, H', S, D). Returns (1, S, H, D)."""
     if packed is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    attend = partial(
-        scaled_dot_product_attention,
-        dropout_p=kwargs.get("dropout", 0.0),
-        scale=kwargs.get("scaling"),
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    prompt, answers = packed.known.shape[1], packed.slots.shape[1]
-    of_prompts, of_answers = packed.masks(query.dtype)
-    q, k, v = (states[:, :, :prompt] for states in (query, key, value))
-    first = attend(q, k, v, attn_mask=of_prompts, is_causal=of_prompts is None)
-    own = [_taken_apart(states[:, :, prompt:], packed.slots) for states in (query, key, value)]
-    shared = [states[:, None].expand(-1, answers, -1, -1, -1).flatten(0, 1) for states in (k, v)]
-    keys, values = (torch.cat(parts, dim=2) for parts in zip(shared, own[1:], strict=True))
-    found = attend(own[0], keys, values, attn_mask=of_answers)
-    slots = found.unflatten(0, (-1, answers)).permute(0, 1, 3, 2, 4).flatten(1, 2)  # (C, K W, H, D)
-    index = packed.back[:, :, None, None].expand(-1, -1, *slots.shape[2:])
-    return torch.cat([first.transpose(1, 2), slots.gather(1, index)], dim=1), None
-
-
-def _taken_apart(states: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-    """(C, H, S - P, D) to (C K, H, W, D)."""
-    answers, width = slots.shape[1:]
-    index = slots.flatten(1)[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
-    parts = states.gather(2, index).unflatten(2, (answers, width))
-    return parts.transpose(1, 2).flatten(0, 1)
+    attend = FORMS[packed.form or form_for(query)]
+    return attend(query, key, value, packed, kwargs.get("scaling")).transpose(1, 2), None
 
 
 AttentionInterface.register(NAME, _attention)

@@ -241,8 +241,10 @@ def vision_tokens(config: VQAThinkerConfig, shape: Shape) -> int:
 def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpointing: bool) -> int:
     """Tensors that one forward keeps for its backward.
 
-    A layer keeps six tensors of the model's width, four of its heads' and four (language) or two (vision) of the MLP's;
-    the language model also what takes its packed rows apart, and Qwen3's queries and keys before and after their norms.
+    A layer of the language model keeps six tensors of the model's width, four of the MLP's, queries, keys, values and
+    output of attention, and its log-sum-exps; Qwen3's also queries and keys before their norms. A layer of the vision
+    tower keeps ten tensors of its width and two of the MLP's. Outside there are the angles of the positions, and what
+    the head reads.
     With an adapter also what lies between A and B and, if the layer computes in 16 bits, each input in A's own copy.
     With gradient checkpointing a layer keeps its input, and one at a time is recomputed.
 
@@ -254,32 +256,25 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
     """
     text, vision = config.get_text_config(), config.vision_config
     tokens = vision_tokens(config, shape)
-    heads = text.num_attention_heads * head_size(text)
-    kept = 6 * text.hidden_size + 4 * heads + 4 * text.intermediate_size
+    heads, pairs = (n * head_size(text) for n in (text.num_attention_heads, text.num_key_value_heads))
+    kept = 6 * text.hidden_size + 2 * (heads + pairs) + text.num_attention_heads + 4 * text.intermediate_size
     if text.model_type == "qwen3":
-        kept += 2 * (heads + text.num_key_value_heads * head_size(text))
+        kept += 2 * (heads + pairs)
     if shape.rank:
         copies = 5 * text.hidden_size + heads + text.intermediate_size if width < 4 else 0
         kept += 7 * shape.rank + copies
-    language = shape.packed * kept + shape.clips * _attention_numbers(config, shape)
+    language = shape.packed * kept
     tower = tokens * (10 * vision.hidden_size + 2 * vision.intermediate_size)
     pixels = 0 if shape.frozen_vision else shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
-    outside = 2 * shape.packed * text.hidden_size + 2 * tokens * vision.hidden_size + pixels
+    scored = shape.clips * shape.answers * shape.completion
+    outside = (2 * shape.packed + scored) * text.hidden_size + 2 * shape.packed * head_size(text)
+    outside += 2 * tokens * vision.hidden_size + pixels
     if not checkpointing:
         layers = text.num_hidden_layers * language + vision.num_hidden_layers * tower
         return width * (layers + outside)
     inputs = text.num_hidden_layers * shape.packed * text.hidden_size
     inputs += vision.num_hidden_layers * tokens * vision.hidden_size
     return width * (inputs + max(language, tower) + outside)
-
-
-def _attention_numbers(config: VQAThinkerConfig, shape: Shape) -> int:
-    """Of one layer and clip: queries and output of the answers, a row each; the prompt's keys and values once more for
-    each of them, with its own; the prompt's output. See `vqathinker.policy.packed_attention`."""
-    text = config.get_text_config()
-    heads, pairs = (n * head_size(text) for n in (text.num_attention_heads, text.num_key_value_heads))
-    prompt, answer = shape.prompt - 1, shape.completion + 1
-    return shape.answers * (2 * answer * heads + 2 * (prompt + answer) * pairs) + prompt * heads
 
 
 def frame_cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, clips: int) -> str | None:

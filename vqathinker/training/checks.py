@@ -171,6 +171,27 @@ def vllm_model_length(args: VQAGRPOConfig, prompt: int) -> int:
     return args.vllm_max_model_length or needed
 
 
+def packs_rows(policy: PreTrainedModel, reference: PreTrainedModel | None, shared_prefix: str) -> bool:
+    """Whether the answers to a clip share its prompt in one row: packed rows hold fewer tokens at every shape, so they
+    are taken wherever they can be read.
+
+    Args:
+        policy: The policy.
+        reference: Its reference, if there is one.
+        shared_prefix: `VQAGRPOConfig.shared_prefix`.
+
+    Raises:
+        ValueError: If they must share it and a model's attention cannot read such rows.
+    """
+    found = {model.config.get_text_config()._attn_implementation for model in (policy, reference) if model is not None}
+    if (others := sorted(found - {"sdpa", NAME})) and shared_prefix == "always":
+        raise ValueError(
+            f"shared_prefix='always' with attn_implementation={others[0]!r}: only 'sdpa' reads packed rows. Load the "
+            "policy with it, and set it in model_init_kwargs too; or set shared_prefix='auto'."
+        )
+    return shared_prefix != "never" and not others
+
+
 def check_models(policy: PreTrainedModel, reference: PreTrainedModel | None, longest_answer: int, prompt: int) -> None:
     """Raise `ValueError` if policy or reference compute something else in the loss than in rollouts.
 
@@ -191,11 +212,6 @@ def check_models(policy: PreTrainedModel, reference: PreTrainedModel | None, lon
                 f"beyond max_position_embeddings={text.max_position_embeddings} the policy's rotary embedding rescales "
                 "all positions, including those that rollouts keep. Lower max_completion_length or the number of "
                 "frames."
-            )
-        if text._attn_implementation not in ("sdpa", NAME):
-            raise ValueError(
-                f"attn_implementation={text._attn_implementation!r}: the K answers to a clip share one row under their "
-                "own mask, which only 'sdpa' supports. Load the policy with it, and set it in model_init_kwargs too."
             )
     if reference is not None and type(reference) is not type(policy):
         raise ValueError(

@@ -11,7 +11,7 @@ from trl import GRPOConfig
 
 from vqathinker.perturb import MODES
 from vqathinker.rollout.vllm_engine import check_vllm
-from vqathinker.training.options import check_options
+from vqathinker.training.options import check_options, check_parts
 from vqathinker.training.processes import check_one_device, join_processes_on_cpu
 from vqathinker.training.reporting import check_reporting
 from vqathinker.training.stopping import generation_period
@@ -44,6 +44,9 @@ class VQAGRPOConfig(GRPOConfig):
         decode_threads: Clips decoded at a time.
         frame_cache: Folder for a lossless cache of decoded frames; `None` or `""` = none.
         frame_cache_gib: Cap on what that folder holds, in GiB, > 0. LSVQ takes 118.
+        max_tokens_per_batch: Most tokens of one pass in the loss, > 0, `None` = whole micro-batches. The answers to a
+            clip stay together, whatever they cost.
+        shared_prefix: `"auto"`, `"always"` or `"never"`: do the answers to a clip share its prompt in the loss?
 
     Raises:
         ValueError: If a setting breaks a rule; the message names value, rule and fix.
@@ -91,6 +94,20 @@ class VQAGRPOConfig(GRPOConfig):
     decode_threads: int = field(default=2, metadata={"help": "Clips decoded in parallel."})
     frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache; '' for none."})
     frame_cache_gib: float = field(default=64, metadata={"help": "Cap on the frame cache, in GiB (LSVQ needs 118)."})
+    max_tokens_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Most tokens of one pass in the loss, > 0: a micro-batch with more is computed in parts, long and "
+            "short groups together. The update stays the same. Unset: whole micro-batches."
+        },
+    )
+    shared_prefix: str = field(
+        default="auto",
+        metadata={
+            "help": "'always': the answers to a clip share its prompt in one packed row. 'never': one row per answer. "
+            "'auto': packed rows, unless the policy's attention is another one than 'sdpa' and cannot read them."
+        },
+    )
 
     def __post_init__(self) -> None:
         join_processes_on_cpu(self)
@@ -119,6 +136,9 @@ class VQAGRPOConfig(GRPOConfig):
             raise ValueError(f"perturb_every={self.perturb_every}: must be at least 1 (every generation batch).")
         if self.decode_threads < 1:
             raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")
+        if self.shared_prefix not in ("auto", "always", "never"):
+            raise ValueError(f"shared_prefix={self.shared_prefix!r}: must be 'auto', 'always' or 'never'.")
+        check_parts(self)
         self.frame_cache = (self.frame_cache or "").strip() or None
         if self.frame_cache_gib <= 0:
             raise ValueError(

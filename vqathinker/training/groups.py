@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import torch
-from torch.nn import functional as F
 
 from vqathinker.policy import Prompt, token_index
-from vqathinker.policy.packed_attention import PackedLayout
+from vqathinker.policy.packed_attention import PackedLayout, Segment, no_mask
 from vqathinker.rollout import Completion
 
 T = TypeVar("T")
@@ -19,32 +21,88 @@ GROUP_COLUMNS = ("sample_id", "video_id")
 
 
 @dataclass(frozen=True)
-class ClipBatch:
-    """What the policy sees of the clips behind C prompts, one clip each; their lengths may differ.
+class Tree:
+    """Groups about one clip, whose prompts begin alike.
 
     Attributes:
-        prompts: C prompts.
-        clips: C dicts of the policy's arguments, see `VQAThinkerForConditionalGeneration.encode`.
+        groups: Their numbers in the batch, in order.
+        shared: Tokens that their prompts share; of a single group all but the prompt's last token.
+    """
+
+    groups: tuple[int, ...]
+    shared: int
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """What the policy sees of the clips behind G prompts, one clip each; their lengths may differ.
+
+    Attributes:
+        prompts: G prompts.
+        clips: G dicts of the policy's arguments, see `VQAThinkerForConditionalGeneration.encode`.
         streams: Names of the policy's visual streams.
+        names: G names: prompts about clips of one name see the same; `None` for a clip of its own. Default: all.
+        placeholder: Id of the visual placeholder; needed with names.
     """
 
     prompts: list[Prompt]
     clips: list[dict[str, torch.Tensor]]
     streams: list[str]
+    names: list[str | None] | None = None
+    placeholder: int | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def inputs(self, part: slice = slice(None)) -> dict[str, Any]:
-        """The policy's arguments for some of the clips."""
-        visual = {name: [clip[name] for clip in self.clips[part]] for name in self.clips[0]}
-        return visual | {"visual_index": token_index(self.prompts[part], self.streams)}
+    @cached_property
+    def trees(self) -> list[Tree]:
+        """One for each clip; prompts that differ before the clip's last token have a tree of their own."""
+        found: list[Tree] = []
+        names = self.names or [None] * len(self)
+        for group, prompt in enumerate(self.prompts):
+            alone = Tree((group,), len(prompt.ids) - 1)
+            for place, tree in enumerate(found):
+                first = self.prompts[tree.groups[0]]
+                if names[group] is None or names[group] != names[tree.groups[0]]:
+                    continue
+                equal = takewhile(lambda pair: pair[0] == pair[1], zip(prompt.ids, first.ids, strict=False))
+                shared = min(tree.shared, alone.shared, sum(1 for _ in equal))
+                if self.placeholder not in prompt.ids[shared:]:
+                    found[place] = Tree((*tree.groups, group), shared)
+                    break
+            else:
+                found.append(alone)
+        return found
+
+    def inputs(self, trees: Sequence[Tree] | None = None) -> dict[str, Any]:
+        """The policy's arguments for packed rows of some of the clips; default: all."""
+        firsts = [tree.groups[0] for tree in (self.trees if trees is None else trees)]
+        visual = {name: [self.clips[i][name] for i in firsts] for name in self.clips[0]}
+        return visual | {"visual_index": token_index([self.prompts[i] for i in firsts], self.streams)}
+
+    def repeated(self, groups: Sequence[int], answers: int) -> dict[str, Any]:
+        """The policy's arguments for one row per answer of some groups; each group's clip is encoded once."""
+        visual = {name: [self.clips[i][name] for i in groups] for name in self.clips[0]}
+        prompts = [self.prompts[i] for i in groups]
+        own = token_index(prompts, self.streams).split([sum(prompt.counts) for prompt in prompts])
+        return visual | {"visual_index": torch.cat([index for index in own for _ in range(answers)])}
+
+    def tokens(self, tree: Tree, lengths: Sequence[int]) -> int:
+        """Of a packed tree, whose K answers to each group have such `lengths` (G K)."""
+        answers = len(lengths) // len(self)
+        prompts = sum(len(self.prompts[i].ids) - 1 - tree.shared for i in tree.groups)
+        return tree.shared + prompts + sum(1 + lengths[row] for row in rows_of([tree], answers))
+
+    def take(self, groups: Sequence[int]) -> ClipBatch:
+        """Some of the groups."""
+        names = [self.names[i] for i in groups] if self.names else None
+        prompts, clips = [self.prompts[i] for i in groups], [self.clips[i] for i in groups]
+        return replace(self, prompts=prompts, clips=clips, names=names)
 
     def split(self, num_chunks: int) -> list[ClipBatch]:
         """Equal parts, in order."""
         size = len(self) // num_chunks
-        starts = range(0, len(self), size)
-        return [ClipBatch(self.prompts[i : i + size], self.clips[i : i + size], self.streams) for i in starts]
+        return [self.take(range(start, start + size)) for start in range(0, len(self), size)]
 
 
 @dataclass(frozen=True)
@@ -80,6 +138,12 @@ def alternate(first: Sequence[T], second: Sequence[T], size: int) -> list[T]:
     return [entry for start in starts for part in (first, second) for entry in part[start : start + size]]
 
 
+def rows_of(trees: Sequence[Tree], answers: int) -> list[int]:
+    """The rows of some trees' groups, K consecutive ones per group, in order."""
+    groups = sorted(group for tree in trees for group in tree.groups)
+    return [group * answers + answer for group in groups for answer in range(answers)]
+
+
 def split_groups(batch: dict[str, Any], num_chunks: int) -> list[dict[str, Any]]:
     """Cut a scored generation batch into micro-batches of whole groups.
 
@@ -97,86 +161,163 @@ def split_groups(batch: dict[str, Any], num_chunks: int) -> list[dict[str, Any]]
     return [chunk | {"clips": clips} for chunk, clips in chunks]
 
 
-def group_slices(num_rows: int, num_clips: int, max_rows: int) -> Iterator[tuple[slice, slice]]:
-    """(rows, clips) slices of at most `max_rows` rows, groups whole (at least one group a slice)."""
-    per_clip = num_rows // num_clips
-    step = max(1, max_rows // per_clip)
-    for start in range(0, num_clips, step):
-        end = min(start + step, num_clips)
-        yield slice(start * per_clip, end * per_clip), slice(start, end)
-
-
 @dataclass(frozen=True)
 class PackedGroups:
-    """One row per clip, `[prompt | p c1 | p c2 | ... | p cK]`, so that the prompt is computed once for the K answers.
+    """One row `[prompt | p c1 | p c2 | ... | p cK | prompt of the next group | ...]` without any padding, so that a
+    prompt is computed once for its K answers.
 
     `p` is the prompt's last token: each answer has its own copy, from which its first token is predicted. An answer
-    sees the prompt and itself only, and its positions go on from the prompt's. Answers follow one another without
-    padding: short ones do not cost what the longest does.
+    sees its prompt and itself only, and its positions go on from the prompt's. Prompts about one clip share what they
+    begin with.
 
     Attributes:
-        inputs: `input_ids` (C, S), `position_ids` (C, S), `labels` (C, S) with -100 where nothing is scored, and
-            `packed`, the rows' `PackedLayout`.
-        places: (C, W) where the last W of the S tokens lie among K x (1 + longest answer).
-        shape: (K, longest answer).
+        inputs: `input_ids` (1, S), `position_ids` (1, S), `attention_mask`, which is none, `packed`, the row's
+            `PackedLayout`, and `keep` (N,), the tokens that the answers' tokens are predicted from.
+        targets: (1, N) these tokens; -100 in place of none at all.
+        rows: The R answers' numbers in the batch, in order.
+        known: (R, longest) where the answers have tokens.
     """
 
     inputs: dict[str, Any]
-    places: torch.Tensor
-    shape: tuple[int, int]
+    targets: torch.Tensor
+    rows: list[int]
+    known: torch.Tensor
 
     def unpack(self, values: torch.Tensor) -> torch.Tensor:
-        """(C, S - 1) values of next-token predictions to (C K, longest answer), 0 where there is no token."""
-        (answers, length), width = self.shape, self.places.shape[1]
-        known = self.inputs["labels"][:, -width:] != -100
-        scored = F.pad(values, (1, 0))[:, -width:].where(known, 0)
-        slots = values.new_zeros(len(values), answers * (length + 1)).scatter(1, self.places, scored)
-        return slots.unflatten(1, (answers, length + 1))[..., 1:].flatten(0, 1)
+        """(1, N) values of the predictions to (R, longest), 0 where there is no token."""
+        return values.new_zeros(self.known.shape).masked_scatter(self.known, values[0])
 
 
 def pack_groups(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor, num_clips: int, completion_length: int
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    num_groups: int,
+    completion_length: int,
+    trees: Sequence[Tree] | None = None,
 ) -> PackedGroups:
-    """Pack TRL's rows `[prompt | completion]`, K consecutive ones per clip.
+    """Pack TRL's rows `[prompt | completion]`, K consecutive ones per group.
 
     Args:
-        input_ids: (C K, L) ids; the prompts of one clip are equal.
-        attention_mask: (C K, L), 0 = padding, left of prompts and right of completions.
-        num_clips: C.
+        input_ids: (G K, L) ids; the prompts of one group are equal.
+        attention_mask: (G K, L), 0 = padding, left of prompts and right of completions.
+        num_groups: G.
         completion_length: Last columns that belong to the completions.
+        trees: What is packed, see `ClipBatch.trees`; default: every group, about a clip of its own.
     """
-    answers = len(input_ids) // num_clips
-    shared = input_ids.shape[1] - completion_length - 1  # all of the prompt but its last token
-    segment = completion_length + 1
+    limit, answers = input_ids.shape[1] - completion_length, len(input_ids) // num_groups
     known = attention_mask.bool()
-
-    def tails(rows: torch.Tensor) -> torch.Tensor:
-        return rows[:, shared:].reshape(num_clips, answers * segment)
-
-    # What is known first, in its order; then as much padding as the row with most tokens leaves the others.
-    places = tails(known).int().sort(dim=1, descending=True, stable=True).indices
-    places = places[:, : int(tails(known).sum(1).max())]
-
-    def pack(rows: torch.Tensor) -> torch.Tensor:
-        return torch.cat([rows[::answers, :shared], tails(rows).gather(1, places)], dim=1)
-
-    labels = input_ids.masked_fill(~known, -100)
-    labels[:, : shared + 1] = -100
+    before, after = known[:, :limit].sum(1).tolist(), known[:, limit:].sum(1).tolist()
+    row = _Row(input_ids.shape[1], limit)
+    for tree in trees or [Tree((i,), before[i * answers] - 1) for i in range(num_groups)]:
+        first = tree.groups[0] * answers
+        with row.segment(first, -before[first], tree.shared, 0):
+            for group in tree.groups:
+                first = group * answers
+                last = before[first] - 1
+                with row.segment(first, tree.shared - before[first], last - tree.shared, tree.shared):
+                    for answer in range(first, first + answers):
+                        row.answer(answer, 1 + after[answer], last)
+    device, rows = input_ids.device, sorted(row.starts)
+    known = torch.arange(completion_length) < torch.tensor([after[i] for i in rows])[:, None]
+    keep = (torch.tensor([row.starts[i] for i in rows])[:, None] + torch.arange(completion_length))[known]
+    ids = input_ids.flatten()[torch.cat(row.takes).to(device)][None]
+    targets = ids[:, (keep + 1).to(device)]
+    if not len(keep):  # a pass must have something to go back through
+        keep, targets = torch.zeros(1, dtype=torch.long), ids.new_full((1, 1), -100)
     inputs = {
-        "input_ids": pack(input_ids),
-        "position_ids": pack((known.cumsum(1) - 1).clamp(min=0)),
-        "labels": pack(labels),
-        "packed": _layout(known[::answers, :shared], known[:, shared:], places, num_clips),
+        "input_ids": ids,
+        "position_ids": torch.cat(row.positions).to(device)[None],
+        "attention_mask": no_mask(device),
+        "packed": PackedLayout(tuple(sorted(row.segments, key=lambda segment: segment.start))),
+        "keep": keep.to(device),
     }
-    return PackedGroups(inputs, places, (answers, completion_length))
+    return PackedGroups(inputs, targets, rows, known.to(device))
 
 
-def _layout(prompts: torch.Tensor, tails: torch.Tensor, places: torch.Tensor, num_clips: int) -> PackedLayout:
-    """Of prompts (C, P) and answers with the prompt's last token before them (C K, 1 + longest), by known tokens."""
-    segment = tails.shape[1]
-    longest = int(tails.sum(1).max())
-    slot = torch.arange(places.shape[1], device=places.device).expand_as(places)
-    found = torch.zeros(num_clips, tails.numel() // num_clips, dtype=torch.long, device=places.device)
-    slots = found.scatter(1, places, slot).unflatten(1, (-1, segment))[..., :longest]
-    back = places // segment * longest + (places % segment).clamp(max=longest - 1)
-    return PackedLayout(prompts, slots, back)
+@dataclass(frozen=True)
+class SingleRows:
+    """One row per answer, as TRL has them, for models that do not read packed ones.
+
+    Attributes:
+        inputs: `input_ids`, `attention_mask` and `position_ids`, all (R, S), and `keep` (longest,).
+        targets: (R, longest) the answers' tokens, -100 where there are none.
+        rows: The R answers' numbers in the batch, in order.
+    """
+
+    inputs: dict[str, Any]
+    targets: torch.Tensor
+    rows: list[int]
+
+    def unpack(self, values: torch.Tensor) -> torch.Tensor:
+        """(R, longest) values of the predictions, 0 where there is no token."""
+        return values.where(self.targets != -100, 0)
+
+
+def single_rows(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_length: int, rows: Sequence[int]
+) -> SingleRows:
+    """TRL's rows; arguments as `pack_groups`, and the rows that are taken."""
+    ids, known = input_ids[rows], attention_mask[rows].bool()
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": known.long(),
+        "position_ids": (known.cumsum(1) - 1).clamp(min=0),
+        "keep": torch.arange(ids.shape[1] - completion_length - 1, ids.shape[1] - 1, device=ids.device),
+    }
+    targets = ids.masked_fill(~known, -100)[:, -completion_length:]
+    return SingleRows(inputs, targets, list(rows))
+
+
+def rows_about(
+    clips: ClipBatch,
+    trees: Sequence[Tree],
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    completion_length: int,
+    packs: bool,
+) -> tuple[PackedGroups | SingleRows, dict[str, Any]]:
+    """TRL's rows about some of the clips as the policy reads them, packed or not, and what it sees beside them.
+
+    Arguments as in `pack_groups`; `clips` are those behind all rows.
+    """
+    if packs:
+        return pack_groups(input_ids, attention_mask, len(clips), completion_length, trees), clips.inputs(trees)
+    answers = len(input_ids) // len(clips)
+    rows = rows_of(trees, answers)
+    seen = clips.repeated([row // answers for row in rows[::answers]], answers)
+    return single_rows(input_ids, attention_mask, completion_length, rows), seen
+
+
+class _Row:
+    """A packed row while it is put together: which ids it takes, and where.
+
+    Args:
+        width: Columns of the rows that it takes from.
+        limit: Columns of their prompts.
+    """
+
+    def __init__(self, width: int, limit: int) -> None:
+        self.width, self.limit, self.length = width, limit, 0
+        self.takes: list[torch.Tensor] = []
+        self.positions: list[torch.Tensor] = []
+        self.segments: list[Segment] = []
+        self.starts: dict[int, int] = {}
+
+    @contextmanager
+    def segment(self, row: int, column: int, count: int, position: int) -> Iterator[None]:
+        """Take `count` ids of a row, from so many columns behind (or before) its prompt's end; what is taken inside of
+        the `with` goes on from them."""
+        start = self.length
+        first = row * self.width + self.limit + column
+        self.takes.append(torch.arange(first, first + count))
+        self.positions.append(torch.arange(position, position + count))
+        self.length += count
+        yield
+        if count:
+            self.segments.append(Segment(start, start + count, self.length))
+
+    def answer(self, row: int, count: int, position: int) -> None:
+        """Take the prompt's last id and a row's completion."""
+        self.starts[row] = self.length
+        with self.segment(row, -1, count, position):
+            pass

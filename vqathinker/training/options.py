@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig
+from transformers.training_args import OptimizerNames
 from transformers.utils import strtobool
 
 if TYPE_CHECKING:
@@ -160,6 +161,35 @@ def check_options(args: VQAGRPOConfig) -> None:
         raise ValueError(
             f"gradient_checkpointing_kwargs={args.gradient_checkpointing_kwargs}: checkpointing is off during "
             f"rollouts, and TRL turns it on again without {sorted(lost)}. Leave them out."
+        )
+
+
+def check_parts(args: VQAGRPOConfig) -> None:
+    """Raise `ValueError` if the micro-batches of a GRPO run cannot be computed in parts as they are to be.
+
+    Args:
+        args: `VQAGRPOConfig`.
+    """
+    limit = args.max_tokens_per_batch
+    if limit is None:
+        return
+    if limit < 1:
+        raise ValueError(f"max_tokens_per_batch={limit}: must be at least 1, or unset for whole micro-batches.")
+    whole = {
+        "top_entropy_quantile": args.top_entropy_quantile < 1,
+        "entropy_coef": bool(args.entropy_coef),
+        "use_adaptive_entropy": args.use_adaptive_entropy,
+    }
+    if needing := [name for name, needed in whole.items() if needed]:
+        raise ValueError(
+            f"max_tokens_per_batch={limit} with {needing[0]}={getattr(args, needing[0])}: it is worked out over the "
+            "tokens of a whole micro-batch, which is then computed in parts. Leave one of the two out; to save memory, "
+            "lower per_device_train_batch_size."
+        )
+    if args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO):
+        raise ValueError(
+            f"max_tokens_per_batch={limit} with optim={args.optim.value}: it takes a step in every backward pass. Leave one "
+            "of the two out."
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy as shallow_copy
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,6 +45,7 @@ from vqathinker.training.checks import (
     check_reference,
     check_rows,
     evaluation_sets,
+    packs_rows,
     vllm_model_length,
     weighted_rubric,
 )
@@ -53,13 +55,15 @@ from vqathinker.training.copies import perturbed_copies
 from vqathinker.training.groups import (
     AnsweredCopy,
     ClipBatch,
+    Tree,
     alternate,
     copy_row,
     group_of,
-    group_slices,
-    pack_groups,
+    rows_about,
+    rows_of,
     split_groups,
 )
+from vqathinker.training.micro_batches import backward, merge, part_of, parts_of, shares, without_step
 from vqathinker.training.options import check_trainer
 from vqathinker.training.order import EpochCallback, EpochSampler
 from vqathinker.training.precision import check_precision
@@ -162,6 +166,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         check_precision(self.model, args)  # only now: TRL has loaded what was given as a path
         policy, reference = (m and base_policy(self.accelerator.unwrap_model(m)) for m in (self.model, self.ref_model))
         check_models(policy, reference, args.max_completion_length, longest)
+        self._packs = packs_rows(policy, reference, args.shared_prefix)
         self.add_callback(EpochCallback())
         add_console(self)
         clips = len({video for prompt in train_dataset["prompt"] for video in videos_in(prompt)})
@@ -222,8 +227,8 @@ class VQAGRPOTrainer(ValidationTrainer):
         prompts = [self._render(row["prompt"], len(clip.frames)) for row, clip in zip(rows, clips, strict=True)]
         self._sync_engine()
         with self._whole_policy() as policy, torch.no_grad():
-            streams = [stream.name for stream in policy.streams]
-            self._clips = ClipBatch(prompts, self._features.inputs(names, clips), streams)
+            streams, seen = [stream.name for stream in policy.streams], self._features.inputs(names, clips)
+            self._clips = ClipBatch(prompts, seen, streams, names, policy.config.image_token_id)
             self._rollouts = self._roll_out(policy, rows, names, clips, maps)
         if self._trains_copies_now():
             inputs = self._add_copies(inputs)
@@ -307,8 +312,12 @@ class VQAGRPOTrainer(ValidationTrainer):
         for place, copy in copies.items():
             prompts[place], clips[place] = copy.prompt, copy.clip
             answers[place * size : (place + 1) * size] = copy.answers
-        both = alternate(batch.prompts, prompts, 1), alternate(batch.clips, clips, 1)
-        self._clips = ClipBatch(*both, batch.streams)
+        self._clips = replace(
+            batch,
+            prompts=alternate(batch.prompts, prompts, 1),
+            clips=alternate(batch.clips, clips, 1),
+            names=alternate(batch.names or [], [None] * len(clips), 1),
+        )
         self._rollouts = alternate(self._rollouts, answers, size)
         there = [row // size in copies for row in range(len(inputs))]
         self._readable = alternate(self._readable, there, size)
@@ -401,15 +410,28 @@ class VQAGRPOTrainer(ValidationTrainer):
         **images: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         """(R, logits_to_keep) log-probabilities and entropies of R rows that look at the current clips."""
-        clips, logps, entropies = self._clips, [], []
-        for rows, part in group_slices(len(input_ids), len(clips), batch_size or len(input_ids)):
-            packed = pack_groups(input_ids[rows], attention_mask[rows], part.stop - part.start, logits_to_keep)
+        clips, logps, entropies, rows = self._clips, [], [], []
+        parts = [clips.trees]
+        if batch_size is not None:
+            parts = self._parts(attention_mask[:, -logits_to_keep:], batch_size)
+        for part in parts:
+            packed, seen = rows_about(clips, part, input_ids, attention_mask, logits_to_keep, self._packs)
             with self.accelerator.autocast():
-                outputs = model(**packed.inputs, **clips.inputs(part), fused_lm_head=True)
+                outputs = model(**packed.inputs, **seen, shift_labels=packed.targets, fused_lm_head=True)
+            rows += packed.rows
             logps.append(packed.unpack(outputs.log_probs))
             if compute_entropy:
                 entropies.append(packed.unpack(outputs.entropy))
-        return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+        order = torch.tensor(rows, device=input_ids.device).argsort()
+        return torch.cat(logps)[order], torch.cat(entropies)[order] if compute_entropy else None, None
+
+    def _parts(self, completion_mask: torch.Tensor, max_rows: int) -> list[list[Tree]]:
+        """The current clips in passes of at most `max_tokens_per_batch` tokens, or else of so many rows. Collective."""
+        clips, answers = self._clips, len(completion_mask) // len(self._clips)
+        limit, lengths = self.args.max_tokens_per_batch, completion_mask.sum(1).tolist()
+        if limit is None:
+            return parts_of(clips.trees, lambda tree: answers * len(tree.groups), max_rows, self.accelerator)
+        return parts_of(clips.trees, lambda tree: clips.tokens(tree, lengths), limit, self.accelerator)
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list, completions: list, completion_ids_list: list
@@ -479,5 +501,26 @@ class VQAGRPOTrainer(ValidationTrainer):
             )
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        """As TRL's. With `max_tokens_per_batch` in parts, of which the last one's gradients are left to the caller."""
         self._clips = inputs["clips"]
-        return super()._compute_loss(model, inputs)
+        if self.args.max_tokens_per_batch is None:
+            return super()._compute_loss(model, inputs)
+        mask = inputs["completion_mask"]
+        parts = self._parts(mask, len(mask))
+        if len(parts) == 1:
+            return super()._compute_loss(model, inputs)
+        rows = [rows_of(part, len(mask) // len(inputs["clips"])) for part in parts]
+        mask = mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
+        logged = {name: len(values) for name, values in self._metrics["train"].items()}
+        losses = []
+        for number, (own, share) in enumerate(zip(rows, shares(self.loss_type, mask, rows), strict=True)):
+            last = number == len(rows) - 1
+            self._clips = inputs["clips"].take(sorted(group for tree in parts[number] for group in tree.groups))
+            with nullcontext() if last else without_step(self.accelerator, model):
+                losses.append(share * super()._compute_loss(model, part_of(inputs, own)))
+                if not last:
+                    backward(self.accelerator, losses[-1])
+                    losses[-1] = losses[-1].detach()
+        tokens = torch.stack([mask[own].sum() for own in rows]).float()
+        merge(self._metrics["train"], logged, self.accelerator.reduce(tokens).tolist())
+        return sum(losses)
