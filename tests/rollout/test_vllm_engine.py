@@ -87,17 +87,27 @@ def test_one_load_with_the_language_weights_only(engine, monkeypatch):
     assert len(names) == len([*engine.model.model.language_model.parameters()])
 
 
-def test_samples_share_the_prefill(engine, prompts):
+def test_samples_share_the_prefill(engine, prompts, monkeypatch):
+    from vllm.v1.core import kv_cache_utils
+
     def counters():
         found = {metric.name: getattr(metric, "value", None) for metric in engine.llm.get_metrics()}
         return found["vllm:prefix_cache_queries"], found["vllm:prefix_cache_hits"]
 
     engine.sync_weights()  # forgets what earlier calls left
+    hashed, data = [], kv_cache_utils.tensor_data
+    monkeypatch.setattr(kv_cache_utils, "tensor_data", lambda part: hashed.append(len(part)) or data(part))
     queries, hits = counters()
     engine.generate(prompts[:1], 4, Sampling(2))
     asked, hit = counters()
     assert asked - queries == 4 * 300
     assert hit - hits == 3 * 256  # the first computes; the others find the two full blocks
+    assert hashed == [128, 128]  # and their digests
+    changed = prompts[0].clone()
+    first = tokens(engine.generate([changed], 1, Sampling(8, temperature=0)))
+    changed.copy_(torch.roll(changed, 7, 0))  # in place: nothing that was known of it holds
+    assert tokens(engine.generate([changed], 1, Sampling(8, temperature=0))) != first
+    assert hashed == [128, 128] * 3
 
 
 def test_logprobs_are_the_policys(engine, loaded, prompts):

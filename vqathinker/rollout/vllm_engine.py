@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from trl.generation.vllm_generation import VLLMGeneration, empty_cache, extract_logprobs
 from trl.trainer.utils import ensure_master_addr_port
 
+from vqathinker._compat import hash_prompts_once
 from vqathinker.policy import base_policy, check_mergeable
 from vqathinker.policy.adapters import adapter_parameters, merged_weight, plain_parameters
 from vqathinker.rollout.engine import Completion, Sampling, eos_token_ids
@@ -105,6 +106,7 @@ class VLLMEngine(VLLMGeneration):
                     "the share or stop them; if the cache is too small, raise the share or lower vllm_max_model_length "
                     "and max_completion_length."
                 ) from error
+        hash_prompts_once(self.llm)
         self.asleep = self.enable_sleep_mode
         if self.asleep:
             self.llm.sleep(level=2)
@@ -205,7 +207,7 @@ class VLLMEngine(VLLMGeneration):
             "logprobs": 0,
             "detokenize": False,
         }
-        prompts = [{"prompt_embeds": embeds} for embeds, _ in requests]
+        prompts = [{"prompt_embeds": embeds.detach()} for embeds, _ in requests]  # a tensor that nobody else changes
         draws = [SamplingParams(**settings, seed=seed) for _, seed in requests]
         with torch.autocast(self.accelerator.device.type, enabled=False):  # the engine chooses its precision itself
             outputs = self.llm.generate(prompts, draws, use_tqdm=False)
