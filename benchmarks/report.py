@@ -1,7 +1,7 @@
 """Write docs/performance.md, and its plot, from what was measured and committed.
 
 make bench bench-scaling                                    # writes runs/bench.json and runs/bench_scaling.json
-cp runs/bench.json runs/bench_scaling.json docs/results/    # and runs/gpu.json, of `python -m benchmarks.gpu`
+cp runs/bench.json runs/bench_scaling.json docs/results/    # and engines.json and gpu.json, of benchmarks of that name
 python -m benchmarks.report
 """
 
@@ -17,9 +17,10 @@ from typing import Any
 from tabulate import tabulate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-FILES = ("bench", "bench_scaling", "work_counters", "gpu")
+FILES = ("bench", "bench_scaling", "work_counters", "engines", "gpu")
 """In docs/results; each has sections. Of a section in two files the later file's counts."""
 WAYS = ("ours", "stock TRL", "published way")
+ENGINE_WAYS = ("ours", "one request per answer", "transformers")
 HEADER = ("what", "ours", "other way", "ratio", "target", "met")
 SHARE = 0.9
 """Of what the numbers of tokens allow."""
@@ -95,6 +96,7 @@ def page(found: dict[str, Any]) -> str:
         "scaling": growth,
         "work_counters": work,
         "data_path": files,
+        "engines": engines,
         "score": scoring,
         "gpu": gpu,
     }
@@ -313,6 +315,29 @@ Per clip of a step. Warm: frames kept from an earlier step (`frame_cache`).
 {table(["way", "time", "over ours", "over ours, warm"], lines)}"""
 
 
+def engines(found: dict[str, Any]) -> str:
+    """vLLM, asked in two ways, and transformers."""
+    rows = found["engines"]["rows"]
+    speeds = [
+        [
+            label(row),
+            *(f"{row['sampling']['tokens_per_second'][way]:,.0f}" for way in ENGINE_WAYS),
+            *(times(row["sampling"]["ratios"][way]) for way in ENGINE_WAYS[1:]),
+        ]
+        for row in rows
+    ]
+    tokens = [[label(row), *(f"{row['computed'][way]:,}" for way in ENGINE_WAYS)] for row in rows]
+    return f"""## Sampling with vLLM
+
+From embedded prompts of {rows[0]["shape"]["prompt"]:,} tokens, encoding left out, with an empty prefix cache. Ours is
+one request to vLLM for the K answers to a prompt; one request per answer, as TRL makes them, goes to the same engine;
+transformers is this library's own engine. Ratios are times over ours.
+
+{table(["sampled tokens a second", *ENGINE_WAYS, *(f"{way} / ours" for way in ENGINE_WAYS[1:])], speeds)}
+
+{table(["prompt tokens computed", *ENGINE_WAYS], tokens)}"""
+
+
 def scoring(found: dict[str, Any]) -> str:
     """Clips per second."""
     lines = [
@@ -408,8 +433,9 @@ On an idle machine; the scaling takes hours, the GPU's part six minutes on one G
 
 ```bash
 make bench bench-scaling
+python -m benchmarks.engines
 python -m benchmarks.gpu
-cp runs/bench.json runs/bench_scaling.json runs/gpu.json docs/results/
+cp runs/bench.json runs/bench_scaling.json runs/engines.json runs/gpu.json docs/results/
 python -m benchmarks.report    # writes this page
 ```{measured}"""
 

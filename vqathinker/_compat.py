@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trl.trainer import grpo_trainer
-
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
@@ -24,6 +22,8 @@ def vllm_generation(engine: type) -> Iterator[None]:
     TRL (1.16) names the class `VLLMGeneration` in the trainer's `__init__`, without an argument for another one. Can go
     when it takes one.
     """
+    from trl.trainer import grpo_trainer
+
     before = grpo_trainer.VLLMGeneration
     grpo_trainer.VLLMGeneration = engine
     try:
@@ -39,6 +39,8 @@ def without_false_alarm() -> Iterator[None]:
     It loads the reference with them, and the recipe has loaded the policy with them. Can go when TRL (1.16) tells the
     two apart.
     """
+    from trl.trainer import grpo_trainer
+
     logger = logging.getLogger(grpo_trainer.__name__)
 
     def keep(record: logging.LogRecord) -> bool:
@@ -68,3 +70,24 @@ def float32_adapters(model: PreTrainedModel | PeftModel | str) -> Iterator[None]
     finally:
         if packed:
             policy.is_loaded_in_4bit = True
+
+
+def hash_prompts_once(llm: Any) -> None:
+    """Have a `vllm.LLM` in this process hash an embedded prompt once, whatever number of answers is asked for.
+
+    A request for K answers becomes K with the same tensor, and vLLM (0.31) keeps the digests that its prefix cache
+    needs with each of them (`vllm.v1.core.kv_cache_utils._gen_prompt_embeds_extra_hash_keys`): SHA-256 of the whole
+    prompt, K times before the device gets anything to do. Here they stay with the tensor. A vLLM that keeps them
+    elsewhere goes on as it is. Can go when vLLM hashes what children share once.
+    """
+    core: Any = getattr(llm.llm_engine.engine_core, "engine_core", None)
+    hasher = getattr(core, "request_block_hasher", None)
+    if hasher is None:
+        return
+
+    def shared(request: Any) -> Any:
+        if request.prompt_embeds is not None:
+            request._prompt_embeds_per_block_hashes = vars(request.prompt_embeds).setdefault("_block_hashes", {})
+        return hasher(request)
+
+    core.request_block_hasher = shared

@@ -6,6 +6,7 @@ import pytest
 from transformers import Trainer, TrainerCallback
 from trl import GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
+from trl.models.utils import _unwrap_model_for_generation
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import RepeatSampler
 
@@ -44,6 +45,7 @@ READ = {
     GRPOTrainer._log_completion_extra: ["_pending_extra_logs"],
     Trainer.evaluate: ["evaluation_loop", "get_eval_dataloader"],
     Trainer._save_checkpoint: ["_get_output_dir", "_push_from_checkpoint"],
+    _unwrap_model_for_generation: ["if not gather_deepspeed3_params", "remove_hooks(model)", "add_hooks(model)"],
     VLLMGeneration.__init__: ["_init_vllm", "max_model_length", "max_num_seqs", "enable_sleep_mode"],
 }
 """Functions of theirs whose source must hold names that ours rely on."""

@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("vllm", reason="vllm is not installed")
 
+from benchmarks import engines, report
 from vqathinker.rollout import Sampling, TransformersEngine
 from vqathinker.rollout.vllm_engine import VLLMEngine
 
@@ -48,7 +49,7 @@ def engine(loaded):
 
 @pytest.fixture(scope="module")
 def prompts(loaded):
-    """Two prompts of different length, both longer than two blocks (of 128) of the prefix cache."""
+    """Two prompts of different length, which fill some blocks (of 32) of the prefix cache and part of another."""
     torch.manual_seed(0)
     return [0.3 * torch.randn(length, loaded[0].config.text_config.hidden_size) for length in (300, 280)]
 
@@ -87,17 +88,40 @@ def test_one_load_with_the_language_weights_only(engine, monkeypatch):
     assert len(names) == len([*engine.model.model.language_model.parameters()])
 
 
-def test_samples_share_the_prefill(engine, prompts):
+def test_samples_share_the_prefill(engine, prompts, monkeypatch):
+    from vllm.v1.core import kv_cache_utils
+
     def counters():
         found = {metric.name: getattr(metric, "value", None) for metric in engine.llm.get_metrics()}
         return found["vllm:prefix_cache_queries"], found["vllm:prefix_cache_hits"]
 
     engine.sync_weights()  # forgets what earlier calls left
+    hashed, data = [], kv_cache_utils.tensor_data
+    monkeypatch.setattr(kv_cache_utils, "tensor_data", lambda part: hashed.append(len(part)) or data(part))
     queries, hits = counters()
     engine.generate(prompts[:1], 4, Sampling(2))
     asked, hit = counters()
     assert asked - queries == 4 * 300
-    assert hit - hits == 3 * 256  # the first computes; the others find the two full blocks
+    assert hit - hits == 3 * 288  # the first computes; the others find the nine full blocks
+    assert hashed == [32] * 9  # and their digests
+    changed = prompts[0].clone()
+    first = tokens(engine.generate([changed], 1, Sampling(8, temperature=0)))
+    changed.copy_(torch.roll(changed, 7, 0))  # in place: nothing that was known of it holds
+    assert tokens(engine.generate([changed], 1, Sampling(8, temperature=0))) != first
+    assert hashed == [32] * 9 * 3
+
+
+def test_the_benchmark_of_engines_counts_what_each_computes(engine, loaded):
+    shape = engines.Shape(clips=2, answers=3, tokens=3)
+    torch.manual_seed(0)
+    row = engines.compared(*loaded, engine, reference(*loaded), shape, rounds=1)
+    prompt = row["shape"]["prompt"]
+    assert row["computed"]["transformers"] == 2 * prompt
+    once = 2 * (prompt + 2 * (prompt % 32))  # the others of a prompt find its full blocks
+    assert row["computed"]["ours"] == row["computed"]["one request per answer"] == once
+    speeds, arms = row["sampling"]["tokens_per_second"], row["sampling"]["arms"]
+    assert speeds == {way: 2 * 3 * 3 / arms[way]["median"] for way in engines.ENGINE_WAYS}
+    assert engines.label(row) in report.engines({"engines": {"rows": [row]}})
 
 
 def test_logprobs_are_the_policys(engine, loaded, prompts):

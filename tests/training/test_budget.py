@@ -169,6 +169,11 @@ def test_zero_shares_out_what_it_says(policy, shape):
         four = budget.memory(SETTINGS, policy.config, shape, budget.Machine(gpus=4, zero=stage))
         for part in ("optimizer", "gradients", "weights"):
             assert four[part] == one[part] // (4 if part in parts else 1), (stage, part)
+    layers = sum(p.numel() for p in policy.model.language_model.parameters()) - policy.lm_head.weight.numel()  # tied
+    vllm = {"use_vllm": True, "vllm_tensor_parallel_size": 1, "vllm_enable_sleep_mode": False}
+    vllm |= {"vllm_gpu_memory_utilization": 0.3}
+    fast = budget.memory(SETTINGS | vllm, policy.config, shape, budget.Machine(gpus=4, zero=3))
+    assert fast["gathered weights"] == four["gathered weights"] - 4 * layers > 0  # vLLM has those of its own
     frozen = budget.memory(SETTINGS | {"freeze": ["vision_tower"]}, policy.config, shape, budget.Machine())
     assert frozen["gradients"] < budget.memory(SETTINGS, policy.config, shape, budget.Machine())["gradients"]
 

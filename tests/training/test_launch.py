@@ -24,6 +24,45 @@ pytestmark = pytest.mark.engine
 ACCELERATE = ["ddp", "zero2", "zero3"]
 ENGINES = ["transformers", "vllm"]
 BASE = Path(vqathinker.synth.__file__).parent / "base"
+RECORDED = """
+import json, os, runpy, sys
+from contextlib import contextmanager
+from pathlib import Path
+from accelerate.utils import DeepSpeedPlugin
+from vqathinker.training import VQAGRPOTrainer
+
+whole_policy, found = VQAGRPOTrainer._whole_policy, []
+
+
+@contextmanager
+def recorded(self):
+    with whole_policy(self) as policy:
+        embedding = policy.get_input_embeddings().weight
+        language = [*policy.model.language_model.parameters(), policy.lm_head.weight]
+        layers = {id(p) for p in language if p is not embedding}
+        sizes = {"there": {True: 0, False: 0}, "all": {True: 0, False: 0}}
+        for p in policy.parameters():
+            if not getattr(p, "ds_persist", False):  # small ones are with every process, whatever is gathered
+                sizes["there"][id(p) in layers] += p.numel()
+                sizes["all"][id(p) in layers] += getattr(p, "ds_numel", p.numel())
+        found.append(sizes)
+        yield policy
+
+
+def share_out(self, *args, **kwargs):
+    set_up(self, *args, **kwargs)
+    self.deepspeed_config["zero_optimization"]["stage3_param_persistence_threshold"] = 10_000
+
+
+set_up, DeepSpeedPlugin.__post_init__ = DeepSpeedPlugin.__post_init__, share_out
+VQAGRPOTrainer._whole_policy = recorded
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+folder = Path(sys.argv[sys.argv.index("--output_dir") + 1])
+(folder / f"gathered-{os.environ['RANK']}.json").write_text(json.dumps(found))
+"""
+"""The recipe with ZeRO-3 sharing out matrices of this size too, which writes down how large the weights are that
+rollouts and validations find: those of the language model's layers and head ("true"), and all others."""
 
 
 def needs(package):
@@ -39,6 +78,7 @@ def launch(clip_set, tmp_path_factory, without_vllm):
     def start(strategy, out, *arguments):
         if strategy != "ddp":
             needs("deepspeed")
+        (shared / "recorded.py").write_text(RECORDED)
         config = yaml.safe_load((repo / f"recipes/accelerate/{strategy}.yaml").read_text())
         config |= {"use_cpu": True, "mixed_precision": "no", "num_processes": 2}
         file = shared / f"{strategy}.yaml"
@@ -46,7 +86,14 @@ def launch(clip_set, tmp_path_factory, without_vllm):
         command = [
             *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", file),
             *("--main_process_port", "0"),
-            *(repo / "recipes/grpo_lsvq.py", "--config", repo / "recipes/configs/demo.yaml", "--model", BASE),
+            *(
+                shared / "recorded.py",
+                repo / "recipes/grpo_lsvq.py",
+                "--config",
+                repo / "recipes/configs/demo.yaml",
+                "--model",
+                BASE,
+            ),
             *("--train_labels", clip_set / "train.csv", "--video_root", clip_set, "--val_labels", ""),
             *("--output_dir", out, "--per_device_train_batch_size", 4, "--num_generations", 2),
             *("--steps_per_generation", 1, "--num_iterations", 1, "--max_steps", 2, "--logging_steps", 1),
@@ -130,6 +177,13 @@ def test_the_recipe_trains_with_two_processes(trained, strategy, engine):
     plain = log_of(trained(strategy, "transformers"))[0]
     for name in ("eval_parse_rate", "eval_srcc"):
         assert validated[0].get(name) == pytest.approx(plain.get(name)), name
+    for sizes in [sizes for rank in (0, 1) for sizes in json.loads((folder / f"gathered-{rank}.json").read_text())]:
+        there, whole = sizes["there"], sizes["all"]
+        assert there["false"] == whole["false"] > 0 < whole["true"]
+        assert there["true"] == (0 if (strategy, engine) == ("zero3", "vllm") else whole["true"])
+    if (strategy, engine) == ("zero3", "vllm"):  # what encodes was whole
+        draws = [completions(which, 1)["completion"].tolist() for which in (folder, trained("ddp", "vllm"))]
+        assert draws[0] == draws[1]
     assert second["kl"] > 1e-4 > first["kl"]  # the second draw is made with other weights
     load_policy(folder)
 

@@ -13,7 +13,7 @@ from vqathinker.policy.adapters import (
 from vqathinker.policy.complete import IncompleteCheckpoint
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
 from vqathinker.policy.conversion import convert_internvlchat
-from vqathinker.policy.features import ClipFeatures, FeatureCache, tokens_in
+from vqathinker.policy.features import ClipFeatures, FeatureCache, encoding_parameters, tokens_in
 from vqathinker.policy.loading import load_policy, load_processor, not_as_trained
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.policy.processing import ClipInput, VQAThinkerProcessor
@@ -44,6 +44,7 @@ __all__ = [
     "check_mergeable",
     "convert_internvlchat",
     "copied_trunk",
+    "encoding_parameters",
     "has_adapters",
     "import_peft",
     "load_policy",

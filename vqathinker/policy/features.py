@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from vqathinker.perturb import FrameMap
 from vqathinker.policy.prompts import Prompt, Slot
@@ -137,3 +138,10 @@ class FeatureCache:
         return [
             known[name].to(device) if name in known and i not in fresh else fresh[i] for i, name in enumerate(names)
         ]
+
+
+def encoding_parameters(policy: VQAThinkerForConditionalGeneration) -> list[nn.Parameter]:
+    """What makes embedded prompts of clips: all but the language model's layers and head, frozen parts too."""
+    layers = {id(p) for part in (policy.model.language_model, policy.lm_head) for p in part.parameters()}
+    layers -= {id(p) for p in policy.get_input_embeddings().parameters()}
+    return [parameter for parameter in policy.parameters() if id(parameter) not in layers]

@@ -17,12 +17,16 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from trl.generation.vllm_generation import VLLMGeneration, empty_cache, extract_logprobs
 from trl.trainer.utils import ensure_master_addr_port
 
+from vqathinker._compat import hash_prompts_once
 from vqathinker.policy import base_policy, check_mergeable
 from vqathinker.policy.adapters import adapter_parameters, merged_weight, plain_parameters
 from vqathinker.rollout.engine import Completion, Sampling, eos_token_ids
 
 PROMPT_BATCH = 4096
 """Prompt tokens in one pass of the engine (TRL's value; vLLM's own overstates the memory it needs)."""
+CPU_BLOCK = 32
+"""Tokens in a block of the prefix cache, the fewest that vLLM's attention on CPUs likes (its own choice is 128, on GPUs
+16). What of a prompt fills no block is computed for each of its answers."""
 PLACEHOLDER_BIAS = -math.inf
 """Logit bias that keeps the visual placeholder from being sampled."""
 
@@ -70,6 +74,7 @@ class VLLMEngine(VLLMGeneration):
 
         # On a CPU: threads bound to cores can slow the trainer beside them a hundredfold.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        on_cpu = self.accelerator.device.type == "cpu"
         with tempfile.TemporaryDirectory() as folder:
             language_config(self.model).save_pretrained(folder)
             try:
@@ -79,6 +84,7 @@ class VLLMEngine(VLLMGeneration):
                     skip_tokenizer_init=True,
                     enable_prompt_embeds=True,
                     enable_prefix_caching=True,
+                    block_size=CPU_BLOCK if on_cpu else None,
                     dtype=self._dtype(),
                     tensor_parallel_size=self.tensor_parallel_size,
                     gpu_memory_utilization=self.gpu_memory_utilization,
@@ -88,7 +94,7 @@ class VLLMEngine(VLLMGeneration):
                     enable_chunked_prefill=False,  # half a prompt winds back its seed, which no CPU generator can
                     enable_sleep_mode=self.enable_sleep_mode,
                     # What runs on a CPU is too small to win back the time that compiling takes.
-                    enforce_eager=self.accelerator.device.type == "cpu",
+                    enforce_eager=on_cpu,
                     model_impl=self.model_impl,
                     distributed_executor_backend="external_launcher",
                     logprobs_mode="processed_logprobs",
@@ -105,6 +111,7 @@ class VLLMEngine(VLLMGeneration):
                     "the share or stop them; if the cache is too small, raise the share or lower vllm_max_model_length "
                     "and max_completion_length."
                 ) from error
+        hash_prompts_once(self.llm)
         self.asleep = self.enable_sleep_mode
         if self.asleep:
             self.llm.sleep(level=2)
@@ -205,7 +212,7 @@ class VLLMEngine(VLLMGeneration):
             "logprobs": 0,
             "detokenize": False,
         }
-        prompts = [{"prompt_embeds": embeds} for embeds, _ in requests]
+        prompts = [{"prompt_embeds": embeds.detach()} for embeds, _ in requests]  # a tensor that nobody else changes
         draws = [SamplingParams(**settings, seed=seed) for _, seed in requests]
         with torch.autocast(self.accelerator.device.type, enabled=False):  # the engine chooses its precision itself
             outputs = self.llm.generate(prompts, draws, use_tqdm=False)

@@ -12,7 +12,7 @@ import yaml
 from transformers import AutoConfig, PreTrainedConfig
 
 from vqathinker.clips import FrameCache, clip_bytes
-from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration
+from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration, encoding_parameters
 from vqathinker.policy.streams import visual_tokens
 from vqathinker.training.adapters import LANGUAGE_MODEL, AdapterArguments, adapted_names, completed_names
 from vqathinker.training.precision import DTYPES
@@ -167,8 +167,9 @@ def parameter_counts(
     config: VQAThinkerConfig, frozen: tuple[str, ...] = (), adapter: AdapterArguments | None = None
 ) -> dict[str, int]:
     """Parameters: `all`, `trained` (without SlowFast and `frozen` parts), those of them that autocast casts (`cast`:
-    matrices but the token embedding), `language` (with its head) and `vision`; `packed`, those loaded in 4 bits, and
-    `layer`, the largest layer of these. With an adapter `trained` are its own, beside `all`."""
+    matrices but the token embedding), `language` (with its head), `encoding` (all but the language model's layers and
+    head) and `vision`; `packed`, those loaded in 4 bits, and `layer`, the largest layer of these. With an adapter
+    `trained` are its own, beside `all`."""
     with torch.device("meta"):
         policy = VQAThinkerForConditionalGeneration(config)
     policy.tie_weights()
@@ -183,6 +184,7 @@ def parameter_counts(
         "trained": sum(size for size, trained in sizes.values() if trained),
         "cast": sum(matrix.numel() for matrix in matrices),
         "language": sum(size for name, (size, _) in sizes.items() if name.startswith(language)),
+        "encoding": sum(parameter.numel() for parameter in encoding_parameters(policy)),
         "vision": sum(size for name, (size, _) in sizes.items() if name.startswith("model.vision_tower.")),
     }
     linear = {name: module for name, module in policy.named_modules() if isinstance(module, torch.nn.Linear)}
@@ -342,8 +344,8 @@ def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, 
     static = sum(parts.values())
     parts["activations"] = activation_bytes(config, shape, computed, settings["gradient_checkpointing"])
     training = static + parts["activations"]
-    if machine.zero == 3:  # rollouts encode clips, and without vLLM generate, with all weights on every GPU
-        parts["gathered weights"] = width * count["all"]
+    if machine.zero == 3:  # rollouts encode clips, and without vLLM generate, with whole weights on every GPU
+        parts["gathered weights"] = width * count["encoding" if settings["use_vllm"] else "all"]
         static += parts["gathered weights"]
     if not settings["use_vllm"]:
         parts["rollout cache"] = _cache(settings, config, shape, computed)

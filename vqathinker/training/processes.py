@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from accelerate import Accelerator
+from torch import nn
 from transformers import TrainingArguments
 from transformers.utils import strtobool
+from trl.distributed import DistributedBackend
+from trl.models.utils import add_hooks, remove_hooks
+
+from vqathinker.policy import VQAThinkerForConditionalGeneration, encoding_parameters
 
 
 def join_processes_on_cpu(args: TrainingArguments) -> None:
@@ -47,3 +55,28 @@ def check_one_device(args: TrainingArguments) -> None:
             f"`accelerate launch --num_processes {args.n_gpu} ...` with a file from recipes/accelerate, or use one GPU "
             "only (CUDA_VISIBLE_DEVICES=0)."
         )
+
+
+@contextmanager
+def gathered_for_encoding(
+    model: nn.Module, policy: VQAThinkerForConditionalGeneration, accelerator: Accelerator
+) -> Iterator[None]:
+    """In here each process can encode clips and prompts without the others, under ZeRO-3 too (collective there).
+
+    There these weights are put together, and DeepSpeed's hooks, with which every use of a weight is a collective, are
+    off, as in TRL's `unwrap_model_for_generation`, which gathers the whole policy. The language model must not run.
+
+    Args:
+        model: What accelerate made of the policy.
+        policy: The policy.
+        accelerator: That made it.
+    """
+    if not DistributedBackend(accelerator).is_zero3:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(encoding_parameters(policy)):
+        remove_hooks(model)
+        yield
+        add_hooks(model)

@@ -67,6 +67,7 @@ from vqathinker.training.micro_batches import backward, merge, part_of, parts_of
 from vqathinker.training.options import check_trainer
 from vqathinker.training.order import EpochCallback, EpochSampler
 from vqathinker.training.precision import check_precision
+from vqathinker.training.processes import gathered_for_encoding
 from vqathinker.training.scores import score_global_batch
 from vqathinker.training.validation import ValidationTrainer
 
@@ -248,14 +249,18 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     @contextmanager
     def _whole_policy(self) -> Iterator[VQAThinkerForConditionalGeneration]:
-        """The policy with all its weights, which answers questions. No collective in here: processes may do different
-        amounts of work."""
+        """The policy with all its weights, which answers questions; under ZeRO-3 with vLLM, which has the language
+        model's own, without the layers and head of its own. No collective in here: processes may do different amounts
+        of work."""
         kwargs = self.args.gradient_checkpointing_kwargs  # with which checkpointing goes on afterwards
         unwrapped = unwrap_model_for_generation(
-            self.model_wrapped, self.accelerator, gradient_checkpointing_kwargs=kwargs
+            self.model_wrapped, self.accelerator, not self.use_vllm, gradient_checkpointing_kwargs=kwargs
         )
-        with unwrapped as policy, self.accelerator.autocast():
-            yield base_policy(policy)
+        with unwrapped as model, self.accelerator.autocast():
+            policy = base_policy(model)
+            gathered = gathered_for_encoding(self.model_wrapped, policy, self.accelerator)
+            with gathered if self.use_vllm else nullcontext():
+                yield policy
 
     def _roll_out(
         self,
