@@ -123,17 +123,18 @@ def python_seconds(size: Size) -> dict[str, float]:
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print tables."""
     named = {"update": "Update of one group", "reference": "Reference's log-probabilities"}
+    ways = [way for way in WAYS if way in rows[0]["peak_bytes"]]
     for part, title in named.items():
-        table = [[label(row), *measure.time_columns(row[part], WAYS), row["allowed"]] for row in rows]
-        measure.show(title, ["shape", *measure.time_header(WAYS), "tokens allow"], table)
+        table = [[label(row), *measure.time_columns(row[part], ways), row["allowed"]] for row in rows]
+        measure.show(title, ["shape", *measure.time_header(ways), "tokens allow"], table)
     table = [
-        [label(row), *(row["peak_bytes"][name] / 2**20 for name in WAYS), *row["peak_ratios"].values()] for row in rows
+        [label(row), *(row["peak_bytes"][name] / 2**20 for name in ways), *row["peak_ratios"].values()] for row in rows
     ]
-    header = [*(f"{name} (MiB)" for name in WAYS), *(f"{name} / ours" for name in WAYS[1:])]
+    header = [*(f"{name} (MiB)" for name in ways), *(f"{name} / ours" for name in ways[1:])]
     measure.show("Peak memory of the update", ["shape", *header], table)
     if all("python_share" in row for row in rows):
-        table = [[label(row), *(100 * row["python_share"][name] for name in WAYS)] for row in rows]
-        measure.show("Of the update's time not arithmetic, %", ["shape", *WAYS], table)
+        table = [[label(row), *(100 * row["python_share"][name] for name in ways)] for row in rows]
+        measure.show("Of the update's time not arithmetic, %", ["shape", *ways], table)
 
 
 def label(row: dict[str, Any]) -> str:

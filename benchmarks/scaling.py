@@ -1,9 +1,12 @@
 """How the cost of an update grows with K, frames, answers and clips of a batch.
 
 python -m benchmarks.scaling             # hours; prints a table, writes runs/bench_scaling.json and a plot beside it
+python -m benchmarks.scaling --rounds 1  # each update timed once, after one that counts memory
 python -m benchmarks.scaling --quick     # seconds, at toy size
 
-The ways' gradients are compared at every shape. Shapes that would not fit into memory are named and left out.
+Ours and stock TRL: the published way's update has the same rows as stock TRL's. Their gradients are compared at every
+shape. Small shapes come first, and what is known is saved after each. Shapes that would not fit into memory are named
+and left out.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import argparse
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,31 +36,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="toy size")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_scaling.json"))
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"timed updates of each way (default: {ROUNDS})")
     options = parser.parse_args(argv)
     start = time.perf_counter()
-    rows = measured(options.quick)
+    rows = []
+    for row in measured(options.quick, options.rounds):
+        rows.append(row)
+        scaling = {"rows": rows, "elapsed": time.perf_counter() - start}
+        measure.save({"quick": options.quick, "scaling": scaling}, options.out)
     group_update.show([row for row in rows if "update" in row])
-    scaling = {"rows": rows, "elapsed": time.perf_counter() - start}
-    measure.save({"quick": options.quick, "scaling": scaling}, options.out)
     plot(rows, options.out.with_suffix(".png"))
 
 
-def measured(quick: bool) -> list[dict[str, Any]]:
+def measured(quick: bool, rounds: int) -> Iterator[dict[str, Any]]:
     """A row per shape; of one left out with `needs_bytes` and nothing measured."""
-    size, shapes, rounds = (TOY, QUICK, 1) if quick else (LARGE, [*GRID, *LINES], ROUNDS)
-    rows = []
+    size, shapes = (TOY, QUICK) if quick else (LARGE, [*GRID, *LINES])
     with tempfile.TemporaryDirectory() as folder:
-        arms = group_update.update_arms(Path(folder), size)
+        arms = group_update.update_arms(Path(folder), size)[:2]
         prompt = {shape: len(arms[0].processor.prompt_ids(shape.frames)) for shape in shapes}
-        for shape in dict.fromkeys(shapes):
+        for shape in sorted(set(shapes), key=lambda one: one.clips * one.answers * (prompt[one] + one.tokens)):
             needed = needed_bytes(shape, prompt[shape], size.text[0], size.text[1])
             if needed > FILL * free_bytes():
-                rows.append({"shape": asdict(shape) | {"prompt": prompt[shape]}, "needs_bytes": needed})
-                print(f"{group_update.label(rows[-1])}: left out, needs {needed / 2**30:.1f} GiB", flush=True)
+                row = {"shape": asdict(shape) | {"prompt": prompt[shape]}, "needs_bytes": needed}
+                print(f"{group_update.label(row)}: left out, needs {needed / 2**30:.1f} GiB", flush=True)
             else:
-                rows.append(group_update.compared(arms, shape, rounds))
-                print(f"{group_update.label(rows[-1])}: {rows[-1]['update']['ratios']}", flush=True)
-    return rows
+                row = group_update.compared(arms, shape, rounds)
+                print(f"{group_update.label(row)}: {row['update']['ratios']}", flush=True)
+            yield row
 
 
 def needed_bytes(shape: Shape, prompt: int, width: int, layers: int) -> int:

@@ -102,7 +102,7 @@ def test_scaling_measures_every_shape_and_names_those_that_do_not_fit(tmp_path, 
     scaling.main(["--quick", "--out", str(tmp_path / "scaling.json")])
     rows = json.loads((tmp_path / "scaling.json").read_text())["scaling"]["rows"]
     assert [row["shape"]["answers"] for row in rows] == [2, 2, 3, 3] and rows[-1]["needs_bytes"] == 2**60
-    assert all(list(row["update"]["arms"]) == WAYS for row in rows[:-1]) and "update" not in rows[-1]
+    assert all(list(row["update"]["arms"]) == WAYS[:2] for row in rows[:-1]) and "update" not in rows[-1]
     assert "left out, needs 1073741824.0 GiB" in capsys.readouterr().out
     assert (tmp_path / "scaling.png").stat().st_size > 1000
 
