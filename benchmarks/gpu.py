@@ -207,7 +207,7 @@ def shared(policy: Any, batch: Batch) -> torch.Tensor:
     policy.eval()
     encoded = policy.encode(frames=batch.visual["frames"])
     prompts = [policy.prompt_embeds(p, [clip]) for p, clip in zip(batch.prompts, encoded, strict=True)]
-    engine = TransformersEngine(policy, [STOP], PAD, [policy.config.image_token_id])
+    engine = TransformersEngine(policy, [STOP], [policy.config.image_token_id])
     groups = engine.generate(prompts, batch.answers, Sampling(batch.length, TEMPERATURE, top_k=TOP_K))
     return torch.tensor([answer.token_ids for group in groups for answer in group])
 

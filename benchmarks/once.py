@@ -106,7 +106,7 @@ def kept(policy, ids, visual, features):
 
 def sampled(policy, processor, features):
     tokenizer = processor.tokenizer
-    engine = TransformersEngine(policy, [tokenizer.eos_token_id], tokenizer.pad_token_id)
+    engine = TransformersEngine(policy, [tokenizer.eos_token_id])
     prompts = [policy.prompt_embeds(processor.render(), [f]).detach() for f in features]
     embeds = torch.stack(prompts).repeat_interleave(ANSWERS, 0)
     config = GenerationConfig(

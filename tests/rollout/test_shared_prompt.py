@@ -2,9 +2,9 @@ import pytest
 import torch
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
-from vqathinker.rollout.shared_prompt import attention_to_shared_prompts, share_prompts
+from vqathinker.rollout.shared_prompt import SharedPrompts, attention_to_shared_prompts
 
-LENGTHS = (7, 4)
+LENGTHS = (7, 4, 7, 2)
 ANSWERS, STEPS = 3, 70  # more steps than the buffer's first growth holds
 
 
@@ -22,31 +22,47 @@ def model():
     return Qwen2ForCausalLM(config).eval()
 
 
+LEAVES = {3: [0, 4, 9], 20: [1, 2, 5, 10], 40: [3, 6, 8], 50: [7]}
+"""Step -> answers that have then ended."""
+
+
 @torch.no_grad()
-def test_answers_that_share_their_prompts_are_as_on_their_own(model):
-    longest = max(LENGTHS)
-    prompts = torch.randint(50, (len(LENGTHS), longest))
+@pytest.mark.parametrize("leaves", [{}, LEAVES])
+def test_answers_that_share_their_prompts_are_as_on_their_own(model, leaves):
+    model.double()
+    prompts = [torch.randint(50, (length,)) for length in LENGTHS]
     tokens = torch.randint(50, (len(LENGTHS) * ANSWERS, STEPS))
-    mask = (torch.arange(longest) >= longest - torch.tensor(LENGTHS)[:, None]).long()
-
-    cache = DynamicCache(config=model.config)
-    model(prompts, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), past_key_values=cache)
-    share_prompts(cache, ANSWERS)
-    logits = []
+    shared = SharedPrompts([(places, prefilled(model, prompts, places)) for places in ([0, 2], [1], [3])], ANSWERS)
+    rows, found, held = list(range(len(tokens))), {row: [] for row in range(len(tokens))}, []
     with attention_to_shared_prompts(model):
-        rows = mask.repeat_interleave(ANSWERS, dim=0)
-        for token in tokens.split(1, dim=1):
-            rows = torch.cat([rows, torch.ones_like(token)], dim=1)
-            at = rows.sum(1, keepdim=True) - 1
-            logits.append(model(token, attention_mask=rows, position_ids=at, past_key_values=cache).logits)
-    found = torch.cat(logits, dim=1)
+        for step in range(STEPS):
+            at = torch.tensor([[LENGTHS[row // ANSWERS] + step] for row in rows])
+            logits = model(tokens[rows, step : step + 1], position_ids=at, shared=shared, use_cache=False).logits
+            for row, own in zip(rows, logits[:, 0], strict=True):
+                found[row].append(own)
+            if step in leaves:
+                going = [row not in leaves[step] for row in rows]
+                rows = [row for row, goes in zip(rows, going, strict=True) if goes]
+                shared.leave(torch.tensor(going))
+                held.append((len(shared._padding), shared.n, shared.prompt))
 
-    for row, answer in enumerate(tokens):
-        prompt = prompts[row // ANSWERS, -LENGTHS[row // ANSWERS] :]
-        alone = model(torch.cat([prompt, answer])[None]).logits[0, -STEPS:]
-        assert torch.allclose(found[row], alone, atol=1e-5)
-    assert cache.get_seq_length() == longest + STEPS
-    assert cache.layers[0].keys.shape[::2] == (len(LENGTHS), longest + ANSWERS * STEPS)  # the prompts stand there once
+    lengths = {row: step + 1 for step, ended in leaves.items() for row in ended}
+    for row, own in found.items():
+        assert len(own) == lengths.get(row, STEPS)
+        alone = model(torch.cat([prompts[row // ANSWERS], tokens[row, : len(own)]])[None]).logits[0, -len(own) :]
+        torch.testing.assert_close(torch.stack(own), alone, atol=1e-6, rtol=0)  # norms are float32
+    assert shared.steps == STEPS
+    # prompts, places for answers, tokens: at first nothing is copied, as a place is left for each answer but three
+    assert held == ([(4, 3, 7), (3, 3, 7), (2, 1, 7), (1, 1, 2)] if leaves else [])
+    held_now, longest = shared._buffers[0][0], 1 if leaves else ANSWERS
+    assert held_now.shape[0] == (1 if leaves else 4) and shared.keys == shared.prompt + longest * STEPS
+
+
+def prefilled(model, prompts, places):
+    """The cache of prompts of one length."""
+    cache = DynamicCache(config=model.config)
+    model(torch.stack([prompts[place] for place in places]), past_key_values=cache)
+    return cache
 
 
 def test_the_models_own_attention_comes_back(model):

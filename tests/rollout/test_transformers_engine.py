@@ -7,7 +7,7 @@ from vqathinker.rollout import Sampling, TransformersEngine
 @pytest.fixture
 def engine(policy, processor):
     tokenizer = processor.tokenizer
-    return TransformersEngine(policy, [tokenizer.eos_token_id], tokenizer.pad_token_id, [policy.config.image_token_id])
+    return TransformersEngine(policy, [tokenizer.eos_token_id], [policy.config.image_token_id])
 
 
 @pytest.fixture
@@ -32,6 +32,56 @@ def test_shared_prefill_and_padding_give_plain_greedy_answers(engine, policy, pr
             do_sample=False,
         )[0].tolist()
         assert all(completion.token_ids == engine._cut(plain) for completion in group)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "ends"),
+    [(Sampling(30, temperature=0), 4), (Sampling(30, temperature=0.8, top_k=30, top_p=0.9), 14)],
+)
+@torch.no_grad()
+def test_answers_leave_when_they_end_and_are_those_to_each_prompt_alone(engine, policy, sampling, ends):
+    """In float64; noise is drawn for all answers at each step, as if none had left."""
+    policy.double()
+    generator = torch.Generator().manual_seed(0)
+    width, tokens = policy.get_input_embeddings().weight.shape[1], policy.config.text_config.vocab_size
+    prompts = [torch.randn(i, width, dtype=torch.double, generator=generator) for i in (9, 30, 9, 17)]
+    engine.eos_token_ids = list(range(7, tokens, ends))
+    passes = []
+    hook = policy.model.language_model.register_forward_pre_hook(
+        lambda module, inputs, named: passes.append(named["inputs_embeds"].shape[:2]), with_kwargs=True
+    )
+    torch.manual_seed(1)
+    found = engine.generate(prompts, 4, sampling)
+    hook.remove()
+
+    answers = [completion.token_ids for group in found for completion in group]
+    lengths = [len(answer) for answer in answers]
+    assert len(set(lengths)) > 2 and min(lengths) < 4 and max(lengths) > 20
+    prefill, steps = passes[:3], passes[3:]
+    assert sum(rows * length for rows, length in prefill) == sum(len(prompt) - 1 for prompt in prompts)  # no padding
+    assert steps == [(sum(length > step for length in lengths), 1) for step in range(max(lengths))]
+    torch.manual_seed(1)
+    noise = torch.stack([torch.empty(len(answers), tokens).exponential_() for _ in range(max(lengths))]).log()
+    for row, answer in enumerate(answers):
+        words = policy.get_input_embeddings()(torch.tensor(answer))
+        alone = torch.cat([prompts[row // 4], words])[None]
+        scores = policy(inputs_embeds=alone).logits[0, -len(answer) - 1 : -1].float()
+        scores[:, policy.config.image_token_id] = -torch.inf
+        if sampling.temperature:
+            scores = warped(scores, sampling) - noise[: len(answer), row]
+        assert answer == scores.argmax(-1).tolist()
+        assert engine._cut(answer) == answer and (answer[-1] in engine.eos_token_ids or len(answer) == 30)
+
+
+def warped(scores, sampling):
+    """What top-k and nucleus leave of the log-probabilities at a temperature, written down plainly."""
+    scores = scores / sampling.temperature
+    if sampling.top_k:
+        scores[scores < scores.topk(sampling.top_k).values[:, -1:]] = -torch.inf
+    order = scores.argsort(-1, descending=True)
+    mass = scores.softmax(-1).gather(-1, order)
+    outside = (mass.cumsum(-1) - mass >= sampling.top_p).scatter(-1, order, mass.cumsum(-1) - mass >= sampling.top_p)
+    return scores.masked_fill(outside, -torch.inf)
 
 
 def test_chunks_do_not_change_greedy_answers(engine, prompts):

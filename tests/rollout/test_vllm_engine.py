@@ -60,7 +60,7 @@ def tokens(completions):
 
 def reference(policy, processor):
     tokenizer = processor.tokenizer
-    return TransformersEngine(policy, [tokenizer.eos_token_id], tokenizer.pad_token_id, [policy.config.image_token_id])
+    return TransformersEngine(policy, [tokenizer.eos_token_id], [policy.config.image_token_id])
 
 
 def test_greedy_answers_follow_the_weights_and_equal_transformers(engine, loaded, prompts):

@@ -35,7 +35,7 @@ engine = VLLMEngine(policy, Accelerator(cpu=True), processor, **options)
 engine.sync_weights()
 prompts = [0.3 * torch.randn(length, policy.config.text_config.hidden_size) for length in (150, 130)]
 tokenizer, placeholder = processor.tokenizer, policy.config.image_token_id
-plain = TransformersEngine(policy, [tokenizer.eos_token_id], tokenizer.pad_token_id, [placeholder])
+plain = TransformersEngine(policy, [tokenizer.eos_token_id], [placeholder])
 greedy, drawn = Sampling(16, temperature=0), Sampling(16, temperature=0.9, top_k=0)
 expected = [group[0].token_ids for group in plain.generate(prompts, 1, greedy)]
 assert [group[0].token_ids for group in engine.generate(prompts, 1, greedy)] == expected

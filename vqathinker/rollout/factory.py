@@ -56,7 +56,7 @@ def _transformers(
 ) -> RolloutEngine:
     tokenizer = processor.tokenizer
     stops, placeholder = eos_token_ids(policy, tokenizer), [policy.config.image_token_id]
-    return TransformersEngine(policy, stops, tokenizer.pad_token_id, placeholder, batch_size)
+    return TransformersEngine(policy, stops, placeholder, batch_size)
 
 
 def _vllm(

@@ -1,73 +1,165 @@
-"""The n answers to a prompt read its keys and values in one place, inside transformers' own `generate`.
+"""The n answers to a prompt read its keys and values in one place.
 
 transformers' cache holds a prompt once per answer, copies all of it for each new token, and attention reads every copy.
-Here a layer's cache has one row per prompt, `[prompt | first tokens of its n answers | second tokens | ...]`, in a
-buffer that grows, and attention takes the n answers as n queries of that row: each sees the prompt and its own tokens.
-At t tokens an answer, L + n t keys are read instead of n (L + t).
+Here there is one row per prompt, `[prompt | first tokens of its n answers | second tokens | ...]`, in a buffer that
+grows, and attention takes the n answers as n queries of that row: each sees the prompt and its own tokens. At t tokens
+an answer, L + n t keys are read instead of n (L + t).
+
+Answers that have ended leave the batch. What the cache holds for them goes as soon as a quarter of its places does, so
+it is copied a few times in all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
-from transformers.masking_utils import sdpa_mask
+from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 
 NAME = "shared_prompt"
 
 
-class SharedPromptLayer(DynamicLayer):
-    """One layer's cache for P n rows that share P prompts.
+class SharedPrompts:
+    """Keys and values of P prompts and of the answers to them, in all layers.
+
+    Inside `attention_to_shared_prompts` a model that is given it as `shared` takes one token of each answer; the rows
+    of its batch are the answers that have not left.
 
     Args:
-        filled: The layer after the prompts: keys and values (P, H, L, D).
+        parts: Caches of prompts of one length each, with the places of these prompts among the P. They are emptied.
         n: Answers per prompt; those to one prompt are consecutive rows.
+
+    Attributes:
+        prompt: Keys of the longest prompt; the others are padded on the left.
+        n: Places for the answers to a prompt.
+        steps: Tokens that each answer has.
     """
 
-    def __init__(self, filled: DynamicLayer, n: int) -> None:
-        super().__init__()
-        self.lazy_initialization(filled.keys, filled.values)
-        self.keys, self.values = self._buffers = [filled.keys, filled.values]
-        self.n, self.prompt_length = n, filled.keys.shape[-2]
+    def __init__(self, parts: Sequence[tuple[Sequence[int], DynamicCache]], n: int) -> None:
+        lengths = {place: part.get_seq_length() for places, part in parts for place in places}
+        self.prompt, self.n, self.steps = max(lengths.values()), n, 0
+        self._buffers = [_joined(parts, layer, self.prompt) for layer in range(len(parts[0][1].layers))]
+        device = self._buffers[0][0].device
+        self._padding = torch.tensor([self.prompt - lengths[place] for place in sorted(lengths)], device=device)
+        self._places = torch.arange(len(lengths) * n, device=device)  # of the rows among the P n answers
+        self._mask = torch.empty(0)
 
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add t tokens of each answer, (P n, H, t, D). Returns all keys and values, (P, H, L + n tokens, D)."""
-        self.keys = self._append(0, self.keys, key_states)
-        self.values = self._append(1, self.values, value_states)
-        return self.keys, self.values
+    @property
+    def keys(self) -> int:
+        """Keys of a prompt and its answers."""
+        return self.prompt + self.n * self.steps
 
-    def get_seq_length(self) -> int:
-        """Positions that one answer has seen."""
-        return self.prompt_length + (self.keys.shape[-2] - self.prompt_length) // self.n
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+    ) -> torch.Tensor:
+        """Add a token of each of R answers and attend from it; of the layers 0 comes first.
 
-    def _append(self, place: int, shown: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        states = states.unflatten(0, (-1, self.n)).permute(0, 2, 3, 1, 4).flatten(2, 3)
-        start = shown.shape[-2]
-        end = start + states.shape[-2]
-        buffer = self._buffers[place]
-        if end > buffer.shape[-2]:
-            buffer = shown.new_empty(*shown.shape[:2], end + max(64 * self.n, end // 2), shown.shape[-1])
-            buffer[:, :, :start] = shown
-            self._buffers[place] = buffer
-        buffer[:, :, start:end] = states
-        return buffer[:, :, :end]
+        Args:
+            layer: Which.
+            query: (R, H, 1, D).
+            key, value: (R, H', 1, D).
+            scale: Of the logits.
+
+        Returns:
+            (R, 1, H, D).
+        """
+        heads, fold = key.shape[1], query.shape[1] // key.shape[1]
+        if layer == 0:
+            self.steps += 1
+            self._make_room(fold)
+        for buffer, states in zip(self._buffers[layer], (key, value), strict=True):
+            buffer[:, :, self.keys - self.n : self.keys] = self._placed(states).transpose(1, 2)
+        # The query heads that share a head of keys are further queries of it: nothing is copied to them.
+        queries = self._placed(query).unflatten(2, (heads, fold)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+        keys, values = (buffer[:, :, : self.keys] for buffer in self._buffers[layer])
+        found = scaled_dot_product_attention(queries, keys, values, self._mask[..., : self.keys], scale=scale)
+        found = found.unflatten(2, (fold, self.n)).permute(0, 3, 1, 2, 4)
+        found = found.reshape(-1, 1, query.shape[1], query.shape[3])
+        return found if len(found) == len(query) else found[self._places]
+
+    def leave(self, going: torch.Tensor) -> None:
+        """Of R answers only those go on that (R,) bool says, at least one."""
+        self._places = self._places[going]
+        live = torch.zeros(len(self._padding) * self.n, dtype=torch.bool, device=going.device)
+        live = live.index_fill_(0, self._places, True).unflatten(0, (-1, self.n))
+        most = int(live.sum(1).max())
+        if 4 * int(live.any(1).sum()) * most <= 3 * live.numel():
+            self._compact(live, most)
+
+    def _placed(self, states: torch.Tensor) -> torch.Tensor:
+        """(R, H, 1, D) to (P, n, H, D), with zeros for answers that have left."""
+        states, places = states[:, :, 0], len(self._padding) * self.n
+        if len(states) < places:
+            states = states.new_zeros(places, *states.shape[1:]).index_copy_(0, self._places, states)
+        return states.unflatten(0, (-1, self.n))
+
+    def _make_room(self, fold: int) -> None:
+        """Buffers that hold the step's keys, and the mask to them that is added to logits, (P, 1, fold n, keys)."""
+        if self.keys <= self._mask.shape[-1]:
+            return
+        before = self.keys - self.n
+        for buffers in self._buffers:
+            buffers[:] = [_grown(buffer[:, :, :before], self.n) for buffer in buffers]
+        dtype, room = self._buffers[0][0].dtype, self._buffers[0][0].shape[2] - self.prompt
+        positions = torch.arange(self.prompt, device=self._padding.device)
+        prompt = (positions >= self._padding[:, None])[:, None].expand(-1, fold * self.n, -1)
+        own = torch.eye(self.n, dtype=torch.bool, device=positions.device).repeat(fold, room // self.n)
+        seen = torch.cat([prompt, own.expand(len(prompt), -1, -1)], dim=-1)[:, None]
+        self._mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+
+    def _compact(self, live: torch.Tensor, most: int) -> None:
+        """Let prompts without answers go, and all but `most` places of the others.
+
+        Args:
+            live: (P, n) which answers go on.
+            most: How many of one prompt.
+        """
+        kept = live.any(1).nonzero()[:, 0]
+        order = live[kept].int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        self._padding = self._padding[kept]
+        cut = int(self._padding.min())
+        for buffers in self._buffers:
+            for i, buffer in enumerate(buffers):
+                own = buffer[kept, :, self.prompt : self.keys].unflatten(2, (self.steps, self.n))
+                own = own.take_along_dim(order[:, None, None, :, None], dim=3).flatten(2, 3)
+                buffers[i] = torch.cat([buffer[kept, :, cut : self.prompt], own], dim=2)
+        self._padding, self.prompt, self.n = self._padding - cut, self.prompt - cut, most
+        self._places = live[kept].gather(1, order).flatten().nonzero()[:, 0]
+        self._mask = torch.empty(0)  # made with the next step's room
 
 
-def share_prompts(cache: DynamicCache, n: int) -> None:
-    """Make the cache of P prompts one of their P n answers, in place."""
-    cache.layers = [SharedPromptLayer(layer, n) for layer in cache.layers]
+def _joined(parts: Sequence[tuple[Sequence[int], DynamicCache]], number: int, longest: int) -> list[torch.Tensor]:
+    """Keys and values of one layer, (P, H, longest, D), zeros where padded; those of the parts are let go."""
+    layers = [(places, part.layers[number]) for places, part in parts]
+    size = sum(len(places) for places, _ in parts)
+    found = []
+    for name in ("keys", "values"):
+        example = getattr(layers[0][1], name)
+        whole = example.new_zeros(size, example.shape[1], longest, example.shape[3])
+        for places, layer in layers:
+            states = getattr(layer, name)
+            whole[places, :, longest - states.shape[2] :] = states
+        found.append(whole)
+    for _, part in parts:
+        part.layers[number] = None
+    return found
+
+
+def _grown(states: torch.Tensor, n: int) -> torch.Tensor:
+    """(P, H, L, D) with room behind it for some more tokens of n answers."""
+    size = list(states.shape)
+    size[2] += n * max(64, states.shape[2] // (2 * n))
+    buffer = states.new_empty(size)
+    buffer[:, :, : states.shape[2]] = states
+    return buffer
 
 
 @contextmanager
 def attention_to_shared_prompts(language_model: PreTrainedModel) -> Iterator[None]:
-    """Make a model read `SharedPromptLayer`s, one new token at a time."""
+    """Make a model read the `SharedPrompts` that it is given as `shared`."""
     before = language_model.config._attn_implementation
     language_model.set_attn_implementation(NAME)
     try:
@@ -77,40 +169,16 @@ def attention_to_shared_prompts(language_model: PreTrainedModel) -> Iterator[Non
 
 
 def _attention(
-    module: torch.nn.Module,
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor,
+    attention_mask: None,  # transformers makes none where it knows no way to
+    shared: SharedPrompts,
+    scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """SDPA of queries (P n, H, 1, D), of which n consecutive ones share a row of keys (P, H, L + n t, D).
-
-    The mask (P n, 1, 1, L + t) is that of answers on their own. Returns (P n, 1, H, D).
-    """
-    prompts, heads = len(key), key.shape[1]
-    n, fold = len(query) // prompts, query.shape[1] // heads
-    mask = attention_mask if n == 1 else _of_answers(attention_mask, prompts, n, key.shape[2])
-    # The query heads that share a head of keys are further queries of it: nothing is copied to them.
-    queries = query.reshape(prompts, n, heads, fold, -1).permute(0, 2, 3, 1, 4).flatten(2, 3)
-    scale = kwargs.get("scaling")
-    output = scaled_dot_product_attention(queries, key, value, mask.repeat(1, 1, fold, 1), scale=scale)
-    output = output.unflatten(2, (fold, n)).permute(0, 3, 1, 2, 4)
-    return output.reshape(len(query), 1, query.shape[1], -1), None
-
-
-def _of_answers(attention_mask: torch.Tensor, prompts: int, n: int, keys: int) -> torch.Tensor:
-    """(P, 1, n, L + n t) from the mask of answers on their own."""
-    steps = (keys - attention_mask.shape[-1]) // (n - 1)
-    prompt = attention_mask[:, 0, 0, : keys - n * steps].unflatten(0, (prompts, n))
-    own = torch.eye(n, dtype=torch.bool, device=attention_mask.device).repeat(1, steps).expand(prompts, -1, -1)
-    return torch.cat([prompt, own], dim=-1)[:, None]
-
-
-def _mask(**kwargs: Any) -> torch.Tensor:
-    """SDPA's, also where it could be left out: `_attention` takes lengths from it."""
-    return sdpa_mask(**kwargs | {"allow_is_causal_skip": False})
+    return shared.attend(module.layer_idx, query, key, value, scaling), None
 
 
 AttentionInterface.register(NAME, _attention)
-AttentionMaskInterface.register(NAME, _mask)

@@ -1,6 +1,7 @@
-"""Rollouts with transformers' own `generate`: no extra dependency, exact, slow for large models.
+"""Rollouts with the policy's own forward pass: no extra dependency, exact, slow for large models.
 
 The n answers to a prompt share its prefill: the prompt passes the language model once, and one cache serves them all.
+Answers that have ended leave the batch.
 """
 
 from __future__ import annotations
@@ -9,20 +10,11 @@ import random
 from collections.abc import Sequence
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
-from transformers import (
-    DynamicCache,
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import DynamicCache, TopPLogitsWarper
 
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout.engine import Completion, Sampling
-from vqathinker.rollout.shared_prompt import attention_to_shared_prompts, share_prompts
+from vqathinker.rollout.shared_prompt import SharedPrompts, attention_to_shared_prompts
 
 
 class TransformersEngine:
@@ -31,7 +23,6 @@ class TransformersEngine:
     Args:
         policy: The policy.
         eos_token_ids: Tokens that end a completion.
-        pad_token_id: Filler behind them.
         suppress_tokens: Tokens that must not be sampled (the visual placeholder).
         batch_size: Sequences generated at a time.
     """
@@ -40,13 +31,11 @@ class TransformersEngine:
         self,
         policy: VQAThinkerForConditionalGeneration,
         eos_token_ids: Sequence[int],
-        pad_token_id: int,
         suppress_tokens: Sequence[int] = (),
         batch_size: int = 256,
     ) -> None:
         self.policy, self.batch_size = policy, batch_size
-        self.eos_token_ids, self.pad_token_id = list(eos_token_ids), pad_token_id
-        self.suppress_tokens = list(suppress_tokens) or None
+        self.eos_token_ids, self.suppress_tokens = list(eos_token_ids), list(suppress_tokens)
 
     @torch.no_grad()
     def generate(
@@ -56,7 +45,7 @@ class TransformersEngine:
 
         With `seeds` the answers to a prompt depend on the prompt, its seed and `batch_size` alone, to the last bit: it
         is prefilled by itself and decoded in a batch that is always full, as kernels round differently for other
-        shapes.
+        shapes. Without, answers leave the batch when they end.
         """
         if not prompts:
             return []
@@ -79,61 +68,70 @@ class TransformersEngine:
     def _generate(
         self, prompts: Sequence[torch.Tensor], n: int, sampling: Sampling, seeds: Sequence[int] | None = None
     ) -> list[list[Completion]]:
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        embeds = pad_sequence(list(prompts), batch_first=True, padding_side="left")
-        positions = torch.arange(embeds.shape[1])
-        mask = (positions >= embeds.shape[1] - lengths[:, None]).long().to(embeds.device)
-        sampled = {
-            "do_sample": True,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-        }
-        config = GenerationConfig(
-            max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=self.eos_token_ids,
-            pad_token_id=self.pad_token_id,
-            suppress_tokens=self.suppress_tokens,
-            repetition_penalty=1.0,  # else the checkpoint's own generation config decides
-            **(sampled if sampling.temperature and seeds is None else {"do_sample": False}),
-        )
-        if seeds is None:
-            cache = self._prefill(embeds[:, :-1], mask[:, :-1])
-        else:
-            own = {id(prompt): i for i, prompt in enumerate(prompts)}  # those that only fill the batch come once
-            parts = {key: self._prefill(embeds[i : i + 1, :-1], mask[i : i + 1, :-1]) for key, i in own.items()}
-            cache = _joined([parts[id(prompt)] for prompt in prompts])
-        share_prompts(cache, n)
         was_training = self.policy.training
         self.policy.eval()
         try:
+            shared = SharedPrompts(self._prefill(prompts, alone=seeds is not None), n)
             with attention_to_shared_prompts(self.policy.model.language_model):
-                tokens = self.policy.generate(
-                    inputs_embeds=embeds.repeat_interleave(n, dim=0),
-                    attention_mask=mask.repeat_interleave(n, dim=0),
-                    past_key_values=cache,
-                    generation_config=config,
-                    logits_processor=None if seeds is None else seeded_draw(sampling, seeds, n, embeds.device),
-                    synced_gpus=False,  # processes may have different numbers of prompts
-                )
+                tokens = self._decode(prompts, n, shared, sampling, seeds)
         finally:
             self.policy.train(was_training)
-        rows = [Completion(self._cut(row)) for row in tokens.tolist()]
-        return [rows[i : i + n] for i in range(0, len(rows), n)]
+        answers = [Completion(self._cut(row)) for row in tokens]
+        return [answers[i : i + n] for i in range(0, len(answers), n)]
 
-    def _prefill(self, embeds: torch.Tensor, mask: torch.Tensor) -> DynamicCache:
-        """The cache of all prompt positions but the last, which `generate` runs itself.
+    def _prefill(self, prompts: Sequence[torch.Tensor], alone: bool) -> list[tuple[list[int], DynamicCache]]:
+        """Caches of all prompt positions but the last, and the places of the prompts that each is of.
 
         Args:
-            embeds: (P, L - 1, D).
-            mask: (P, L - 1), 0 = padding.
+            prompts: (L_i, D) each.
+            alone: A cache for each, also if it stands there several times; else those of one length share one.
         """
-        cache = DynamicCache(config=self.policy.config.get_text_config())
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        self.policy.model.language_model(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        )
-        return cache
+        alike: dict[int, list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            alike.setdefault(id(prompt) if alone else len(prompt), []).append(place)
+        parts = []
+        for places in alike.values():
+            embeds = torch.stack([prompts[place][:-1] for place in (places[:1] if alone else places)])
+            cache = DynamicCache(config=self.policy.config.get_text_config())
+            self.policy.model.language_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+            parts.append((places, cache))
+        return parts
+
+    def _decode(
+        self,
+        prompts: Sequence[torch.Tensor],
+        n: int,
+        shared: SharedPrompts,
+        sampling: Sampling,
+        seeds: Sequence[int] | None,
+    ) -> list[list[int]]:
+        """Tokens of the n answers to each prompt, and anything behind their end."""
+        device = prompts[0].device
+        draw = Draw(sampling, self.suppress_tokens, len(prompts) * n, device, seeds)
+        rows, ends = torch.arange(len(prompts) * n, device=device), torch.tensor(self.eos_token_ids, device=device)
+        embeds = torch.stack([prompt[-1] for prompt in prompts]).repeat_interleave(n, dim=0)
+        positions = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device).repeat_interleave(n)
+        ended, tokens = torch.zeros_like(rows, dtype=torch.bool), rows.new_zeros(len(rows), sampling.max_new_tokens)
+        for step in range(sampling.max_new_tokens):
+            output = self.policy(
+                inputs_embeds=embeds[:, None],
+                position_ids=positions[:, None],
+                shared=shared,
+                use_cache=False,  # `shared` is the cache
+                logits_to_keep=1,
+            )
+            chosen = draw(output.logits[:, -1].float(), rows)
+            tokens[rows, step] = chosen
+            ended |= torch.isin(chosen, ends)
+            done = int(ended.sum())
+            if done == len(rows):
+                break
+            if done and seeds is None:
+                going = ~ended
+                shared.leave(going)
+                rows, positions, chosen, ended = (each[going] for each in (rows, positions, chosen, ended))
+            embeds, positions = self.policy.get_input_embeddings()(chosen), positions + 1
+        return tokens.tolist()
 
     def _cut(self, tokens: list[int]) -> list[int]:
         """Tokens up to and including the first end-of-sequence token."""
@@ -141,44 +139,57 @@ class TransformersEngine:
         return tokens[: end + 1]
 
 
-def _joined(parts: Sequence[DynamicCache]) -> DynamicCache:
-    """One cache for the rows of all; theirs are let go, layer by layer."""
-    whole = DynamicCache()
-    for number, layer in enumerate(list(parts[0].layers)):
-        layers = [part.layers[number] for part in parts]
-        layer.keys, layer.values = (torch.cat([getattr(each, name) for each in layers]) for name in ("keys", "values"))
-        whole.layers.append(layer)
-        for part in parts:
-            part.layers[number] = None
-    return whole
-
-
-class SeededDraw(LogitsProcessor):
-    """Gumbel noise from a generator of each row's own: the greedy choice among the noisy logits is a sample.
+class Draw:
+    """Chooses the next token of each answer: the likeliest, or the likeliest after Gumbel noise, which is a sample.
 
     Args:
-        seeds: One per row.
+        sampling: How.
+        suppress: Tokens that are never chosen.
+        answers: A.
         device: Of the logits.
+        seeds: One per prompt: each answer then has a generator of its own. Default: the noise for all A answers comes
+            from torch's global generator at each step, so it does not depend on which of them have ended.
     """
 
-    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
-        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+    def __init__(
+        self,
+        sampling: Sampling,
+        suppress: Sequence[int],
+        answers: int,
+        device: torch.device,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        self.sampling, self.answers, self.generators = sampling, answers, None
+        self.suppress = torch.tensor(suppress, dtype=torch.long, device=device)
+        if seeds is not None:
+            own = [random.Random(f"{seed}/{i}").getrandbits(63) for seed in seeds for i in range(answers // len(seeds))]
+            self.generators = [torch.Generator(device).manual_seed(seed) for seed in own]
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """(R, V) log-probabilities up to a constant per row to noisy ones."""
-        rows = zip(scores, self.generators, strict=True)
-        noise = torch.stack([torch.empty_like(row).exponential_(generator=generator) for row, generator in rows])
-        return scores - noise.log()
+    def __call__(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """(R,) tokens.
 
+        Args:
+            logits: (R, V) float32; written to.
+            rows: (R,) which of the A answers they are of.
+        """
+        logits.index_fill_(1, self.suppress, -torch.inf)
+        how = self.sampling
+        if not how.temperature:
+            return logits.argmax(-1)
+        noise, tokens = self._noise(logits, rows), None
+        if how.top_k:
+            logits, tokens = logits.topk(min(how.top_k, logits.shape[1]))
+            noise = noise.gather(1, tokens)
+        scores = logits / how.temperature
+        if how.top_p < 1:
+            scores = TopPLogitsWarper(how.top_p)(rows, scores)
+        best = (scores - noise.log()).argmax(-1, keepdim=True)
+        return (best if tokens is None else tokens.gather(1, best))[:, 0]
 
-def seeded_draw(sampling: Sampling, seeds: Sequence[int], n: int, device: torch.device) -> LogitsProcessorList | None:
-    """What makes greedy decoding draw `n` answers a prompt from seeds of their own; `None` for greedy answers."""
-    if not sampling.temperature:
-        return None
-    steps: list[LogitsProcessor] = [TemperatureLogitsWarper(sampling.temperature)]
-    if sampling.top_k:
-        steps.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1:
-        steps.append(TopPLogitsWarper(sampling.top_p))
-    own = [random.Random(f"{seed}/{answer}").getrandbits(63) for seed in seeds for answer in range(n)]
-    return LogitsProcessorList([*steps, SeededDraw(own, device)])
+    def _noise(self, scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """(R, V) of the exponential distribution: minus its logarithm is Gumbel's."""
+        if self.generators is not None:
+            own = zip(scores, self.generators, strict=True)
+            return torch.stack([torch.empty_like(row).exponential_(generator=generator) for row, generator in own])
+        noise = scores.new_empty(self.answers, scores.shape[1]).exponential_()
+        return noise if len(rows) == self.answers else noise[rows]
