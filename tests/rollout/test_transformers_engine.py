@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from vqathinker.rollout import Sampling, TransformersEngine
+from vqathinker.rollout.transformers_engine import beginnings
 
 
 @pytest.fixture
@@ -82,6 +83,23 @@ def warped(scores, sampling):
     mass = scores.softmax(-1).gather(-1, order)
     outside = (mass.cumsum(-1) - mass >= sampling.top_p).scatter(-1, order, mass.cumsum(-1) - mass >= sampling.top_p)
     return scores.masked_fill(outside, -torch.inf)
+
+
+@torch.no_grad()
+def test_questions_about_one_clip_share_what_they_begin_with(engine, policy):
+    policy.double()
+    clip, other, *ends = (torch.randn(i, 128, dtype=torch.double) for i in (40, 40, 9, 1, 4))
+    assert policy.get_input_embeddings().weight.shape[1] == 128
+    prompts = [torch.cat([clip, ends[0]]), torch.cat([other, ends[1]]), torch.cat([clip, ends[2]]), clip[:12]]
+    assert beginnings(prompts) == [([0, 2], 40), ([1], 40), ([3], 11)]
+    passes, sampling = [], Sampling(8, temperature=0)
+    hook = policy.model.language_model.register_forward_pre_hook(
+        lambda module, inputs, named: passes.append(tuple(named["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    found = engine.generate(prompts, 2, sampling)
+    hook.remove()
+    assert passes[:5] == [(1, 40), (1, 8), (1, 3), (1, 40), (1, 11)]
+    assert found == [engine.generate([prompt], 2, sampling)[0] for prompt in prompts]
 
 
 def test_chunks_do_not_change_greedy_answers(engine, prompts):

@@ -6,6 +6,7 @@ Answers that have ended leave the batch.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 
@@ -84,18 +85,33 @@ class TransformersEngine:
 
         Args:
             prompts: (L_i, D) each.
-            alone: A cache for each, also if it stands there several times; else those of one length share one.
+            alone: A cache for each. Else prompts about one clip share the passes over what they begin with, and the
+                others of one length a cache.
         """
-        alike: dict[int, list[int]] = {}
-        for place, prompt in enumerate(prompts):
-            alike.setdefault(id(prompt) if alone else len(prompt), []).append(place)
-        parts = []
-        for places in alike.values():
-            embeds = torch.stack([prompts[place][:-1] for place in (places[:1] if alone else places)])
-            cache = DynamicCache(config=self.policy.config.get_text_config())
-            self.policy.model.language_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
-            parts.append((places, cache))
+        if alone:
+            alike: dict[int, list[int]] = {}
+            for place, prompt in enumerate(prompts):
+                alike.setdefault(id(prompt), []).append(place)
+            return [(places, self._read(prompts[places[0]][None, :-1])) for places in alike.values()]
+        parts: list[tuple[list[int], DynamicCache]] = []
+        lengths: dict[int, list[int]] = {}
+        for places, shared in beginnings(prompts):
+            if len(places) == 1:
+                lengths.setdefault(len(prompts[places[0]]), []).extend(places)
+                continue
+            first = self._read(prompts[places[0]][None, :shared])
+            for place in places:
+                parts.append(([place], self._read(prompts[place][None, shared:-1], copy.deepcopy(first))))
+        for places in lengths.values():
+            parts.append((places, self._read(torch.stack([prompts[place][:-1] for place in places]))))
         return parts
+
+    def _read(self, embeds: torch.Tensor, cache: DynamicCache | None = None) -> DynamicCache:
+        """The cache, default an empty one, after (B, L, D) further embeddings."""
+        cache = DynamicCache(config=self.policy.config.get_text_config()) if cache is None else cache
+        if embeds.shape[1]:
+            self.policy.model.language_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+        return cache
 
     def _decode(
         self,
@@ -137,6 +153,31 @@ class TransformersEngine:
         """Tokens up to and including the first end-of-sequence token."""
         end = next((i for i, token in enumerate(tokens) if token in self.eos_token_ids), len(tokens) - 1)
         return tokens[: end + 1]
+
+
+def beginnings(prompts: Sequence[torch.Tensor]) -> list[tuple[list[int], int]]:
+    """Prompts that have at least half of their embeddings in common, from the first one on: questions about one clip.
+
+    Args:
+        prompts: (L_i, D) each.
+
+    Returns:
+        Their places and how many embeddings they share, without the last one of any.
+    """
+    found: list[tuple[list[int], int]] = []
+    for place, prompt in enumerate(prompts):
+        for number, (places, shared) in enumerate(found):
+            other = prompts[places[0]]
+            most = min(len(prompt) - 1, shared)
+            if 2 * most < max(len(prompt), len(other)) or not torch.equal(prompt[: most // 2], other[: most // 2]):
+                continue
+            same = int((prompt[:most] == other[:most]).all(1).cumprod(0).sum())
+            if 2 * same >= max(len(prompt), len(other)):
+                found[number] = ([*places, place], same)
+                break
+        else:
+            found.append(([place], len(prompt) - 1))
+    return found
 
 
 class Draw:

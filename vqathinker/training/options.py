@@ -188,8 +188,8 @@ def check_parts(args: VQAGRPOConfig) -> None:
         )
     if args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO):
         raise ValueError(
-            f"max_tokens_per_batch={limit} with optim={args.optim.value}: it takes a step in every backward pass. Leave one "
-            "of the two out."
+            f"max_tokens_per_batch={limit} with optim={args.optim.value}: it takes a step in every backward pass. "
+            "Leave one of the two out."
         )
 
 
