@@ -31,7 +31,7 @@ def test_answers_that_share_their_prompts_are_as_on_their_own(model):
 
     cache = DynamicCache(config=model.config)
     model(prompts, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), past_key_values=cache)
-    share_prompts(cache, ANSWERS)
+    share_prompts(cache, ANSWERS, STEPS)
     logits = []
     with attention_to_shared_prompts(model):
         rows = mask.repeat_interleave(ANSWERS, dim=0)
@@ -47,6 +47,7 @@ def test_answers_that_share_their_prompts_are_as_on_their_own(model):
         assert torch.allclose(found[row], alone, atol=1e-5)
     assert cache.get_seq_length() == longest + STEPS
     assert cache.layers[0].keys.shape[::2] == (len(LENGTHS), longest + ANSWERS * STEPS)  # the prompts stand there once
+    assert cache.layers[0]._buffers[0].shape == cache.layers[0].keys.shape  # which have no room that is not needed
 
 
 def test_the_models_own_attention_comes_back(model):

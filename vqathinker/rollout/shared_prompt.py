@@ -27,13 +27,15 @@ class SharedPromptLayer(DynamicLayer):
     Args:
         filled: The layer after the prompts: keys and values (P, H, L, D).
         n: Answers per prompt; those to one prompt are consecutive rows.
+        longest: Most tokens of an answer, for which the buffer has room in the end.
     """
 
-    def __init__(self, filled: DynamicLayer, n: int) -> None:
+    def __init__(self, filled: DynamicLayer, n: int, longest: int) -> None:
         super().__init__()
         self.lazy_initialization(filled.keys, filled.values)
         self.keys, self.values = self._buffers = [filled.keys, filled.values]
         self.n, self.prompt_length = n, filled.keys.shape[-2]
+        self.most = self.prompt_length + n * longest
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -53,16 +55,17 @@ class SharedPromptLayer(DynamicLayer):
         end = start + states.shape[-2]
         buffer = self._buffers[place]
         if end > buffer.shape[-2]:
-            buffer = shown.new_empty(*shown.shape[:2], end + max(64 * self.n, end // 2), shown.shape[-1])
+            room = max(end, min(end + max(64 * self.n, end // 2), self.most))
+            buffer = shown.new_empty(*shown.shape[:2], room, shown.shape[-1])
             buffer[:, :, :start] = shown
             self._buffers[place] = buffer
         buffer[:, :, start:end] = states
         return buffer[:, :, :end]
 
 
-def share_prompts(cache: DynamicCache, n: int) -> None:
-    """Make the cache of P prompts one of their P n answers, in place."""
-    cache.layers = [SharedPromptLayer(layer, n) for layer in cache.layers]
+def share_prompts(cache: DynamicCache, n: int, longest: int) -> None:
+    """Make the cache of P prompts one of their P n answers of up to `longest` tokens, in place."""
+    cache.layers = [SharedPromptLayer(layer, n, longest) for layer in cache.layers]
 
 
 @contextmanager

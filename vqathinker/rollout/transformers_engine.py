@@ -103,7 +103,7 @@ class TransformersEngine:
             own = {id(prompt): i for i, prompt in enumerate(prompts)}  # those that only fill the batch come once
             parts = {key: self._prefill(embeds[i : i + 1, :-1], mask[i : i + 1, :-1]) for key, i in own.items()}
             cache = _joined([parts[id(prompt)] for prompt in prompts])
-        share_prompts(cache, n)
+        share_prompts(cache, n, sampling.max_new_tokens)
         was_training = self.policy.training
         self.policy.eval()
         try:
