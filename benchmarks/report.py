@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
+from benchmarks.cells import seconds, table, times
+from benchmarks.report_clips import decoding, files
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-FILES = ("bench", "bench_scaling", "work_counters", "gpu", "decoding")
+FILES = ("bench", "bench_scaling", "work_counters", "gpu", "decoding", "time_model")
 """In docs/results; each has sections. Of a section in two files the later file's counts."""
 WAYS = ("ours", "stock TRL", "published way")
 HEADER = ("what", "ours", "other way", "ratio", "target", "met")
@@ -97,6 +98,7 @@ def page(found: dict[str, Any]) -> str:
         "data_path": files,
         "clip_parts": decoding,
         "score": scoring,
+        "time_model": time_model,
         "gpu": gpu,
     }
     known = [part(found) for name, part in parts.items() if name in found]
@@ -312,62 +314,6 @@ def of_ways(cells: Sequence[Sequence[Any]], title: str, unit: int) -> str:
     return table([title, *ways, *(f"{way} / ours" for way in ways[1:])], lines)
 
 
-def files(found: dict[str, Any]) -> str:
-    """From files to model inputs."""
-    lines = [
-        [name, seconds(arm["per_clip"]), ratio(row["load"]["ratios"], name), ratio(row["load"]["warm_ratios"], name)]
-        for row in found["data_path"]["rows"]
-        for name, arm in row["load"]["arms"].items()
-    ]
-    return f"""## From files to model inputs
-
-Per clip of a step. Warm: frames kept from an earlier step (`frame_cache`).
-
-{table(["way", "time", "over ours", "over ours, warm"], lines)}"""
-
-
-def decoding(found: dict[str, Any]) -> str:
-    """Parts of a clip's way, exact frames, and how fast kept ones are read."""
-    rows = found["clip_parts"]["rows"]
-    names = [name for name in rows[0]["seconds"] if name != "whole"]
-    sums = [sum(row["seconds"][name] for name in names) for row in rows]
-    parts = [
-        [name, *(part_of(row["seconds"][name], whole) for row, whole in zip(rows, sums, strict=True))] for name in names
-    ]
-    exact = []
-    for row in found["exact_frames"]["rows"]:
-        [(way, times_ours)] = row["frames"]["ratios"].items()
-        arms = [seconds(row["frames"]["arms"][name]["median"]) for name in ("ours", way)]
-        exact.append([row["name"], arms[0], f"{arms[1]} ({way})", times(times_ours)])
-    [kept] = found["kept_frames"]["rows"]
-    ours, raw = (f"{kept['bytes'] / arm['median'] / 1e9:.0f}" for arm in kept["read"]["arms"].values())
-    return f"""### Parts of a clip
-
-Six frames, at 448 pixels for the vision tower and at 224 for the motion branch; one thread.
-
-{table(["part", *(row["name"] for row in rows)], parts)}
-
-{RESIZING}
-
-Exact frames, from opening the file on, against decoding one frame after another with nothing checked (plain), and
-against the same reader that never seeks:
-
-{table(["file and frames", "ours", "other way", "ratio"], exact)}
-
-Kept frames are read at {ours} GB a second where the system has them in memory, and the plain bytes of their file at
-{raw}: the limit is the disk."""
-
-
-def part_of(part: float, whole: float) -> str:
-    return f"{seconds(part)} ({part / whole:.0%})"
-
-
-RESIZING = """\
-Resizing is Pillow's bicubic, as published, whose two passes round to whole levels; it is done without the interpreter
-lock. Nothing faster that gives the same pixels is known: torch's kernel for bytes takes a twelfth of the time and is
-off by one level in 0.5 % of them, its kernel for floats takes as long as Pillow."""
-
-
 def scoring(found: dict[str, Any]) -> str:
     """Clips per second."""
     lines = [
@@ -376,6 +322,29 @@ def scoring(found: dict[str, Any]) -> str:
         if "clips_per_second" in row
     ]
     return f"## Scoring\n\n{table(['engine', 'read-out', 'batch', 'clips a second'], lines)}"
+
+
+def time_model(found: dict[str, Any]) -> str:
+    """What the budget's model of time says of what was measured."""
+    section = found["time_model"]
+    rows = [
+        [
+            row["name"],
+            "fitted" if row["fitted"] else "foretold",
+            seconds(row["foretold"]),
+            seconds(row["measured"]),
+            f"{row['foretold'] / row['measured']:.2f}",
+        ]
+        for row in section["rows"]
+    ]
+    flops, size = (section["rates"][name] / 1e9 for name in ("flops", "bytes"))
+    return f"""## Time foretold
+
+`vqathinker budget` adds up the operations of a step, and the bytes that single tokens have to read, and divides them by
+two rates. Fitted to short parts of the runs above ({flops:.0f} GFLOP and {size:.1f} GB a second here), the model
+foretells the rest (asked: within 25 %):
+
+{table(["what", "", "model", "measured", "model / measured"], rows)}"""
 
 
 def gpu(found: dict[str, Any]) -> str:
@@ -456,6 +425,7 @@ make bench bench-scaling
 python -m benchmarks.decoding
 python -m benchmarks.gpu
 cp runs/bench.json runs/bench_scaling.json runs/decoding.json runs/gpu.json docs/results/
+python -m benchmarks.time_model
 python -m benchmarks.report    # writes this page
 ```{measured}"""
 
@@ -465,23 +435,6 @@ def environment(held: dict[str, Any], names: Sequence[str]) -> str:
     where = held.get("device") or f"{held['cores']} cores ({held['machine']}), {held['threads']} threads"
     versions = ", ".join(f"{name} {number}" for name, number in held["packages"].items())
     return f"`{held['command']}` ({', '.join(sorted(names))}):\n  {where};\n  Python {held['python']}, {versions}"
-
-
-def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    return tabulate(lines, header, tablefmt="github", disable_numparse=True)
-
-
-def times(number: float) -> str:
-    digits = 2 if number < 10 else 1 if number < 100 else 0
-    return f"{number:.{digits}f}x"
-
-
-def ratio(held: dict[str, float], name: str) -> str:
-    return times(held[name]) if name in held else "-"
-
-
-def seconds(number: float) -> str:
-    return f"{number:.3g} s" if number >= 1 else f"{1000 * number:.3g} ms"
 
 
 if __name__ == "__main__":

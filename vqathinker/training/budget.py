@@ -1,4 +1,4 @@
-"""What a run needs of every GPU, in bytes and seconds, from its config and the policy's own sizes."""
+"""What a run needs of every GPU, in bytes, from its config and the policy's own sizes."""
 
 from __future__ import annotations
 
@@ -442,41 +442,14 @@ def sampling_bytes(settings: Mapping[str, Any], config: VQAThinkerConfig, shape:
 
 def _generated(settings: Mapping[str, Any], shape: Shape) -> int:
     """Clips of a generation batch that are answered, with their perturbed copies."""
-    return _sampled(settings, shape) * (settings["steps_per_generation"] or settings["gradient_accumulation_steps"])
+    return clips_answered(settings, shape) * (
+        settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
+    )
 
 
-def _sampled(settings: Mapping[str, Any], shape: Shape) -> int:
+def clips_answered(settings: Mapping[str, Any], shape: Shape) -> int:
     """Clips of a micro-batch that are answered, with their perturbed copies."""
     return shape.clips if settings.get("contrast_weight") else 2 * shape.clips
-
-
-def seconds_per_step(
-    settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, machine: Machine
-) -> dict[str, float]:
-    """Seconds of one optimizer step if every answer has its full length.
-
-    Training: 6 FLOP a parameter and token (4 with an adapter: the weights have no gradients), 2 more each for gradient
-    checkpointing, the reference and vLLM (whose log-probabilities are compared), at `utilization` of the peak.
-    Rollouts: every new token reads the language model's weights and the answers' keys and values once, at 70 % of the
-    bandwidth.
-    """
-    count = parameter_counts(config, tuple(settings.get("freeze") or ()))
-    micro_steps = settings["gradient_accumulation_steps"]
-    per_token = (4 if adapter_of(settings) else 6) + 2 * sum(
-        bool(settings[name]) for name in ("gradient_checkpointing", "beta", "use_vllm")
-    )
-    work = count["language"] * shape.packed + count["vision"] * vision_tokens(config, shape)
-    flops = per_token * work * micro_steps
-    share = (1 + 1 / settings["perturb_every"]) / 2  # copies are half of a generation batch that has them
-    if settings.get("contrast_weight"):
-        flops *= share
-    answers = _sampled(settings, shape) * shape.answers * micro_steps * share
-    context = shape.prompt + shape.completion / 2
-    read = 2 * count["language"] + answers * context * cache_bytes_per_token(config, 2)
-    return {
-        "training": flops / (machine.utilization * machine.tflops * 1e12),
-        "rollouts": shape.completion * read / (0.7 * machine.bandwidth * 1e12) / settings["num_iterations"],
-    }
 
 
 def load_config(model: str, image_size: int | None = None) -> VQAThinkerConfig:
