@@ -11,7 +11,7 @@ import pytest
 
 from vqathinker.cli import main
 from vqathinker.clips import FrameCache, clear_cache
-from vqathinker.clips.cache import SPARE
+from vqathinker.clips.cache import HEADERS, SPARE
 
 SIZE = 100_000
 
@@ -71,6 +71,8 @@ def test_arrays_of_any_type_come_back_as_they_were(tmp_path, videos):
     }
     cache = FrameCache(tmp_path / "cache")
     cache.get(videos[0], "", lambda: arrays)
+    size = sum(array.nbytes for array in arrays.values())
+    assert size < held(tmp_path / "cache") <= size + HEADERS  # as counted and foretold
     found = cache.get(videos[0], "", lambda: pytest.fail("it is there"))
     assert list(found) == list(arrays)
     for name, array in arrays.items():
