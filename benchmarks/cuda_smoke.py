@@ -135,7 +135,11 @@ def foretell(config: VQAThinkerConfig, batch: Batch) -> dict[str, float | None]:
     settings |= {"steps_per_generation": None, "gradient_accumulation_steps": MICRO_STEPS}
     shape = budget.Shape(batch.clips, batch.answers, batch.prompt, batch.length, FRAMES)
     parts = budget.memory(settings, config, shape, budget.Machine(gpus=1, zero=0))
-    kept = {name: size / budget.GIB for name, size in parts.items() if name not in ("rollout cache", "total") and size}
+    kept = {
+        name: size / budget.GIB
+        for name, size in parts.items()
+        if name not in ("rollout cache", "rollout passes", "total") and size
+    }
     return kept | {"budget": sum(kept.values())}
 
 

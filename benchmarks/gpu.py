@@ -164,7 +164,9 @@ def updates(
         "activation_ratio": peaks["ours"] / peaks["stock way"],
         "memory": {
             "measured": held + peaks["ours"],
-            "budget": held + budget.activation_bytes(config, needed, width=2, checkpointing=True),
+            "budget": held
+            + budget.activation_bytes(config, needed, 2, True)
+            + budget.backward_bytes(config, needed, 2, True),
         },
     }
 

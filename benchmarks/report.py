@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
+from benchmarks.cells import seconds, table, times
+from benchmarks.report_clips import decoding, files
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-FILES = ("bench", "bench_scaling", "work_counters", "engines", "gpu")
+FILES = ("bench", "bench_scaling", "work_counters", "engines", "gpu", "decoding", "time_model")
 """In docs/results; each has sections. Of a section in two files the later file's counts."""
 WAYS = ("ours", "stock TRL", "published way")
 ENGINE_WAYS = ("ours", "one request per answer", "transformers")
@@ -97,7 +98,9 @@ def page(found: dict[str, Any]) -> str:
         "work_counters": work,
         "data_path": files,
         "engines": engines,
+        "clip_parts": decoding,
         "score": scoring,
+        "time_model": time_model,
         "gpu": gpu,
     }
     known = [part(found) for name, part in parts.items() if name in found]
@@ -111,6 +114,7 @@ def head(found: dict[str, Any]) -> str:
         *rows_of(found, "rollout", sampling),
         *rows_of(found, "full_step", steps),
         *rows_of(found, "data_path", loading),
+        *exactness(found),
     ]
     if not results:
         return "# How fast it is\n\nNothing has been measured yet: [how to measure](#how-to-reproduce)."
@@ -171,18 +175,29 @@ def loading(row: dict[str, Any]) -> list[Result]:
     other = arms["published way"]["per_clip"]
     cases = {"MP4 to model input, first time": ("ours", 8), "MP4 to model input, kept frames": ("ours, warm", 200)}
     return [
-        Result(name, seconds(arms[way]["per_clip"]), published(seconds(other)), other / arms[way]["per_clip"], target)
+        Result(
+            name, seconds(arms[way]["per_clip"]), f"{seconds(other)} (published)", other / arms[way]["per_clip"], target
+        )
         for name, (way, target) in cases.items()
     ]
 
 
+def exactness(found: dict[str, Any]) -> list[Result]:
+    """Of frames, from opening the file on; the file with the least ratio counts."""
+    rows = found.get("exact_frames", {"rows": []})["rows"]
+    results = []
+    for way, target in {"plain": 1 / 1.15, "from the start": 4}.items():
+        own = [row for row in rows if way in row["frames"]["ratios"]]
+        if own:
+            least = min(own, key=lambda row: row["frames"]["ratios"][way])
+            results.append(timed_result(f"frames, {least['name']}", least["frames"], way, target))
+    return results
+
+
 def timed_result(name: str, timed: dict[str, Any], way: str, target: float) -> Result:
     ours, other = (seconds(timed["arms"][arm]["median"]) for arm in ("ours", way))
-    return Result(name, ours, published(other) if way == "published way" else other, timed["ratios"][way], target)
-
-
-def published(text: str) -> str:
-    return f"{text} (published)"
+    marked = other if way == "stock TRL" else f"{other} ({way.removesuffix(' way')})"
+    return Result(name, ours, marked, timed["ratios"][way], target)
 
 
 def missed(results: Sequence[Result], found: dict[str, Any]) -> str:
@@ -301,20 +316,6 @@ def of_ways(cells: Sequence[Sequence[Any]], title: str, unit: int) -> str:
     return table([title, *ways, *(f"{way} / ours" for way in ways[1:])], lines)
 
 
-def files(found: dict[str, Any]) -> str:
-    """From files to model inputs."""
-    lines = [
-        [name, seconds(arm["per_clip"]), ratio(row["load"]["ratios"], name), ratio(row["load"]["warm_ratios"], name)]
-        for row in found["data_path"]["rows"]
-        for name, arm in row["load"]["arms"].items()
-    ]
-    return f"""## From files to model inputs
-
-Per clip of a step. Warm: frames kept from an earlier step (`frame_cache`).
-
-{table(["way", "time", "over ours", "over ours, warm"], lines)}"""
-
-
 def engines(found: dict[str, Any]) -> str:
     """vLLM, asked in two ways, and transformers."""
     rows = found["engines"]["rows"]
@@ -346,6 +347,29 @@ def scoring(found: dict[str, Any]) -> str:
         if "clips_per_second" in row
     ]
     return f"## Scoring\n\n{table(['engine', 'read-out', 'batch', 'clips a second'], lines)}"
+
+
+def time_model(found: dict[str, Any]) -> str:
+    """What the budget's model of time says of what was measured."""
+    section = found["time_model"]
+    rows = [
+        [
+            row["name"],
+            "fitted" if row["fitted"] else "foretold",
+            seconds(row["foretold"]),
+            seconds(row["measured"]),
+            f"{row['foretold'] / row['measured']:.2f}",
+        ]
+        for row in section["rows"]
+    ]
+    flops, size = (section["rates"][name] / 1e9 for name in ("flops", "bytes"))
+    return f"""## Time foretold
+
+`vqathinker budget` adds up the operations of a step, and the bytes that single tokens have to read, and divides them by
+two rates. Fitted to short parts of the runs above ({flops:.0f} GFLOP and {size:.1f} GB a second here), the model
+foretells the rest (asked: within 25 %):
+
+{table(["what", "", "model", "measured", "model / measured"], rows)}"""
 
 
 def gpu(found: dict[str, Any]) -> str:
@@ -434,8 +458,10 @@ On an idle machine; the scaling takes hours, the GPU's part six minutes on one G
 ```bash
 make bench bench-scaling
 python -m benchmarks.engines
+python -m benchmarks.decoding
 python -m benchmarks.gpu
-cp runs/bench.json runs/bench_scaling.json runs/engines.json runs/gpu.json docs/results/
+cp runs/bench.json runs/bench_scaling.json runs/engines.json runs/decoding.json runs/gpu.json docs/results/
+python -m benchmarks.time_model
 python -m benchmarks.report    # writes this page
 ```{measured}"""
 
@@ -445,23 +471,6 @@ def environment(held: dict[str, Any], names: Sequence[str]) -> str:
     where = held.get("device") or f"{held['cores']} cores ({held['machine']}), {held['threads']} threads"
     versions = ", ".join(f"{name} {number}" for name, number in held["packages"].items())
     return f"`{held['command']}` ({', '.join(sorted(names))}):\n  {where};\n  Python {held['python']}, {versions}"
-
-
-def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    return tabulate(lines, header, tablefmt="github", disable_numparse=True)
-
-
-def times(number: float) -> str:
-    digits = 2 if number < 10 else 1 if number < 100 else 0
-    return f"{number:.{digits}f}x"
-
-
-def ratio(held: dict[str, float], name: str) -> str:
-    return times(held[name]) if name in held else "-"
-
-
-def seconds(number: float) -> str:
-    return f"{number:.3g} s" if number >= 1 else f"{1000 * number:.3g} ms"
 
 
 if __name__ == "__main__":

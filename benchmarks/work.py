@@ -8,14 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from vqathinker.policy import VQAThinkerConfig
-from vqathinker.policy.motion import MotionEncoder
-from vqathinker.training.budget import head_size
+from vqathinker.training.step_time import frame_flops, language_flops, motion_flops
 
 PHASES = ("sampling", "reference", "update")
 COUNTERS = ("language tokens", "language passes", "vision frames", "motion clips", "opens")
@@ -158,46 +153,3 @@ def flops(
             encoded = counted["motion clips"].get(phase, 0)
             found[phase] += encoded * motion_flops(config, shape.frames)
     return found
-
-
-def language_flops(config: VQAThinkerConfig, tokens: int, pairs: int) -> tuple[int, int]:
-    """Of the layers, and of the head for one position."""
-    text = config.get_text_config()
-    width, size = text.hidden_size, head_size(text)
-    heads, shared = text.num_attention_heads * size, text.num_key_value_heads * size
-    weights = width * (2 * heads + 2 * shared) + 3 * width * text.intermediate_size
-    layers = text.num_hidden_layers * (2 * weights * tokens + 4 * heads * pairs)
-    return layers, 2 * width * text.vocab_size
-
-
-def frame_flops(config: VQAThinkerConfig) -> tuple[int, int]:
-    """Of a frame's patch embedding, and of all that follows up to its tokens."""
-    vision, width = config.vision_config, config.vision_config.hidden_size
-    patches = (vision.image_size[0] // vision.patch_size[0]) ** 2
-    tokens = patches + 1
-    layer = 2 * tokens * (4 * width**2 + 2 * width * vision.intermediate_size) + 4 * width * tokens**2
-    kept, out = round(patches * config.downsample_ratio**2), config.get_text_config().hidden_size
-    wide = round(width / config.downsample_ratio**2)
-    projector = 2 * kept * (wide * out + out**2)
-    return 2 * patches * 3 * vision.patch_size[0] ** 2 * width, vision.num_hidden_layers * layer + projector
-
-
-def motion_flops(config: VQAThinkerConfig, frames: int) -> int:
-    """Of SlowFast on one clip, as torch counts its convolutions."""
-    motion = config.motion_config
-    return _slowfast_flops(motion.to_json_string(), frames * config.motion_run_length, config.motion_tokens)
-
-
-@lru_cache
-def _slowfast_flops(settings: str, frames: int, tokens: int) -> int:
-    import json
-
-    from vqathinker.policy import MotionConfig
-
-    config = MotionConfig(**{k: v for k, v in json.loads(settings).items() if k in MotionConfig().to_dict()})
-    with torch.device("meta"):
-        encoder = MotionEncoder(config)
-        clip = torch.empty(1, frames, 3, config.image_size, config.image_size, dtype=torch.uint8)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            encoder(clip, tokens)
-    return counter.get_total_flops()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import benchmarks.__main__ as bench
-from benchmarks import group_update, measure, scaling, work, work_counters
+from benchmarks import decoding, group_update, measure, report, scaling, work, work_counters
 from benchmarks.arms import Batch, Shape, image_dataset, make_arms
 from benchmarks.models import TOY, make_clips
 from vqathinker.policy.configuration import IMAGENET_MEAN, IMAGENET_STD
@@ -105,6 +105,19 @@ def test_scaling_measures_every_shape_and_names_those_that_do_not_fit(tmp_path, 
     assert all(list(row["update"]["arms"]) == WAYS[:2] for row in rows[:-1]) and "update" not in rows[-1]
     assert "left out, needs 1073741824.0 GiB" in capsys.readouterr().out
     assert (tmp_path / "scaling.png").stat().st_size > 1000
+
+
+def test_what_exact_frames_cost_is_measured_on_equal_frames_and_written_on_the_page(tmp_path, monkeypatch):
+    decoding.main(["--quick", "--out", str(tmp_path / "decoding.json")])
+    page = report.page(report.read(tmp_path))
+    assert "| frames, MP4" in page and "(plain)" in page and "toy size" in page
+    shares = [line.split("(")[1].split("%")[0] for line in page.splitlines() if line.startswith("| resizing")]
+    assert len(shares) == 2 and all(0 < int(share) < 100 for share in shares)
+
+    path = decoding.write_clip(tmp_path / "a.mp4", (64, 48), 1, 10)
+    monkeypatch.setattr(decoding, "plain", lambda path, wanted: decoding.exact_frames(path, wanted + 1))
+    with pytest.raises(ValueError, match="plain gives other frames"):
+        decoding.in_turns(path, np.array([3]), {decoding.PLAIN: decoding.plain}, 1)
 
 
 def test_peak_memory_counts_what_is_held_at_one_time():

@@ -220,16 +220,6 @@ def test_the_check_of_the_pseudo_mos_is_the_one_measured(repo):
         assert [float(cell) for cell in rows[label]] == [round(values[name], 3) for name in ("psnr", "ssim")], kind
 
 
-def test_what_exact_frames_cost_is_what_was_measured(repo):
-    rows = table_rows((repo / "docs/data.md").read_text(encoding="utf-8"))
-    found = measured(repo, "decoding")
-    late = {f"{name}, ten minutes, late key frames": values for name, values in found["late"].items()}
-    for name, (ours, other, ratio) in (found["ordinary"] | late).items():
-        assert rows[name] == [f"{ours:.0f}", f"{other:.0f}", f"{ratio:.2f}"]
-    assert min(values[2] for values in found["ordinary"].values()) > 1 / 1.15
-    assert min(values[2] for values in found["late"].values()) > 4
-
-
 def test_the_bases_card_tells_what_was_measured(repo):
     folder = repo / "vqathinker/synth/base"
     card = (folder / "README.md").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import report
+from benchmarks import report, time_model
 
 ENVIRONMENT = {"command": "python -m benchmarks", "python": "3.12", "packages": {"torch": "2.8"}}
 ENVIRONMENT |= {"machine": "x86_64", "cores": 2, "threads": 2}
@@ -45,6 +45,16 @@ def folder(tmp_path):
 def test_the_page_is_what_the_committed_files_give(repo):
     page = (repo / "docs/performance.md").read_text(encoding="utf-8")
     assert page == report.page(report.read(repo / "docs/results")), "run `python -m benchmarks.report`"
+
+
+def test_the_model_of_time_foretells_the_committed_steps_within_a_quarter(repo):
+    bench, found = (json.loads((repo / f"docs/results/{name}.json").read_text()) for name in ("bench", "time_model"))
+    for row, now in zip(found["time_model"]["rows"], time_model.foretold(bench)["rows"], strict=True):
+        assert row == now | {"foretold": pytest.approx(now["foretold"], rel=1e-6)}, (
+            "run `python -m benchmarks.time_model`"
+        )
+        assert abs(row["foretold"] / row["measured"] - 1) < 0.25, row["name"]
+    assert sum(not row["fitted"] for row in found["time_model"]["rows"]) >= 4
 
 
 def test_targets_stand_beside_what_was_measured_and_misses_are_said(folder, monkeypatch):

@@ -40,7 +40,7 @@ def test_a_video_that_cannot_be_opened_is_named(tmp_path):
 def test_a_cache_names_the_file_that_it_could_not_keep(tmp_path, small_files, caplog):
     (tmp_path / "clip.mp4").write_bytes(b"1")
     FrameCache(tmp_path / "cache").get(tmp_path / "clip.mp4", "", lambda: {"frames": NOISE})
-    assert ".npz cannot be written (" in caplog.text and ".tmp" not in caplog.text
+    assert ".frames cannot be written (" in caplog.text and ".tmp" not in caplog.text
 
 
 def test_a_table_that_cannot_be_repaired_is_named(tmp_path):

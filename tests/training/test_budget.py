@@ -4,9 +4,11 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
+from benchmarks import measure
 from vqathinker.cli import main
 from vqathinker.policy import VQAThinkerForConditionalGeneration
-from vqathinker.training import budget
+from vqathinker.rollout import Sampling, TransformersEngine
+from vqathinker.training import budget, step_time
 from vqathinker.training.groups import ClipBatch, pack_groups
 
 SETTINGS = {
@@ -28,8 +30,8 @@ def shape(policy, processor):
     return budget.shape_of(SETTINGS, policy.config, prompt=len(processor.prompt_ids()))
 
 
-def kept_by_a_forward(policy, processor, shape, frozen=False):
-    """Bytes of what a forward in the loss keeps for its backward, beside the weights."""
+def loss_of(policy, processor, shape, frozen=False):
+    """A forward as in the loss, not yet run."""
     from trl.trainer.grpo_trainer import add_fused_lm_head
 
     add_fused_lm_head(policy, temperature=0.9, outputs=("log_probs", "entropy"))
@@ -38,6 +40,21 @@ def kept_by_a_forward(policy, processor, shape, frozen=False):
     ids = torch.cat([prompt.expand(8, -1), torch.randint(6, 500, (8, shape.completion))], 1)
     packed = pack_groups(ids, torch.ones_like(ids), shape.clips, shape.completion)
     assert packed.inputs["input_ids"].numel() == shape.packed
+    side = processor.image_size
+    frames = list(torch.zeros(shape.clips, 6, 3, side, side, dtype=torch.uint8))
+    motion = torch.randn(shape.clips, policy.config.motion_tokens, policy.config.motion_config.feature_size)
+    if frozen:
+        frames = [clip["spatial"].detach() for clip in policy.encode(frames=frames, motion_features=motion)]
+    name = "spatial_features" if frozen else "frames"
+    seen = [{name: a, "motion_features": b} for a, b in zip(frames, motion, strict=True)]
+    clips = ClipBatch([processor.render()] * shape.clips, seen, ["spatial", "motion"])
+    inputs = packed.inputs | clips.inputs() | {"shift_labels": packed.targets}
+    return lambda: policy(**inputs, fused_lm_head=True).log_probs.sum()
+
+
+def kept_by_a_forward(policy, processor, shape, frozen=False):
+    """Bytes of what a forward in the loss keeps for its backward, beside the weights."""
+    forward = loss_of(policy, processor, shape, frozen)
     own = {parameter.untyped_storage().data_ptr() for parameter in policy.parameters()}
     kept = {}
 
@@ -47,16 +64,8 @@ def kept_by_a_forward(policy, processor, shape, frozen=False):
             kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor too, so that no address is used twice
         return tensor
 
-    side = processor.image_size
-    frames = list(torch.zeros(shape.clips, 6, 3, side, side, dtype=torch.uint8))
-    motion = torch.randn(shape.clips, policy.config.motion_tokens, policy.config.motion_config.feature_size)
-    if frozen:
-        frames = [clip["spatial"].detach() for clip in policy.encode(frames=frames, motion_features=motion)]
-    name = "spatial_features" if frozen else "frames"
-    seen = [{name: a, "motion_features": b} for a, b in zip(frames, motion, strict=True)]
-    clips = ClipBatch([processor.render()] * shape.clips, seen, ["spatial", "motion"])
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        policy(**packed.inputs, **clips.inputs(), shift_labels=packed.targets, fused_lm_head=True)
+        forward()
     return sum(size for size, _ in kept.values())
 
 
@@ -75,6 +84,30 @@ def test_activations_are_what_a_forward_keeps(policy, processor, checkpointing, 
         assert measured < estimate < measured + layer
     else:
         assert estimate == pytest.approx(measured, rel=0.03)
+
+
+@pytest.mark.parametrize("tile", [32, 32_768])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_backward_takes_what_is_measured(policy, processor, monkeypatch, checkpointing, tile):
+    """As on a GPU: the head sees the answers alone, and changes its tile in place."""
+    from trl.kernels import chunked_logprob
+    from trl.trainer import utils
+
+    monkeypatch.setattr(utils, "_use_triton", lambda device: True)
+    monkeypatch.setattr(utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", tile)
+    monkeypatch.setattr(budget, "TILE", (4096, tile))
+    monkeypatch.setattr(chunked_logprob, "_forward_tile", lambda tile, stride, targets, top, *_, **__: top.zero_())
+    monkeypatch.setattr(chunked_logprob, "_backward_tile", lambda tile, *_, **__: tile.mul_(1e-3))
+    shape = budget.shape_of(SETTINGS, policy.config, prompt=len(processor.prompt_ids()))
+    if checkpointing:
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
+    for parameter in policy.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    forward = loss_of(policy, processor, shape)
+    measured = measure.peak_bytes(lambda: forward().backward())
+    estimate = budget.activation_bytes(policy.config, shape, 4, checkpointing)
+    estimate += budget.backward_bytes(policy.config, shape, 4, checkpointing)
+    assert estimate == pytest.approx(measured, rel=0.1)
 
 
 def test_activations_and_cache_of_other_language_models(from_internvl):
@@ -159,6 +192,27 @@ def test_a_token_in_the_cache_takes_what_a_prefill_leaves(policy):
     assert 30 * budget.cache_bytes_per_token(policy.config, 4) == measured
 
 
+def test_rollouts_take_what_is_measured(policy, processor):
+    """For the encoding, the prompts' pass and long answers, whichever takes most."""
+    clips, answers, prompt = 4, 4, len(processor.prompt_ids())
+    frames = list(torch.randint(256, (clips, 6, 3, processor.image_size, processor.image_size), dtype=torch.uint8))
+    motion = torch.randn(clips, policy.config.motion_tokens, policy.config.motion_config.feature_size)
+    engine = TransformersEngine(policy, [1], [1])
+    with torch.no_grad():
+        features = policy.encode(frames=frames, motion_features=motion)
+        prompts = [policy.prompt_embeds(processor.render(), [clip]) for clip in features]
+        encoding = measure.peak_bytes(lambda: policy.encode(frames=frames, motion_features=motion))
+        for completion in (2, 200):
+            settings = SETTINGS | {"max_completion_length": completion, "contrast_weight": 1.0, "num_generations": 4}
+            shape = budget.Shape(clips, answers, prompt, completion, 6)
+            settings["gradient_accumulation_steps"] = 1
+            measured = measure.peak_bytes(lambda: engine.generate(prompts, answers, Sampling(completion)))  # noqa: B023
+            assert sum(budget.sampling_bytes(settings, policy.config, shape, 4)) == pytest.approx(measured, rel=0.1)
+    twice = SETTINGS | {"gradient_accumulation_steps": 2}  # 2 x 2 clips, and their copies, which are not encoded
+    shape = budget.Shape(2, answers, prompt, 2, 6)
+    assert budget.encoding_bytes(twice, policy.config, shape, 4) == pytest.approx(encoding, rel=0.1)
+
+
 def test_zero_shares_out_what_it_says(policy, shape):
     one = budget.memory(SETTINGS, policy.config, shape, budget.Machine(gpus=1, zero=3))
     for stage, parts in (
@@ -183,10 +237,12 @@ def test_copies_double_the_rollouts_and_the_training_where_they_are_trained_on(r
     config, machine = budget.published_config("1B"), budget.Machine()
     copies = {"contrast_weight": 1.0}
     plain, both, fourth = (
-        budget.seconds_per_step(settings | chosen, config, budget.shape_of(settings | chosen, config), machine)
+        step_time.seconds_per_step(settings | chosen, config, budget.shape_of(settings | chosen, config), machine)
         for chosen in ({}, copies, copies | {"perturb_every": 4})
     )
-    assert both["training"] == 2 * plain["training"] and fourth["training"] == 1.25 * plain["training"]
+    for part in ("reference", "update"):  # but for the optimizer
+        assert both[part] == pytest.approx(2 * plain[part], rel=0.01)
+        assert fourth[part] == pytest.approx(1.25 * plain[part], rel=0.01)
     assert both["rollouts"] == plain["rollouts"]
     assert 0.625 * plain["rollouts"] < fourth["rollouts"] < plain["rollouts"]  # weights are read as often
 
@@ -227,7 +283,7 @@ def test_the_readmes_table_is_what_the_command_says(repo):
         config = budget.published_config(size)
         shape = budget.shape_of(settings, config)
         two, three = (budget.memory(settings, config, shape, budget.Machine(zero=z))["total"] for z in (2, 3))
-        seconds = sum(budget.seconds_per_step(settings, config, shape, budget.Machine()).values())
+        seconds = sum(step_time.seconds_per_step(settings, config, shape, budget.Machine()).values())
         expected = [f"{two / 2**30:.1f}", f"{three / 2**30:.1f}", f"{seconds:.0f}", f"{seconds * steps / 3600:.0f}"]
         assert cells.split(" | ") == expected, size
 

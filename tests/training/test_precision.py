@@ -71,7 +71,7 @@ def test_a_recipe_trains_nearly_all_weights_of_a_bfloat16_policy(recipe, halved,
     changed = sum((after[key] != before[key].float()).sum().item() for key in trained)
     assert changed > 0.95 * sum(before[key].numel() for key in trained)
     assert all(torch.equal(after[key], before[key].float()) for key in before if "vision_tower" in key)  # frozen
-    assert not list(tmp_path.glob("*.npz"))  # an empty frame_cache is none
+    assert not list(tmp_path.glob("*.frames"))  # an empty frame_cache is none
 
 
 @pytest.mark.parametrize("name", ["grpo", "sft"])

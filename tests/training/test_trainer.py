@@ -72,7 +72,7 @@ def test_the_frame_cache_is_announced_and_an_empty_one_is_none(make_trainer, tmp
     trainer = make_trainer(frame_cache=" ")
     assert trainer.args.frame_cache is None and "frame cache" not in caplog.text
     trainer.loader.read(trainer.train_dataset[0]["video"])
-    assert not list(tmp_path.glob("*.npz"))
+    assert not list(tmp_path.glob("*.frames"))
     make_trainer(frame_cache="cache", frame_cache_gib=2.5)
     [line] = [record.getMessage() for record in caplog.records if record.name == "vqathinker.policy.processing"]
     assert line.startswith("frame cache: 16 clips x ") and "in cache (holds 0.0, at most 2.5), " in line
@@ -92,12 +92,15 @@ def test_metrics_and_completions_are_logged(make_trainer):
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_each_clip_is_decoded_and_encoded_once_for_all_its_answers(make_trainer, frozen):
+def test_each_clip_is_decoded_and_encoded_once_for_all_its_answers_and_its_frames_travel_as_bytes(make_trainer, frozen):
     trainer = make_trainer(max_steps=1, freeze=FROZEN_VISION if frozen else ())
-    reads, towers, motions = [], [], []
+    reads, towers, motions, types = [], [], [], []
     load = trainer.loader.read
     trainer.loader.read = lambda video: reads.append(video) or load(video)
     model = trainer.model.model
+    encode = model.frame_features
+    model.frame_features = lambda frames: types.append(frames.dtype) or encode(frames)
+    model.motion_encoder.register_forward_pre_hook(lambda m, a: types.append(a[0].dtype))
     model.vision_tower.register_forward_hook(lambda m, a, k, o: towers.append(len(k["pixel_values"])), with_kwargs=True)
     model.motion_encoder.register_forward_hook(lambda m, a, o: motions.append(len(a[0])))
     trainer.train()
@@ -105,6 +108,7 @@ def test_each_clip_is_decoded_and_encoded_once_for_all_its_answers(make_trainer,
     assert [n for n in towers if n > 1] == ([24] if frozen else [24, 12, 12])
     assert len(set(reads)) == len(reads) and 4 <= len(reads) <= 8  # 4 in use, up to 4 read ahead
     assert sum(motions) == 8  # 4 originals, 4 perturbed copies
+    assert len(types) >= len(motions) + 1 and set(types) == {torch.uint8}  # as far as the policy
 
 
 def test_perturbed_copies_are_answered_and_never_the_original_again(make_trainer):

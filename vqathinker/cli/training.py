@@ -296,6 +296,7 @@ def _budget(options: argparse.Namespace) -> None:
     from tabulate import tabulate
 
     from vqathinker.training import budget
+    from vqathinker.training.step_time import seconds_per_step
 
     settings = budget.read_settings(options.config)
     for name in ("use_vllm", "load_in_4bit"):
@@ -312,7 +313,7 @@ def _budget(options: argparse.Namespace) -> None:
     )
     print(f"a prompt of {shape.prompt} tokens, answers of up to {shape.completion}\n")
     print(tabulate([(name, size / budget.GIB) for name, size in parts.items()], ["on each GPU", "GiB"], floatfmt=".1f"))
-    seconds = budget.seconds_per_step(settings, config, shape, machine)
+    seconds = seconds_per_step(settings, config, shape, machine)
     shares = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
     print(f"\nabout {sum(seconds.values()):.0f} s per step with answers of full length: {shares}")
     if line := budget.frame_cache(settings, config, shape, options.clips):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
+import math
 import os
 import re
 import shutil
 import threading
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,10 +23,10 @@ logger = logging.getLogger(__name__)
 GIB, MIB = 2**30, 2**20
 SPARE = 10 * GIB
 """Left free on the disk, or a twentieth of a smaller one: checkpoints need space too."""
-HEADERS = 2048
+HEADERS = 512
 """Bytes of a file beside the arrays, rounded up."""
-OWN = re.compile(r"[0-9a-f]{32}\.(npz|\d+-\d+\.tmp)")
-"""Names of a cache's files, finished and not."""
+OWN = re.compile(r"[0-9a-f]{32}\.(frames|npz|\d+-\d+\.tmp)")
+"""Names of a cache's files, finished and not; `.npz` is of earlier versions."""
 LOOKS = 50
 """A process looks again at what the folder holds whenever it has written this part of the cap."""
 
@@ -66,8 +68,29 @@ def clear_cache(folder: str | Path) -> tuple[int, int]:
     return deleted, freed
 
 
+def write_arrays(stream: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """One line of JSON with the arrays' names, types and shapes, then their bytes.
+
+    A `.npz` takes several times as long to read, for its check sums, and two threads cannot always read its headers.
+    """
+    header = [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
+    stream.write(json.dumps(header).encode() + b"\n")
+    for array in arrays.values():
+        stream.write(np.ascontiguousarray(array).data)
+
+
+def read_arrays(stream: BinaryIO) -> dict[str, np.ndarray]:
+    """What `write_arrays` wrote into a file.
+
+    Raises:
+        ValueError, TypeError: If that is not what it holds, or not all of it.
+    """
+    header = json.loads(stream.readline())
+    return {name: np.fromfile(stream, dtype, math.prod(shape)).reshape(shape) for name, dtype, shape in header}
+
+
 class FrameCache:
-    """Arrays per clip in uncompressed `.npz` files, renewed when the clip or the settings change.
+    """Arrays per clip in a file of their bytes, see `write_arrays`; renewed when the clip or the settings change.
 
     It never ends a run: where the cap or the end of the disk is reached, or a file cannot be written or read, it warns
     once and keeps no further clips. Those that are there are still used.
@@ -114,14 +137,12 @@ class FrameCache:
         except OSError:
             return make()  # which says what is wrong with the file
         key = f"{os.path.abspath(video)}|{stat.st_size}|{stat.st_mtime_ns}|{settings}"
-        file = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+        file = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.frames"
         try:
-            with np.load(file) as arrays:
-                return dict(arrays)
-        except (FileNotFoundError, zipfile.BadZipFile, ValueError, EOFError):
+            with file.open("rb") as stream:
+                return read_arrays(stream)
+        except (FileNotFoundError, ValueError, TypeError):
             pass
-        except SystemError:  # numpy reads headers by Python's parser, which in 3.11 threads can confuse; it is rare
-            return make()
         except OSError as error:
             self._stop(f"{file.name} cannot be read ({error})")
         arrays = make()
@@ -162,7 +183,7 @@ class FrameCache:
         partial = file.with_suffix(f"{self._mark}-{threading.get_ident()}.tmp")
         try:
             with partial.open("wb") as stream:
-                np.savez(stream, **arrays)  # type: ignore[arg-type]  # takes a name for allow_pickle
+                write_arrays(stream, arrays)
             with self._lock:  # at once, so that no look counts it twice
                 partial.replace(file)
                 self._in_writing, size = self._in_writing - size, 0

@@ -31,6 +31,7 @@ class SharedPrompts:
     Args:
         parts: Caches of prompts of one length each, with the places of these prompts among the P. They are emptied.
         n: Answers per prompt; those to one prompt are consecutive rows.
+        longest: Most tokens of an answer, for which there is room in the end.
 
     Attributes:
         prompt: Keys of the longest prompt; the others are padded on the left.
@@ -38,9 +39,9 @@ class SharedPrompts:
         steps: Tokens that each answer has.
     """
 
-    def __init__(self, parts: Sequence[tuple[Sequence[int], DynamicCache]], n: int) -> None:
+    def __init__(self, parts: Sequence[tuple[Sequence[int], DynamicCache]], n: int, longest: int) -> None:
         lengths = {place: part.get_seq_length() for places, part in parts for place in places}
-        self.prompt, self.n, self.steps = max(lengths.values()), n, 0
+        self.prompt, self.n, self.steps, self._longest = max(lengths.values()), n, 0, longest
         self._buffers = [_joined(parts, layer, self.prompt) for layer in range(len(parts[0][1].layers))]
         device = self._buffers[0][0].device
         self._padding = torch.tensor([self.prompt - lengths[place] for place in sorted(lengths)], device=device)
@@ -101,8 +102,9 @@ class SharedPrompts:
         if self.keys <= self._mask.shape[-1]:
             return
         before = self.keys - self.n
+        tokens = max(1, min(max(64, before // (2 * self.n)), self._longest - self.steps + 1))
         for buffers in self._buffers:
-            buffers[:] = [_grown(buffer[:, :, :before], self.n) for buffer in buffers]
+            buffers[:] = [_grown(buffer[:, :, :before], self.n * tokens) for buffer in buffers]
         dtype, room = self._buffers[0][0].dtype, self._buffers[0][0].shape[2] - self.prompt
         positions = torch.arange(self.prompt, device=self._padding.device)
         prompt = (positions >= self._padding[:, None])[:, None].expand(-1, fold * self.n, -1)
@@ -148,10 +150,10 @@ def _joined(parts: Sequence[tuple[Sequence[int], DynamicCache]], number: int, lo
     return found
 
 
-def _grown(states: torch.Tensor, n: int) -> torch.Tensor:
-    """(P, H, L, D) with room behind it for some more tokens of n answers."""
+def _grown(states: torch.Tensor, more: int) -> torch.Tensor:
+    """(P, H, L, D) with room behind it for so many more keys."""
     size = list(states.shape)
-    size[2] += n * max(64, states.shape[2] // (2 * n))
+    size[2] += more
     buffer = states.new_empty(size)
     buffer[:, :, : states.shape[2]] = states
     return buffer

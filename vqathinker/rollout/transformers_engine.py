@@ -72,7 +72,7 @@ class TransformersEngine:
         was_training = self.policy.training
         self.policy.eval()
         try:
-            shared = SharedPrompts(self._prefill(prompts, alone=seeds is not None), n)
+            shared = SharedPrompts(self._prefill(prompts, alone=seeds is not None), n, sampling.max_new_tokens)
             with attention_to_shared_prompts(self.policy.model.language_model):
                 tokens = self._decode(prompts, n, shared, sampling, seeds)
         finally:

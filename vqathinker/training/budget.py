@@ -1,4 +1,4 @@
-"""What a run needs of every GPU, in bytes and seconds, from its config and the policy's own sizes."""
+"""What a run needs of every GPU, in bytes, from its config and the policy's own sizes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from vqathinker.clips import FrameCache, clip_bytes
 from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration, encoding_parameters
 from vqathinker.policy.streams import visual_tokens
+from vqathinker.rollout.factory import BATCH_SIZE
 from vqathinker.training.adapters import LANGUAGE_MODEL, AdapterArguments, adapted_names, completed_names
 from vqathinker.training.precision import DTYPES
 
@@ -32,6 +33,8 @@ LSVQ_CLIPS = 28_056
 """Clips that LSVQ trains on."""
 PACKED, NESTED = 0.5 + 4 / 64, 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a weight of 4 bits with its block's constant (64 weights, float32), plain and with these quantized too."""
+TILE = (4096, 32_768)
+"""Positions and words of which TRL's head has logits at one time (`trl.kernels.chunked_logprob`)."""
 BUCKET = 500_000_000
 """Numbers in the buffer in which DeepSpeed's ZeRO-1 and -2 collect gradients to exchange them (its default)."""
 
@@ -241,14 +244,10 @@ def vision_tokens(config: VQAThinkerConfig, shape: Shape) -> int:
 
 
 def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpointing: bool) -> int:
-    """Tensors that one forward keeps for its backward.
+    """Tensors that one forward keeps for its backward, which needs some more: `backward_bytes`.
 
-    A layer of the language model keeps six tensors of the model's width, four of the MLP's, queries, keys, values and
-    output of attention, and its log-sum-exps; Qwen3's also queries and keys before their norms. A layer of the vision
-    tower keeps ten tensors of its width and two of the MLP's. Outside there are the angles of the positions, and what
-    the head reads.
-    With an adapter also what lies between A and B and, if the layer computes in 16 bits, each input in A's own copy.
-    With gradient checkpointing a layer keeps its input, and one at a time is recomputed.
+    Outside the layers there are the angles of the positions, and what the head reads. With gradient checkpointing a
+    layer keeps its input, and one at a time is recomputed.
 
     Args:
         config: The policy's.
@@ -258,6 +257,27 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
     """
     text, vision = config.get_text_config(), config.vision_config
     tokens = vision_tokens(config, shape)
+    language, tower = layer_bytes(config, shape, width)
+    pixels = 0 if shape.frozen_vision else shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
+    scored = shape.clips * shape.answers * shape.completion
+    outside = (2 * shape.packed + scored) * text.hidden_size + 2 * shape.packed * head_size(text)
+    outside += 2 * tokens * vision.hidden_size + pixels
+    if not checkpointing:
+        return text.num_hidden_layers * language + vision.num_hidden_layers * tower + width * outside
+    inputs = text.num_hidden_layers * shape.packed * text.hidden_size
+    inputs += vision.num_hidden_layers * tokens * vision.hidden_size
+    return width * (inputs + outside) + max(language, tower)
+
+
+def layer_bytes(config: VQAThinkerConfig, shape: Shape, width: int) -> tuple[int, int]:
+    """What a layer of the language model and one of the vision tower keep for their backward.
+
+    A layer of the language model keeps six tensors of the model's width, four of the MLP's, queries, keys, values and
+    output of attention, and its log-sum-exps; Qwen3's also queries and keys before their norms. A layer of the vision
+    tower keeps ten tensors of its width and two of the MLP's. With an adapter there is also what lies between A and B
+    and, if the layer computes in 16 bits, each input in A's own copy.
+    """
+    text, vision = config.get_text_config(), config.vision_config
     heads, pairs = (n * head_size(text) for n in (text.num_attention_heads, text.num_key_value_heads))
     kept = 6 * text.hidden_size + 2 * (heads + pairs) + text.num_attention_heads + 4 * text.intermediate_size
     if text.model_type == "qwen3":
@@ -265,18 +285,26 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
     if shape.rank:
         copies = 5 * text.hidden_size + heads + text.intermediate_size if width < 4 else 0
         kept += 7 * shape.rank + copies
-    language = shape.packed * kept
-    tower = tokens * (10 * vision.hidden_size + 2 * vision.intermediate_size)
-    pixels = 0 if shape.frozen_vision else shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
+    tower = vision_tokens(config, shape) * (10 * vision.hidden_size + 2 * vision.intermediate_size)
+    return width * shape.packed * kept, width * tower
+
+
+def backward_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpointing: bool) -> int:
+    """What a backward takes at its peak, beyond `activation_bytes` and the gradients that weights keep.
+
+    Either in a layer, for the gradients of two of its MLP's tensors; or in the head, when with checkpointing no layer
+    is recomputed. TRL's head has a tile of logits, and gradients in float32, in 16 bits once more as such, of the
+    answers' states and, unless an adapter is trained, of its weights.
+
+    Args:
+        config, shape, width, checkpointing: As in `activation_bytes`.
+    """
+    text = config.get_text_config()
     scored = shape.clips * shape.answers * shape.completion
-    outside = (2 * shape.packed + scored) * text.hidden_size + 2 * shape.packed * head_size(text)
-    outside += 2 * tokens * vision.hidden_size + pixels
-    if not checkpointing:
-        layers = text.num_hidden_layers * language + vision.num_hidden_layers * tower
-        return width * (layers + outside)
-    inputs = text.num_hidden_layers * shape.packed * text.hidden_size
-    inputs += vision.num_hidden_layers * tokens * vision.hidden_size
-    return width * (inputs + max(language, tower) + outside)
+    found = text.hidden_size * (scored + (0 if shape.rank else text.vocab_size))
+    head = width * min(scored, TILE[0]) * TILE[1] + (4 if width == 4 else 4 + width) * found
+    recomputed = max(layer_bytes(config, shape, width)) if checkpointing else 0
+    return max(2 * width * shape.packed * text.intermediate_size, head - recomputed)
 
 
 def frame_cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, clips: int) -> str | None:
@@ -343,18 +371,22 @@ def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, 
     parts = {name: size for name, size in parts.items() if size or name not in ("adapter", "layer unpacked")}
     static = sum(parts.values())
     parts["activations"] = activation_bytes(config, shape, computed, settings["gradient_checkpointing"])
-    training = static + parts["activations"]
+    parts["backward"] = backward_bytes(config, shape, computed, settings["gradient_checkpointing"])
+    training = static + parts["activations"] + parts["backward"]
     if machine.zero == 3:  # rollouts encode clips, and without vLLM generate, with whole weights on every GPU
         parts["gathered weights"] = width * count["encoding" if settings["use_vllm"] else "all"]
         static += parts["gathered weights"]
+    encoding = encoding_bytes(settings, config, shape, computed)
     if not settings["use_vllm"]:
-        parts["rollout cache"] = _cache(settings, config, shape, computed)
-        return parts | {"total": max(training, static + parts["rollout cache"])}
+        parts["rollout cache"], passes = sampling_bytes(settings, config, shape, computed)
+        parts["rollout passes"] = max(passes, encoding - parts["rollout cache"])
+        return parts | {"total": max(training, static + parts["rollout cache"] + parts["rollout passes"])}
     parts["vLLM weights"] = computed * count["language"] // settings["vllm_tensor_parallel_size"]
     reserved = int(settings["vllm_gpu_memory_utilization"] * machine.memory * GIB)
     parts["vLLM cache"] = max(0, reserved - parts["vLLM weights"])
-    asleep = settings["vllm_enable_sleep_mode"]
-    return parts | {"total": max(training, static + reserved) if asleep else max(training, static) + reserved}
+    parts["rollout passes"] = encoding
+    rollouts = static + encoding + reserved
+    return parts | {"total": max(rollouts, training + (0 if settings["vllm_enable_sleep_mode"] else reserved))}
 
 
 def _packed_bytes(settings: Mapping[str, Any]) -> float:
@@ -368,45 +400,51 @@ def _exchanged(trained: int, machine: Machine) -> int:
     return min(BUCKET, trained) if machine.zero < 3 else 0
 
 
-def _cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, width: int) -> int:
-    """Keys and values of all answers of a generation batch on one GPU, and of their prompts."""
-    steps = settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
-    prompts = min(_sampled(settings, shape) * steps, max(1, 256 // shape.answers))  # of the engine's batch of 256
-    return prompts * (shape.prompt + shape.answers * shape.completion) * cache_bytes_per_token(config, width)
+def encoding_bytes(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, width: int) -> int:
+    """What the vision tower takes at its peak for all clips of a generation batch: four copies of the pixels in
+    float32, or one with the frames' bytes, two tensors of its MLP and five of its width.
+
+    Args:
+        settings: From `read_settings`.
+        config: The policy's.
+        shape: The micro-batch.
+        width: Bytes per number.
+    """
+    vision = config.vision_config
+    frames, side = _generated(settings, shape) // 2 * shape.frames, vision.image_size[0]
+    pixels, patches = frames * 3 * side**2, (side // vision.patch_size[0]) ** 2 + 1
+    tower = frames * patches * width * (5 * vision.hidden_size + 2 * vision.intermediate_size)
+    return max(16 * pixels, 5 * pixels + tower)
 
 
-def _sampled(settings: Mapping[str, Any], shape: Shape) -> int:
+def sampling_bytes(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, width: int) -> tuple[int, int]:
+    """What sampling with transformers takes: keys and values of a batch, the prompts' once for all their answers; and
+    what its passes take beside that, the prompts' pass before the answers have keys, or those of single tokens, with
+    logits of each answer, and a layer's cache twice where it grows.
+
+    Args:
+        settings, config, shape, width: As in `encoding_bytes`.
+    """
+    text = config.get_text_config()
+    prompts = min(_generated(settings, shape), max(1, BATCH_SIZE // shape.answers))
+    of_prompts = prompts * shape.prompt * cache_bytes_per_token(config, width)
+    cache = of_prompts + prompts * shape.answers * shape.completion * cache_bytes_per_token(config, width)
+    embeds = prompts * shape.prompt * width * text.hidden_size
+    first = of_prompts + 4 * embeds + prompts * shape.prompt * width * 3 * text.intermediate_size
+    others = cache + cache // text.num_hidden_layers + 4 * 4 * prompts * shape.answers * text.vocab_size
+    return cache, max(first, others) - cache
+
+
+def _generated(settings: Mapping[str, Any], shape: Shape) -> int:
+    """Clips of a generation batch that are answered, with their perturbed copies."""
+    return clips_answered(settings, shape) * (
+        settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
+    )
+
+
+def clips_answered(settings: Mapping[str, Any], shape: Shape) -> int:
     """Clips of a micro-batch that are answered, with their perturbed copies."""
     return shape.clips if settings.get("contrast_weight") else 2 * shape.clips
-
-
-def seconds_per_step(
-    settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, machine: Machine
-) -> dict[str, float]:
-    """Seconds of one optimizer step if every answer has its full length.
-
-    Training: 6 FLOP a parameter and token (4 with an adapter: the weights have no gradients), 2 more each for gradient
-    checkpointing, the reference and vLLM (whose log-probabilities are compared), at `utilization` of the peak.
-    Rollouts: every new token reads the language model's weights and the answers' keys and values once, at 70 % of the
-    bandwidth.
-    """
-    count = parameter_counts(config, tuple(settings.get("freeze") or ()))
-    micro_steps = settings["gradient_accumulation_steps"]
-    per_token = (4 if adapter_of(settings) else 6) + 2 * sum(
-        bool(settings[name]) for name in ("gradient_checkpointing", "beta", "use_vllm")
-    )
-    work = count["language"] * shape.packed + count["vision"] * vision_tokens(config, shape)
-    flops = per_token * work * micro_steps
-    share = (1 + 1 / settings["perturb_every"]) / 2  # copies are half of a generation batch that has them
-    if settings.get("contrast_weight"):
-        flops *= share
-    answers = _sampled(settings, shape) * shape.answers * micro_steps * share
-    context = shape.prompt + shape.completion / 2
-    read = 2 * count["language"] + answers * context * cache_bytes_per_token(config, 2)
-    return {
-        "training": flops / (machine.utilization * machine.tflops * 1e12),
-        "rollouts": shape.completion * read / (0.7 * machine.bandwidth * 1e12) / settings["num_iterations"],
-    }
 
 
 def load_config(model: str, image_size: int | None = None) -> VQAThinkerConfig:
