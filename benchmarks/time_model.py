@@ -102,7 +102,7 @@ def step_of(shape: dict[str, int], copies: bool = False, updated: int = 0) -> St
     one = Shape(shape["clips"], shape["answers"], shape["prompt"], shape["tokens"], shape["frames"])
     clips = shape["clips"] * shape["micro_steps"]
     prompts = clips * (2 if copies else 1)
-    return Step(one, prompts, prompts - clips, shape["micro_steps"], compact=False, updated=updated)
+    return Step(one, prompts, prompts - clips, shape["micro_steps"], updated=updated)
 
 
 def show(found: dict[str, Any]) -> None:

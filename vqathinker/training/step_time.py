@@ -46,7 +46,6 @@ class Step:
         forwards: Passes over the answers without gradients: the reference's, and one to compare with vLLM's.
         vllm: Whether vLLM samples, whose answers each read their own keys; else transformers, whose answers to a
             prompt read its keys once, in batches of `BATCH_SIZE` answers.
-        compact: Whether the head scores the answers only, as on GPUs, or all positions.
         updated: Weights that this process's optimizer changes.
     """
 
@@ -58,7 +57,6 @@ class Step:
     checkpointing: bool = False
     forwards: int = 1
     vllm: bool = False
-    compact: bool = True
     updated: float = 0
 
 
@@ -162,11 +160,10 @@ def _loss_flops(config: VQAThinkerConfig, step: Step) -> tuple[float, float]:
     """Of one forward of a micro-batch: the language model's layers, and its head."""
     shape = step.shape
     prompt, answer = shape.prompt - 1, shape.completion + 1
-    pairs = shape.clips * (prompt**2 / 2 + shape.answers * answer * (prompt + answer))
+    pairs = shape.clips * (prompt**2 / 2 + shape.answers * answer * (prompt + answer / 2))
     layers, head = language_flops(config, shape.packed, 0)
     of_pairs, _ = language_flops(config, 0, 1)
-    scored = shape.clips * shape.answers * shape.completion if step.compact else shape.packed - shape.clips
-    return layers + of_pairs * pairs, head * scored
+    return layers + of_pairs * pairs, head * shape.clips * shape.answers * shape.completion
 
 
 def language_flops(config: VQAThinkerConfig, tokens: int, pairs: int) -> tuple[int, int]:
