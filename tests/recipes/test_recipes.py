@@ -294,10 +294,8 @@ def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
         "sft",
         "sft_no_motion",
         "sft_no_reasoning",
-        "sft_at_0.5",
         "demo",
         "grpo",
-        "grpo_no_motion",
         "no_reasoning",
         "more_sft",
     ]
