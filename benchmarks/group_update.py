@@ -105,7 +105,7 @@ def relative(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) ->
 
 
 def allowed(shape: Shape, prompt: int) -> float:
-    """What the numbers of tokens allow: those of one row per answer over those of one row per clip."""
+    """What the numbers of tokens allow: those of one row per answer over those of packed rows."""
     answers, tokens = shape.answers, shape.tokens
     return answers * (prompt + tokens) / (prompt - 1 + answers * (tokens + 1))
 

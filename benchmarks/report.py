@@ -401,7 +401,7 @@ out. Pairs are ours, then the stock way's. The chip's peak is that of dense bflo
 not count.""",
         table(header, lines),
         *([table(HEADER, [result.cells for result in results]), missed(results, found)] if results else []),
-        f"Our update with other forms of attention: {'; '.join(form_words(row) for row in rows)}.",
+        f"Our update with other forms of attention: {'; '.join(form_words(row) for row in rows if 'forms' in row)}.",
         f"What `vqathinker budget` foretells over what was measured (asked: within 10 %): {told}.",
         *([f"How far gradients are from the stock way's in float32, {'; '.join(errors)}."] if errors else []),
         *([f"Left out for lack of time: {'; '.join(left)}."] if left else []),

@@ -53,12 +53,23 @@ def test_cache_is_lossless_and_renewed(tmp_path, frames):
     cache.get(video, "a", make)
     assert len(calls) == 3
     whole = [file.read_bytes() for file in (tmp_path / "cache").iterdir()]
-    for torn in (b"torn", b"", b"7\n", whole[0][:-1]):
+    huge = b'[["frames", "|u1", [1000000000000000]]]\n'
+    for torn in (b"torn", b"", b"7\n", whole[0][:-1], whole[0] + b"1", b"[]\n", huge):
         for file in (tmp_path / "cache").iterdir():
             file.write_bytes(torn)
         assert np.array_equal(cache.get(video, "a", make)["frames"], frames)
-    assert len(calls) == 7
+    assert len(calls) == 10
     assert not list((tmp_path / "cache").glob("*.tmp"))
+
+
+def test_files_of_earlier_versions_make_room(tmp_path, videos):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for name in ("0" * 32, "mine"):
+        (folder / f"{name}.npz").write_bytes(b"1" * SIZE)
+    cache = FrameCache(folder, int(2.5 * SIZE))
+    cache.get(videos[0], "a", clip)
+    assert sorted(file.suffix for file in folder.iterdir()) == [".frames", ".npz"] and (folder / "mine.npz").exists()
 
 
 def test_arrays_of_any_type_come_back_as_they_were(tmp_path, videos):

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -84,6 +85,19 @@ def test_activations_are_what_a_forward_keeps(policy, processor, checkpointing, 
         assert measured < estimate < measured + layer
     else:
         assert estimate == pytest.approx(measured, rel=0.03)
+
+
+def test_parts_of_a_micro_batch_and_single_rows_are_counted(policy, shape):
+    def activations(**changes):
+        other = budget.shape_of(SETTINGS | changes, policy.config, prompt=shape.prompt)
+        return budget.activation_bytes(policy.config, other, 4, False)
+
+    each = shape.packed // shape.clips
+    one = budget.activation_bytes(policy.config, replace(shape, clips=1), 4, False)
+    assert activations(max_tokens_per_batch=each) == activations(max_tokens_per_batch=1) == one < activations()
+    assert activations(max_tokens_per_batch=shape.clips * each) == activations()
+    rows = budget.shape_of(SETTINGS | {"shared_prefix": "never"}, policy.config, prompt=shape.prompt)
+    assert rows.packed == 8 * (shape.prompt + shape.completion) and activations(shared_prefix="never") > activations()
 
 
 @pytest.mark.parametrize("tile", [32, 32_768])

@@ -74,12 +74,27 @@ def test_attention_by_parts_is_that_under_a_mask(segments):
         torch.testing.assert_close(ours, exact, atol=1e-12, rtol=1e-10)
 
 
+def test_padding_within_parts_does_not_overflow():
+    """Queries and keys of trained models are large; fillers meet keys that are not theirs."""
+    layout = PackedLayout(tuple(Segment(*numbers) for numbers in [(0, 40, 130), (40, 90, 90), (90, 130, 130)]))
+    torch.manual_seed(0)
+    states = [8 * torch.randn(1, 2, 130, 16) for _ in range(3)]
+    for dtype in (torch.float32, torch.bfloat16):
+        own = [state.to(dtype).requires_grad_() for state in states]
+        found = torch.autograd.grad(FORMS["parts"](*own, layout, None).sum(), own)
+        exact = torch.autograd.grad(FORMS["dense"](*own, layout, None).sum(), own)
+        for ours, dense in zip(found, exact, strict=True):
+            torch.testing.assert_close(ours, dense, atol=0.05 * float(dense.abs().max()), rtol=0)
+
+
 def test_flex_attention_skips_what_the_mask_hides():
     from torch.nn.attention.flex_attention import create_mask
 
-    from vqathinker.policy.packed_attention import _dense_mask, sees
+    from vqathinker.policy.packed_attention import _dense_masks, sees
 
     layout = PackedLayout(tuple(Segment(*numbers) for numbers in SEGMENTS[1]))
     cpu, length = torch.device("cpu"), layout.length
     mask = create_mask(sees(layout, cpu), None, None, length, length, device="cpu")
-    assert torch.equal(mask[0, 0], _dense_mask(layout, cpu))
+    for tree, dense in _dense_masks(layout, cpu):
+        assert torch.equal(mask[0, 0, tree, tree], dense) and not mask[0, 0, tree, tree.stop :].any()
+        assert not mask[0, 0, tree, : tree.start].any()

@@ -1,5 +1,7 @@
 """However a micro-batch is computed, the update is the same."""
 
+from functools import partial
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -131,13 +133,34 @@ def test_one_clip_is_shown_once_and_single_rows_give_the_same(trainer, monkeypat
 
 def test_parts_have_the_groups_that_fit_together():
     cost = {0: 10, 1: 30, 2: 25, 3: 5, 4: 20}
-    parts = parts_of(TREES, lambda tree: cost[tree.groups[0]], 36, Accelerator(cpu=True))
-    assert [[tree.groups for tree in part] for part in parts] == [[(0,), (2,)], [(1, 4), (3,)]]
-    alone = parts_of(TREES, lambda tree: cost[tree.groups[0]], 1, Accelerator(cpu=True))
-    assert [[tree.groups for tree in part] for part in alone] == [[(0,)], [(1,)], [(2,)], [(3,)], [(4,)]]
-    one = parts_of(TREES, lambda tree: cost[tree.groups[0]], 70, Accelerator(cpu=True))
+    single, accelerator = [Tree((group,), 4) for group in range(4)], Accelerator(cpu=True)
+    parts = parts_of(single, lambda tree: cost[tree.groups[0]], 36, accelerator)
+    assert [[tree.groups for tree in part] for part in parts] == [[(1,), (3,)], [(0,), (2,)]]
+    tokens = partial(sum_of, cost)
+    parts = parts_of(TREES, tokens, 75, accelerator)
+    assert [[tree.groups for tree in part] for part in parts] == [[(1, 4), (2,)], [(0,), (3,)]]
+    alone = parts_of(TREES, tokens, 1, accelerator)
+    assert sorted(tree.groups for part in alone for tree in part) == [(0,), (1,), (2,), (3,), (4,)]
+    one = parts_of(TREES, tokens, 90, accelerator)
     assert one == [TREES] and rows_of(one[0], 2) == list(range(10))
-    assert len(spread(TREES, lambda tree: len(tree.groups), 5)) == 5
+
+
+def sum_of(cost, tree):
+    return sum(cost[group] for group in tree.groups)
+
+
+def test_every_process_has_as_many_rows_in_each_part():
+    """Whatever its answers' lengths: TRL gathers metrics row by row."""
+    for count in range(1, 8):
+        sizes = set()
+        for costs in ([10, 5, 5, 1, 1, 1, 1], [1, 1, 30, 1, 2, 3, 4], [7] * 7):
+            trees = [Tree((group,), 1) for group in range(7)]
+            parts = spread(trees, lambda tree: costs[tree.groups[0]], count)  # noqa: B023
+            sizes.add(tuple(sum(len(tree.groups) for tree in part) for part in parts))
+            together = [Tree((0, 1, 2), 1), Tree((3,), 1), Tree((4, 5), 1), Tree((6,), 1)]
+            parts = spread(together, partial(sum_of, costs), count)
+            sizes.add(tuple(sum(len(tree.groups) for tree in part) for part in parts))
+        assert len(sizes) == 1, count
 
 
 @pytest.mark.parametrize(("loss_type", "expected"), [("grpo", [1 / 3, 2 / 3]), ("bnpo", [0.2, 0.8]), ("dapo", [1, 1])])

@@ -449,10 +449,14 @@ def test_values_that_mean_nothing_are_taken(config):
         ({"max_tokens_per_batch": 0}, "max_tokens_per_batch=0: must be at least 1, or unset"),
         (
             {"max_tokens_per_batch": 9, "entropy_coef": 0.1},
-            "max_tokens_per_batch=9 with entropy_coef=0.1: it is worked",
+            "max_tokens_per_batch=9 with entropy_coef=0.1: the latter is",
         ),
         ({"max_tokens_per_batch": 9, "top_entropy_quantile": 0.5}, "with top_entropy_quantile=0.5"),
-        ({"max_tokens_per_batch": 9, "optim": "adalomo"}, "with optim=adalomo: it takes a step in every backward"),
+        ({"max_tokens_per_batch": 9, "optim": "adalomo"}, "with optim=adalomo: this optimizer takes a step in every"),
+        (
+            {"max_tokens_per_batch": 9, "optim": "galore_adamw_layerwise", "optim_target_modules": ["q"]},
+            "_layerwise: this",
+        ),
         ({"shared_prefix": "yes"}, "shared_prefix='yes': must be 'auto', 'always' or 'never'"),
     ],
 )
@@ -488,7 +492,7 @@ def test_a_reference_that_moves_is_not_resumed(build):
 def test_policy_and_reference_are_loaded_as_told(build, base):
     for policy in (str(base), None):
         with pytest.raises(ValueError, match="attn_implementation='eager'"):
-            build(policy, beta=0.5, model_init_kwargs={"attn_implementation": "eager"})
+            build(policy, beta=0.5, shared_prefix="always", model_init_kwargs={"attn_implementation": "eager"})
 
 
 def test_dropout_is_disabled(build, base):

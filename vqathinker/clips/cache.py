@@ -86,6 +86,9 @@ def read_arrays(stream: BinaryIO) -> dict[str, np.ndarray]:
         ValueError, TypeError: If that is not what it holds, or not all of it.
     """
     header = json.loads(stream.readline())
+    expected = sum(np.dtype(dtype).itemsize * math.prod(shape) for _, dtype, shape in header)
+    if not header or stream.tell() + expected != os.fstat(stream.fileno()).st_size:
+        raise ValueError(f"{len(header)} arrays of {expected} bytes are not what the file holds.")
     return {name: np.fromfile(stream, dtype, math.prod(shape)).reshape(shape) for name, dtype, shape in header}
 
 
@@ -197,6 +200,8 @@ class FrameCache:
         with self._lock:
             if self._stopped:
                 return False
+            if self._held is None:
+                self._delete_earlier()
             if self._held is None or (self.max_bytes is not None and self._since_look > self.max_bytes // LOOKS):
                 self._held, self._since_look = self._look() + self._in_writing, 0
             free, spare = self._disk()
@@ -209,6 +214,12 @@ class FrameCache:
                 self._since_look += size
                 self._in_writing += size
             return not self._stopped
+
+    def _delete_earlier(self) -> None:
+        """Files of earlier versions are never read, and would count."""
+        for file in self.folder.glob("*.npz"):
+            if OWN.fullmatch(file.name):
+                file.unlink(missing_ok=True)
 
     def _look(self) -> int:
         """Bytes in the folder, but for what this process is writing."""

@@ -187,8 +187,9 @@ class _Parts(torch.autograd.Function):
         found = [torch.empty_like(x) for x in (q, k, v)]
         for bucket in ctx.layout.once(_buckets, q.device):
             own = [bucket.take(x) for x in (gradient, q, k, v, out, sums)]
-            if bucket.known is not None:
-                own[0] = own[0].masked_fill(~bucket.known[:, None, :, None], 0)
+            if bucket.known is not None:  # fillers teach nothing, and do not overflow under another token's sum
+                filled = ~bucket.known[:, None]
+                own[0], own[5] = own[0].masked_fill(filled[..., None], 0), own[5].masked_fill(filled, torch.inf)
             for whole, part in zip(found, _flash_backward(own, True, ctx.scale), strict=True):
                 bucket.put(whole, part)
         for above, below in ctx.layout.pairs:
@@ -244,14 +245,23 @@ def _block_mask(layout: PackedLayout, device: torch.device) -> Any:
 def _dense(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: PackedLayout, scale: float | None
 ) -> torch.Tensor:
-    """SDPA under a mask over all pairs: on every device, in every precision."""
-    mask, grouped = layout.once(_dense_mask, q.device), q.shape[1] != k.shape[1]
-    return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=grouped)
+    """SDPA of each tree under a mask over all pairs of its tokens: on every device, in every precision."""
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    found = []
+    for tree, mask in layout.once(_dense_masks, q.device):
+        own = q[:, :, tree], k[:, :, tree], v[:, :, tree]
+        found.append(scaled_dot_product_attention(*own, attn_mask=mask, scale=scale))
+    return torch.cat(found, dim=2)
 
 
-def _dense_mask(layout: PackedLayout, device: torch.device) -> torch.Tensor:
-    token = torch.arange(layout.length, device=device)
-    return sees(layout, device)(None, None, token[:, None], token[None])
+def _dense_masks(layout: PackedLayout, device: torch.device) -> list[tuple[slice, torch.Tensor]]:
+    found, seen, end = [], sees(layout, device), 0
+    for segment in layout.segments:
+        if segment.start == end:  # the first of a tree
+            end = segment.end
+            token = torch.arange(segment.start, end, device=device)
+            found.append((slice(segment.start, end), seen(None, None, token[:, None], token[None])))
+    return found
 
 
 FORMS: dict[str, Callable[..., torch.Tensor]] = {"parts": _by_parts, "flex": _flex, "dense": _dense}
@@ -259,27 +269,29 @@ FORMS: dict[str, Callable[..., torch.Tensor]] = {"parts": _by_parts, "flex": _fl
 
 
 def form_for(query: torch.Tensor) -> str:
-    """By parts where there is flash attention: on a CPU, and on a CUDA device in 16 bits."""
+    """By parts where there is flash attention: on a CPU, and in 16 bits on CUDA devices since Ampere."""
     device = query.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
-    on_cuda = device == "cuda" and dtype in (torch.float16, torch.bfloat16) and query.shape[-1] % 8 == 0
-    return "parts" if device == "cpu" or on_cuda else "dense"
+    if device != "cuda":
+        return "parts" if device == "cpu" else "dense"
+    there = torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability() >= (8, 0)
+    fits = dtype in (torch.float16, torch.bfloat16) and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256
+    return "parts" if there and fits else "dense"
 
 
 # ---------------------------------------------------------------------- inside the language model
 
 
-def check_reads_packed_rows(language_model: PreTrainedModel) -> None:
-    """Raise `ValueError` if a language model's attention is another one than SDPA."""
+def read_packed_rows(language_model: PreTrainedModel) -> None:
+    """Make a model take a `PackedLayout` as `packed`; all else it does as before.
+
+    Raises:
+        ValueError: If its attention is another one than SDPA.
+    """
     found = language_model.config._attn_implementation
     if found not in (NAME, "sdpa"):
         raise ValueError(f"attn_implementation={found!r} with packed rows: load the policy with 'sdpa'.")
-
-
-def read_packed_rows(language_model: PreTrainedModel) -> None:
-    """Make a model take a `PackedLayout` as `packed`; all else it does as before."""
-    check_reads_packed_rows(language_model)
-    if language_model.config._attn_implementation != NAME:
+    if found != NAME:
         language_model.set_attn_implementation(NAME)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ class Shape:
         frames: Key frames T of a clip.
         frozen_vision: Whether clips are encoded for the rollouts only, as vision tower and projector are frozen.
         rank: Of the language model's LoRA, 0 = all weights are trained.
+        packs: Whether the answers to a clip share its prompt in one row.
+        limit: Most tokens of a pass in the loss (`max_tokens_per_batch`).
     """
 
     clips: int
@@ -86,11 +88,21 @@ class Shape:
     frames: int
     frozen_vision: bool = False
     rank: int = 0
+    packs: bool = True
+    limit: int | None = None
 
     @property
     def packed(self) -> int:
-        """Tokens of C packed rows of longest answers, see `vqathinker.training.groups.PackedGroups`."""
+        """Tokens of the clips' longest answers, see `vqathinker.training.groups.PackedGroups`, or of single rows."""
+        if not self.packs:
+            return self.clips * self.answers * (self.prompt + self.completion)
         return self.clips * (self.prompt - 1 + self.answers * (self.completion + 1))
+
+    @property
+    def one_pass(self) -> Shape:
+        """What is in memory at a time: as many clips as stay within the limit, at least one."""
+        fit = self.clips if self.limit is None else self.limit * self.clips // self.packed
+        return replace(self, clips=max(1, min(self.clips, fit)))
 
 
 def published_config(size: str) -> VQAThinkerConfig:
@@ -226,6 +238,8 @@ def shape_of(
         frames=frames,
         frozen_vision=frozen or (adapter is not None and not _reaches_vision(adapter)),
         rank=adapter.lora_r if adapter else 0,
+        packs=settings.get("shared_prefix", "auto") != "never",
+        limit=settings.get("max_tokens_per_batch"),
     )
 
 
@@ -255,7 +269,7 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
         width: Bytes per number.
         checkpointing: Whether gradient checkpointing is on.
     """
-    text, vision = config.get_text_config(), config.vision_config
+    text, vision, shape = config.get_text_config(), config.vision_config, shape.one_pass
     tokens = vision_tokens(config, shape)
     language, tower = layer_bytes(config, shape, width)
     pixels = 0 if shape.frozen_vision else shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
@@ -299,7 +313,7 @@ def backward_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpoin
     Args:
         config, shape, width, checkpointing: As in `activation_bytes`.
     """
-    text = config.get_text_config()
+    text, shape = config.get_text_config(), shape.one_pass
     scored = shape.clips * shape.answers * shape.completion
     found = text.hidden_size * (scored + (0 if shape.rank else text.vocab_size))
     head = width * min(scored, TILE[0]) * TILE[1] + (4 if width == 4 else 4 + width) * found

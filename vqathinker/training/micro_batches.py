@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -22,42 +23,51 @@ BY_TOKENS = ("bnpo",)
 def parts_of(
     trees: Sequence[Tree], cost: Callable[[Tree], int], limit: int, accelerator: Accelerator
 ) -> list[list[Tree]]:
-    """Trees in as few parts of a cost of at most `limit` as are found, as many in every process. A clip whose answers
-    cost more is a part of its own.
+    """Trees in as few parts as have a cost of at most `limit` each, or a single group.
+
+    All processes make as many parts, with as many groups in each: they wait for one another in every pass (ZeRO-3, DDP)
+    and in TRL's metrics, which are gathered row by row.
 
     Args:
         trees: Of a batch.
-        cost: Of a tree.
+        cost: Of a tree, or of a part of one.
         limit: For each part.
         accelerator: Its processes each have as many groups: collective.
     """
     groups = sum(len(tree.groups) for tree in trees)
     count = max(1, min(groups, -(-sum(map(cost, trees)) // limit)))
-    while count < groups and _heaviest(spread(trees, cost, count), cost) > limit:
+    while count < groups and max(sum(map(cost, part)) for part in spread(trees, cost, count)) > limit:
         count += 1
-    if accelerator.num_processes > 1:  # ZeRO-3 and DDP wait for one another in every pass
+    if accelerator.num_processes > 1:
         counts = accelerator.gather(torch.tensor([count], device=accelerator.device))
         count = int(counts.max())
     return spread(trees, cost, count)
 
 
-def _heaviest(parts: Sequence[Sequence[Tree]], cost: Callable[[Tree], int]) -> int:
-    return max(sum(map(cost, part)) for part in parts)
-
-
 def spread(trees: Sequence[Tree], cost: Callable[[Tree], int], count: int) -> list[list[Tree]]:
-    """Trees in `count` parts of about the same cost, each in the batch's order. Where there are fewer trees, the groups
-    of some no longer share their prompt."""
-    trees = list(trees)
-    while len(trees) < count:
-        place = max(range(len(trees)), key=lambda i: len(trees[i].groups))
-        tree = trees[place]
-        half = len(tree.groups) // 2
-        trees[place : place + 1] = [Tree(tree.groups[:half], tree.shared), Tree(tree.groups[half:], tree.shared)]
-    parts: list[list[Tree]] = [[] for _ in range(count)]
-    for tree in sorted(trees, key=cost, reverse=True):
-        min(parts, key=lambda part: (sum(map(cost, part)), len(part))).append(tree)
-    return sorted((sorted(part, key=lambda tree: tree.groups) for part in parts), key=lambda part: part[0].groups)
+    """Trees in `count` parts of about the same cost, each in the batch's order.
+
+    How many groups a part has follows from their number and `count` alone. Where a tree lies in two parts, its groups
+    in one of them no longer share their prompt with those in the other.
+    """
+    found: list[list[Tree]] = [[] for _ in range(count)]
+    groups = [(tree, group) for tree in sorted(trees, key=cost, reverse=True) for group in tree.groups]
+    left = [len(groups) // count + (number < len(groups) % count) for number in range(count)]
+    places, costs = [], [0] * count
+    whole = all(len(tree.groups) == 1 for tree in trees)
+    for tree, _ in groups:  # one to the cheapest part; trees of several groups side by side, so that few are cut
+        open_parts = [number for number in range(count) if left[number]]
+        place = min(open_parts, key=lambda number: costs[number]) if whole else open_parts[0]
+        costs[place] += cost(tree)
+        left[place] -= 1
+        places.append(place)
+    for tree, own in itertools.groupby(zip(groups, places, strict=True), key=lambda item: item[0][0]):
+        chosen: dict[int, list[int]] = {}
+        for (_, group), place in own:
+            chosen.setdefault(place, []).append(group)
+        for place, members in chosen.items():
+            found[place].append(Tree(tuple(members), tree.shared))
+    return [sorted(part, key=lambda tree: tree.groups) for part in found]
 
 
 def shares(loss_type: str, mask: torch.Tensor, parts: Sequence[Sequence[int]]) -> list[float]:

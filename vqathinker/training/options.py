@@ -182,13 +182,14 @@ def check_parts(args: VQAGRPOConfig) -> None:
     }
     if needing := [name for name, needed in whole.items() if needed]:
         raise ValueError(
-            f"max_tokens_per_batch={limit} with {needing[0]}={getattr(args, needing[0])}: it is worked out over the "
-            "tokens of a whole micro-batch, which is then computed in parts. Leave one of the two out; to save memory, "
-            "lower per_device_train_batch_size."
+            f"max_tokens_per_batch={limit} with {needing[0]}={getattr(args, needing[0])}: the latter is taken "
+            "over the tokens of a whole micro-batch, which is then computed in parts. Leave one of the two out; to "
+            "save memory, lower per_device_train_batch_size."
         )
-    if args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO):
+    optimizer = args.optim.value
+    if optimizer in (OptimizerNames.LOMO, OptimizerNames.ADALOMO) or optimizer.endswith("layerwise"):
         raise ValueError(
-            f"max_tokens_per_batch={limit} with optim={args.optim.value}: it takes a step in every backward pass. "
+            f"max_tokens_per_batch={limit} with optim={optimizer}: this optimizer takes a step in every backward pass. "
             "Leave one of the two out."
         )
 

@@ -78,5 +78,7 @@ def gathered_for_encoding(
 
     with deepspeed.zero.GatheredParameters(encoding_parameters(policy)):
         remove_hooks(model)
-        yield
-        add_hooks(model)
+        try:
+            yield
+        finally:
+            add_hooks(model)

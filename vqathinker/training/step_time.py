@@ -161,6 +161,8 @@ def _loss_flops(config: VQAThinkerConfig, step: Step) -> tuple[float, float]:
     shape = step.shape
     prompt, answer = shape.prompt - 1, shape.completion + 1
     pairs = shape.clips * (prompt**2 / 2 + shape.answers * answer * (prompt + answer / 2))
+    if not shape.packs:
+        pairs = shape.clips * shape.answers * (shape.prompt + shape.completion) ** 2 / 2
     layers, head = language_flops(config, shape.packed, 0)
     of_pairs, _ = language_flops(config, 0, 1)
     return layers + of_pairs * pairs, head * shape.clips * shape.answers * shape.completion

@@ -436,7 +436,10 @@ class VQAGRPOTrainer(ValidationTrainer):
         limit, lengths = self.args.max_tokens_per_batch, completion_mask.sum(1).tolist()
         if limit is None:
             return parts_of(clips.trees, lambda tree: answers * len(tree.groups), max_rows, self.accelerator)
-        return parts_of(clips.trees, lambda tree: clips.tokens(tree, lengths), limit, self.accelerator)
+        if self._packs:
+            return parts_of(clips.trees, lambda tree: clips.tokens(tree, lengths), limit, self.accelerator)
+        width = max(len(prompt.ids) for prompt in clips.prompts) + completion_mask.shape[1]
+        return parts_of(clips.trees, lambda tree: answers * len(tree.groups) * width, limit, self.accelerator)
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list, completions: list, completion_ids_list: list
