@@ -5,13 +5,14 @@ python -m benchmarks.scaling --rounds 1  # each update timed once, after one tha
 python -m benchmarks.scaling --quick     # seconds, at toy size
 
 Ours and stock TRL: the published way's update has the same rows as stock TRL's. Their gradients are compared at every
-shape. Small shapes come first, and what is known is saved after each. Shapes that would not fit into memory are named
-and left out.
+shape. Small shapes come first, and what is known is saved after each: a run that was ended goes on from its file.
+Shapes that would not fit into memory are named and left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections import Counter
@@ -39,22 +40,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"timed updates of each way (default: {ROUNDS})")
     options = parser.parse_args(argv)
     start = time.perf_counter()
-    rows = []
-    for row in measured(options.quick, options.rounds):
+    rows, before = known(options.out, options.quick)
+    for row in measured(options.quick, options.rounds, [row["shape"] for row in rows]):
         rows.append(row)
-        scaling = {"rows": rows, "elapsed": time.perf_counter() - start}
+        scaling = {"rows": rows, "elapsed": before + time.perf_counter() - start}
         measure.save({"quick": options.quick, "scaling": scaling}, options.out)
     group_update.show([row for row in rows if "update" in row])
     plot(rows, options.out.with_suffix(".png"))
 
 
-def measured(quick: bool, rounds: int) -> Iterator[dict[str, Any]]:
-    """A row per shape; of one left out with `needs_bytes` and nothing measured."""
+def known(file: Path, quick: bool) -> tuple[list[dict[str, Any]], float]:
+    """Rows of a run that was ended, on this machine with these versions, and the seconds that they took."""
+    if not file.exists():
+        return [], 0.0
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if found["environment"] != measure.environment() or found["quick"] != quick:
+        return [], 0.0
+    return [row for row in found["scaling"]["rows"] if "update" in row], found["scaling"]["elapsed"]
+
+
+def measured(quick: bool, rounds: int, done: Sequence[dict[str, int]] = ()) -> Iterator[dict[str, Any]]:
+    """A row per shape that is not done; of one left out with `needs_bytes` and nothing measured."""
     size, shapes = (TOY, QUICK) if quick else (LARGE, [*GRID, *LINES])
     with tempfile.TemporaryDirectory() as folder:
         arms = group_update.update_arms(Path(folder), size)[:2]
         prompt = {shape: len(arms[0].processor.prompt_ids(shape.frames)) for shape in shapes}
         for shape in sorted(set(shapes), key=lambda one: one.clips * one.answers * (prompt[one] + one.tokens)):
+            if asdict(shape) | {"prompt": prompt[shape]} in done:
+                continue
             needed = needed_bytes(shape, prompt[shape], size.text[0], size.text[1])
             if needed > FILL * free_bytes():
                 row = {"shape": asdict(shape) | {"prompt": prompt[shape]}, "needs_bytes": needed}

@@ -106,6 +106,13 @@ def test_scaling_measures_every_shape_and_names_those_that_do_not_fit(tmp_path, 
     assert "left out, needs 1073741824.0 GiB" in capsys.readouterr().out
     assert (tmp_path / "scaling.png").stat().st_size > 1000
 
+    monkeypatch.setattr(scaling, "needed_bytes", real)
+    measured, compared = [], scaling.group_update.compared
+    monkeypatch.setattr(scaling.group_update, "compared", lambda *given: measured.append(given[1]) or compared(*given))
+    scaling.main(["--quick", "--out", str(tmp_path / "scaling.json")])  # goes on
+    again = json.loads((tmp_path / "scaling.json").read_text())["scaling"]["rows"]
+    assert measured == [scaling.QUICK[-1]] and again[:3] == rows[:3] and "update" in again[3]
+
 
 def test_what_exact_frames_cost_is_measured_on_equal_frames_and_written_on_the_page(tmp_path, monkeypatch):
     decoding.main(["--quick", "--out", str(tmp_path / "decoding.json")])
