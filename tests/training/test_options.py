@@ -203,7 +203,7 @@ class FakeLLM:
     """Takes what vLLM takes."""
 
     def __init__(self, folder, **settings):
-        self.settings = settings
+        self.settings, self.llm_engine = settings, SimpleNamespace(engine_core=None)
 
     def sleep(self, level):
         pass
