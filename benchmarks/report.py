@@ -248,8 +248,8 @@ def growth(found: dict[str, Any]) -> str:
 
 ![Time of an update against K and answer length](performance.png)
 
-A prompt of P tokens and K answers of L tokens are K (P + L) tokens in one row per answer, and P - 1 + K (L + 1) in one
-row per clip: the quotient is what the tokens allow. Beside it stock TRL's time over ours, for the update and for the
+A prompt of P tokens and K answers of L tokens are K (P + L) tokens in one row per answer, and P - 1 + K (L + 1) in a
+packed row: the quotient is what the tokens allow. Beside it stock TRL's time over ours, for the update and for the
 reference's log-probabilities; the share of what the tokens allow that the lesser of the two reaches; and our peak
 memory over stock TRL's.
 
