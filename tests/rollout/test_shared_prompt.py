@@ -57,7 +57,7 @@ def test_answers_that_share_their_prompts_are_as_on_their_own(model, leaves):
     assert held == ([(4, 3, 7), (3, 3, 7), (2, 1, 7), (1, 1, 2)] if leaves else [])
     held_now, longest = shared._buffers[0][0], 1 if leaves else ANSWERS
     assert held_now.shape[0] == (1 if leaves else 4) and shared.keys == shared.prompt + longest * STEPS
-    assert held_now.shape[2] == shared.keys  # no room that is not needed
+    assert held_now.shape[2] == shared.keys  # no space that is not needed
 
 
 def prefilled(model, prompts, places):

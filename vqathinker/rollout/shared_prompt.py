@@ -31,7 +31,7 @@ class SharedPrompts:
     Args:
         parts: Caches of prompts of one length each, with the places of these prompts among the P. They are emptied.
         n: Answers per prompt; those to one prompt are consecutive rows.
-        longest: Most tokens of an answer, for which there is room in the end.
+        longest: Most tokens of an answer, which the buffers hold in the end.
 
     Attributes:
         prompt: Keys of the longest prompt; the others are padded on the left.
@@ -70,7 +70,7 @@ class SharedPrompts:
         heads, fold = key.shape[1], query.shape[1] // key.shape[1]
         if layer == 0:
             self.steps += 1
-            self._make_room(fold)
+            self._grow(fold)
         for buffer, states in zip(self._buffers[layer], (key, value), strict=True):
             buffer[:, :, self.keys - self.n : self.keys] = self._placed(states).transpose(1, 2)
         # The query heads that share a head of keys are further queries of it: nothing is copied to them.
@@ -97,7 +97,7 @@ class SharedPrompts:
             states = states.new_zeros(places, *states.shape[1:]).index_copy_(0, self._places, states)
         return states.unflatten(0, (-1, self.n))
 
-    def _make_room(self, fold: int) -> None:
+    def _grow(self, fold: int) -> None:
         """Buffers that hold the step's keys, and the mask to them that is added to logits, (P, 1, fold n, keys)."""
         if self.keys <= self._mask.shape[-1]:
             return
@@ -105,10 +105,10 @@ class SharedPrompts:
         tokens = max(1, min(max(64, before // (2 * self.n)), self._longest - self.steps + 1))
         for buffers in self._buffers:
             buffers[:] = [_grown(buffer[:, :, :before], self.n * tokens) for buffer in buffers]
-        dtype, room = self._buffers[0][0].dtype, self._buffers[0][0].shape[2] - self.prompt
+        dtype, places = self._buffers[0][0].dtype, self._buffers[0][0].shape[2] - self.prompt
         positions = torch.arange(self.prompt, device=self._padding.device)
         prompt = (positions >= self._padding[:, None])[:, None].expand(-1, fold * self.n, -1)
-        own = torch.eye(self.n, dtype=torch.bool, device=positions.device).repeat(fold, room // self.n)
+        own = torch.eye(self.n, dtype=torch.bool, device=positions.device).repeat(fold, places // self.n)
         seen = torch.cat([prompt, own.expand(len(prompt), -1, -1)], dim=-1)[:, None]
         self._mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
 
@@ -130,7 +130,7 @@ class SharedPrompts:
                 buffers[i] = torch.cat([buffer[kept, :, cut : self.prompt], own], dim=2)
         self._padding, self.prompt, self.n = self._padding - cut, self.prompt - cut, most
         self._places = live[kept].gather(1, order).flatten().nonzero()[:, 0]
-        self._mask = torch.empty(0)  # made with the next step's room
+        self._mask = torch.empty(0)  # made when the buffers grow next
 
 
 def _joined(parts: Sequence[tuple[Sequence[int], DynamicCache]], number: int, longest: int) -> list[torch.Tensor]:
@@ -151,7 +151,7 @@ def _joined(parts: Sequence[tuple[Sequence[int], DynamicCache]], number: int, lo
 
 
 def _grown(states: torch.Tensor, more: int) -> torch.Tensor:
-    """(P, H, L, D) with room behind it for so many more keys."""
+    """(P, H, L, D) with space behind it for so many more keys."""
     size = list(states.shape)
     size[2] += more
     buffer = states.new_empty(size)
