@@ -140,3 +140,19 @@ def test_modules_that_nobody_could_tell_apart_are_refused(monkeypatch, changes, 
 def test_an_unknown_stream_is_refused():
     with pytest.raises(ValueError, match=r"put your own stream into vqathinker\.policy\.STREAMS before"):
         tiny_policy(streams=["spatial", "depth"])
+
+
+def test_several_prompts_about_one_clip_look_at_it_once(frames):
+    policy, processor = tiny_policy()
+    policy.freeze(["vision_tower", "multi_modal_projector"])
+    clips, shown = [processor.from_array(frames), processor.from_array(frames[::-1].copy())], []
+    policy.model.vision_tower.register_forward_hook(
+        lambda module, given, named, out: shown.append(len(named["pixel_values"])), with_kwargs=True
+    )
+    cache = FeatureCache(policy)
+    first, other, again, alone = cache.inputs(["a", "b", "a", None], [clips[0], clips[1], clips[0], clips[0]])
+    cache.inputs(["b"], [clips[1]])
+    assert sum(shown) == 4 * 6  # of these features none are kept for the next call
+    for name, value in first.items():
+        assert torch.equal(value, again[name]) and not torch.equal(value, other[name])
+        torch.testing.assert_close(value, alone[name])

@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from vqathinker.policy.packed_attention import FORMS, PackedLayout, Segment
 from vqathinker.policy.prompts import Prompt, Slot
-from vqathinker.training.groups import ClipBatch, Tree, pack_groups
+from vqathinker.training.groups import ClipBatch, Tree, pack_groups, split_groups, take_groups
 
 # Two groups, two answers each; the first prompt is one token shorter, two answers are cut short, one is empty.
 IDS = torch.tensor([[0, 1, 2, 7, 0, 0], [0, 1, 2, 5, 6, 0], [3, 4, 2, 8, 9, 6], [3, 4, 2, 8, 5, 0]])
@@ -48,7 +50,13 @@ def test_groups_form_a_tree_where_they_are_about_one_clip():
     assert batch.trees == [Tree((0, 1), 4), Tree((2,), 4), Tree((3,), 4), Tree((4,), 4)]
     assert [int(frames[0, 0]) for frames in batch.inputs()["frames"]] == [0, 2, 3, 4]
     assert batch.take([1, 3]).trees == [Tree((0,), 5), Tree((1,), 4)]
-    assert [len(part) for part in batch.take(range(4)).split(2)] == [2, 2]
+    rows = {"completion_ids": torch.arange(20).view(10, 2), "clips": batch, "num_items_in_batch": torch.tensor(7)}
+    first, second = split_groups(take_groups(rows, range(4)), 2)
+    assert second["completion_ids"].tolist() == [[8, 9], [10, 11], [12, 13], [14, 15]] and len(second["clips"]) == 2
+    assert first["num_items_in_batch"] == 7 and first["clips"].trees == [Tree((0, 1), 4)]
+    calls = []
+    policy = SimpleNamespace(encode=lambda frames: calls.append(len(frames)) or [int(one[0, 0]) for one in frames])
+    assert batch.encode(policy) == [0, 0, 2, 0, 4] and calls == [3]  # each clip once
     lengths = [3, 0, 1, 1, 2, 2, 2, 2, 1, 1]
     assert batch.tokens(batch.trees[0], lengths) == 4 + (0 + 4 + 1) + (1 + 2 + 2)
 

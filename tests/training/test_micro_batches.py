@@ -166,7 +166,7 @@ def test_every_process_has_as_many_rows_in_each_part():
 @pytest.mark.parametrize(("loss_type", "expected"), [("grpo", [1 / 3, 2 / 3]), ("bnpo", [0.2, 0.8]), ("dapo", [1, 1])])
 def test_the_parts_losses_are_weighed_by_what_the_loss_is_a_mean_over(loss_type, expected):
     mask = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]])
-    assert shares(loss_type, mask, [[0], [1, 2]]) == pytest.approx(expected)
+    assert shares(loss_type, [mask[:1], mask[1:]]) == pytest.approx(expected)
 
 
 def test_what_parts_log_becomes_one_entry():
@@ -177,5 +177,5 @@ def test_what_parts_log_becomes_one_entry():
         "clip_ratio/high_max": [1.0, 2.0],
         "reward": [3.0],
     }
-    merge(metrics, {"kl": 1, "reward": 1}, [1.0, 3.0])
+    merge(metrics, {"kl": 1, "reward": 1}, [1.0, 3.0], [1.0, 1.0])
     assert metrics == {"kl": [9.0, 3.25], "clip_ratio/low_min": [0.5], "clip_ratio/high_max": [2.0], "reward": [3.0]}

@@ -92,7 +92,7 @@ class FeatureCache:
         self, policy: VQAThinkerForConditionalGeneration, trunks: Mapping[str, SimpleNamespace] | None = None
     ) -> None:
         self.policy, self.trunks = policy, dict(trunks or {})
-        self._known: dict[str, dict[str, torch.Tensor]] = {}
+        self._known: dict[str, dict[str | None, torch.Tensor]] = {}
 
     @torch.no_grad()
     def inputs(self, names: Sequence[str | None], clips: Sequence[ClipInput]) -> list[dict[str, torch.Tensor]]:
@@ -123,7 +123,8 @@ class FeatureCache:
         """C clips' features of one stream; arguments as `inputs`, but the clips are what the stream takes."""
         device = self.policy.device
         known = self._known.setdefault(stream.name, {}) if stream.remembered else {}
-        new = [place for place, name in enumerate(names) if name not in known]
+        first = [place if name is None else names.index(name) for place, name in enumerate(names)]
+        new = [place for place in sorted(set(first)) if names[place] not in known]
         fresh: dict[int, torch.Tensor] = {}
         if new:
             trunk = self.trunks.get(stream.name, self.policy.model)
@@ -133,11 +134,8 @@ class FeatureCache:
             computed = stream.features(trunk, [clips[place].to(device) for place in new])
             fresh = dict(zip(new, computed, strict=True))
             if stream.remembered:
-                kept = {name: fresh[i].cpu() for i, name in enumerate(names) if i in fresh and name is not None}
-                known.update(kept)
-        return [
-            known[name].to(device) if name in known and i not in fresh else fresh[i] for i, name in enumerate(names)
-        ]
+                known.update({names[i]: value.cpu() for i, value in fresh.items() if names[i] is not None})
+        return [fresh[i] if i in fresh else known[name].to(device) for i, name in zip(first, names, strict=True)]
 
 
 def encoding_parameters(policy: VQAThinkerForConditionalGeneration) -> list[nn.Parameter]:

@@ -206,7 +206,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         if visual_embeds is not None:
             inputs_embeds = self.insert(inputs_embeds, input_ids, visual_embeds.flatten(0, -2))
         if kwargs.get("packed") is not None:
-            read_packed_rows(self.language_model)
+            attention_mask = read_packed_rows(self.language_model)
         outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,

@@ -282,8 +282,11 @@ def form_for(query: torch.Tensor) -> str:
 # ---------------------------------------------------------------------- inside the language model
 
 
-def read_packed_rows(language_model: PreTrainedModel) -> None:
+def read_packed_rows(language_model: PreTrainedModel) -> torch.Tensor:
     """Make a model take a `PackedLayout` as `packed`; all else it does as before.
+
+    Returns:
+        The attention mask to give it: of four dimensions, which transformers hands on instead of making one, and empty.
 
     Raises:
         ValueError: If its attention is another one than SDPA.
@@ -293,11 +296,7 @@ def read_packed_rows(language_model: PreTrainedModel) -> None:
         raise ValueError(f"attn_implementation={found!r} with packed rows: load the policy with 'sdpa'.")
     if found != NAME:
         language_model.set_attn_implementation(NAME)
-
-
-def no_mask(device: torch.device) -> torch.Tensor:
-    """An attention mask of four dimensions, which transformers hands on as it is instead of making one."""
-    return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=device)
+    return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=language_model.device)
 
 
 def _attention(

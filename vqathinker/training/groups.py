@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from vqathinker.policy import Prompt, token_index
-from vqathinker.policy.packed_attention import PackedLayout, Segment, no_mask
+from vqathinker.policy import ClipFeatures, Prompt, VQAThinkerForConditionalGeneration, token_index
+from vqathinker.policy.packed_attention import PackedLayout, Segment
 from vqathinker.rollout import Completion
 
 T = TypeVar("T")
@@ -93,16 +93,19 @@ class ClipBatch:
         prompts = sum(len(self.prompts[i].ids) - 1 - tree.shared for i in tree.groups)
         return tree.shared + prompts + sum(1 + lengths[row] for row in rows_of([tree], answers))
 
+    def encode(self, policy: VQAThinkerForConditionalGeneration) -> list[ClipFeatures]:
+        """What the language model sees of each group's clip; a clip of several groups is encoded once."""
+        names = self.names or [None] * len(self)
+        first = [i if name is None else names.index(name) for i, name in enumerate(names)]
+        own = sorted(set(first))
+        found = policy.encode(**{name: [self.clips[i][name] for i in own] for name in self.clips[0]})
+        return [found[own.index(i)] for i in first]
+
     def take(self, groups: Sequence[int]) -> ClipBatch:
         """Some of the groups."""
         names = [self.names[i] for i in groups] if self.names else None
         prompts, clips = [self.prompts[i] for i in groups], [self.clips[i] for i in groups]
         return replace(self, prompts=prompts, clips=clips, names=names)
-
-    def split(self, num_chunks: int) -> list[ClipBatch]:
-        """Equal parts, in order."""
-        size = len(self) // num_chunks
-        return [self.take(range(start, start + size)) for start in range(0, len(self), size)]
 
 
 @dataclass(frozen=True)
@@ -144,21 +147,30 @@ def rows_of(trees: Sequence[Tree], answers: int) -> list[int]:
     return [group * answers + answer for group in groups for answer in range(answers)]
 
 
-def split_groups(batch: dict[str, Any], num_chunks: int) -> list[dict[str, Any]]:
-    """Cut a scored generation batch into micro-batches of whole groups.
+def take_groups(batch: dict[str, Any], groups: Sequence[int]) -> dict[str, Any]:
+    """Some groups of a scored batch.
 
     Args:
-        batch: TRL's dict of tensors with R rows, and `clips`, their `ClipBatch`.
-        num_chunks: Micro-batches.
+        batch: TRL's dict of tensors with R rows, or of the whole batch, and `clips`, the rows' `ClipBatch`.
+        groups: Which, in order.
 
     Returns:
-        Dicts of R / num_chunks rows each, with their part of `clips`. Rows keep their order, so groups stay whole.
+        Their rows and clips; what is of the whole batch is handed on.
     """
-    from trl.trainer.utils import split_tensor_dict  # all else here works without TRL
+    size, clips = len(batch["completion_ids"]), batch["clips"]
+    answers = size // len(clips)
+    rows = [group * answers + answer for group in groups for answer in range(answers)]
+    found = {
+        key: value[rows] if isinstance(value, torch.Tensor) and value.dim() and len(value) == size else value
+        for key, value in batch.items()
+    }
+    return found | {"clips": clips.take(groups)}
 
-    rows = {key: value for key, value in batch.items() if key != "clips"}
-    chunks = zip(split_tensor_dict(rows, num_chunks), batch["clips"].split(num_chunks), strict=True)
-    return [chunk | {"clips": clips} for chunk, clips in chunks]
+
+def split_groups(batch: dict[str, Any], num_chunks: int) -> list[dict[str, Any]]:
+    """Cut a scored generation batch into micro-batches of whole groups, in order."""
+    size = len(batch["clips"]) // num_chunks
+    return [take_groups(batch, range(chunk * size, (chunk + 1) * size)) for chunk in range(num_chunks)]
 
 
 @dataclass(frozen=True)
@@ -171,8 +183,8 @@ class PackedGroups:
     begin with.
 
     Attributes:
-        inputs: `input_ids` (1, S), `position_ids` (1, S), `attention_mask`, which is none, `packed`, the row's
-            `PackedLayout`, and `keep` (N,), the tokens that the answers' tokens are predicted from.
+        inputs: `input_ids` (1, S), `position_ids` (1, S), `packed`, the row's `PackedLayout`, and `keep` (N,), the
+            tokens that the answers' tokens are predicted from.
         targets: (1, N) these tokens; -100 in place of none at all.
         rows: The R answers' numbers in the batch, in order.
         known: (R, longest) where the answers have tokens.
@@ -227,7 +239,6 @@ def pack_groups(
     inputs = {
         "input_ids": ids,
         "position_ids": torch.cat(row.positions).to(device)[None],
-        "attention_mask": no_mask(device),
         "packed": PackedLayout(tuple(sorted(row.segments, key=lambda segment: segment.start))),
         "keep": keep.to(device),
     }

@@ -70,20 +70,51 @@ def spread(trees: Sequence[Tree], cost: Callable[[Tree], int], count: int) -> li
     return [sorted(part, key=lambda tree: tree.groups) for part in found]
 
 
-def shares(loss_type: str, mask: torch.Tensor, parts: Sequence[Sequence[int]]) -> list[float]:
+def loss_in_parts(
+    compute: Callable[[dict[str, Any]], torch.Tensor],
+    parts: Sequence[dict[str, Any]],
+    loss_type: str,
+    accelerator: Accelerator,
+    model: nn.Module,
+) -> torch.Tensor:
+    """The loss of a micro-batch, with the gradients of all parts but the last, which are left to the caller.
+
+    Args:
+        compute: TRL's loss of a part.
+        parts: Of TRL's dicts.
+        loss_type: TRL's.
+        accelerator: Of the run.
+        model: What is trained.
+    """
+    weights = shares(loss_type, [loss_mask(part) for part in parts])
+    total = torch.zeros((), device=accelerator.device)
+    for part, weight in zip(parts[:-1], weights, strict=False):
+        with without_step(accelerator, model):
+            loss = weight * compute(part)
+            backward(accelerator, loss)
+        total = total + loss.detach()
+    return total + weights[-1] * compute(parts[-1])
+
+
+def loss_mask(batch: dict[str, Any]) -> torch.Tensor:
+    """(R, L) tokens that TRL's loss is over."""
+    return batch["completion_mask"] * batch.get("tool_mask", 1)
+
+
+def shares(loss_type: str, masks: Sequence[torch.Tensor]) -> list[float]:
     """What the parts' losses are weighed by, to add up to the whole's.
 
     Args:
         loss_type: TRL's.
-        mask: (R, L) tokens that the loss is over.
-        parts: Rows of each.
+        masks: (R_i, L) tokens that each part's loss is over.
     """
     if loss_type in BY_ROWS:
-        return [len(rows) / len(mask) for rows in parts]
-    if loss_type in BY_TOKENS:
-        total = float(mask.sum().clamp(min=1))
-        return [float(mask[rows].sum()) / total for rows in parts]
-    return [1.0] * len(parts)
+        counts = [float(len(mask)) for mask in masks]
+    elif loss_type in BY_TOKENS:
+        counts = [float(mask.sum()) for mask in masks]
+    else:
+        return [1.0] * len(masks)
+    return [count / max(sum(counts), 1.0) for count in counts]
 
 
 @contextmanager
@@ -105,18 +136,21 @@ def backward(accelerator: Accelerator, loss: torch.Tensor) -> None:
     accelerator.backward(loss, **({"scale_wrt_gas": False} if deepspeed else {}))
 
 
-def merge(metrics: dict[str, list[float]], known: dict[str, int], weights: Sequence[float]) -> None:
-    """One entry for what the parts have logged: a mean, or the least or largest where the name says so.
+def merge(
+    metrics: dict[str, list[float]], known: dict[str, int], tokens: Sequence[float], ratios: Sequence[float]
+) -> None:
+    """One entry for what the parts have logged: a weighted mean, or the least or largest where the name says so.
 
     Args:
         metrics: TRL's, by name.
         known: Entries that each had before.
-        weights: One per part.
+        tokens: Weights of the parts: their tokens.
+        ratios: For clip ratios, which may be those of whole answers.
     """
     for name, values in metrics.items():
         start = known.get(name, 0)
-        if (new := values[start:]) and len(new) == len(weights):
-            values[start:] = [_merged(name, new, weights)]
+        if (new := values[start:]) and len(new) == len(tokens):
+            values[start:] = [_merged(name, new, ratios if "clip_ratio" in name else tokens)]
 
 
 def _merged(name: str, values: Sequence[float], weights: Sequence[float]) -> float:
@@ -127,13 +161,3 @@ def _merged(name: str, values: Sequence[float], weights: Sequence[float]) -> flo
         return (min if name.endswith("_min") else max)(value for value, _ in there)
     total = sum(weight for _, weight in there)
     return sum(value * weight for value, weight in there) / (total or 1.0)
-
-
-def part_of(batch: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:
-    """Rows of a micro-batch; what has none is handed on."""
-    size = len(batch["completion_ids"])
-    return {
-        key: value[rows] if isinstance(value, torch.Tensor) and value.dim() and len(value) == size else value
-        for key, value in batch.items()
-        if key != "clips"
-    }

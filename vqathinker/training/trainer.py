@@ -60,10 +60,10 @@ from vqathinker.training.groups import (
     copy_row,
     group_of,
     rows_about,
-    rows_of,
     split_groups,
+    take_groups,
 )
-from vqathinker.training.micro_batches import backward, merge, part_of, parts_of, shares, without_step
+from vqathinker.training.micro_batches import loss_in_parts, loss_mask, merge, parts_of
 from vqathinker.training.options import check_trainer
 from vqathinker.training.order import EpochCallback, EpochSampler
 from vqathinker.training.precision import check_precision
@@ -274,7 +274,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         batch, num_generations = self._clips, self.num_generations
         originals = [i for i, name in enumerate(names) if name]
         perturbed = {i: frame_map for i in originals if (frame_map := maps[i]) is not None}
-        features = policy.encode(**{name: [clip[name] for clip in batch.clips] for name in batch.clips[0]})
+        features = batch.encode(policy)
         copies, inputs = perturbed_copies(policy, batch, clips, features, perturbed, self.processing_class.blank_clip())
         about = [self._render(rows[i]["prompt"], copy.num_frames) for i, copy in zip(perturbed, copies, strict=True)]
         shown = [*((batch.prompts[i], features[i]) for i in originals), *zip(about, copies, strict=True)]
@@ -510,25 +510,22 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         """As TRL's. With `max_tokens_per_batch` in parts, of which the last one's gradients are left to the caller."""
-        self._clips = inputs["clips"]
+        whole = super()._compute_loss
+
+        def compute(batch: dict[str, Any]) -> torch.Tensor:
+            self._clips = batch["clips"]
+            return whole(model, batch)
+
         if self.args.max_tokens_per_batch is None:
-            return super()._compute_loss(model, inputs)
-        mask = inputs["completion_mask"]
-        parts = self._parts(mask, len(mask))
-        if len(parts) == 1:
-            return super()._compute_loss(model, inputs)
-        rows = [rows_of(part, len(mask) // len(inputs["clips"])) for part in parts]
-        mask = mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
-        logged = {name: len(values) for name, values in self._metrics["train"].items()}
-        losses = []
-        for number, (own, share) in enumerate(zip(rows, shares(self.loss_type, mask, rows), strict=True)):
-            last = number == len(rows) - 1
-            self._clips = inputs["clips"].take(sorted(group for tree in parts[number] for group in tree.groups))
-            with nullcontext() if last else without_step(self.accelerator, model):
-                losses.append(share * super()._compute_loss(model, part_of(inputs, own)))
-                if not last:
-                    backward(self.accelerator, losses[-1])
-                    losses[-1] = losses[-1].detach()
-        tokens = torch.stack([mask[own].sum() for own in rows]).float()
-        merge(self._metrics["train"], logged, self.accelerator.reduce(tokens).tolist())
-        return sum(losses)
+            return compute(inputs)
+        self._clips, mask = inputs["clips"], inputs["completion_mask"]
+        groups = [sorted(group for tree in part for group in tree.groups) for part in self._parts(mask, len(mask))]
+        if len(groups) == 1:
+            return compute(inputs)
+        parts, metrics = [take_groups(inputs, part) for part in groups], self._metrics["train"]
+        logged = {name: len(values) for name, values in metrics.items()}
+        loss = loss_in_parts(compute, parts, self.loss_type, self.accelerator, model)
+        tokens = self.accelerator.reduce(torch.stack([loss_mask(part).sum() for part in parts]).float()).tolist()
+        answers = [float(len(part["completion_ids"])) for part in parts]
+        merge(metrics, logged, tokens, answers if self.importance_sampling_level == "sequence" else tokens)
+        return loss
