@@ -34,6 +34,14 @@ PAGES = (
     "docs/glossary.md",
 )
 EXTENDING = "docs/extending.md"
+DIVIDER = "---- next example ----"
+ONE_AFTER_ANOTHER = f"""
+import sys
+for code in sys.argv[1:]:
+    exec(compile(code, "example", "exec"), {{"__name__": "__main__"}})
+    print({DIVIDER!r})
+"""
+"""Each with names of its own, in one process: most of an example's time is imports."""
 
 
 def blocks(text, language):
@@ -47,13 +55,18 @@ def test_python_examples_run_as_printed(demo, repo):
     pages = [page for page in PAGES if page != EXTENDING]  # whose examples need no demo
     examples = [(page, code) for page in pages for code in blocks((repo / page).read_text(encoding="utf-8"), "python")]
 
-    def run(code):
-        return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
+    def run(codes):
+        command = [sys.executable, "-c", ONE_AFTER_ANOTHER, *codes]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
-    with ThreadPoolExecutor(2) as pool:  # most of their time is imports
-        for (page, code), done in zip(examples, pool.map(run, [code for _, code in examples]), strict=True):
-            assert done.returncode == 0, f"{page}:\n{code}\n{done.stderr[-3000:]}"
-            assert done.stdout.strip()
+    halves = [examples[::2], examples[1::2]]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(run, [[code for _, code in half] for half in halves]))
+    for half, done in zip(halves, found, strict=True):
+        *printed, last = done.stdout.split(DIVIDER)
+        failed = half[len(printed)] if len(printed) < len(half) else ("", "")
+        assert done.returncode == 0, f"{failed[0]}:\n{failed[1]}\n{done.stderr[-3000:]}"
+        assert len(printed) == len(half) and all(text.strip() for text in printed) and not last.strip()
     assert len(examples) >= 4
 
 
