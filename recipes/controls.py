@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,7 +34,9 @@ from vqathinker.tasks import TASKS
 sys.path.insert(0, str(Path(__file__).parent))
 import demo
 import grpo_lsvq
+import runner
 import sft_lsvq
+from runner import integers, mean_and_deviation
 
 FOLDER = Path("runs/controls")
 BARE_BASE = FOLDER / "base_no_motion"
@@ -124,10 +125,6 @@ def main(argv: list[str] | None = None) -> None:
     write_table()
 
 
-def integers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
 def folder_of(arm: str, seed: int) -> Path:
     return FOLDER / arm / str(seed)
 
@@ -154,22 +151,11 @@ def sampling_of(arm: str) -> Sampling:
 
 
 def read_result(arm: str, seed: int) -> dict | None:
-    file = folder_of(arm, seed) / "result.json"
-    result = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return result if result.get("made_with") == fingerprint(arm) else None
+    return runner.read_result(folder_of(arm, seed), fingerprint(arm))
 
 
 def launch(arm: str, seed: int, jobs: int) -> Path | None:
-    """Run one arm in a process of its own, with its share of the cores. Returns its log if it failed."""
-    log = folder_of(arm, seed) / "log.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    with log.open("w", encoding="utf-8") as file:
-        command = [sys.executable, __file__, "--run", f"{arm}:{seed}"]
-        env = os.environ | {"OMP_NUM_THREADS": threads}
-        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=env, check=False)
-    print(f"{arm}, seed {seed}: {'failed' if done.returncode else 'done'}", flush=True)
-    return log if done.returncode else None
+    return runner.launch(__file__, arm, seed, jobs, folder_of(arm, seed))
 
 
 def run_arm(arm: str, seed: int) -> None:
@@ -179,8 +165,7 @@ def run_arm(arm: str, seed: int) -> None:
     checkpoint = folder_of("sft", seed) if arm == COOL else folder
     result, _ = demo.evaluate(checkpoint, demo.labels("test"), seed, sampling_of(arm))
     result["ood"] = {name: row["srcc"] for name, row in demo.evaluate_ood(checkpoint).items()}
-    result["made_with"] = fingerprint(arm)
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    runner.write_result(folder, result, fingerprint(arm))
 
 
 def train(arm: str, seed: int, own: list[str]) -> None:
@@ -285,14 +270,6 @@ def render_stability(table: dict[str, dict[str, list]]) -> list[str]:
             columns[name][2:] = [f"{min(after):.3f} - {max(after):.3f}", mean_and_deviation(gains)]
     rows = zip(("sft", end, f"{end}, range", "gain"), *columns.values(), strict=True)
     return [tabulate(rows, [f"{len(seeds)} seeds", *columns], tablefmt="github")] if seeds else []
-
-
-def mean_and_deviation(values: list[float | None]) -> str:
-    """0.912 ± 0.008; "-" if a value is undefined."""
-    if any(value is None for value in values):
-        return "-"
-    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{deviation}"
 
 
 if __name__ == "__main__":
