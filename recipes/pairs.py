@@ -1,0 +1,163 @@
+"""Ladders teach a policy that scores clips one by one to respect how hard each is compressed: procedural scenes encoded
+at many CRFs -> warm start -> GRPO on labelled clips and on rungs whose order is known -> flip rate before and after.
+
+    python recipes/pairs.py                      # drawn scenes
+    python recipes/pairs.py --source clips/      # ladders of your own clips
+
+Labelled clips, base policy and warm start are the demo's (runs/demo). Writes runs/pairs: ladders, the trained policy,
+summary.json and pairs.md. What each part is worth: recipes/pairs_controls.py.
+"""
+
+import json
+import shlex
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+from vqathinker.arguments import Parser
+from vqathinker.chatter import set_verbose
+from vqathinker.data import read_labels
+from vqathinker.evaluation.flip_rate import flip_rates, read_manifest
+from vqathinker.evaluation.report import Table
+from vqathinker.metrics.correlation import srcc
+from vqathinker.scoring import QualityScorer
+from vqathinker.synth import LadderSpec, make_ladders
+from vqathinker.synth.default import SPEC, prepare_default
+
+sys.path.insert(0, str(Path(__file__).parent))
+import demo
+import grpo_lsvq
+import sft_lsvq
+
+FOLDER = Path("runs/pairs")
+CONFIGS = Path(__file__).parent / "configs"
+DRAWN = {"size": 96, "num_frames": 24}
+"""Of drawn scenes, as in the demo."""
+TRAIN = LadderSpec(splits={"train": 48}, crfs=tuple(range(15, 52, 4)), seed=100, **DRAWN)
+TEST = LadderSpec(splits={"test": 24}, crfs=tuple(range(15, 52, 2)), seed=100, **DRAWN)
+"""CP-LLM's rungs. Scenes follow from seed and split."""
+OWN = ("train", "test")
+"""With clips of one's own both splits come from one set of ladders, so that no scene is in both."""
+QUICK = {"splits": {"sft": 8, "train": 24, "val": 4, "test": 8}, "ood": 2}
+DIFFERENCES = (2, 4, 6, 10, 20)
+"""CRF differences of the table."""
+LONGEST = 40
+"""Tokens of an answer."""
+PHASES = {"sft": "warm start", "grpo": "GRPO with rungs"}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--source", help="folder of your own clips to make ladders of; default drawn scenes")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the training")
+    parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
+    options = parser.parse_args(argv)
+    command = shlex.join(["python", "recipes/pairs.py", *(sys.argv[1:] if argv is None else argv)])
+    seconds: dict[str, float] = {}
+
+    # Labelled clips and base policy: the demo's. Ladders
+    with demo.stopwatch(seconds, "synth"):
+        prepare_default(demo.FOLDER, replace(SPEC, **(QUICK if options.quick else {})))
+    with demo.stopwatch(seconds, "ladders"):
+        ladders = prepare_ladders(options.source, options.quick)
+
+    # Warm start and GRPO: the very recipes, with the embedded configs
+    steps = ["--max_steps", "2"] if options.quick else []
+    own = ["--seed", str(options.seed), *steps]
+    with demo.stopwatch(seconds, "sft"):
+        sft_lsvq.main(["--config", str(CONFIGS / "demo_sft.yaml"), "--output_dir", str(FOLDER / "sft"), *own])
+    with demo.stopwatch(seconds, "grpo"):
+        grpo_lsvq.main(["--config", str(CONFIGS / "pairs.yaml"), "--ladders", str(ladders["train"]), *own])
+
+    # Held-out clips, and held-out ladders, after each phase
+    with demo.stopwatch(seconds, "evaluate"):
+        results = judge({phase: FOLDER / phase for phase in PHASES}, ladders["test"])
+
+    summary = {"results": results, "seed": options.seed, "command": command, "torch": torch.__version__}
+    summary |= {"seconds": {name: round(value, 1) for name, value in seconds.items()}}
+    (FOLDER / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    text = "\n\n".join(map(shown, tables({PHASES[phase]: result for phase, result in results.items()})))
+    (FOLDER / "pairs.md").write_text(text + "\n", encoding="utf-8")
+    print(f"\n{text}\n\n{sum(seconds.values()):.0f} s; numbers in {FOLDER}/summary.json")
+
+
+def prepare_ladders(source: str | None, quick: bool = False) -> dict[str, Path]:
+    """Label files of the ladders, by split; what is there and just so is kept."""
+    folder = FOLDER / "ladders"
+    if source is not None:
+        return make_ladders(folder / "own", replace(TEST, source=source, splits=dict.fromkeys(OWN, 1)))
+    few = {"crfs": (15, 33, 51), "size": 64, "num_frames": 12} if quick else {}
+    found = {}
+    for spec in (TRAIN, TEST):
+        [split] = spec.splits
+        splits = {"splits": {split: 2}} if quick else {}
+        found |= make_ladders(folder / split, replace(spec, **few, **splits))
+    return found
+
+
+def judge(checkpoints: dict[str, Path], ladders: Path) -> dict[str, dict[str, Any]]:
+    """What `evaluate` says of each policy. Two processes use the cores better than two threads."""
+    threads = max(1, torch.get_num_threads() // len(checkpoints))
+    with ProcessPoolExecutor(len(checkpoints), get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        judged = {name: pool.submit(evaluate, checkpoint, ladders) for name, checkpoint in checkpoints.items()}
+    return {name: result.result() for name, result in judged.items()}
+
+
+def evaluate(checkpoint: Path, ladders: Path) -> dict[str, Any]:
+    """SRCC on the demo's held-out clips, and what the policy makes of held-out ladders, both by expected scores, which
+    are finer than two decimals."""
+    set_verbose(False)  # a process of its own
+    scorer = QualityScorer.from_pretrained(checkpoint, readout="expected", max_new_tokens=LONGEST)
+    scorer.processor.use_cache(demo.FOLDER / "cache")
+    rungs = read_labels(ladders, ladders.parent, "identity")
+    clips = demo.labels("test")
+    scores = {
+        result.video: result.score
+        for batch in scorer.score_many([row.video for row in (*clips, *rungs)])
+        for result in batch
+    }
+    rates = flip_rates(read_manifest(ladders), scores, DIFFERENCES)
+    return {
+        "srcc": correlation(clips, scores),
+        "srcc_vmaf": correlation(rungs, scores),
+        "unscored": sum(scores[row.video] != scores[row.video] for row in (*clips, *rungs)),
+        "flip_rate": {"all" if rate.difference is None else f"{rate.difference:g}": vars(rate) for rate in rates},
+    }
+
+
+def correlation(rows: list, scores: dict[str, float]) -> float | None:
+    """SRCC of the scores with the labels, of clips that have one."""
+    known = [(scores[row.video], row.mos) for row in rows if scores[row.video] == scores[row.video]]
+    return demo.finite(srcc(*zip(*known, strict=True))) if known else None
+
+
+def tables(results: dict[str, dict[str, Any]]) -> list[Table]:
+    """A row for each policy: correlations, and flip rates by CRF difference."""
+    first = [
+        [name, result["srcc"], result["srcc_vmaf"], result["flip_rate"]["all"]["rate"], result["unscored"]]
+        for name, result in results.items()
+    ]
+    rates = [
+        [name, *(result["flip_rate"][f"{difference}"]["rate"] for difference in DIFFERENCES)]
+        for name, result in results.items()
+    ]
+    return [
+        Table("Held-out clips and ladders", ["policy", "SRCC", "SRCC with VMAF", "flip rate", "unscored"], first),
+        Table("Flip rate by CRF difference", ["policy", *map(str, DIFFERENCES)], rates),
+    ]
+
+
+def shown(table: Table) -> str:
+    """A table as Markdown."""
+    text = tabulate(table.rows, table.columns, floatfmt=".3f", missingval="-", tablefmt="github")
+    return f"{table.title}\n\n{text}"
+
+
+if __name__ == "__main__":
+    main()
