@@ -141,10 +141,9 @@ def make_ladders(
     jobs = [(source, spec, about["measured_by"]) for source in sources]
     made = list(run_jobs(make_source, jobs, workers, progress, "source"))
     for split in spec.splits:
-        rows = [row for source, one in zip(sources, made, strict=True) if source.split == split for row in one.rows]
-        write_labels(
-            folder / f"{split}.csv", [row | {"video": row["video"].relative_to(folder).as_posix()} for row in rows]
-        )
+        own = [one for source, one in zip(sources, made, strict=True) if source.split == split]
+        rows = [row | {"video": row["video"].relative_to(folder).as_posix()} for one in own for row in one.rows]
+        write_labels(folder / f"{split}.csv", rows)
     write_json(folder / ABOUT, about | {"finished": True, "found": _found(sources, made)})
     return {split: folder / f"{split}.csv" for split in spec.splits}
 
@@ -152,11 +151,11 @@ def make_ladders(
 def found_line(folder: str | Path) -> str:
     """What `ladder.json` tells of finished ladders, in one line."""
     found = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))["found"]
+    ladders, (low, high), itself = counted(found["ladders"], "ladder"), found["vmaf"], found["vmaf_of_itself"][0]
     return (
-        f"{counted(found['encodes'], 'encode')} of {counted(len(found['sources']), 'source')}: VMAF "
-        f"{found['vmaf'][0]:.1f} to {found['vmaf'][1]:.1f}, of sources with themselves {found['vmaf_of_itself'][0]:.1f} "
-        f"and more; it falls with every rung in {found['falling']} of {counted(found['ladders'], 'ladder')} (SRCC with "
-        f"the rank: {found['srcc'][0]:.3f} on average, {found['srcc'][1]:.3f} at worst)"
+        f"{counted(found['encodes'], 'encode')} of {counted(len(found['sources']), 'source')}: VMAF {low:.1f} to "
+        f"{high:.1f}, of sources with themselves {itself:.1f} and more; it falls with every rung in {found['falling']} "
+        f"of {ladders} (SRCC with the rank: {found['srcc'][0]:.3f} on average, {found['srcc'][1]:.3f} at worst)"
     )
 
 
