@@ -121,20 +121,30 @@ def ask_samples(
     """
     for sample in samples:
         _check(sample)
+    for chunk, clips, skipped in loaded_chunks(scorer, samples, read):
+        readable = [clips.keys() >= {*sample.clips} for sample in chunk]
+        shown = [sample for sample, known in zip(chunk, readable, strict=True) if known]
+        answers = iter(ask_clips(scorer, shown, clips, greedy))
+        yield [
+            next(answers) if known else _unreadable(sample, skipped)
+            for sample, known in zip(chunk, readable, strict=True)
+        ]
+
+
+def loaded_chunks(
+    scorer: QualityScorer, samples: Sequence[Sample], read: Callable[[str], ClipInput] | None = None
+) -> Iterator[tuple[list[Sample], dict[str, ClipInput], Mapping[str, str]]]:
+    """Neighbouring samples about at most `scorer.batch_size` clips, these clips by name, and why others were skipped.
+
+    Each clip of a chunk is decoded once, while the chunk before it is in use. Arguments as `ask_samples`.
+    """
     loader: ClipLoader[ClipInput] = ClipLoader(read or scorer.processor.load_clip, scorer.decode_threads)
     chunks = list(_chunks(samples, scorer.batch_size))
     for number, chunk in enumerate(chunks):
         for ahead in chunks[number : number + 2]:
             loader.prefetch(name for sample in ahead for name in sample.clips)
         names = dict.fromkeys(name for sample in chunk for name in sample.clips)
-        clips = {name: clip for name in names if (clip := loader.get(name)) is not None}
-        readable = [clips.keys() >= {*sample.clips} for sample in chunk]
-        shown = [sample for sample, known in zip(chunk, readable, strict=True) if known]
-        answers = iter(ask_clips(scorer, shown, clips, greedy))
-        yield [
-            next(answers) if known else _unreadable(sample, loader.skipped)
-            for sample, known in zip(chunk, readable, strict=True)
-        ]
+        yield chunk, {name: clip for name in names if (clip := loader.get(name)) is not None}, loader.skipped
 
 
 @torch.no_grad()
@@ -152,10 +162,28 @@ def ask_clips(
     Raises:
         ValueError: If a prompt is longer than the engine takes.
     """
-    policy, processor = scorer.policy, scorer.processor
     sampling, count = scorer.sampling, max(1, scorer.samples)
     if greedy or not scorer.samples:
         sampling, count = replace(sampling, temperature=0.0), 1
+    prompts, seeds = ask_prompts(scorer, samples, clips)
+    if not prompts:
+        return []
+    drawn = scorer.answering_engine().generate(prompts, count, sampling, seeds)
+    decode = scorer.processor.tokenizer.batch_decode
+    texts = [tuple(decode([one.token_ids for one in group], skip_special_tokens=True)) for group in drawn]
+    return [answer_of(sample, own) for sample, own in zip(samples, texts, strict=True)]
+
+
+@torch.no_grad()
+def ask_prompts(
+    scorer: QualityScorer, samples: Sequence[Sample], clips: Mapping[str, ClipInput]
+) -> tuple[list[torch.Tensor], list[int]]:
+    """Embedded prompts (L_i, D) of samples about decoded clips, each of which is encoded once, and their seeds.
+
+    Raises:
+        ValueError: If a prompt and its answer are longer than the engine takes.
+    """
+    policy, processor = scorer.policy, scorer.processor
     shown = dict.fromkeys(name for sample in samples for name in sample.clips)
     features = {name: encode_clips(policy, [clips[name]])[0] for name in shown}
     prompts, seeds = [], []
@@ -163,15 +191,10 @@ def ask_clips(
         own, messages = [clips[name] for name in sample.clips], _messages(sample, processor)
         prompt = processor.render(messages, [len(clip.frames) for clip in own])
         prompts.append(policy.prompt_embeds(prompt, [features[name] for name in sample.clips]))
-        seeds.append(question_seed(scorer.seed, own, messages))
-    if not prompts:
-        return []
-    engine = scorer.answering_engine()
-    _check_lengths(engine, samples, prompts, sampling)
-    drawn = engine.generate(prompts, count, sampling, seeds)
-    decode = processor.tokenizer.batch_decode
-    texts = [tuple(decode([one.token_ids for one in group], skip_special_tokens=True)) for group in drawn]
-    return [answer_of(sample, own) for sample, own in zip(samples, texts, strict=True)]
+        seeds.append(_seed(scorer.seed, own, messages))
+    if prompts:
+        _check_lengths(scorer.answering_engine(), samples, prompts, scorer.sampling)
+    return prompts, seeds
 
 
 def _messages(sample: Sample, processor: VQAThinkerProcessor) -> Messages:
@@ -228,7 +251,7 @@ def _chunks(samples: Sequence[Sample], clips: int) -> Iterator[list[Sample]]:
         yield chunk
 
 
-def question_seed(seed: int, clips: Sequence[ClipInput], messages: Messages) -> int:
+def _seed(seed: int, clips: Sequence[ClipInput], messages: Messages) -> int:
     """Of a question's samples: follows from the clips' frames and the prompt's texts, not from the paths."""
     texts = [text_in(messages, role) for role in ("system", "user")]
     for clip in clips:
@@ -258,8 +281,12 @@ def _check_lengths(
         )
 
 
-def _unreadable(sample: Sample, skipped: Mapping[str, str]) -> QualityAnswer:
-    options = tuple(sample.target.get("options", ()))
+def reason_unreadable(sample: Sample, skipped: Mapping[str, str]) -> str:
+    """Why a sample's clip cannot be read; of several clips the first such, with its name."""
     lost = next(name for name in sample.clips if name in skipped)
-    error = skipped[lost] if len(sample.clips) == 1 else f"{lost}: {skipped[lost]}"
+    return skipped[lost] if len(sample.clips) == 1 else f"{lost}: {skipped[lost]}"
+
+
+def _unreadable(sample: Sample, skipped: Mapping[str, str]) -> QualityAnswer:
+    options, error = tuple(sample.target.get("options", ())), reason_unreadable(sample, skipped)
     return QualityAnswer(named_clips(sample.clips), sample.question, "", "unreadable", options, error=error)

@@ -18,6 +18,7 @@ from vqathinker.data.sample import named_clips
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor, load_policy
 from vqathinker.rollout import ENGINES, RolloutEngine, Sampling, make_engine
 from vqathinker.scoring.asking import QualityAnswer, ask_clips, ask_samples, question_sample
+from vqathinker.scoring.comparing import QualityComparison, compare_clips, compare_pairs
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, embed_prompts, mean_score
 from vqathinker.scoring.readouts import READOUTS, expected_score, level_score
 
@@ -262,6 +263,32 @@ class QualityScorer:
             ValueError: As `ask`.
         """
         return ask_samples(self, samples)
+
+    def compare(self, first: Video, second: Video) -> QualityComparison:
+        """Which of two clips is better? Both orders are shown, and one greedy answer each counts, whatever the samples.
+
+        Args:
+            first: As in `score`.
+            second: Likewise.
+
+        Raises:
+            ClipError: If a file cannot be read.
+            ValueError: If an array is no clip, or the prompt is longer than vLLM has reserved memory for.
+        """
+        videos = {"first": first, "second": second}
+        [found] = compare_clips(self, [("first", "second")], {name: self.load(one) for name, one in videos.items()})
+        return replace(found, **{name: str(one) if isinstance(one, str | Path) else "" for name, one in videos.items()})
+
+    def compare_many(self, pairs: Sequence[tuple[str | Path, str | Path]]) -> Iterator[list[QualityComparison]]:
+        """Compare pairs of files, batch by batch and in order; the next batch is decoded meanwhile.
+
+        Args:
+            pairs: Paths. A pair with an unreadable clip gets status `"unreadable"` and `error`.
+
+        Raises:
+            ValueError: As `compare`.
+        """
+        return compare_pairs(self, [(str(first), str(second)) for first, second in pairs])
 
     @torch.no_grad()
     def score_clips(self, clips: Sequence[ClipInput]) -> list[QualityScore]:
