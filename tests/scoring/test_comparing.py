@@ -17,7 +17,7 @@ def videos(train_rows):
 
 
 @pytest.fixture
-def scorer(policy, processor, reading_engine):
+def scorer(policy, processor, words, reading_engine):
     """Answers `first; 3.42; 2.87` whatever it is shown; its probabilities are the policy's own."""
     scorer = QualityScorer(policy, processor, max_new_tokens=8, batch_size=3)
     scorer.engine = reading_engine(lambda text, blank: "<think>soft</think><answer>first; 3.42; 2.87</answer>")
@@ -52,21 +52,25 @@ def test_the_preference_is_that_of_the_words_written_out_in_both_orders(scorer, 
     assert found.preference == pytest.approx(sum(found.orders) / 2, abs=1e-6)
     mean = [(there[0] + back[1]) / 2, (there[1] + back[0]) / 2, (there[2] + back[2]) / 2]
     assert found.probabilities == pytest.approx(mean, abs=1e-5) and sum(found.probabilities) == pytest.approx(1)
-    assert found.better == COMPARISON_WORDS[mean.index(max(mean))]
+    assert found.better == COMPARISON_WORDS[mean.index(max(mean))] and abs(there[0] - back[0]) > 0.01
     assert (found.first, found.second, found.status) == (videos[0], videos[1], "ok") and found.parsed
     assert found.scores == pytest.approx(((3.42 + 2.87) / 2,) * 2)
     assert not found.consistent and found.reasoning == ("soft", "soft")  # "first" in both orders
 
 
 def test_a_word_is_weighed_in_the_form_in_which_it_is_written(scorer, videos, reading_engine):
-    scorer.engine = reading_engine(lambda text, blank: "<answer> Second ; 1; 5</answer>")
-    found = scorer.compare(videos[0], videos[1])
-    there = written_out(scorer, videos[:2], "<answer>", [" First", " Second", " Similar"])
-    assert found.orders[0] == pytest.approx(there[0] + there[2] / 2, abs=1e-5)
+    for answer, before, words in (
+        (" second; 1; 5", "<answer>", (" first", " second", " similar")),  # one token holds the space and the word
+        ("Second ; 1; 5", "<answer>", ("First", "Second", "Similar")),
+    ):
+        scorer.engine = reading_engine(lambda text, blank, answer=answer: f"<answer>{answer}</answer>")
+        found = scorer.compare(videos[0], videos[1])
+        there = written_out(scorer, videos[:2], before, words)
+        assert found.orders[0] == pytest.approx(there[0] + there[2] / 2, abs=1e-5)
 
 
 def test_swapped_clips_give_exactly_one_minus_the_preference_in_any_batch(scorer, videos, frames):
-    pairs = [(a, b) for a in videos for b in videos if a != b]
+    pairs = [(a, b) for a in videos[:3] for b in videos[:3] if a != b]
     known = {(one.first, one.second): one for batch in scorer.compare_many(pairs) for one in batch}
     assert list(known) == pairs and len({one.preference for one in known.values()}) == len(pairs)
     for (a, b), one in known.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -126,7 +127,11 @@ def most_comparisons(count: int) -> int:
 
 
 def tournament(
-    judge: Judge, count: int, start: Sequence[float] | None = None, prior: float = PRIOR
+    judge: Judge,
+    count: int,
+    start: Sequence[float] | None = None,
+    groups: Sequence[int] | None = None,
+    prior: float = PRIOR,
 ) -> tuple[list[Pair], list[float]]:
     """Compare the pairs that say most about the order, in rounds; each pair once at most, `most_comparisons` in all.
 
@@ -139,6 +144,8 @@ def tournament(
         judge: Compares the pairs of a round.
         count: N clips.
         start: N numbers, higher is better: pairs that are close in them come first. Default none are.
+        groups: N names: only clips of one group are compared, and each group has its own `most_comparisons`; their
+            rounds are one. Default all are one group.
         prior: See `bradley_terry`.
 
     Returns:
@@ -146,10 +153,11 @@ def tournament(
     """
     pairs: list[Pair] = []
     preferences: list[float] = []
+    names = np.zeros(count, dtype=int) if groups is None else np.asarray(groups)
+    left = {name: most_comparisons(size) for name, size in Counter(names.tolist()).items()}
     abilities = np.zeros(count) if start is None else np.asarray(start, dtype=float)
     covariance = np.eye(count) * prior**2
-    while len(pairs) < most_comparisons(count):
-        chosen = _next_round(abilities, covariance, pairs)[: most_comparisons(count) - len(pairs)]
+    while chosen := _next_round(abilities, covariance, names, left, pairs):
         pairs += chosen
         preferences += judge(chosen)
         wins = wins_of(count, pairs, preferences)
@@ -159,10 +167,20 @@ def tournament(
     return pairs, preferences
 
 
-def _next_round(abilities: np.ndarray, covariance: np.ndarray, done: Sequence[Pair]) -> list[Pair]:
-    """Pairs that were not compared yet, the most telling first, each clip in one of them at most."""
+def _next_round(
+    abilities: np.ndarray, covariance: np.ndarray, groups: np.ndarray, left: dict[int, int], done: Sequence[Pair]
+) -> list[Pair]:
+    """Pairs of a group that were not compared yet, the most telling first, each clip in one of them at most.
+
+    Args:
+        abilities: (N,) so far.
+        covariance: (N, N) of these.
+        groups: (N,) numbers.
+        left: Group -> how many comparisons it has left; those chosen are taken off.
+        done: What was compared.
+    """
     first, second = np.triu_indices(len(abilities), 1)
-    new = np.ones((len(abilities),) * 2, dtype=bool)
+    new = groups[:, None] == groups
     new[tuple(np.array(done, dtype=int).reshape(-1, 2).T)] = False
     first, second = first[new[first, second]], second[new[first, second]]
     chance = expit(abilities[first] - abilities[second])
@@ -170,8 +188,9 @@ def _next_round(abilities: np.ndarray, covariance: np.ndarray, done: Sequence[Pa
     free = np.ones(len(abilities), dtype=bool)
     chosen: list[Pair] = []
     for place in np.argsort(-chance * (1 - chance) * variance, kind="stable"):
-        i, j = int(first[place]), int(second[place])
-        if free[i] and free[j]:
+        i, j, group = int(first[place]), int(second[place]), int(groups[first[place]])
+        if free[i] and free[j] and left[group]:
             free[[i, j]] = False
+            left[group] -= 1
             chosen.append((i, j))
     return chosen

@@ -74,6 +74,12 @@ def pair_sample(first: str, second: str) -> Sample:
     return Sample("", "compare", (first, second))
 
 
+def pair_of(sample: Sample) -> tuple[str, str]:
+    """Its two clips."""
+    first, second = sample.clips
+    return first, second
+
+
 def compare_pairs(scorer: QualityScorer, pairs: Sequence[tuple[str, str]]) -> Iterator[list[QualityComparison]]:
     """Compare files, batch by batch and in order; the next batch is decoded meanwhile.
 
@@ -86,14 +92,14 @@ def compare_pairs(scorer: QualityScorer, pairs: Sequence[tuple[str, str]]) -> It
     """
     samples = [pair_sample(first, second) for first, second in pairs]
     for chunk, clips, skipped in loaded_chunks(scorer, samples):
-        shown = [sample.clips for sample in chunk if clips.keys() >= {*sample.clips}]
+        shown = [pair_of(sample) for sample in chunk if clips.keys() >= {*sample.clips}]
         known = dict(zip(shown, compare_clips(scorer, shown, clips), strict=True))
-        yield [known.get(sample.clips) or _unreadable(sample, skipped) for sample in chunk]
+        yield [known.get(pair_of(sample)) or _unreadable(sample, skipped) for sample in chunk]
 
 
 @torch.no_grad()
 def compare_clips(
-    scorer: QualityScorer, pairs: Sequence[tuple[str, ...]], clips: Mapping[str, ClipInput]
+    scorer: QualityScorer, pairs: Sequence[tuple[str, str]], clips: Mapping[str, ClipInput]
 ) -> list[QualityComparison]:
     """Compare decoded clips. What is said of a pair does not depend on the other pairs, nor on their order.
 
@@ -105,7 +111,7 @@ def compare_clips(
     Raises:
         ValueError: If a prompt is longer than the engine takes.
     """
-    samples = [pair_sample(*order) for pair in pairs for order in (pair, pair[::-1])]
+    samples = [pair_sample(*order) for pair in pairs for order in (pair, (pair[1], pair[0]))]
     prompts, seeds = ask_prompts(scorer, samples, clips)
     sampling = replace(scorer.sampling, temperature=0.0)
     drawn = scorer.answering_engine().generate(prompts, 1, sampling, seeds) if prompts else []
@@ -151,9 +157,10 @@ def _in_case_of(written: str, word: str) -> str:
     return word.upper() if written.isupper() else word.capitalize() if written[0].isupper() else word
 
 
-def _joined(pair: tuple[str, ...], there: _Said, back: _Said) -> QualityComparison:
+def _joined(pair: tuple[str, str], there: _Said, back: _Said) -> QualityComparison:
     """Both orders' answers as one, about the pair as it is given."""
-    preference, probabilities, better = math.nan, (), ""
+    preference, better = math.nan, ""
+    probabilities: tuple[float, ...] = ()
     if there.probabilities and back.probabilities:
         preference = _mean_preference(there.preference, back.preference)
         first, second, similar = (
@@ -200,4 +207,4 @@ def _mean_scores(there: ParsedComparison, back: ParsedComparison) -> tuple[float
 def _unreadable(sample: Sample, skipped: Mapping[str, str]) -> QualityComparison:
     nothing = (math.nan, math.nan)
     error = reason_unreadable(sample, skipped)
-    return QualityComparison(*sample.clips, "", math.nan, nothing, (), nothing, False, "unreadable", error=error)
+    return QualityComparison(*pair_of(sample), "", math.nan, nothing, (), nothing, False, "unreadable", error=error)

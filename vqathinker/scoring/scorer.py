@@ -206,8 +206,7 @@ class QualityScorer:
             ClipError: If a file cannot be read.
             ValueError: If an array is anything else.
         """
-        name = str(video) if isinstance(video, str | Path) else ""
-        return replace(self.score_clips([self.load(video)])[0], video=name)
+        return replace(self.score_clips([self.load(video)])[0], video=name_of(video))
 
     def score_many(self, videos: Sequence[str | Path]) -> Iterator[list[QualityScore]]:
         """Judge files, batch by batch and in order; the next batch is decoded meanwhile.
@@ -243,11 +242,11 @@ class QualityScorer:
             ValueError: If the question is empty, the options are no such list, the array is no clip, or the prompt is
                 longer than vLLM has reserved memory for.
         """
-        videos = list(video) if isinstance(video, list | tuple) else [video]
+        # Another sequence is refused as a clip.
+        videos: list[Video] = list(video) if isinstance(video, list | tuple) else [video]  # type: ignore[list-item]
         sample = question_sample([str(place) for place in range(len(videos))], question, options)
         clips = {str(place): self.load(one) for place, one in enumerate(videos)}
-        names = [str(one) if isinstance(one, str | Path) else "" for one in videos]
-        return replace(ask_clips(self, [sample], clips)[0], video=named_clips(names))
+        return replace(ask_clips(self, [sample], clips)[0], video=named_clips(list(map(name_of, videos))))
 
     def ask_many(self, samples: Sequence[Sample]) -> Iterator[list[QualityAnswer]]:
         """Ask about files, batch by batch and in order; the next batch is decoded meanwhile.
@@ -275,9 +274,9 @@ class QualityScorer:
             ClipError: If a file cannot be read.
             ValueError: If an array is no clip, or the prompt is longer than vLLM has reserved memory for.
         """
-        videos = {"first": first, "second": second}
-        [found] = compare_clips(self, [("first", "second")], {name: self.load(one) for name, one in videos.items()})
-        return replace(found, **{name: str(one) if isinstance(one, str | Path) else "" for name, one in videos.items()})
+        clips = {"first": self.load(first), "second": self.load(second)}
+        [found] = compare_clips(self, [("first", "second")], clips)
+        return replace(found, first=name_of(first), second=name_of(second))
 
     def compare_many(self, pairs: Sequence[tuple[str | Path, str | Path]]) -> Iterator[list[QualityComparison]]:
         """Compare pairs of files, batch by batch and in order; the next batch is decoded meanwhile.
@@ -326,6 +325,11 @@ class QualityScorer:
         status = "ok" if known else "no_number" if first == "ok" else first
         frames = tuple(clip.indices.tolist())
         return QualityScore("", mean_score(values), spread, status, texts, len(known), frames, notes=clip.notes)
+
+
+def name_of(video: Video) -> str:
+    """A path as text; "" for frames in memory."""
+    return str(video) if isinstance(video, str | Path) else ""
 
 
 def torch_device(name: str | torch.device) -> torch.device:
