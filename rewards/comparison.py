@@ -23,6 +23,8 @@ NOTICEABLE = NormalDist().inv_cdf(SURE)
 """The difference of two MOS at which raters are so sure, in spreads of their difference: 0.674."""
 EPS = 0.01
 """Square of a tenth of a score: where the order is sure, smaller leads pay in proportion (as `contrast.EPS`)."""
+ROUNDING = 0.01
+"""What writing two scores with two decimals can add to their difference, at most."""
 
 _NUMBER = re.compile(r"[0-9]{1,8}(?:[.,][0-9]{1,8})?")
 
@@ -309,7 +311,8 @@ class Agreement(_PairReward):
     scores say, else 0, whether or not it is right.
 
     `first` needs the higher score for the first clip, `second` the lower one. `similar` needs scores that differ by
-    less than what is noticeable at the label's spread (`NOTICEABLE` x `spread`).
+    less than what is noticeable at the label's spread (`NOTICEABLE` x `spread`); differences that come of writing both
+    with two decimals are allowed.
 
     Args:
         similar: Largest difference for `similar` where the label has no spread, in score units.
@@ -346,6 +349,6 @@ class Agreement(_PairReward):
                 continue
             lead = found.scores[0] - found.scores[1]
             limit = self.similar if pair.spread is None else NOTICEABLE * pair.spread
-            agrees = {"first": lead > 0, "second": lead < 0, "similar": abs(lead) <= limit + 1e-9}
+            agrees = {"first": lead > 0, "second": lead < 0, "similar": abs(lead) < limit + ROUNDING - 1e-9}
             values.append(float(agrees[found.better]))
         return values

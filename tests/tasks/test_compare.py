@@ -50,7 +50,7 @@ def test_the_gold_answer_names_what_differs():
 
 
 def test_a_pair_has_two_clips(processor):
-    with pytest.raises(ValueError, match="task 'compare' is about two clips"):
+    with pytest.raises(ValueError, match=r"sample 's' has 1 clip, .*: task 'compare' is about 2"):
         sample_dataset([Sample("s", "compare", ("a.mp4",), target={"better": "first"})], processor)
 
 

@@ -141,6 +141,11 @@ class Prompt:
     slots: tuple[Slot, ...]
     counts: tuple[int, ...]
 
+    @property
+    def num_clips(self) -> int:
+        """How many clips it shows."""
+        return 1 + max(slot.clip for slot in self.slots)
+
 
 def token_index(prompts: Sequence[Prompt], streams: Sequence[str]) -> torch.Tensor:
     """Which visual token stands at which placeholder of a batch.

@@ -45,20 +45,11 @@ class Compare(Task):
 
     name = "compare"
     metrics = ("compare_accuracy", "compare_unparsable", "compare_first_bias", "compare_consistency")
+    num_clips = 2
 
     def text(self, sample: Sample) -> str:
         """The question, by default the task's own, and what is to be answered."""
         return f"{sample.question or QUESTION} {ASKED_FOR}"
-
-    def messages(self, sample: Sample, processor: Any) -> list[dict[str, Any]]:
-        """As `Task.messages`.
-
-        Raises:
-            ValueError: If the sample is not about two clips.
-        """
-        if len(sample.clips) != 2:
-            raise ValueError(f"sample {sample.id!r}: clips={sample.clips}, but task 'compare' is about two clips.")
-        return super().messages(sample, processor)
 
     def columns(self, sample: Sample) -> dict[str, Any]:
         """What is known of the pair; nothing that is known of a single clip, which would be paid for."""
