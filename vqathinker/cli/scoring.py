@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqathinker.arguments import add_command
 from vqathinker.cli.files import check_models, find_existing_videos, find_videos
@@ -16,6 +16,12 @@ from vqathinker.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqathinker.places import check_checkpoint, check_file, check_folder, check_output, check_table
 from vqathinker.wording import counted
 
+if TYPE_CHECKING:
+    from vqathinker.evaluation.encodes import Encode
+    from vqathinker.scoring import QualityScorer
+
+KEPT_EVERY = 64
+"""Comparisons after which they are written to disk."""
 LONGEST_NAME = 60
 """Characters up to which names widen the column of all."""
 
@@ -152,10 +158,12 @@ def _add_flip_rate(commands: argparse._SubParsersAction) -> None:
         ["--sources pristine/ --model models/mine", "--manifest ladder/manifest.csv --model models/mine"],
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--sources", type=Path, help="folder of sources to encode with H.264 at CRF 15, 17, ..., 51")
-    what.add_argument("--manifest", type=Path, help="CSV of an existing ladder: video,source,crf")
+    what.add_argument("--sources", type=Path, help="folder of sources to encode at CRF 15, 17, ..., 51")
+    what.add_argument("--manifest", type=Path, help="CSV of existing ladders: video,source,crf, and ladder or codec")
     parser.add_argument("--out", type=Path, default=Path("runs/flip_rate"), help="folder for encodes and results")
-    parser.add_argument("--crf", help="CRFs of the ladder, e.g. 15,25,35,45")
+    parser.add_argument("--codec", help="of --sources: h264, hevc, vp9 or av1; default h264")
+    parser.add_argument("--crf", help="of --sources: CRFs on the codec's scale, e.g. 15,25,35,45")
+    parser.add_argument("--compare", action="store_true", help="also ask which of each pair is better, in both orders")
     add_policy(parser)
     parser.set_defaults(run=_flip_rate)
 
@@ -163,32 +171,61 @@ def _add_flip_rate(commands: argparse._SubParsersAction) -> None:
 def _flip_rate(options: argparse.Namespace) -> int:
     check_file("--manifest", options.manifest)
     check_folder("--sources", options.sources)
+    if options.manifest and (options.codec or options.crf):
+        raise ValueError("--manifest with --codec or --crf: its encodes are there already. Leave these options out.")
     crfs = _crfs(options.crf)
     check_output("--out", options.out)
     check_models(options)
     if options.sources:
         find_videos([str(options.sources)])  # names what is not encoded
-    from vqathinker.evaluation import flip_rate
-    from vqathinker.evaluation.benchmark import markdown
+    from vqathinker.evaluation.flip_rate import write_flip_rates
     from vqathinker.scoring import fingerprint, score_files, settings_of
 
-    if options.manifest:
-        encodes = flip_rate.read_manifest(options.manifest)
-    else:
-        crfs = crfs or flip_rate.LADDER
-        if is_main():
-            say(f"encoding every video of {options.sources} {len(crfs)} times; existing encodes are kept", sys.stderr)
-        encodes = flip_rate.encode_ladder(options.sources, options.out / "ladder", crfs)
+    encodes, made_with = _encodes(options, crfs)
     scorer = load_scorer(options)
-    made_with = fingerprint(settings_of(scorer))
-    table = options.out / "scores" / f"{made_with}.csv"
-    rows = score_files(scorer, [encode.video for encode in encodes], made_with, [table])
+    settings = settings_of(scorer)
+    table = options.out / "scores" / f"{fingerprint(settings)}.csv"
+    rows = score_files(scorer, [encode.video for encode in encodes], fingerprint(settings), [table])
+    scores = {row["video"]: row["score"] for row in rows}
+    judged: dict[str, dict[str, Any]] = {"scores": {"scores": scores}}
+    if options.compare:
+        judged["comparison"] = {"preferences": _preferences(scorer, encodes, options.out)}
     if is_main():
-        rates = flip_rate.flip_rates(encodes, {row["video"]: row["score"] for row in rows})
-        text = markdown([flip_rate.table(rates)])
-        (options.out / "flip_rate.md").write_text(text, encoding="utf-8")
-        print(text)
-    return 1 if is_main() and any(math.isnan(row["score"]) for row in rows) else 0
+        print(write_flip_rates(options.out, encodes, judged, {"policy": settings, "encodes": made_with}))
+    failed = [value for by in judged.values() for known in by.values() for value in known.values() if math.isnan(value)]
+    return 1 if is_main() and failed else 0
+
+
+def _preferences(scorer: QualityScorer, encodes: Sequence[Encode], folder: Path) -> dict[tuple[str, str], float]:
+    """(Milder, harder) -> how probably the milder one is better, of all pairs; a second run goes on."""
+    from vqathinker.evaluation.flip_rate import ladder_pairs
+    from vqathinker.scoring.comparing import NOT_LEARNED
+    from vqathinker.scoring.ranking import Comparisons
+
+    pairs = [(mild.video, hard.video) for mild, hard in ladder_pairs(encodes)]
+    compare, preferences = Comparisons(scorer, folder), list[float]()
+    with compare.shown(len(pairs), progress=True):
+        for first in range(0, len(pairs), KEPT_EVERY):
+            preferences += compare(pairs[first : first + KEPT_EVERY])
+    if is_main() and all(map(math.isnan, preferences)):
+        print(NOT_LEARNED, file=sys.stderr)
+    return dict(zip(pairs, preferences, strict=True))
+
+
+def _encodes(options: argparse.Namespace, crfs: Sequence[int]) -> tuple[list[Encode], dict[str, Any]]:
+    """The ladders, made where they are not there, and what they were made with."""
+    from vqathinker.clips.codecs import check_codecs, encoder_settings
+    from vqathinker.evaluation.encodes import crf_range, encode_ladder, read_manifest, settings_beside
+
+    if options.manifest:
+        return read_manifest(options.manifest), settings_beside(options.manifest)
+    codec = options.codec or "h264"
+    check_codecs([codec])
+    crfs = crfs or crf_range(codec)
+    if is_main():
+        say(f"encoding every video of {options.sources} {len(crfs)} times; existing encodes are kept", sys.stderr)
+    folder = options.out / ("ladder" if codec == "h264" else f"ladder_{codec}")
+    return encode_ladder(options.sources, folder, crfs, codec=codec), encoder_settings({codec: crfs})
 
 
 def _crfs(text: str | None) -> Sequence[int]:
