@@ -17,7 +17,7 @@ Needs numpy only.
 from .advantages import advantages, zero_gradient_groups
 from .choice import Choice, ParsedChoice, choice_index, letter, parse_choice
 from .comparisons import Length, Linear, Threshold, linear_reward, threshold_reward
-from .contrast import Contrast, contrast_fidelity
+from .contrast import Contrast, contrast_fidelity, order_fidelity
 from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
 from .parsing import ParsedAnswer, parse_answer, text_of
@@ -58,6 +58,7 @@ __all__ = [
     "letter",
     "linear_reward",
     "named_rewards",
+    "order_fidelity",
     "parse_answer",
     "parse_choice",
     "preset",

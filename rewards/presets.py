@@ -64,19 +64,29 @@ def _temporal() -> Temporal:
     return Temporal(Regression(), Ranking(), scope="response")
 
 
+def _contrast() -> Contrast:
+    return Contrast(ladders=False)
+
+
+def _order() -> Contrast:
+    return Contrast(perturbed=False, name="order")
+
+
 REWARDS: dict[str, Callable[[], Any]] = {
     "format": _strict_format,
     "regression": Regression,
     "rank": Ranking,
     "temporal": _temporal,
     "distortion": Distortion,
-    "contrast": Contrast,
+    "contrast": _contrast,
+    "order": _order,
     "threshold": Threshold,
     "linear": Linear,
     "length": Length,
     "choice": Choice,
 }
-"""Reward name -> function that makes one, as the preset `recommended` has it."""
+"""Reward name -> function that makes one, as the preset `recommended` has it. Of `Contrast` one for perturbed copies and
+one for ladders, which can be weighed and logged apart."""
 
 
 def named_rewards(entries: str | Sequence[str]) -> Rubric:
