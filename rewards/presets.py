@@ -85,8 +85,8 @@ REWARDS: dict[str, Callable[[], Any]] = {
     "length": Length,
     "choice": Choice,
 }
-"""Reward name -> function that makes one, as the preset `recommended` has it. Of `Contrast` one for perturbed copies and
-one for ladders, which can be weighed and logged apart."""
+"""Reward name -> function that makes one, as the preset `recommended` has it. Of `Contrast` one for perturbed copies
+and one for ladders, which can be weighed and logged apart."""
 
 
 def named_rewards(entries: str | Sequence[str]) -> Rubric:
