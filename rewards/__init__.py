@@ -20,6 +20,7 @@ from .comparisons import Length, Linear, Threshold, linear_reward, threshold_rew
 from .contrast import Contrast, contrast_fidelity, order_fidelity
 from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
+from .pairwise import BradleyTerry, Preference, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
 from .presets import PRESETS, REWARDS, named_rewards, preset
 from .ranking import Ranking, fidelity_ranking
@@ -32,6 +33,7 @@ __all__ = [
     "FLAGS",
     "PRESETS",
     "REWARDS",
+    "BradleyTerry",
     "Choice",
     "Contrast",
     "Distortion",
@@ -40,6 +42,8 @@ __all__ = [
     "Linear",
     "ParsedAnswer",
     "ParsedChoice",
+    "Preference",
+    "ProductHinge",
     "Ranking",
     "Regression",
     "Reward",
@@ -62,8 +66,10 @@ __all__ = [
     "parse_answer",
     "parse_choice",
     "preset",
+    "product_hinge",
     "temporal_bonus",
     "text_of",
     "threshold_reward",
+    "tie_likelihood",
     "zero_gradient_groups",
 ]

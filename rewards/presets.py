@@ -11,6 +11,7 @@ from .comparisons import Length, Linear, Threshold
 from .contrast import Contrast
 from .distortion import Distortion
 from .format import Format
+from .pairwise import BradleyTerry, Preference, ProductHinge
 from .ranking import Ranking
 from .regression import Regression
 from .reward import find_reward
@@ -84,6 +85,9 @@ REWARDS: dict[str, Callable[[], Any]] = {
     "linear": Linear,
     "length": Length,
     "choice": Choice,
+    "preference": Preference,
+    "product_hinge": ProductHinge,
+    "bradley_terry": BradleyTerry,
 }
 """Reward name -> function that makes one, as the preset `recommended` has it. Of `Contrast` one for perturbed copies
 and one for ladders, which can be weighed and logged apart."""
