@@ -1,4 +1,5 @@
-"""What pairs and pixels are worth, on the embedded default: rungs as copies, the task of comparing, the low-level stream.
+"""What pairs and pixels are worth on the embedded default: rungs as copies, the task of comparing, the low-level
+stream.
 
     python recipes/pairs_controls.py                                # every arm, 3 seeds; takes hours
     python recipes/pairs_controls.py --arms score,rungs --seeds 0

@@ -27,9 +27,10 @@ from .comparison import (
     word_reward,
 )
 from .comparisons import Length, Linear, Threshold, linear_reward, threshold_reward
-from .contrast import Contrast, contrast_fidelity
+from .contrast import Contrast, contrast_fidelity, order_fidelity
 from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
+from .pairwise import BradleyTerry, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
 from .presets import PRESETS, REWARDS, named_rewards, preset
 from .ranking import Ranking, fidelity_ranking
@@ -44,6 +45,7 @@ __all__ = [
     "PRESETS",
     "REWARDS",
     "Agreement",
+    "BradleyTerry",
     "Choice",
     "Contrast",
     "Distortion",
@@ -55,6 +57,7 @@ __all__ = [
     "ParsedChoice",
     "ParsedComparison",
     "Preference",
+    "ProductHinge",
     "Ranking",
     "Regression",
     "Reward",
@@ -73,14 +76,17 @@ __all__ = [
     "letter",
     "linear_reward",
     "named_rewards",
+    "order_fidelity",
     "pair_order_fidelity",
     "parse_answer",
     "parse_choice",
     "parse_comparison",
     "preset",
+    "product_hinge",
     "temporal_bonus",
     "text_of",
     "threshold_reward",
+    "tie_likelihood",
     "word_reward",
     "zero_gradient_groups",
 ]

@@ -214,10 +214,13 @@ class Preference(_PairReward):
     """Word reward as a TRL / ms-swift reward function: does the answer name the better clip? See `word_reward`.
 
     Args:
+        partial: False: only the right word earns anything, whatever the label's probability. That is the preference
+            reward of VQ-Insight (its Eq. 7) and of Q-Insight, whose labels are never `similar`.
         name: Metric key.
     """
 
-    def __init__(self, name: str = "preference") -> None:
+    def __init__(self, partial: bool = True, name: str = "preference") -> None:
+        self.partial = partial
         self.__name__ = name
 
     def __call__(
@@ -242,7 +245,11 @@ class Preference(_PairReward):
             ValueError: If a column has another length, or a row's entries are none of these.
         """
         return [
-            None if pair is None else word_reward(parse_comparison(completion).better, pair.better, pair.preference)
+            None
+            if pair is None
+            else word_reward(
+                parse_comparison(completion).better, pair.better, pair.preference if self.partial else None
+            )
             for completion, pair in zip(completions, _pairs(completions, better, preference, None), strict=True)
         ]
 

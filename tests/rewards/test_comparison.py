@@ -77,6 +77,9 @@ def test_groups_are_those_of_one_name_and_unscorable_answers_get_none():
     own = pair_order_fidelity([3, 2], [2, 2.5], 0.8, spread=0.6)
     assert values == [own[0], pytest.approx(math.sqrt(1 - PHI(20)), abs=1e-9), own[1], None, None, None]
     assert Preference()(answers, **columns) == [1, 0, 0, 0, None, 0]
+    unsure = {"better": ["first"] * 2, "preference": [0.8] * 2}
+    asked = [said("similar; 3; 3"), said("first; 3; 2")]
+    assert Preference()(asked, **unsure) == [pytest.approx(0.4), 1] and Preference(False)(asked, **unsure) == [0, 1]
     assert Agreement()(answers, **columns) == [1, 1, 1, None, None, None]
     floored = rewards.Rubric([PairOrder()])
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

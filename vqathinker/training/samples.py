@@ -1,16 +1,16 @@
-"""What the recipes train and validate on: labelled clips, questions, or both, each as often as its weight says."""
+"""What the recipes train and validate on: labelled clips, questions, ladders, each as often as its weight says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import isfunction
 from typing import Any
 
-from vqathinker.data import Sample, read_labels, read_questions, score_samples
+from vqathinker.data import Sample, read_labels, read_ladders, read_questions, score_samples
 from vqathinker.data.scales import NAMES
 from vqathinker.policy import VQAThinkerProcessor, load_processor
-from vqathinker.rewards import Distortion, Rubric
+from vqathinker.rewards import Contrast, Distortion, Rubric
 from vqathinker.rewards.distortion import KINDS
 from vqathinker.tasks import find_task, mixture
 
@@ -43,8 +43,10 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        if not (self.train_labels or self.questions):
-            raise ValueError("neither train_labels nor questions: give a label file, question files, or both.")
+        if not self._files():
+            raise ValueError(
+                "neither train_labels nor questions: give a label file, question files, or both (for GRPO ladders too)."
+            )
         if self.train_labels and not self.mos_scale:
             raise ValueError(f"train_labels={self.train_labels!r} without mos_scale: give {NAMES}.")
         if self.max_minutes is not None and not self.max_minutes > 0:
@@ -61,9 +63,45 @@ class DataArguments:
 
     def training(self, seed: int) -> list[Sample]:
         """What one epoch goes through, see `vqathinker.tasks.mixture`."""
-        labels = [(self.labelled(self.train_labels), self.labels_weight)] if self.train_labels else []
-        weighed = [_weighed(entry) for entry in self.questions]
-        return mixture([*labels, *((read_questions(file, self.video_root), weight) for file, weight in weighed)], seed)
+        return mixture(list(self._parts().values()), seed)
+
+    def _files(self) -> list[str]:
+        """What there is to train on."""
+        return [*([self.train_labels] if self.train_labels else []), *self.questions]
+
+    def _parts(self) -> dict[str, tuple[list[Sample], float]]:
+        """Samples and weight of each file."""
+        parts = {}
+        if self.train_labels:
+            parts[self.train_labels] = self.labelled(self.train_labels), self.labels_weight
+        for entry in self.questions:
+            file, weight = _weighed("questions", entry)
+            parts[entry] = read_questions(file, self.video_root), weight
+        return parts
+
+
+@dataclass(kw_only=True)
+class LadderArguments(DataArguments):
+    """Files of labels, questions and ladders. A warm start has no use for the latter: it needs answers to learn."""
+
+    ladders: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Ladder tables (.csv), FILE or FILE=WEIGHT: encodes with an order. It is known which one is worse, "
+            "but no MOS; videos are relative to the table."
+        },
+    )
+
+    def _files(self) -> list[str]:
+        return super()._files() + self.ladders
+
+    def _parts(self) -> dict[str, tuple[list[Sample], float]]:
+        parts = super()._parts()
+        for entry in self.ladders:
+            file, weight = _weighed("ladders", entry)
+            parts[entry] = read_ladders(file), weight
+        _check_ladders({entry: samples for entry, (samples, _) in parts.items()})
+        return parts
 
 
 @dataclass(kw_only=True)
@@ -86,7 +124,7 @@ class LookArguments:
         return load_processor(model, self.frames, self.image_size, self.sampling, self.view, self.question)
 
 
-def _weighed(entry: str) -> tuple[str, float]:
+def _weighed(option: str, entry: str) -> tuple[str, float]:
     """`FILE=WEIGHT` or `FILE`."""
     file, equals, weight = entry.rpartition("=")
     if not equals or not file:
@@ -94,7 +132,20 @@ def _weighed(entry: str) -> tuple[str, float]:
     try:
         return file, float(weight)
     except ValueError:
-        raise ValueError(f"questions: {entry!r} must be FILE or FILE=WEIGHT with a number, e.g. {file}=0.5.") from None
+        raise ValueError(f"{option}: {entry!r} must be FILE or FILE=WEIGHT with a number, e.g. {file}=0.5.") from None
+
+
+def _check_ladders(files: Mapping[str, Sequence[Sample]]) -> None:
+    """Refuse two files with ladders of one name: their rungs would be compared, whatever they show."""
+    owners: dict[str, str] = {}
+    for file, samples in files.items():
+        for ladder in dict.fromkeys(sample.target.get("ladder") for sample in samples):
+            if ladder is not None and (owner := owners.setdefault(ladder, file)) != file:
+                raise ValueError(
+                    f"ladder {ladder!r} is in {owner} and in {file}: rungs of one ladder are compared, so its name "
+                    "must stand for one source. Rename one of them; a label file with ladders is not given as a ladder "
+                    "table too."
+                )
 
 
 def labelled_kinds(samples: Sequence[Sample]) -> list[str]:
@@ -105,6 +156,16 @@ def labelled_kinds(samples: Sequence[Sample]) -> list[str]:
 def distortion_reward(samples: Sequence[Sample]) -> Distortion:
     """A reward that knows the kinds that labelled clips name, beside the usual ones."""
     return Distortion(sorted({*labelled_kinds(samples), *KINDS}))
+
+
+def has_rungs(samples: Sequence[Sample]) -> bool:
+    """Whether some of the samples are rungs of ladders."""
+    return any(sample.target.get("ladder") is not None for sample in samples)
+
+
+def order_reward(min_difference: float) -> Contrast:
+    """The reward for rungs in order, see `rewards.Contrast`."""
+    return Contrast(perturbed=False, name="order", min_difference=min_difference)
 
 
 def with_tasks(rubric: Rubric | None, samples: Sequence[Sample], weight: float = 1.0) -> Rubric:
