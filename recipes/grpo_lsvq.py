@@ -1,4 +1,4 @@
-"""GRPO on LSVQ-style labels (VQAThinker): learn from scores alone; or on questions, or on both.
+"""GRPO on LSVQ-style labels (VQAThinker): learn from scores alone; or on questions, ladders, or all of them.
 
     accelerate launch --config_file recipes/accelerate/zero2.yaml recipes/grpo_lsvq.py \\
         --config recipes/configs/lsvq_8gpu.yaml --video-root /data/LSVQ
@@ -27,19 +27,29 @@ from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_
 from vqathinker.training.arguments import lacks_config, parse_recipe
 from vqathinker.training.console import closing_summary, parts_line
 from vqathinker.training.preflight import preflight
-from vqathinker.training.samples import DataArguments, LookArguments, distortion_reward, labelled_kinds, with_tasks
+from vqathinker.training.samples import (
+    LadderArguments,
+    LookArguments,
+    distortion_reward,
+    has_rungs,
+    labelled_kinds,
+    order_reward,
+    with_tasks,
+)
 from vqathinker.training.small_set import with_own_config
 from vqathinker.training.stopping import StopEarly
 
 CONFIGS = Path(__file__).parent / "configs"
+NO_RUNGS = "there are no rungs of ladders"
+RUNGS = "ladders, or labels with the columns ladder and rank"
 
 
 @dataclass
-class GRPOArguments(AdapterArguments, DataArguments, LookArguments):
+class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
     """What to train on and what to reward, and which adapter; everything else is VQAGRPOConfig, and so GRPOConfig.
 
     `--reward-weights` of the latter, if given, are those of all rewards that are there: the preset's in its order, then
-    distortion, contrast, and those of questions.
+    distortion, contrast, order, those of questions, and those of pairs.
     """
 
     model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
@@ -69,8 +79,21 @@ class GRPOArguments(AdapterArguments, DataArguments, LookArguments):
             "about 1.6 times as long (see perturb_every); 0 leaves it out."
         },
     )
+    order_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight of the order reward, for rungs of ladders (default 1 there); 0 leaves it out, and their "
+            "order unused."
+        },
+    )
+    order_min_difference: float = field(
+        default=0.0, metadata={"help": "Least difference of rank (CRF) at which the order of two rungs is paid for."}
+    )
     choice_weight: float | None = field(
         default=None, metadata={"help": "Weight of the choice reward, for questions (default 1 there)."}
+    )
+    compare_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the three rewards for comparisons, for pairs (default 1 there)."}
     )
     dtype: str = field(
         default="auto",
@@ -91,6 +114,9 @@ class GRPOArguments(AdapterArguments, DataArguments, LookArguments):
     val_questions: str | None = field(
         default=None, metadata={"help": "Held-out question file, scored at the same steps; '' for none."}
     )
+    val_pairs: float = field(
+        default=0.0, metadata={"help": "Pairs for each clip of val_labels, compared at the same steps; 0: none."}
+    )
     early_stopping_patience: int = field(
         default=0,
         metadata={
@@ -101,10 +127,15 @@ class GRPOArguments(AdapterArguments, DataArguments, LookArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         AdapterArguments.__post_init__(self)
-        DataArguments.__post_init__(self)
-        for name in ("distortion_weight", "contrast_weight", "choice_weight"):
+        LadderArguments.__post_init__(self)
+        for name in ("distortion_weight", "contrast_weight", "order_weight", "choice_weight", "compare_weight"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 0; 0 leaves the reward out.")
+        if not self.val_pairs >= 0 or (self.val_pairs and not self.val_labels):
+            raise ValueError(
+                f"val_pairs={self.val_pairs} with val_labels={self.val_labels!r}: must be at least 0, and pairs are "
+                "made of clips that val_labels lists."
+            )
         if self.early_stopping_patience < 0:
             raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: must be at least 0.")
 
@@ -121,6 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     check_validation(data, args)
     samples = data.training(args.seed)
     held_out = data.labelled(data.val_labels)
+    held_out += data.paired(held_out, data.val_pairs, args.seed) if data.val_pairs else []
     held_out += read_questions(data.val_questions, data.video_root) if data.val_questions else []
     if PartialState().is_main_process:
         print(preflight(samples, held_out, data.mos_scale))
@@ -195,44 +227,68 @@ def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
 
 
 def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float] | None = None) -> Rubric:
-    """The rewards that are named; or the preset's, distortion and contrast where they have a weight, and those of
-    questions; with other weights, if given."""
-    kinds, distortion = labelled_kinds(samples), distortion_reward(samples)
+    """The rewards that are named; or the preset's, distortion, contrast and order where they have a weight, and those
+    of questions; with other weights, if given."""
+    kinds, rungs = labelled_kinds(samples), has_rungs(samples)
+    distortion, order = distortion_reward(samples), order_reward(data.order_min_difference)
+    if data.order_min_difference and not rungs:
+        raise ValueError(
+            f"order_min_difference={data.order_min_difference}: {NO_RUNGS}. Leave it out, or give {RUNGS}."
+        )
     if data.rewards:
-        others = {"leave_out": data.leave_out, "distortion_weight": data.distortion_weight, "reward_weights": weights}
-        others |= {"contrast_weight": data.contrast_weight or None, "choice_weight": data.choice_weight}
-        if given := {name: value for name, value in others.items() if value not in (None, [])}:
-            raise ValueError(
-                f"rewards={data.rewards} with {given}: `rewards` already lists every reward with its weight. Leave "
-                "the others out."
-            )
-        sys.path.append(str(Path.cwd()))  # where one's own may lie
-        named = named_rewards(data.rewards)
-        own = [distortion if isinstance(reward, Distortion) else reward for reward in named.rewards]
-        return Rubric(own, named.weights)
+        return named_rubric(data, weights, distortion, order)
     tasks = {sample.task for sample in samples}
     if data.choice_weight is not None and "choice" not in tasks:
         raise ValueError(
             f"choice_weight={data.choice_weight}: there are no questions. Leave it out, or give questions."
         )
-    choice_weight = 1.0 if data.choice_weight is None else data.choice_weight
-    if "score" not in tasks:
-        rubric = without(with_tasks(None, samples, choice_weight), data.leave_out)
-        return rubric if weights is None else rubric.weighted(weights)
-    rubric = preset(data.preset)
+    if data.compare_weight is not None and "compare" not in tasks:
+        raise ValueError(f"compare_weight={data.compare_weight}: there are no pairs. Leave it out, or set pairs.")
+    asked = {"choice": data.choice_weight, "compare": data.compare_weight}
+    asked_weights = {task: 1.0 if weight is None else weight for task, weight in asked.items()}
     distortion_weight = float(bool(kinds)) if data.distortion_weight is None else data.distortion_weight
     if distortion_weight and not kinds:
         raise ValueError(
             f"distortion_weight={distortion_weight}: no label has a distortion, in the columns kind and severity. "
             "Leave it out, or add the columns."
         )
-    if distortion_weight:
-        rubric = rubric.plus(distortion, distortion_weight)
-    if data.contrast_weight:
-        rubric = rubric.plus(Contrast(), data.contrast_weight)
-    rubric = with_tasks(rubric, samples, choice_weight)
-    rubric = without(rubric, data.leave_out)
+    order_weight = float(rungs) if data.order_weight is None else data.order_weight
+    if order_weight and not rungs:
+        raise ValueError(f"order_weight={order_weight}: {NO_RUNGS}. Leave it out, or give {RUNGS}.")
+    further = [(distortion, distortion_weight), (Contrast(ladders=False), data.contrast_weight), (order, order_weight)]
+    rubric = None
+    if "score" in tasks:
+        rubric = preset_of(data, samples)
+        for reward, weight in further:
+            rubric = rubric.plus(reward, weight) if weight else rubric
+    rubric = without(with_tasks(rubric, samples, asked_weights), data.leave_out)
     return rubric if weights is None else rubric.weighted(weights)
+
+
+def named_rubric(data: GRPOArguments, weights: list[float] | None, distortion: Distortion, order: Contrast) -> Rubric:
+    """The rewards of `--rewards`; distortion and order know the labels' kinds and the least difference."""
+    others = {"leave_out": data.leave_out, "distortion_weight": data.distortion_weight, "reward_weights": weights}
+    others |= {"contrast_weight": data.contrast_weight or None, "order_weight": data.order_weight}
+    others |= {"choice_weight": data.choice_weight, "compare_weight": data.compare_weight}
+    if given := {name: value for name, value in others.items() if value not in (None, [])}:
+        raise ValueError(
+            f"rewards={data.rewards} with {given}: `rewards` already lists every reward with its weight. Leave the "
+            "others out."
+        )
+    sys.path.append(str(Path.cwd()))  # where one's own may lie
+    named = named_rewards(data.rewards)
+    own = [distortion if isinstance(reward, Distortion) else reward for reward in named.rewards]
+    own = [order if isinstance(reward, Contrast) and not reward.perturbed else reward for reward in own]
+    return Rubric(own, named.weights)
+
+
+def preset_of(data: GRPOArguments, samples: list[Sample]) -> Rubric:
+    """The preset's rewards; where no clip has a label, those that need none."""
+    rubric = preset(data.preset)
+    if any(sample.target.get("mos") is not None for sample in samples):
+        return rubric
+    unlabelled = {"mos": None, "perturbed_completions": ""}
+    return rubric.without([reward.__name__ for reward in rubric.rewards if not reward.applies(unlabelled)])
 
 
 def without(rubric: Rubric, names: list[str]) -> Rubric:
@@ -249,6 +305,7 @@ def next_steps(data: GRPOArguments, args: VQAGRPOConfig, samples: list[Sample]) 
     steps += [f"vqathinker eval --labels FILE --videos DIR --model {folder}"] if "score" in tasks else []
     if "choice" in tasks:
         steps.append(f"vqathinker eval --questions FILE --video-root {data.video_root} --model {folder}")
+    steps += [f"vqathinker compare A B --model {folder}"] if "compare" in tasks else []
     return steps + ([f"vqathinker merge {folder} --out DIR"] if data.use_peft else [])
 
 

@@ -18,18 +18,19 @@ from .advantages import advantages, zero_gradient_groups
 from .choice import Choice, ParsedChoice, choice_index, letter, parse_choice
 from .comparison import (
     COMPARISON_WORDS,
-    Agreement,
+    PairAgreement,
     PairOrder,
+    PairWord,
     ParsedComparison,
-    Preference,
     pair_order_fidelity,
     parse_comparison,
     word_reward,
 )
 from .comparisons import Length, Linear, Threshold, linear_reward, threshold_reward
-from .contrast import Contrast, contrast_fidelity
+from .contrast import Contrast, contrast_fidelity, order_fidelity
 from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
+from .pairwise import BradleyTerry, Preference, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
 from .presets import PRESETS, REWARDS, named_rewards, preset
 from .ranking import Ranking, fidelity_ranking
@@ -43,18 +44,21 @@ __all__ = [
     "FLAGS",
     "PRESETS",
     "REWARDS",
-    "Agreement",
+    "BradleyTerry",
     "Choice",
     "Contrast",
     "Distortion",
     "Format",
     "Length",
     "Linear",
+    "PairAgreement",
     "PairOrder",
+    "PairWord",
     "ParsedAnswer",
     "ParsedChoice",
     "ParsedComparison",
     "Preference",
+    "ProductHinge",
     "Ranking",
     "Regression",
     "Reward",
@@ -73,14 +77,17 @@ __all__ = [
     "letter",
     "linear_reward",
     "named_rewards",
+    "order_fidelity",
     "pair_order_fidelity",
     "parse_answer",
     "parse_choice",
     "parse_comparison",
     "preset",
+    "product_hinge",
     "temporal_bonus",
     "text_of",
     "threshold_reward",
+    "tie_likelihood",
     "word_reward",
     "zero_gradient_groups",
 ]

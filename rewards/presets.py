@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .choice import Choice
-from .comparison import Agreement, PairOrder, Preference
+from .comparison import PairAgreement, PairOrder, PairWord
 from .comparisons import Length, Linear, Threshold
 from .contrast import Contrast
 from .distortion import Distortion
 from .format import Format
+from .pairwise import BradleyTerry, Preference, ProductHinge
 from .ranking import Ranking
 from .regression import Regression
 from .reward import find_reward
@@ -65,22 +66,35 @@ def _temporal() -> Temporal:
     return Temporal(Regression(), Ranking(), scope="response")
 
 
+def _contrast() -> Contrast:
+    return Contrast(ladders=False)
+
+
+def _order() -> Contrast:
+    return Contrast(perturbed=False, name="order")
+
+
 REWARDS: dict[str, Callable[[], Any]] = {
     "format": _strict_format,
     "regression": Regression,
     "rank": Ranking,
     "temporal": _temporal,
     "distortion": Distortion,
-    "contrast": Contrast,
+    "contrast": _contrast,
+    "order": _order,
     "threshold": Threshold,
     "linear": Linear,
     "length": Length,
     "choice": Choice,
     "preference": Preference,
+    "pair_word": PairWord,
     "pair_order": PairOrder,
-    "agreement": Agreement,
+    "pair_agreement": PairAgreement,
+    "product_hinge": ProductHinge,
+    "bradley_terry": BradleyTerry,
 }
-"""Reward name -> function that makes one, as the preset `recommended` has it."""
+"""Reward name -> function that makes one, as the preset `recommended` has it. Of `Contrast` one for perturbed copies
+and one for ladders, which can be weighed and logged apart."""
 
 
 def named_rewards(entries: str | Sequence[str]) -> Rubric:

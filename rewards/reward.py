@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
-FLAGS = ("needs_perturbed", "trains_copies", "compares_videos")
+FLAGS = ("needs_perturbed", "trains_copies", "compares_videos", "compares_rungs")
 """What a reward may declare, all False by default."""
 GIVEN = (
     *("completions", "prompts", "completion_ids", "mos", "video_id", "perturbed_completions", "copy_of"),
@@ -27,6 +27,8 @@ class Reward(Protocol):
     - `needs_perturbed`: the trainer samples answers to a perturbed copy of each clip (`perturbed_completions`);
     - `trains_copies`: these answers are trained on, as those to clips of their own (`copy_of`);
     - `compares_videos`: it needs at least two clips in a batch;
+    - `compares_rungs`: it compares rungs of one ladder (columns `ladder` and `rank`) whose ranks differ by at least its
+      `min_difference`, if it has one: the trainer brings them into one generation batch;
     - `applies(row)` and `floor`: see `Rubric.floored`.
 
     Attributes:

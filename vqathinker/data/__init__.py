@@ -1,9 +1,10 @@
-"""Label and question files, tables of ratings, MOS scales, splits, test sets, samples and the dataset of clips."""
+"""Label and question files, ladders, tables of ratings, MOS scales, splits, test sets, samples, dataset of clips."""
 
 from vqathinker.data.benchmarks import Absent, BenchmarkSet, find_benchmarks, label_table
 from vqathinker.data.dataset import clip_dataset
 from vqathinker.data.formats import READERS, RawRow, lines_of
 from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_labels
+from vqathinker.data.ladders import read_ladders
 from vqathinker.data.loader import ClipLoader
 from vqathinker.data.pairs import pairs_of
 from vqathinker.data.public_sets import BENCHMARKS, PUBLISHED_OVERALL, Benchmark
@@ -41,6 +42,7 @@ __all__ = [
     "mos_scale",
     "pairs_of",
     "read_labels",
+    "read_ladders",
     "read_questions",
     "read_ratings",
     "score_samples",

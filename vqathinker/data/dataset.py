@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vqathinker.data.labels import LabelRow
+from vqathinker.data.labels import LabelRow, columns_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,7 +27,7 @@ def clip_dataset(rows: Sequence[LabelRow], processor: Asks) -> Dataset:
         processor: The policy's, whose question is asked about each.
 
     Returns:
-        Columns `prompt` (conversational), `video`, `video_id`, `mos`, and the rows' further columns.
+        Columns `prompt` (conversational), `video`, `video_id`, `mos`, and the rows' further columns (`columns_of`).
 
     Raises:
         ValueError: If there are no rows.
@@ -36,11 +36,12 @@ def clip_dataset(rows: Sequence[LabelRow], processor: Asks) -> Dataset:
 
     if not rows:
         raise ValueError("rows is empty: there is nothing to train on.")
-    extras = sorted({key for row in rows for key in row.extra} - {"prompt", "video", "video_id", "mos"})
+    further = [columns_of(row) for row in rows]
+    extras = sorted({key for own in further for key in own} - {"prompt", "video", "video_id", "mos"})
     columns = {
         "prompt": [processor.messages(row.video) for row in rows],
         "video": [row.video for row in rows],
         "video_id": [row.video_id for row in rows],
         "mos": [row.mos for row in rows],
     }
-    return Dataset.from_dict(columns | {key: [row.extra.get(key) for row in rows] for key in extras})
+    return Dataset.from_dict(columns | {key: [own.get(key) for own in further] for key in extras})

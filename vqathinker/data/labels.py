@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,44 @@ def distortions_of(row: LabelRow) -> dict[str, float]:
     return parse_distortions(row.extra["kind"], row.extra["severity"])
 
 
+def rung_of(cells: Mapping[str, str]) -> tuple[str, float] | None:
+    """Ladder and rank of a row, of the CSV columns `ladder` and `rank`; `None` where the row is no rung.
+
+    Args:
+        cells: The row's cells by column. A column `rank` without a column `ladder` is somebody's own.
+
+    Raises:
+        ValueError: If there is one of the two only, or the rank is no finite number.
+    """
+    if "ladder" not in cells:
+        return None
+    ladder, rank = cells["ladder"].strip(), cells.get("rank", "").strip()
+    if not (ladder or rank):
+        return None
+    if not (ladder and rank):
+        raise ValueError(
+            f"the row has ladder {ladder!r} and rank {rank!r}: a rung needs both, the rank as a number that is higher "
+            "for a worse clip (its CRF); a row that is no rung leaves both empty."
+        )
+    try:
+        return ladder, number_of(rank)
+    except ValueError as error:
+        raise ValueError(f"rank {error}") from None
+
+
+def columns_of(row: LabelRow) -> dict[str, Any]:
+    """A label row's further columns as rewards get them: as text, but for `rank`, a number; `ladder` and `rank` are
+    `None` where the row is no rung.
+
+    Raises:
+        ValueError: As `rung_of`.
+    """
+    if "ladder" not in row.extra:
+        return dict(row.extra)
+    ladder, rank = rung_of(row.extra) or (None, None)
+    return {**row.extra, "ladder": ladder, "rank": rank}
+
+
 def read_labels(
     path: str | Path,
     video_root: str | Path,
@@ -72,7 +111,8 @@ def read_labels(
 
     Raises:
         LabelError: If the file is missing, empty, of unknown format, or a line does not fit; so with a CSV whose
-            `kind` and `severity` columns are no distortion labels (see `distortions_of`).
+            `kind` and `severity` columns are no distortion labels (see `distortions_of`), or whose `ladder` and `rank`
+            name no rungs (see `rung_of`).
     """
     path = Path(path)
     check_places(path, Path(video_root), list(READERS), "label file")
@@ -86,6 +126,7 @@ def read_labels(
             video_id = safe_name(video)
             row = LabelRow(str(files.find(video_id)), video_id, scale(_number(label)), dict(extra))
             distortions_of(row)
+            rung_of(row.extra)
         except ValueError as error:
             raise LabelError(f"{place}: {error}") from None
         known = rows.setdefault(row.video, row)

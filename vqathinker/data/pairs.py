@@ -119,7 +119,8 @@ def _clip(sample: Sample, sd_factor: float) -> _Clip:
         raise ValueError(f"{where} of the task {sample.task!r}: pairs are made of single clips to be scored.")
     if taken := sorted(set(OWN) & set(target)):
         raise ValueError(f"{where} has label columns {taken}, which a pair has of its own: rename them.")
-    known = {name: target[name] for name in (*SD_COLUMNS, "rank") if target.get(name) not in (None, "")}
+    names = (*SD_COLUMNS, *(["rank"] if "ladder" in target else []))  # else the rank is somebody's own column
+    known = {name: target[name] for name in names if target.get(name) not in (None, "")}
     try:
         numbers = {name: number_of(value) for name, value in known.items()}
     except ValueError as error:

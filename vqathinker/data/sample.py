@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vqathinker.data.labels import LabelRow
+from vqathinker.data.labels import LabelRow, columns_of
 from vqathinker.rewards.distortion import parse_distortions
 
 
@@ -21,7 +21,8 @@ class Sample:
         question: As asked, without the options and without the instruction on the answer's format; "" for the policy's
             own question (task "score").
         target: What is known. Score: `{"mos": 3.2}`, in score units. Choice: `{"options": ("Blur", "Noise"), "answer":
-            "B"}`, the answer as letter. Beside them label columns such as `kind` and `severity`.
+            "B"}`, the answer as letter. Beside them label columns such as `kind` and `severity`. A rung of a ladder has
+            `ladder` and `rank`, with or without `mos`.
         tags: What results are broken down by: "type" (which_fault, yesno, ...), "concern", "context", ...
         system: System message; "" for the chat template's own.
     """
@@ -53,10 +54,10 @@ def score_samples(rows: Sequence[LabelRow]) -> list[Sample]:
         rows: What `read_labels` gives.
 
     Returns:
-        One sample a row: its id is the row's `video_id`, its target the MOS and the row's further columns. One of them
-        that is named `mos` too gives way to the label.
+        One sample a row: its id is the row's `video_id`, its target the MOS and the row's further columns
+        (`columns_of`). One of them that is named `mos` too gives way to the label.
     """
-    return [Sample(row.video_id, "score", (row.video,), target={**row.extra, "mos": row.mos}) for row in rows]
+    return [Sample(row.video_id, "score", (row.video,), target={**columns_of(row), "mos": row.mos}) for row in rows]
 
 
 def named_clips(names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,17 @@ from vqathinker.messages import is_prompt, text_in, videos_in
 from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.policy.packed_attention import NAME
 from vqathinker.rewards import Rubric, preset
+from vqathinker.rewards.contrast import check_rungs
 from vqathinker.rewards.reward import missing_columns
 from vqathinker.tasks import task_of
 from vqathinker.training.groups import GROUP_COLUMNS, group_of
+from vqathinker.training.rungs import Rungs
 from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.training.config import VQAGRPOConfig
+
+logger = logging.getLogger(__name__)
 
 
 def weighted_rubric(rubric: Rubric | str | Sequence[Callable[..., Any]], weights: Sequence[float] | None) -> Rubric:
@@ -140,6 +145,53 @@ def check_batch(rubric: Rubric, args: VQAGRPOConfig, dataset: Dataset) -> None:
             f"{clips} clip per batch, but {rubric.names} compares clips: raise per_device_train_batch_size, "
             "gradient_accumulation_steps or the number of processes so that a batch holds at least 2."
         )
+
+
+def check_ladders(rubric: Rubric, args: VQAGRPOConfig, dataset: Dataset) -> Rungs | None:
+    """The data set's rungs, for rewards that compare them; `None` where no reward does, or there are none.
+
+    Raises:
+        ValueError: If a row has a ladder without a rank or the reverse, a reward that pays for nothing but ladders has
+            none, a generation batch is too small for `ladder_rungs`, or no rung ever meets another to be compared with.
+    """
+    comparing = [reward for reward in rubric.rewards if getattr(reward, "compares_rungs", False)]
+    if not comparing:
+        return None
+    least = max(getattr(reward, "min_difference", 0.0) for reward in comparing)
+    there = {"ladder", "rank"} <= set(dataset.column_names)
+    names, ranks = (list(dataset[column]) if there else [None] * len(dataset) for column in ("ladder", "rank"))
+    check_rungs(names, ranks)
+    ladders = {row: name for row, name in enumerate(names) if name is not None}
+    if not ladders:
+        only = [reward.__name__ for reward in comparing if not getattr(reward, "needs_perturbed", False)]
+        if only:
+            raise ValueError(
+                f"the rewards {only} pay for rungs of ladders, but the data set has none (columns "
+                f"{dataset.column_names}; needed are ladder and rank): add ladders, or leave the rewards out."
+            )
+        return None
+    clips = args.generation_batch_size // args.num_generations
+    if clips < args.ladder_rungs:
+        raise ValueError(
+            f"generation_batch_size={args.generation_batch_size} with num_generations={args.num_generations} is "
+            f"{counted(clips, 'clip')} per batch, but ladder_rungs={args.ladder_rungs} are to meet in one: lower "
+            "ladder_rungs, or raise per_device_train_batch_size, steps_per_generation or the number of processes."
+        )
+    known = {row: float(rank) for row, rank in enumerate(ranks) if rank is not None}
+    rungs = Rungs(ladders, known, args.ladder_rungs, least)
+    if len(rungs.alone(range(len(dataset)), len(dataset))) == len(ladders):
+        raise ValueError(
+            f"none of {counted(len(ladders), 'rung')} has another one in its ladder whose rank differs by at least "
+            f"min_difference={least:g}: there is no order to pay for. Give ladders of at least two ranks, or lower it."
+        )
+    alone = len(rungs.alone(rungs.arrange(range(len(dataset)), clips), clips))
+    if alone and args.process_index == 0:
+        logger.warning(
+            "%d of %s meet no other one of their ladder in a batch of %d clips and are not paid for their order, as "
+            "their ladder has none whose rank differs by at least %g, or ladder_rungs=%d does not divide the batch.",
+            *(alone, counted(len(ladders), "rung"), clips, least, args.ladder_rungs),
+        )
+    return rungs
 
 
 def check_reference(model: PreTrainedModel | str, args: VQAGRPOConfig, adapter: bool = False) -> None:

@@ -40,6 +40,8 @@ class VQAGRPOConfig(GRPOConfig):
         perturbation_variant: `"paper"` or `"official"`, see `perturb.draw`.
         perturb_every: Where a reward needs perturbed copies (`rewards.Temporal`, `rewards.Contrast`): each n-th
             generation batch has them, n >= 1. The others lack these rewards, and take about half as long.
+        ladder_rungs: Where a reward compares rungs of ladders (`rewards.Contrast`): so many of one ladder come into one
+            generation batch, n >= 2.
         strict_clips: Stop at the first unreadable clip instead of skipping and listing it in `skipped.jsonl`.
         decode_threads: Clips decoded at a time.
         frame_cache: Folder for a lossless cache of decoded frames; `None` or `""` = none.
@@ -90,6 +92,10 @@ class VQAGRPOConfig(GRPOConfig):
         default=1,
         metadata={"help": "Make perturbed copies, for rewards that need them, in every n-th generation batch."},
     )
+    ladder_rungs: int = field(
+        default=2,
+        metadata={"help": "Rungs of a ladder that share a generation batch, for rewards that compare them."},
+    )
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
     decode_threads: int = field(default=2, metadata={"help": "Clips decoded in parallel."})
     frame_cache: str | None = field(default=None, metadata={"help": "Folder of the lossless frame cache; '' for none."})
@@ -134,6 +140,8 @@ class VQAGRPOConfig(GRPOConfig):
             raise ValueError(f"perturbation_variant={self.perturbation_variant!r}: must be 'paper' or 'official'.")
         if self.perturb_every < 1:
             raise ValueError(f"perturb_every={self.perturb_every}: must be at least 1 (every generation batch).")
+        if self.ladder_rungs < 2:
+            raise ValueError(f"ladder_rungs={self.ladder_rungs}: must be at least 2, so that there is an order.")
         if self.decode_threads < 1:
             raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")
         if self.shared_prefix not in ("auto", "always", "never"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -12,6 +13,19 @@ from vqathinker.training.groups import ClipBatch
 
 Arguments = dict[str, torch.Tensor]
 """What the policy takes of one clip, see `VQAThinkerForConditionalGeneration.encode`."""
+
+
+def wants_copy(row: Mapping[str, Any], rewards: Sequence[Callable[..., Any]]) -> bool:
+    """Whether a reward looks at answers to a perturbed copy of a row's clip. Those that compare what labels pay do not
+    where the row is a rung of a ladder without a label: its copy would cost as many answers for nothing."""
+    if row.get("ladder") is None or row.get("mos") is not None:
+        return True
+    asked = {**row, "perturbed_completions": ""}
+    return any(
+        getattr(reward, "trains_copies", False) or not hasattr(reward, "applies") or reward.applies(asked)
+        for reward in rewards
+        if getattr(reward, "needs_perturbed", False)
+    )
 
 
 def perturbed_copies(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,9 +15,14 @@ class EpochSampler(RepeatSampler):
 
     TRL's own shuffles with a generator that goes on from epoch to epoch, so that a run resumed after the first epoch
     would begin with the first one's order again. An uninterrupted run sees the same orders with either.
+
+    Attributes:
+        arrange: From an epoch's order and the rows of a generation batch to another order, see `Rungs.arrange`; `None`
+            leaves the order as it is.
     """
 
     epoch = 0
+    arrange: Callable[[Sequence[int], int], list[int]] | None = None
 
     @classmethod
     def like(cls, other: RepeatSampler) -> EpochSampler:
@@ -34,7 +39,13 @@ class EpochSampler(RepeatSampler):
             self.generator.manual_seed(self.seed)
             for _ in range(self.epoch):  # what the epochs before drew
                 torch.randperm(self.num_samples, generator=self.generator)
-        return super().__iter__()
+        if self.arrange is None:
+            return super().__iter__()
+        count = self.num_samples
+        rows = torch.randperm(count, generator=self.generator) if self.shuffle else torch.arange(count)
+        arranged = self.arrange(rows.tolist(), self.batch_size)
+        places = RepeatSampler(arranged, self.mini_repeat_count, self.batch_size, self.repeat_count, shuffle=False)
+        return (arranged[place] for place in places)
 
 
 class EpochCallback(TrainerCallback):

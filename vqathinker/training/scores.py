@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from vqathinker.rewards.answer_number import SCORE_RANGE
 from vqathinker.rewards.parsing import group_indices
 from vqathinker.tasks import by_task
 from vqathinker.training.groups import GROUP_COLUMNS, group_of
+
+T = TypeVar("T")
 
 
 class GlobalScores:
@@ -96,6 +99,7 @@ def score_global_batch(
         if task.name == "score":
             found = [table.scores[i] for i in places]
             metrics |= _score_metrics([ids[i] for i in places], found, [mos[i] for i in places])
+            metrics |= _ladder_order([rows[keep[i]] for i in places], [ids[i] for i in places], found)
         else:
             asked = [rows[keep[i]] for i in places]
             metrics |= task.measure([row["completion"] for row in asked], asked)
@@ -104,8 +108,7 @@ def score_global_batch(
 
 def _score_metrics(ids: Sequence[str], found: Sequence[float | None], mos: Sequence[float | None]) -> dict[str, float]:
     """Of the answers with a number, found by the rubric's rule, or none."""
-    low, high = LABEL_RANGE
-    scores = [score if score is not None and low <= score <= high else None for score in found]
+    scores = _plausible(found)
     means, labels = _mean_per_video(ids, scores, mos)
     asked_for = [score is not None and not SCORE_RANGE[0] <= score <= SCORE_RANGE[1] for score in found]
     return {
@@ -115,6 +118,29 @@ def _score_metrics(ids: Sequence[str], found: Sequence[float | None], mos: Seque
         "plcc": plcc(means, labels),
         "score_spread": float(np.std(means) / np.std(labels)) if np.ptp(labels or [0]) else float("nan"),
     } | _sameness(ids, scores)
+
+
+def _plausible(found: Sequence[float | None]) -> list[float | None]:
+    """Scores that lie where labels may: a slip like 34.2 must not sway a mean."""
+    low, high = LABEL_RANGE
+    return [score if score is not None and low <= score <= high else None for score in found]
+
+
+def _ladder_order(
+    rows: Sequence[Mapping[str, Any]], ids: Sequence[str], found: Sequence[float | None]
+) -> dict[str, float]:
+    """Share of pairs of rungs whose mean answers are in order, a tie as half of one: one minus the batch's flip rate.
+    NaN where no two rungs of a ladder have an answer with a number; nothing where the batch has no rungs."""
+    known = [(row.get("ladder"), row.get("rank")) for row in rows]
+    if all(rank is None for _, rank in known):
+        return {}
+    rungs: dict[Any, list[tuple[float, float]]] = {}
+    for (ladder, rank), mean in _means(ids, known, _plausible(found)):
+        if rank is not None:
+            rungs.setdefault(ladder, []).append((float(rank), mean))
+    pairs = [pair for ladder in rungs.values() for pair in combinations(sorted(ladder), 2) if pair[0][0] < pair[1][0]]
+    leads = [np.sign(mild - hard) for (_, mild), (_, hard) in pairs]
+    return {"ladder_order": float(0.5 + 0.5 * np.mean(leads)) if leads else float("nan")}
 
 
 def _sameness(ids: Sequence[str], scores: Sequence[float | None]) -> dict[str, float]:
@@ -144,12 +170,14 @@ def _within_groups(ids: Sequence[str], totals: Sequence[float]) -> dict[str, flo
 def _mean_per_video(
     ids: Sequence[str], scores: Sequence[float | None], mos: Sequence[float | None]
 ) -> tuple[list[float], list[float]]:
-    means, labels = [], []
-    for name in dict.fromkeys(ids):
-        index = [i for i, other in enumerate(ids) if other == name]
-        known = [score for i in index if (score := scores[i]) is not None]
-        label = mos[index[0]]
-        if known and label is not None:
-            means.append(float(np.mean(known)))
-            labels.append(label)
-    return means, labels
+    labelled = [(mean, label) for label, mean in _means(ids, mos, scores) if label is not None]
+    return [mean for mean, _ in labelled], [label for _, label in labelled]
+
+
+def _means(ids: Sequence[str], known: Sequence[T], scores: Sequence[float | None]) -> list[tuple[T, float]]:
+    """What is known of each video, and its mean score, where it has one."""
+    found = []
+    for index in group_indices(ids).values():
+        if own := [score for i in index if (score := scores[i]) is not None]:
+            found.append((known[index[0]], float(np.mean(own))))
+    return found

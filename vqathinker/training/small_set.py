@@ -82,10 +82,10 @@ def with_own_config(argv: Sequence[str], arguments: type[DataArguments], config:
         config: The trainer's configuration, which tells the recipe.
 
     Returns:
-        `None` if the options name neither labels nor questions.
+        `None` if the options name neither labels nor questions nor ladders.
     """
     given = given_options(argv, arguments, config)
-    if not {"train_labels", "questions"} & set(given):
+    if not {"train_labels", "questions", "ladders"} & set(given):
         return None
     supervised = not issubclass(config, GRPOConfig)
     name = SFT_CONFIG if supervised else CONFIG

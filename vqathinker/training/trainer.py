@@ -39,6 +39,7 @@ from vqathinker.training.advantages import own_scale
 from vqathinker.training.checks import (
     check_batch,
     check_columns,
+    check_ladders,
     check_models,
     check_reference,
     check_rows,
@@ -49,7 +50,7 @@ from vqathinker.training.checks import (
 )
 from vqathinker.training.config import VQAGRPOConfig
 from vqathinker.training.console import add_console
-from vqathinker.training.copies import perturbed_copies
+from vqathinker.training.copies import perturbed_copies, wants_copy
 from vqathinker.training.groups import (
     AnsweredCopy,
     ClipBatch,
@@ -57,6 +58,7 @@ from vqathinker.training.groups import (
     alternate,
     copy_row,
     group_of,
+    kind_of,
     rows_about,
     split_groups,
     take_groups,
@@ -114,9 +116,10 @@ class VQAGRPOTrainer(ValidationTrainer):
     whose answers all earn the same; TRL's `frac_reward_zero_std` is 0 with `scale_rewards="batch"`), `score_spread`
     (standard deviation of the clips' mean answers over that of their MOS), `identical_answers` (share of answers whose
     score another answer to the same clip gives too) and `common_score` (share of all answers that give the most
-    frequent score). With `multi_objective_aggregation="normalize_then_sum"` answers that a reward cannot score are
-    given its `floor`, and `floored_rewards` counts these rewards in the batch. What rewards log by `log_metric` is
-    there too. The names of before, `vqa/...`, are logged for one more version.
+    frequent score). In batches with rungs of ladders `ladder_order` is the share of pairs of one ladder whose mean
+    answers are in order, a tie as half of one. With `multi_objective_aggregation="normalize_then_sum"` answers that a
+    reward cannot score are given its `floor`, and `floored_rewards` counts these rewards in the batch. What rewards log
+    by `log_metric` is there too. The names of before, `vqa/...`, are logged for one more version.
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "vqathinker"]
@@ -140,6 +143,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         model = prepare_policy(model, args, kwargs)
         check_columns(self.rubric, train_dataset)
         check_batch(self.rubric, args, train_dataset)
+        self._rungs = check_ladders(self.rubric, args, train_dataset)
         check_reference(model, args, has_adapters(model) or bool(kwargs.get("peft_config")))
         for rows in evaluation_sets(kwargs.get("eval_dataset")):
             longest = max(longest, check_rows(rows, processing_class))
@@ -198,6 +202,8 @@ class VQAGRPOTrainer(ValidationTrainer):
         sampler = EpochSampler.like(super()._get_train_sampler(dataset))
         if self.args.data_seed is not None:  # TRL's takes the seed of everything else
             sampler.seed = self.args.data_seed
+        if self._rungs is not None:
+            sampler.arrange = self._rungs.arrange
         return sampler
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -350,7 +356,7 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     def _frame_map(self, row: dict[str, Any], clip: ClipInput) -> perturb.FrameMap | None:
         """The clip's perturbation in this batch: a function of seed, step and clip, whatever the process count."""
-        if not (self._perturbs_now() and task_of(row).perturbs):
+        if not (self._perturbs_now() and task_of(row).perturbs and wants_copy(row, self.rubric.rewards)):
             return None
         seed = self._seed_of(row)
         frame_map = perturb.draw(
@@ -444,7 +450,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         rows = gather_object(local)
         table = score_global_batch(self.rubric, rows, floor, self._log_column, trainer_state=self.state)
         rewards = table.rewards.to(self.accelerator.device)
-        kinds = [(task_of(row).name, row.get("copy_of") is not None) for row in rows]
+        kinds = [kind_of(row, ladders=self._rungs is not None) for row in rows]
         number = {kind: i for i, kind in enumerate(sorted(set(kinds)))}
         self._scored = rewards, torch.tensor([number[kind] for kind in kinds], device=rewards.device)
         for name, value in table.metrics.items():
