@@ -8,6 +8,7 @@ import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from vqathinker.arguments import add_command
@@ -20,6 +21,9 @@ from vqathinker.wording import counted
 if TYPE_CHECKING:
     from vqathinker.scoring import QualityComparison
     from vqathinker.scoring.ranking import Ranking
+
+LONGEST_ANSWER = 160
+"""Characters of an answer that are shown where it gives no preference; `--explain` and JSON have it whole."""
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -80,7 +84,7 @@ def lines_of(found: QualityComparison) -> list[str]:
     pair = zip(("first ", "second"), (found.first, found.second), found.scores, strict=True)
     lines = [f"{place}  {clip.ljust(width)}  {score:.2f}" for place, clip, score in pair]
     if not found.parsed:
-        why = found.error or " | ".join(" ".join(answer.split()) for answer in found.answers)
+        why = found.error or " | ".join(shorten(answer, LONGEST_ANSWER, placeholder=" ...") for answer in found.answers)
         return [*lines, f"no preference  {found.status}  {why}"]
     verdict = {"first": "first is better", "second": "second is better", "similar": "similar"}[found.better]
     shown = f"{found.orders[0]:.2f} shown first, {found.orders[1]:.2f} shown second"
