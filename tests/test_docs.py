@@ -26,6 +26,7 @@ PAGES = (
     "docs/options.md",
     "docs/data.md",
     "docs/evaluation.md",
+    "docs/comparing.md",
     "docs/architecture.md",
     "docs/extending.md",
     "docs/results.md",
