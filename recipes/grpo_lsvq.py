@@ -49,7 +49,7 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
     """What to train on and what to reward, and which adapter; everything else is VQAGRPOConfig, and so GRPOConfig.
 
     `--reward-weights` of the latter, if given, are those of all rewards that are there: the preset's in its order, then
-    distortion, contrast, order, and those of questions.
+    distortion, contrast, order, those of questions, and those of pairs.
     """
 
     model: str = field(metadata={"help": "Policy folder, see `vqathinker init`."})
@@ -92,6 +92,9 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
     choice_weight: float | None = field(
         default=None, metadata={"help": "Weight of the choice reward, for questions (default 1 there)."}
     )
+    compare_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the three rewards for comparisons, for pairs (default 1 there)."}
+    )
     dtype: str = field(
         default="auto",
         metadata={
@@ -111,6 +114,9 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
     val_questions: str | None = field(
         default=None, metadata={"help": "Held-out question file, scored at the same steps; '' for none."}
     )
+    val_pairs: float = field(
+        default=0.0, metadata={"help": "Pairs for each clip of val_labels, compared at the same steps; 0: none."}
+    )
     early_stopping_patience: int = field(
         default=0,
         metadata={
@@ -122,9 +128,14 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
         super().__post_init__()
         AdapterArguments.__post_init__(self)
         LadderArguments.__post_init__(self)
-        for name in ("distortion_weight", "contrast_weight", "order_weight", "choice_weight"):
+        for name in ("distortion_weight", "contrast_weight", "order_weight", "choice_weight", "compare_weight"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 0; 0 leaves the reward out.")
+        if not self.val_pairs >= 0 or (self.val_pairs and not self.val_labels):
+            raise ValueError(
+                f"val_pairs={self.val_pairs} with val_labels={self.val_labels!r}: must be at least 0, and pairs are "
+                "made of clips that val_labels lists."
+            )
         if self.early_stopping_patience < 0:
             raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: must be at least 0.")
 
@@ -141,6 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     check_validation(data, args)
     samples = data.training(args.seed)
     held_out = data.labelled(data.val_labels)
+    held_out += data.paired(held_out, data.val_pairs, args.seed) if data.val_pairs else []
     held_out += read_questions(data.val_questions, data.video_root) if data.val_questions else []
     if PartialState().is_main_process:
         print(preflight(samples, held_out, data.mos_scale))
@@ -207,6 +219,10 @@ def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
     if data.early_stopping_patience and args.metric_for_best_model is None:
         args.metric_for_best_model, args.greater_is_better = "srcc" if data.val_labels else "choice_accuracy", True
     metric = args.metric_for_best_model
+    if metric and metric.startswith("compare") and not data.val_pairs:
+        raise ValueError(
+            f"metric_for_best_model={metric!r} without val_pairs: there is nothing to compare. Set val_pairs."
+        )
     if given and metric and not metric.startswith("choice") and not data.val_labels:
         raise ValueError(
             f"metric_for_best_model={metric!r} without val_labels: questions have only choice_accuracy and "
@@ -230,7 +246,10 @@ def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float]
         raise ValueError(
             f"choice_weight={data.choice_weight}: there are no questions. Leave it out, or give questions."
         )
-    choice_weight = 1.0 if data.choice_weight is None else data.choice_weight
+    if data.compare_weight is not None and "compare" not in tasks:
+        raise ValueError(f"compare_weight={data.compare_weight}: there are no pairs. Leave it out, or set pairs.")
+    asked = {"choice": data.choice_weight, "compare": data.compare_weight}
+    asked_weights = {task: 1.0 if weight is None else weight for task, weight in asked.items()}
     distortion_weight = float(bool(kinds)) if data.distortion_weight is None else data.distortion_weight
     if distortion_weight and not kinds:
         raise ValueError(
@@ -246,7 +265,7 @@ def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float]
         rubric = preset_of(data, samples)
         for reward, weight in further:
             rubric = rubric.plus(reward, weight) if weight else rubric
-    rubric = without(with_tasks(rubric, samples, choice_weight), data.leave_out)
+    rubric = without(with_tasks(rubric, samples, asked_weights), data.leave_out)
     return rubric if weights is None else rubric.weighted(weights)
 
 
@@ -254,7 +273,7 @@ def named_rubric(data: GRPOArguments, weights: list[float] | None, distortion: D
     """The rewards of `--rewards`; distortion and order know the labels' kinds and the least difference."""
     others = {"leave_out": data.leave_out, "distortion_weight": data.distortion_weight, "reward_weights": weights}
     others |= {"contrast_weight": data.contrast_weight or None, "order_weight": data.order_weight}
-    others |= {"choice_weight": data.choice_weight}
+    others |= {"choice_weight": data.choice_weight, "compare_weight": data.compare_weight}
     if given := {name: value for name, value in others.items() if value not in (None, [])}:
         raise ValueError(
             f"rewards={data.rewards} with {given}: `rewards` already lists every reward with its weight. Leave the "
@@ -290,6 +309,7 @@ def next_steps(data: GRPOArguments, args: VQAGRPOConfig, samples: list[Sample]) 
     steps += [f"vqathinker eval --labels FILE --videos DIR --model {folder}"] if "score" in tasks else []
     if "choice" in tasks:
         steps.append(f"vqathinker eval --questions FILE --video-root {data.video_root} --model {folder}")
+    steps += [f"vqathinker compare A B --model {folder}"] if "compare" in tasks else []
     return steps + ([f"vqathinker merge {folder} --out DIR"] if data.use_peft else [])
 
 

@@ -158,7 +158,7 @@ def pair_order_fidelity(
 
 @dataclass(frozen=True)
 class Pair:
-    """What is known of two clips: a row's columns `better`, `preference` and `spread`, see `Preference`."""
+    """What is known of two clips: a row's columns `better`, `preference` and `spread`, see `PairWord`."""
 
     better: str
     preference: float | None
@@ -210,7 +210,7 @@ class _PairReward:
         return row.get("better") is not None
 
 
-class Preference(_PairReward):
+class PairWord(_PairReward):
     """Word reward as a TRL / ms-swift reward function: does the answer name the better clip? See `word_reward`.
 
     Args:
@@ -219,7 +219,7 @@ class Preference(_PairReward):
         name: Metric key.
     """
 
-    def __init__(self, partial: bool = True, name: str = "preference") -> None:
+    def __init__(self, partial: bool = True, name: str = "pair_word") -> None:
         self.partial = partial
         self.__name__ = name
 
@@ -288,12 +288,12 @@ class PairOrder(_PairReward):
             completions: N texts or message lists, K of each pair in any order.
             mos: Not needed.
             video_id: N group names: one for the K answers to a pair of clips in one order.
-            better: As `Preference`, likewise `preference`.
+            better: As `PairWord`, likewise `preference`.
             spread: N standard deviations of the difference of two ratings; `None` where the order is sure.
             columns: Not needed.
 
         Raises:
-            ValueError: As `Preference`, or if `video_id` is missing.
+            ValueError: As `PairWord`, or if `video_id` is missing.
         """
         pairs = _pairs(completions, better, preference, spread)
         rewards: list[float | None] = [None] * len(pairs)
@@ -313,7 +313,7 @@ class PairOrder(_PairReward):
         return rewards
 
 
-class Agreement(_PairReward):
+class PairAgreement(_PairReward):
     """Agreement of word and scores as a TRL / ms-swift reward function: 1 if the answer's word says what its own two
     scores say, else 0, whether or not it is right.
 
@@ -329,7 +329,7 @@ class Agreement(_PairReward):
         ValueError: If `similar` is negative.
     """
 
-    def __init__(self, similar: float = 0.25, name: str = "agreement") -> None:
+    def __init__(self, similar: float = 0.25, name: str = "pair_agreement") -> None:
         if not similar >= 0:
             raise ValueError(f"similar={similar}: must be at least 0.")
         self.similar = similar

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .choice import Choice
-from .comparison import Agreement, PairOrder, Preference
+from .comparison import PairAgreement, PairOrder, PairWord
 from .comparisons import Length, Linear, Threshold
 from .contrast import Contrast
 from .distortion import Distortion
@@ -86,9 +86,9 @@ REWARDS: dict[str, Callable[[], Any]] = {
     "linear": Linear,
     "length": Length,
     "choice": Choice,
-    "preference": Preference,
+    "pair_word": PairWord,
     "pair_order": PairOrder,
-    "agreement": Agreement,
+    "pair_agreement": PairAgreement,
     "product_hinge": ProductHinge,
     "bradley_terry": BradleyTerry,
 }

@@ -27,6 +27,7 @@ PAGES = (
     "docs/data.md",
     "docs/ladders.md",
     "docs/evaluation.md",
+    "docs/comparing.md",
     "docs/architecture.md",
     "docs/extending.md",
     "docs/results.md",

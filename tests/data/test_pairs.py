@@ -33,7 +33,7 @@ def test_what_a_pair_says_follows_from_mos():
         "mos_first": 3.5, "mos_second": 3.0, "difference": 0.5, "rank_difference": None,
     }  # fmt: skip
     assert ba.target["better"] == "second" and ba.target["preference"] == pytest.approx(1 - p)
-    assert pairs_of([clip("a", 3.5), clip("b", 3.0)], 1, seed=0, tau=0.6)[0].target["better"] == "similar"
+    assert pairs_of([clip("a", 3.5, rank="gold"), clip("b", 3.0)], 1, seed=0, tau=0.6)[0].target["better"] == "similar"
 
 
 def test_standard_deviations_tell_how_sure_a_label_is():
@@ -106,7 +106,7 @@ def test_gold_answers_of_drawn_pairs_earn_the_full_reward(processor):
         **{name: dataset[name] for name in dataset.column_names if name not in ("prompt", "sample_id")},
         mos=[None] * len(samples),
     )
-    assert all(value == 1 for name in ("format", "preference", "agreement") for value in table.rewards[name])
+    assert all(value == 1 for name in ("format", "pair_word", "pair_agreement") for value in table.rewards[name])
     assert min(table.rewards["pair_order"]) > 0.999
 
 
@@ -121,7 +121,7 @@ def test_gold_answers_of_drawn_pairs_earn_the_full_reward(processor):
         ([clip("a", 3.0, difference="1")], {}, r"label columns \['difference'\]"),
         ([clip("a", 3.0, std="x")], {}, "sample 'a': a standard deviation or rank 'x' is not a number"),
         ([clip("a", 3.0, std="1", sd="2")], {}, r"standard deviations \[2.0, 1.0\]: give one"),
-        ([clip("a", 3.0, rank="15")], {}, "ladder=None and rank=15.0: an order needs both"),
+        ([clip("a", 3.0, ladder="", rank="15")], {}, "ladder=None and rank=15.0: an order needs both"),
         ([Sample("q", "choice", ("a",))], {}, "pairs are made of single clips to be scored"),
     ],
 )

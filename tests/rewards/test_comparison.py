@@ -6,7 +6,7 @@ from statistics import NormalDist
 import pytest
 
 import rewards
-from rewards import Agreement, PairOrder, Preference, pair_order_fidelity, parse_comparison, word_reward
+from rewards import PairAgreement, PairOrder, PairWord, pair_order_fidelity, parse_comparison, word_reward
 
 PHI = NormalDist().cdf
 
@@ -76,11 +76,11 @@ def test_groups_are_those_of_one_name_and_unscorable_answers_get_none():
     values = PairOrder()(answers, **columns)
     own = pair_order_fidelity([3, 2], [2, 2.5], 0.8, spread=0.6)
     assert values == [own[0], pytest.approx(math.sqrt(1 - PHI(20)), abs=1e-9), own[1], None, None, None]
-    assert Preference()(answers, **columns) == [1, 0, 0, 0, None, 0]
+    assert PairWord()(answers, **columns) == [1, 0, 0, 0, None, 0]
     unsure = {"better": ["first"] * 2, "preference": [0.8] * 2}
     asked = [said("similar; 3; 3"), said("first; 3; 2")]
-    assert Preference()(asked, **unsure) == [pytest.approx(0.4), 1] and Preference(False)(asked, **unsure) == [0, 1]
-    assert Agreement()(answers, **columns) == [1, 1, 1, None, None, None]
+    assert PairWord()(asked, **unsure) == [pytest.approx(0.4), 1] and PairWord(False)(asked, **unsure) == [0, 1]
+    assert PairAgreement()(answers, **columns) == [1, 1, 1, None, None, None]
     floored = rewards.Rubric([PairOrder()])
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     table = floored.floored(floored.score(answers, mos=[None] * 6, **columns), rows)
@@ -98,8 +98,8 @@ def test_words_agree_with_the_answers_own_scores_right_or_wrong():
     )
     answers = [said(text) for text in texts]
     better, spread = ["second"] * 6, [None] * 5 + [0.9]  # 0.674 x 0.9 = 0.607
-    assert Agreement()(answers, better=better, spread=spread) == [1, 0, 0, 1, 0, 1]
-    assert Agreement(similar=0.5)(answers, better=better)[3:] == [1, 1, 0]
+    assert PairAgreement()(answers, better=better, spread=spread) == [1, 0, 0, 1, 0, 1]
+    assert PairAgreement(similar=0.5)(answers, better=better)[3:] == [1, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_words_agree_with_the_answers_own_scores_right_or_wrong():
 )
 def test_labels_that_say_nothing_are_refused(columns, message):
     with pytest.raises(ValueError, match=message):
-        rewards.Rubric([Preference(), PairOrder()]).score(
+        rewards.Rubric([PairWord(), PairOrder()]).score(
             [said("first; 3; 2")], mos=[None], **({"video_id": None} | columns)
         )
 
 
-OTHERS = [name for name in rewards.REWARDS if name not in ("preference", "pair_order", "agreement")]
+OWN = ("preference", "pair_word", "pair_order", "pair_agreement")
 
 
 @pytest.mark.parametrize("name", list(rewards.REWARDS))
@@ -143,5 +143,4 @@ def test_scores_and_comparisons_in_one_batch_are_paid_by_their_own_rewards(name)
     }
     table = rewards.named_rewards(name).score([*scores, *pairs], **mixed)
     assert table.rewards[name][:4] == alone
-    own = name not in OTHERS or name in ("format", "length")
-    assert any(value is not None for value in table.rewards[name][4:]) == own
+    assert any(value is not None for value in table.rewards[name][4:]) == (name in (*OWN, "format", "length"))

@@ -52,7 +52,7 @@ def test_the_preference_is_that_of_the_words_written_out_in_both_orders(scorer, 
     assert found.preference == pytest.approx(sum(found.orders) / 2, abs=1e-6)
     mean = [(there[0] + back[1]) / 2, (there[1] + back[0]) / 2, (there[2] + back[2]) / 2]
     assert found.probabilities == pytest.approx(mean, abs=1e-5) and sum(found.probabilities) == pytest.approx(1)
-    assert found.better == COMPARISON_WORDS[mean.index(max(mean))] and abs(there[0] - back[0]) > 0.01
+    assert abs(there[0] - back[0]) > 0.01 and found.better == "similar"  # unsure, as random weights are
     assert (found.first, found.second, found.status) == (videos[0], videos[1], "ok") and found.parsed
     assert found.scores == pytest.approx(((3.42 + 2.87) / 2,) * 2)
     assert not found.consistent and found.reasoning == ("soft", "soft")  # "first" in both orders
@@ -112,9 +112,9 @@ def said(answer, *probabilities):
 
 
 def test_both_orders_are_joined_by_hand_computed_numbers():
-    found = _joined(("a", "b"), said("first; 4; 2", 0.7, 0.1, 0.2), said("second; 3; 3.5", 0.3, 0.5, 0.2))
-    assert found.orders == pytest.approx((0.8, 0.6)) and found.preference == pytest.approx(0.7)
-    assert found.probabilities == pytest.approx((0.6, 0.2, 0.2)) and found.better == "first"
+    found = _joined(("a", "b"), said("first; 4; 2", 0.9, 0.05, 0.05), said("second; 3; 3.5", 0.1, 0.8, 0.1))
+    assert found.orders == pytest.approx((0.925, 0.85)) and found.preference == pytest.approx(0.8875)
+    assert found.probabilities == pytest.approx((0.85, 0.075, 0.075)) and found.better == "first"
     assert found.scores == (3.75, 2.5) and found.consistent and found.status == "ok"
     alike = _joined(("a", "b"), said("similar; 3; 3", 0.2, 0.2, 0.6), said("similar; 3; 3", 0.2, 0.2, 0.6))
     assert (alike.better, alike.preference, alike.consistent) == ("similar", 0.5, True)

@@ -33,6 +33,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         [
             'clip.mp4 "Which fault does this clip have?" --options Blur Noise --samples 8',
             'clip.mp4 "What is wrong with this clip?" --json',
+            'a.mp4 "Which video is sharper?" --second b.mp4 --options "The first" "The second"',
         ],
         "Exit code: 0 answered, 1 no answer, 2 wrong input.\nTo measure accuracy on a file of questions: `vqathinker "
         "eval --questions FILE`.",
@@ -45,6 +46,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="TEXT",
         help="answers to choose from, e.g. --options Yes No; default a free answer",
     )
+    parser.add_argument("--second", metavar="CLIP", help="another clip, shown behind the first one")
     add_policy(parser, readouts=False)
     parser.add_argument("--explain", action="store_true", help="show the reasoning")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
@@ -52,18 +54,20 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    find_existing_videos([options.clip], (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
+    clips = [clip for clip in (options.clip, options.second) if clip is not None]
+    for clip in clips:
+        find_existing_videos([clip], (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
     check_models(options)
     from vqathinker.scoring.asking import question_sample
     from vqathinker.scoring.seen import seen_line
 
-    sample = question_sample(options.clip, options.question, options.options)
+    sample = question_sample(clips, options.question, options.options)
     scorer = load_scorer(options)
     if options.model == DEMO and is_main():
         print(f"{DEMO} learned to score the demo's synthetic clips, not to answer questions", file=sys.stderr)
     [[answer]] = scorer.ask_many([sample])
     if is_main():
-        say(seen_line(scorer.processor, {}, 1), sys.stderr)
+        say(seen_line(scorer.processor, {}, len(clips)), sys.stderr)
         if options.json:
             say(json.dumps(_record(answer)))
         else:

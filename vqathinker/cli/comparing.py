@@ -8,11 +8,12 @@ import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from vqathinker.arguments import add_command
 from vqathinker.cli.files import check_models, find_existing_videos
-from vqathinker.cli.policy import add_policy, is_main, load_scorer, say
+from vqathinker.cli.policy import add_policy, command_line, is_main, load_scorer, say
 from vqathinker.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqathinker.places import check_output, check_table
 from vqathinker.wording import counted
@@ -20,6 +21,9 @@ from vqathinker.wording import counted
 if TYPE_CHECKING:
     from vqathinker.scoring import QualityComparison
     from vqathinker.scoring.ranking import Ranking
+
+LONGEST_ANSWER = 160
+"""Characters of an answer that are shown where it gives no preference; JSON has it whole."""
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -80,7 +84,7 @@ def lines_of(found: QualityComparison) -> list[str]:
     pair = zip(("first ", "second"), (found.first, found.second), found.scores, strict=True)
     lines = [f"{place}  {clip.ljust(width)}  {score:.2f}" for place, clip, score in pair]
     if not found.parsed:
-        why = found.error or " | ".join(" ".join(answer.split()) for answer in found.answers)
+        why = found.error or " | ".join(shorten(answer, LONGEST_ANSWER, placeholder=" ...") for answer in found.answers)
         return [*lines, f"no preference  {found.status}  {why}"]
     verdict = {"first": "first is better", "second": "second is better", "similar": "similar"}[found.better]
     shown = f"{found.orders[0]:.2f} shown first, {found.orders[1]:.2f} shown second"
@@ -197,3 +201,31 @@ def _summary(ranking: Ranking, by_score: bool) -> str:
             f"no comparison joins {ranking.groups} groups of clips (column `group`): the order between them is unknown"
         )
     return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- eval --pairs
+
+
+def evaluate_labelled_pairs(options: argparse.Namespace) -> int:
+    """`vqathinker eval --labels FILE --videos DIR --pairs N`: tables on stdout and in `--out`.
+
+    Raises:
+        ValueError: If the labels do not fit, or give no pair.
+    """
+    from vqathinker.data import label_table, mos_scale, pairs_of, read_labels, score_samples
+    from vqathinker.evaluation.pairs import evaluate_pairs, write_pairs
+    from vqathinker.scoring import settings_of, versions
+    from vqathinker.scoring.comparing import NOT_LEARNED
+
+    scale = mos_scale(label_table(options.labels, options.videos, options.mos_scale).mos_scale or "identity")
+    clips = score_samples(read_labels(options.labels, options.videos, scale.name))
+    pairs = pairs_of(clips, options.pairs, options.seed, sd_factor=scale.factor)
+    scorer = load_scorer(options)
+    report = evaluate_pairs(scorer, pairs, progress=is_main())
+    if is_main():
+        facts = {"command": command_line(), "labels": str(options.labels), "seed": options.seed}
+        say(write_pairs(options.out, report, facts | settings_of(scorer) | {"versions": versions()}))
+        say(f"{options.out}/pairs.md, {options.out}/pairs.json")
+        if report.pairs and not any(one.found.parsed for one in report.pairs):
+            print(NOT_LEARNED, file=sys.stderr)
+    return 0 if any(one.found.parsed for one in report.pairs) else 1

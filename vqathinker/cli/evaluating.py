@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vqathinker.arguments import add_command
 from vqathinker.cli.asking import evaluate_file
+from vqathinker.cli.comparing import evaluate_labelled_pairs
 from vqathinker.cli.files import check_models
 from vqathinker.cli.policy import add_policy, command_line, free_memory, is_main, load_scorer, say
 from vqathinker.places import check_file, check_folder, check_output
@@ -48,6 +49,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--questions", type=Path, help="JSON lines of questions with options; measures accuracy, not scores"
     )
     parser.add_argument("--video-root", type=Path, help="folder that the video names in --questions are relative to")
+    parser.add_argument("--pairs", type=int, help="compare so many pairs of the clips of --labels, in both orders")
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder for tables, plots and report.html")
     add_policy(parser)
     parser.set_defaults(run=_eval)
@@ -59,6 +61,8 @@ def _eval(options: argparse.Namespace) -> int:
     check_models(options)
     if options.questions is not None:
         return evaluate_file(options)
+    if options.pairs is not None:
+        return evaluate_labelled_pairs(options)
     found, absent = _sets(options)
     from vqathinker.evaluation.benchmark import run_benchmarks
     from vqathinker.scoring.seen import seen_line
@@ -95,6 +99,8 @@ def _check(options: argparse.Namespace) -> None:
     """Raise ValueError for options that do not go together."""
     if options.questions is None and options.video_root is not None:
         raise ValueError("--video-root without --questions: it goes with a question file. For --labels use --videos.")
+    if options.pairs is not None:
+        _check_pairs(options)
     if options.labels is None:
         own = {"--videos": options.videos, "--mos-scale": options.mos_scale}
         if given := [name for name, value in own.items() if value is not None]:
@@ -112,6 +118,17 @@ def _check(options: argparse.Namespace) -> None:
         )
     check_file("--labels", options.labels)
     check_folder("--videos", options.videos)
+
+
+def _check_pairs(options: argparse.Namespace) -> None:
+    """Raise ValueError for what does not go with `--pairs`."""
+    if options.pairs < 1 or options.labels is None:
+        raise ValueError(f"--pairs {options.pairs}: needs at least 1, and the --labels whose clips are compared.")
+    if options.baseline is not None or options.samples or options.readout != "answer":
+        raise ValueError(
+            "--pairs with --baseline, --samples or --readout: each pair gets one greedy answer in each order. Leave "
+            "them out, and run `eval` once for each policy."
+        )
 
 
 def _sets(options: argparse.Namespace) -> tuple[list[BenchmarkSet], list[Absent]]:

@@ -5,6 +5,7 @@ from vqathinker.scoring.comparing import QualityComparison
 from vqathinker.scoring.metric import VideoQualityMetric, create_metric, list_models
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, predict
 from vqathinker.scoring.provenance import decoder, fingerprint, settings_of, versions
+from vqathinker.scoring.ranking import RankedClip, Ranking, rank_files
 from vqathinker.scoring.readouts import READOUTS, expected_score, level_score
 from vqathinker.scoring.scorer import QualityScore, QualityScorer
 from vqathinker.scoring.table import ScoreTable, score_files
@@ -17,6 +18,8 @@ __all__ = [
     "QualityComparison",
     "QualityScore",
     "QualityScorer",
+    "RankedClip",
+    "Ranking",
     "ScoreTable",
     "VideoQualityMetric",
     "create_metric",
@@ -26,6 +29,7 @@ __all__ = [
     "level_score",
     "list_models",
     "predict",
+    "rank_files",
     "score_files",
     "settings_of",
     "versions",

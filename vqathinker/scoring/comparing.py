@@ -12,7 +12,7 @@ import torch
 
 from vqathinker.data import Sample
 from vqathinker.policy import ClipInput
-from vqathinker.rewards.comparison import COMPARISON_WORDS, ParsedComparison, parse_comparison
+from vqathinker.rewards.comparison import COMPARISON_WORDS, ParsedComparison, comparison_word, parse_comparison
 from vqathinker.scoring.asking import ask_prompts, loaded_chunks, reason_unreadable
 from vqathinker.scoring.readouts import tokens_before, word_probabilities
 
@@ -32,7 +32,8 @@ class QualityComparison:
     Attributes:
         first: Path; "" for frames in memory.
         second: Path of the other.
-        better: What is most probable: `"first"`, `"second"` or `"similar"`; "" without a preference.
+        better: The word for the preference, as in labels: `"first"` from 0.75 on, `"second"` up to 0.25, else
+            `"similar"`; "" without a preference.
         preference: How probably `first` is the better one, in [0, 1]: P(first) + P(similar) / 2, mean over both orders;
             NaN unless both answers have a word. `compare(b, a)` gives exactly 1 minus that of `compare(a, b)`.
         orders: The same of each order: shown first, shown second. Far apart, the policy prefers a place, not a clip.
@@ -163,11 +164,9 @@ def _joined(pair: tuple[str, str], there: _Said, back: _Said) -> QualityComparis
     probabilities: tuple[float, ...] = ()
     if there.probabilities and back.probabilities:
         preference = _mean_preference(there.preference, back.preference)
-        first, second, similar = (
-            (own + other) / 2 for own, other in zip(there.probabilities, _swapped(back.probabilities), strict=True)
-        )
-        probabilities = (first, second, similar)
-        better = "similar" if similar >= max(first, second) or first == second else COMPARISON_WORDS[second > first]
+        both = zip(there.probabilities, _swapped(back.probabilities), strict=True)
+        probabilities = tuple((own + other) / 2 for own, other in both)
+        better = comparison_word(preference)
     words = [there.parsed.better, {"first": "second", "second": "first"}.get(back.parsed.better or "", "similar")]
     status = next((said.parsed.status for said in (there, back) if said.parsed.status != "ok"), "ok")
     return QualityComparison(

@@ -12,7 +12,7 @@ import numpy as np
 from vqathinker.data import Sample
 from vqathinker.data.traces import level
 from vqathinker.messages import text_in, videos_in
-from vqathinker.rewards import Agreement, Format, PairOrder, Preference, Rubric, parse_comparison
+from vqathinker.rewards import Format, PairAgreement, PairOrder, PairWord, Rubric, parse_comparison
 from vqathinker.rewards.distortion import degree, parse_distortions
 from vqathinker.tasks.task import Answer, Row, Said, Task
 
@@ -57,7 +57,7 @@ class Compare(Task):
 
     def rubric(self) -> Rubric:
         """Format, the right word, the order of both scores, and the agreement of word and scores."""
-        return Rubric([Format(), Preference(), PairOrder(), Agreement()])
+        return Rubric([Format(), PairWord(), PairOrder(), PairAgreement()])
 
     def gold(self, sample: Sample, rng: np.random.Generator) -> str:
         """A templated trace that names what differs, where it is known, then the word and both MOS.

@@ -228,14 +228,15 @@ def shape_of(
         prompt: Prompt tokens, where the processor is known; else visual tokens and `TEXT_TOKENS`.
     """
     answers, adapter = settings["num_generations"], adapter_of(settings)
+    shown = 2 if settings.get("pairs") else 1  # clips of the longest prompt: all of a micro-batch may be pairs
     frozen = {"vision_tower", "multi_modal_projector"} <= set(settings.get("freeze") or ())
     visual = visual_tokens(config, frames)
     return Shape(
         clips=settings["per_device_train_batch_size"] // answers * (2 if settings.get("contrast_weight") else 1),
         answers=answers,
-        prompt=prompt or visual + TEXT_TOKENS,
+        prompt=shown * (prompt or visual + TEXT_TOKENS),
         completion=settings["max_completion_length"],
-        frames=frames,
+        frames=shown * frames,
         frozen_vision=frozen or (adapter is not None and not _reaches_vision(adapter)),
         rank=adapter.lora_r if adapter else 0,
         packs=settings.get("shared_prefix", "auto") != "never",

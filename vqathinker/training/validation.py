@@ -121,8 +121,9 @@ class ValidationTrainer(CheckpointTrainer):
 
         Returns:
             For clips to be scored `eval_srcc`, `eval_plcc`, `eval_parse_rate`, for questions `eval_choice_accuracy` and
-            `eval_choice_unparsable` (NaN where undefined; left out of the log then); and `eval_skipped_clips`, the
-            number of unreadable ones. They do not depend on batch size or process count.
+            `eval_choice_unparsable`, for comparisons what `tasks.Compare` measures (NaN where undefined; left out of
+            the log then); and `eval_skipped_clips`, the number of rows with an unreadable clip. They do not depend on
+            batch size or process count.
 
         Raises:
             ValueError: If there is no such set, a prompt cannot be asked, a `video_id` names two clips, or one has no
