@@ -42,12 +42,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("clip", nargs="?", metavar="CLIP", help="video to encode, at best uncompressed or nearly so")
     parser.add_argument("--target", type=float, help="quality to keep, as a score of 1 to 5")
-    parser.add_argument("--risk", type=float, default=0.1, help="share of clips whose rung may fall short of its promise")
+    parser.add_argument("--risk", type=float, default=0.1, help="share of clips whose rung may break its promise")
     parser.add_argument("--calibration", type=Path, help="file that --calibrate made with this policy")
     parser.add_argument(
         "--calibrate", type=Path, metavar="TABLE", help="ladders of `synth --ladder` that the policy was not trained on"
     )
-    parser.add_argument("--check", type=Path, metavar="TABLE", help="further such ladders: does the promise hold there?")
+    parser.add_argument("--check", type=Path, metavar="TABLE", help="other such ladders: does the promise hold there?")
     parser.add_argument("--out", type=Path, help="with --calibrate: JSON file to write")
     parser.add_argument("--codec", help="only these codecs of the calibration, comma-separated")
     parser.add_argument("--crf", help="only these CRFs of the calibration, comma-separated")
@@ -62,7 +62,7 @@ def _ladder(options: argparse.Namespace) -> int:
     given = {"CLIP": options.clip, "--calibrate": options.calibrate, "--check": options.check}
     tasks = [name for name, value in given.items() if value is not None]
     if len(tasks) != 1:
-        raise ValueError(f"{', '.join(tasks) or 'nothing'} given: give one of CLIP, --calibrate TABLE or --check TABLE.")
+        raise ValueError(f"{', '.join(tasks) or 'no task'}: give one of CLIP, --calibrate TABLE and --check TABLE.")
     [task] = tasks
     _check(options, task)
     check_models(options)
@@ -104,8 +104,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     if is_main():
         found.save(options.out)
         say(
-            f"{counted(len(ladders), 'source')} of {counted(len(table.kinds), 'rung')} each, {unscored} rungs without a "
-            f"score; labels: {table.labels}"
+            f"{counted(len(ladders), 'source')} of {counted(len(table.kinds), 'rung')} each, "
+            f"{counted(unscored, 'rung')} without a score; labels: {table.labels}"
         )
         say(str(options.out))
     return 1 if unscored and is_main() else 0
@@ -119,7 +119,10 @@ def _check_held_out(options: argparse.Namespace) -> int:
     whole = read_ladder_table(options.check)
     calibration = _calibration(options)
     if lacking := [str(kind) for kind in calibration.kinds if kind not in whole.kinds]:
-        raise ValueError(f"{options.check} has no rungs {lacking[:3]}, which the calibration has: use --codec, --crf ...")
+        raise ValueError(
+            f"{options.check} has no rungs {lacking[:3]}, which the calibration has: leave these out with --codec, "
+            "--crf or --heights."
+        )
     if whole.labels != calibration.labels:
         raise ValueError(f"{options.check} is labelled by {whole.labels}, the calibration by {calibration.labels}.")
     calibration.check_encoders(whole.encoders)
@@ -168,12 +171,14 @@ def _calibration(options: argparse.Namespace) -> Calibration:
         known = sorted({getattr(kind, name) for kind in whole.kinds})
         if unseen := [value for value in values or () if value not in known]:
             raise ValueError(
-                f"{name} {unseen}: {options.calibration} was made without; it knows {known}. Calibrate with ladders that "
-                "have it."
+                f"{name} {unseen}: {options.calibration} was made without; it knows {known}. Calibrate with ladders "
+                "that have it."
             )
     found = whole.narrowed(lambda kind: all(not v or getattr(kind, name) in v for name, v in asked.items()))
     if not found.kinds:
-        raise ValueError(f"--codec, --crf and --heights together leave no rung of {[str(kind) for kind in whole.kinds]}.")
+        raise ValueError(
+            f"--codec, --crf, --heights: no rung is all of this, of {[str(kind) for kind in whole.kinds]}."
+        )
     found.threshold(options.target, options.risk)
     return found
 

@@ -1,4 +1,4 @@
-"""What calibrates the choice of a rung: tables of labelled ladders, and the file that keeps a policy's scores of them."""
+"""What calibrates the choice of a rung: tables of labelled ladders, and a file with a policy's scores of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from vqathinker.data.labels import LabelRow
 from vqathinker.data.scales import LABEL_RANGE, mos_scale
 from vqathinker.evaluation.benchmark import finite
 from vqathinker.evaluation.ladder_choice import SourceLadder, conformal_threshold, threshold_of
-from vqathinker.wording import counted
 
 ABOUT = "ladder.json"
 """Beside a table of `vqathinker synth --ladder`: what its encodes were made with."""
@@ -133,8 +132,8 @@ def _read_about(path: Path) -> dict[str, Any]:
         missing = [name for name in ("encoders", "found", "measured_by") if name not in about]
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path}: {file} cannot be read ({error}). It says what encoded the rungs, which a clip is encoded with too: "
-            "name a table that `vqathinker synth --ladder` made (in its column `mos` may stand other labels)."
+            f"{path}: {file} cannot be read ({error}). It says what encoded the rungs, as a clip will be: name a table "
+            "that `vqathinker synth --ladder` made (its column `mos` may hold other labels)."
         ) from None
     if missing:
         raise ValueError(f"{file} has no {missing}: let `vqathinker synth --ladder` finish first.")
@@ -160,7 +159,7 @@ def _labels_of(rows: Mapping[str, Mapping[RungKind, LabelRow]], about: Mapping[s
     flat = [row for rungs in rows.values() for row in rungs.values()]
     try:
         if all(abs(scale(float(row.extra["vmaf"])) - row.mos) < 1e-3 for row in flat):
-            return f"VMAF ({about['measured_by']['model']}, 1 + VMAF / 25)"
+            return f"{about['measured_by']['model']}, as 1 + VMAF / 25"
     except (KeyError, ValueError):
         pass
     return "the labels of the column mos"
@@ -211,7 +210,7 @@ class Calibration:
             ValueError: If the target is no score, or there are too few sources for the risk.
         """
         if not LABEL_RANGE[0] < target <= LABEL_RANGE[1]:
-            raise ValueError(f"target {target}: must be a score, above {LABEL_RANGE[0]:g} and at most {LABEL_RANGE[1]:g}.")
+            raise ValueError(f"target {target}: must be a score above {LABEL_RANGE[0]:g}, at most {LABEL_RANGE[1]:g}.")
         return conformal_threshold([threshold_of(ladder, target) for ladder in self.ladders], risk)
 
     def narrowed(self, keep: Callable[[RungKind], bool]) -> Calibration:
@@ -243,25 +242,26 @@ class Calibration:
         Returns:
             Codecs whose library has another version.
         """
-        for codec in sorted({kind.codec for kind in self.kinds}):
+        codecs = sorted({kind.codec for kind in self.kinds})
+        for codec in codecs:
             known, now = self.encoders[codec], encoders[codec]
             if other := [name for name in ENCODING if known[name] != now[name]]:
                 told = ", ".join(f"{name} {now[name]} and not {known[name]}" for name in other)
                 raise ValueError(f"{codec}: its encodes have {told}. Calibrate with ladders that are encoded this way.")
-        return [kind for kind, entry in encoders.items() if entry["library"] != self.encoders.get(kind, entry)["library"]]
+        return [codec for codec in codecs if encoders[codec]["library"] != self.encoders[codec]["library"]]
 
     def check_held_out(self, table: LadderTable) -> None:
         """Raise ValueError if a source of a table has the very labels of one that this was made with."""
         known = {tuple(np.round(ladder.quality, 4)) for ladder in self.ladders}
         if same := [ladder.source for ladder in table.ladders if tuple(np.round(ladder.quality, 4)) in known]:
             raise ValueError(
-                f"{table.path}: the calibration was made with {counted(len(same), 'of its sources', 'of its sources')}, "
-                f"{same[:3]}: check with sources that are in neither the training set nor the calibration."
+                f"{table.path}: the calibration was made with {len(same)} of its sources, {same[:3]}: check with "
+                "sources that are in neither the training set nor the calibration."
             )
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
-        sources = {
+        sources: dict[str, dict[str, list[float]]] = {
             ladder.source: {
                 "kbps": ladder.rates.tolist(),
                 "predicted": ladder.predicted.tolist(),
@@ -269,7 +269,7 @@ class Calibration:
             }
             for ladder in self.ladders
         }
-        whole = {"policy": self.policy, "table": self.table, "labels": self.labels, "encoders": self.encoders}
+        whole: dict[str, Any] = {name: getattr(self, name) for name in ("policy", "table", "labels", "encoders")}
         whole |= {"rungs": [asdict(kind) for kind in self.kinds], "sources": finite(sources)}
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
@@ -286,8 +286,7 @@ def load_calibration(path: str | Path) -> Calibration:
         whole = json.loads(Path(path).read_text(encoding="utf-8"))
         kinds = tuple(RungKind(**kind) for kind in whole["rungs"])
         ladders = tuple(_ladder(name, kinds, rungs) for name, rungs in whole["sources"].items())
-        parts = (whole[name] for name in ("policy", "table", "labels", "encoders"))
-        return Calibration(*parts, kinds, ladders)
+        return Calibration(whole["policy"], whole["table"], whole["labels"], whole["encoders"], kinds, ladders)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{str(path)!r} is not a calibration ({error!r}): make one with `vqathinker ladder --calibrate`."
@@ -295,7 +294,8 @@ def load_calibration(path: str | Path) -> Calibration:
 
 
 def _ladder(name: str, kinds: Sequence[RungKind], rungs: Mapping[str, Sequence[float | None]]) -> SourceLadder:
-    values = [np.array([math.nan if v is None else v for v in rungs[key]], float) for key in ("kbps", "predicted", "label")]
+    keys = ("kbps", "predicted", "label")
+    values = [np.array([math.nan if value is None else value for value in rungs[key]], float) for key in keys]
     if any(len(value) != len(kinds) for value in values):
         raise ValueError(f"source {name!r} does not have {len(kinds)} rungs")
     return SourceLadder(name, tuple(kind.ladder for kind in kinds), *values)

@@ -1,4 +1,4 @@
-"""`vqathinker ladder`: encode a clip, score its rungs without a reference, and take the cheapest that keeps a quality."""
+"""`vqathinker ladder`: encode a clip, score its rungs without a reference, take the cheapest that keeps a quality."""
 
 from __future__ import annotations
 
@@ -112,16 +112,17 @@ class RungChoice:
     @property
     def promise(self) -> str:
         """What is promised of the rung, in a sentence."""
-        of_these = f"{len(self.calibration.ladders)} calibration sources, by {self.calibration.labels}"
+        count, labels = len(self.calibration.ladders), self.calibration.labels
         if self.promised:
             return (
-                f"promised: the quality is {self.target:g} or more, at a risk of {self.risk:g}: of clips like the "
-                f"{of_these}, at most {100 * self.risk:g} % get a rung that falls short of its promise."
+                f"promised: a quality of {self.target:g} or more ({labels}), at a risk of {self.risk:g}: of clips like "
+                f"the {count} calibration sources at most {100 * self.risk:g} % are promised what their rung has not."
             )
         best = np.nanmax(self.ladder.predicted) if np.isfinite(self.ladder.predicted).any() else math.nan
         return (
             f"not promised: no rung's score is above {self.threshold:.3f} (the best is {best:.3f}), which a quality of "
-            f"{self.target:g} needs at a risk of {self.risk:g} ({of_these}). This is the rung of most bits."
+            f"{self.target:g} ({labels}) needs at a risk of {self.risk:g} after {count} calibration sources. This is "
+            "the rung of most bits."
         )
 
     @property
@@ -149,9 +150,10 @@ class RungChoice:
         """For people."""
         names = ("codec", "crf", "size", "kbps", "predicted", "bound")
         cells = [[f"{row['kbps']:.1f}" if name == "kbps" else row[name] for name in names] for row in self.rows()]
-        every = "" if self.margin > -math.inf else "; none here, as every rung keeps the target on enough sources"
         note = f"bound: predicted score less the calibrated margin, {self.margin:.3f} at a target of {self.target:g}"
-        return Table(f"Rungs of {self.clip}", ["codec", "CRF", "size", "kbit/s", *names[4:]], cells, note + every)
+        if self.margin == -math.inf:
+            note = "no bound: at this risk and target every rung will do"
+        return Table(f"Rungs of {self.clip}", ["codec", "CRF", "size", "kbit/s", *names[4:]], cells, note)
 
     def text(self) -> str:
         """The rung, what it saves, and what is promised of it."""
@@ -186,8 +188,8 @@ def choose_rung(
         rungs: Its encodes, of the calibration's kinds.
         scores: Their scores; NaN where there is none.
         calibration: See `Calibration`.
-        target: Quality to keep, on the scale of the labels, 1 to 5. Decide it before: a target that is tried out until a
-            rung fits has no bound on its risk.
+        target: Quality to keep, on the scale of the labels, 1 to 5. Decide it before: the risk of a target that is
+            tried out until a rung fits has no bound.
         risk: Share of clips that may get a rung that falls short.
 
     Raises:
@@ -212,9 +214,7 @@ def choose_rung(
     )
 
 
-def check_tables(
-    calibration: Calibration, ladders: Sequence[SourceLadder], target: float, risk: float
-) -> list[Table]:
+def check_tables(calibration: Calibration, ladders: Sequence[SourceLadder], target: float, risk: float) -> list[Table]:
     """Does the promise hold on held-out sources, what does the choice save, and what do wrong decisions cost?
 
     Args:
@@ -252,14 +252,16 @@ def crossover_table(ladders: Sequence[SourceLadder]) -> Table:
     rows = []
     for way, decided in ways.items():
         losses = [found for ladder in decided if not math.isnan((found := crossover_loss(ladder)).loss)]
-        means = [float(np.mean([getattr(one, key) for one in losses])) if losses else math.nan for key in ("loss", "wrong")]
-        rows.append([way, len(losses), *means])
+        values = np.array([(one.loss, one.wrong) for one in losses]).reshape(-1, 2)
+        rows.append([way, len(losses), *(values.mean(0).tolist() if losses else (math.nan, math.nan))])
     return Table(
         "Cross-over loss",
         ["decided by", "sources", "label lost", "share of rates wrong"],
         rows,
-        "at each bit rate that several codecs or sizes reach: the best label there less the label of the one taken, mean "
-        "over the logarithm of the rate, then over sources" + ("" if rows else " (one codec and size: nothing to decide)"),
+        "at each bit rate that several codecs or sizes reach: the best label there less the label of the one taken, "
+        "mean over the logarithm of the rate, then over sources"
+        if rows
+        else "one codec and size: nothing to decide",
     )
 
 
