@@ -34,9 +34,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "ladder",
         "the cheapest encode of a clip that keeps a quality",
         [
-            "--calibrate ladders/val.csv --model models/mine --readout expected --out ladder_calibration.json",
-            "--check ladders/test.csv --target 3.8 --calibration ladder_calibration.json --model ...",
-            "clip.mp4 --target 3.8 --calibration ladder_calibration.json --model ...",
+            "--calibrate ladders/val.csv --model models/mine --out cal.json",
+            "--check ladders/test.csv --target 3.8 --calibration cal.json --model models/mine",
+            "clip.mp4 --target 3.8 --calibration cal.json --model models/mine",
         ],
         "Exit code: 0 promised, 1 not promised or a rung without a score, 2 wrong input.",
     )
@@ -44,14 +44,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--target", type=float, help="quality to keep, as a score of 1 to 5")
     parser.add_argument("--risk", type=float, default=0.1, help="share of clips whose rung may break its promise")
     parser.add_argument("--calibration", type=Path, help="file that --calibrate made with this policy")
-    parser.add_argument(
-        "--calibrate", type=Path, metavar="TABLE", help="ladders of `synth --ladder` that the policy was not trained on"
-    )
-    parser.add_argument("--check", type=Path, metavar="TABLE", help="other such ladders: does the promise hold there?")
+    parser.add_argument("--calibrate", type=Path, metavar="TABLE", help="ladders of `synth --ladder` not trained on")
+    parser.add_argument("--check", type=Path, metavar="TABLE", help="other such ladders: does it hold there?")
     parser.add_argument("--out", type=Path, help="with --calibrate: JSON file to write")
-    parser.add_argument("--codec", help="only these codecs of the calibration, comma-separated")
-    parser.add_argument("--crf", help="only these CRFs of the calibration, comma-separated")
-    parser.add_argument("--heights", help="only these heights of the calibration, comma-separated; 0: the clip's own")
+    parser.add_argument("--codec", help="only these codecs of the calibration, e.g. h264,vp9")
+    parser.add_argument("--crf", help="only these CRFs of it, e.g. 24,30")
+    parser.add_argument("--heights", help="only these heights of it; 0: the clip's own")
     parser.add_argument("--encodes", type=Path, default=Path("runs/ladder"), help="folder for encodes and scores")
     parser.add_argument("--format", choices=["table", "json"], help="output format; default table")
     add_policy(parser)
