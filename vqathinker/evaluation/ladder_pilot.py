@@ -45,7 +45,7 @@ def encode_clip(clip: str | Path, kinds: Sequence[RungKind], folder: str | Path)
 
     Raises:
         ClipError: If the clip cannot be decoded.
-        ValueError: If it is smaller than a rung.
+        ValueError: If it is smaller than a rung, or the folder holds encodes that something else made.
     """
     own, target = encoded_size(open_clip(clip)), Path(folder) / Path(clip).stem
     if large := sorted({kind.height for kind in kinds if kind.height > min(own)}):
@@ -69,8 +69,11 @@ def _encode_missing(clip: Path, rungs: Sequence[Rung], marker: Path) -> None:
     made_from = f"{stamp(clip)} {READING} {WRITING} PyAV {av.__version__} {json.dumps(ENCODER_OPTIONS)}"
     if not marker.exists() or marker.read_text(encoding="utf-8") != made_from:
         marker.parent.mkdir(parents=True, exist_ok=True)
-        for old in marker.parent.glob("*_crf*.mp4"):
-            old.unlink()
+        old = sorted(marker.parent.glob("*_crf*.mp4"))
+        if old and not marker.exists():
+            raise ValueError(f"{old[0]}: not made by this command, and would be replaced. Name another folder.")
+        for file in old:
+            file.unlink()
         marker.write_text(made_from, encoding="utf-8")
     if missing := [rung for rung in rungs if not rung.path.exists()]:
         encode_rungs(clip, missing)
