@@ -22,7 +22,7 @@ def test_pairs_are_counted_by_their_difference_and_ties_are_halves():
     assert (by[4].pairs, by[4].wrong, by[4].unscored) == (2, 0, 0)
     assert (by[6].pairs, by[6].unscored) == (1, 1) and by[10].unscored == 1 and by[20].pairs == 0
     assert math.isnan(by[20].rate) and by[None].pairs == 9 and by[None].unscored == 3
-    assert table(list(by.values())).rows[0] == ["2", 4, 1, 1, 0, 0.375]
+    assert table(list(by.values())).rows[0][:6] == ["2", 4, 1, 1, 0, 0.375]
 
 
 def test_encodes_of_equal_crf_are_no_pair_and_sources_are_never_mixed():

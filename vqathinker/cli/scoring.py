@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqathinker.arguments import add_command
 from vqathinker.cli.files import check_models, find_existing_videos, find_videos
@@ -15,6 +15,9 @@ from vqathinker.cli.policy import DEMO, add_looks, add_policy, is_main, load_sco
 from vqathinker.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqathinker.places import check_checkpoint, check_file, check_folder, check_output, check_table
 from vqathinker.wording import counted
+
+if TYPE_CHECKING:
+    from vqathinker.evaluation.encodes import Encode
 
 LONGEST_NAME = 60
 """Characters up to which names widen the column of all."""
@@ -152,10 +155,11 @@ def _add_flip_rate(commands: argparse._SubParsersAction) -> None:
         ["--sources pristine/ --model models/mine", "--manifest ladder/manifest.csv --model models/mine"],
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--sources", type=Path, help="folder of sources to encode with H.264 at CRF 15, 17, ..., 51")
-    what.add_argument("--manifest", type=Path, help="CSV of an existing ladder: video,source,crf")
+    what.add_argument("--sources", type=Path, help="folder of sources to encode at CRF 15, 17, ..., 51")
+    what.add_argument("--manifest", type=Path, help="CSV of existing ladders: video,source,crf, and ladder or codec")
     parser.add_argument("--out", type=Path, default=Path("runs/flip_rate"), help="folder for encodes and results")
-    parser.add_argument("--crf", help="CRFs of the ladder, e.g. 15,25,35,45")
+    parser.add_argument("--codec", help="of --sources: h264, hevc, vp9 or av1; default h264")
+    parser.add_argument("--crf", help="of --sources: CRFs on the codec's scale, e.g. 15,25,35,45")
     add_policy(parser)
     parser.set_defaults(run=_flip_rate)
 
@@ -163,32 +167,42 @@ def _add_flip_rate(commands: argparse._SubParsersAction) -> None:
 def _flip_rate(options: argparse.Namespace) -> int:
     check_file("--manifest", options.manifest)
     check_folder("--sources", options.sources)
+    if options.manifest and (options.codec or options.crf):
+        raise ValueError("--manifest with --codec or --crf: its encodes are there already. Leave these options out.")
     crfs = _crfs(options.crf)
     check_output("--out", options.out)
     check_models(options)
     if options.sources:
         find_videos([str(options.sources)])  # names what is not encoded
-    from vqathinker.evaluation import flip_rate
-    from vqathinker.evaluation.benchmark import markdown
+    from vqathinker.evaluation.flip_rate import write_flip_rates
     from vqathinker.scoring import fingerprint, score_files, settings_of
 
-    if options.manifest:
-        encodes = flip_rate.read_manifest(options.manifest)
-    else:
-        crfs = crfs or flip_rate.LADDER
-        if is_main():
-            say(f"encoding every video of {options.sources} {len(crfs)} times; existing encodes are kept", sys.stderr)
-        encodes = flip_rate.encode_ladder(options.sources, options.out / "ladder", crfs)
+    encodes, made_with = _encodes(options, crfs)
     scorer = load_scorer(options)
-    made_with = fingerprint(settings_of(scorer))
-    table = options.out / "scores" / f"{made_with}.csv"
-    rows = score_files(scorer, [encode.video for encode in encodes], made_with, [table])
+    settings = settings_of(scorer)
+    table = options.out / "scores" / f"{fingerprint(settings)}.csv"
+    rows = score_files(scorer, [encode.video for encode in encodes], fingerprint(settings), [table])
     if is_main():
-        rates = flip_rate.flip_rates(encodes, {row["video"]: row["score"] for row in rows})
-        text = markdown([flip_rate.table(rates)])
-        (options.out / "flip_rate.md").write_text(text, encoding="utf-8")
-        print(text)
+        scores = {row["video"]: row["score"] for row in rows}
+        about = {"policy": settings, "encodes": made_with}
+        print(write_flip_rates(options.out, encodes, {"scores": {"scores": scores}}, about))
     return 1 if is_main() and any(math.isnan(row["score"]) for row in rows) else 0
+
+
+def _encodes(options: argparse.Namespace, crfs: Sequence[int]) -> tuple[list[Encode], dict[str, Any]]:
+    """The ladders, made where they are not there, and what they were made with."""
+    from vqathinker.clips.codecs import check_codecs, encoder_settings
+    from vqathinker.evaluation.encodes import crf_range, encode_ladder, read_manifest, settings_beside
+
+    if options.manifest:
+        return read_manifest(options.manifest), settings_beside(options.manifest)
+    codec = options.codec or "h264"
+    check_codecs([codec])
+    crfs = crfs or crf_range(codec)
+    if is_main():
+        say(f"encoding every video of {options.sources} {len(crfs)} times; existing encodes are kept", sys.stderr)
+    folder = options.out / ("ladder" if codec == "h264" else f"ladder_{codec}")
+    return encode_ladder(options.sources, folder, crfs, codec=codec), encoder_settings({codec: crfs})
 
 
 def _crfs(text: str | None) -> Sequence[int]:

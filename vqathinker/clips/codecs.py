@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
+
+from vqathinker.clips.encode import ENCODER_OPTIONS
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
 """Codec -> FFmpeg encoder."""
@@ -52,6 +55,24 @@ def check_crfs(crfs: Sequence[int], codec: str) -> None:
         raise ValueError(
             f"crfs={list(crfs)}: give different whole numbers from 0 to {largest}, the largest of {codec}."
         )
+
+
+def encoder_settings(crfs: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """What encodes depend on, to be kept beside them.
+
+    Args:
+        crfs: Codec -> constant rate factors of its encodes.
+    """
+    codecs = {
+        codec: {
+            "encoder": ENCODERS[codec],
+            "library": library_of(ENCODERS[codec]),
+            "options": ENCODER_OPTIONS[ENCODERS[codec]],
+            "crfs": list(own),
+        }
+        for codec, own in crfs.items()
+    }
+    return {"codecs": codecs, "pixel_format": "yuv420p", "pyav": av.__version__, "ffmpeg": av.ffmpeg_version_info}
 
 
 def library_of(encoder: str) -> str:

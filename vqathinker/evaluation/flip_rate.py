@@ -2,57 +2,65 @@
 
 from __future__ import annotations
 
-import csv
+import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import asdict, dataclass
+from itertools import combinations, groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from vqathinker.clips import ENCODER_OPTIONS, READING, VIDEO_SUFFIXES, VideoWriter, open_clip
-from vqathinker.data.formats import number_of, repeated
+from vqathinker.evaluation.benchmark import markdown
+from vqathinker.evaluation.encodes import LADDER, Encode, crf_range, encode_ladder, read_manifest
 from vqathinker.evaluation.report import Table
-from vqathinker.scoring.scorer import process_state
-from vqathinker.scoring.table import stamp
-from vqathinker.wording import counted
+from vqathinker.metrics.correlation import bootstrap_interval
 
-MAX_CRF = 51
-"""End of H.264's scale at 8 bits: x264 takes a larger CRF for 51, so CP-LLM's rung at 53 would be a copy of that."""
-LADDER = tuple(range(15, MAX_CRF + 1, 2))
-"""CP-LLM's ladder, CRF 15, 17, ..., up to there."""
+__all__ = [
+    "DIFFERENCES",
+    "LADDER",
+    "Encode",
+    "FlipRate",
+    "crf_range",
+    "encode_ladder",
+    "flip_rates",
+    "ladder_pairs",
+    "read_manifest",
+    "table",
+]
+
 DIFFERENCES = (2, 4, 6, 8, 10, 20)
 """CRF differences of CP-LLM's table."""
-
-
-@dataclass(frozen=True)
-class Encode:
-    """One rung of a ladder.
-
-    Attributes:
-        video: Path.
-        source: Names what it was made from.
-        crf: Constant rate factor; higher is worse.
-    """
-
-    video: str
-    source: str
-    crf: float
+PUBLISHED = {
+    "Gemini 2.0, as text": (0.502, 0.434, 0.385, 0.348, 0.319, 0.181),
+    "CoINVQ": (0.167, 0.142, 0.123, 0.108, 0.086, 0.006),
+    "FastVQA": (0.256, 0.205, 0.169, 0.150, 0.111, 0.024),
+    "DOVER": (0.268, 0.218, 0.179, 0.156, 0.126, 0.026),
+    "Q-Align": (0.162, 0.142, 0.122, 0.105, 0.082, 0.008),
+    "CP-LLM": (0.125, 0.069, 0.048, 0.033, 0.021, 0.002),
+}
+"""Flip rates at `DIFFERENCES` of LSVQ-1080p encoded with H.264 (CP-LLM, arXiv 2505.16025v1, Table 3)."""
+NOT_THE_SAME = (
+    "Published: LSVQ-1080p, whose clips are compressed already, at 20 CRFs from 15 to 53. Here: other sources, CRFs up "
+    "to 51 (x264 takes 53 for 51), and x264's veryfast without look-ahead and mbtree, so other bits at one CRF. The "
+    "paper does not say its preset, how ties and clips without a score count, and over what it pools."
+)
 
 
 @dataclass(frozen=True)
 class FlipRate:
-    """Pairs of encodes of one source whose CRF differ by one amount.
+    """Pairs of encodes of one ladder whose CRF differ by one amount.
 
     Attributes:
         difference: Of the CRF; `None` for all pairs.
-        pairs: Pairs with a score for both.
-        wrong: Of these, where the harder compressed one scores higher.
-        ties: Of these, equal scores.
-        unscored: Pairs left out, as one of the two has no score.
+        pairs: Pairs that are judged.
+        wrong: Of these, where the harder compressed one is preferred.
+        ties: Of these, where neither is.
+        unscored: Pairs left out, as one of the two has no score, or they were not compared.
+        low: Low end of the rate's 95 % bootstrap interval over sources; NaN with fewer than two.
+        high: High end.
+        sources: Sources of the judged pairs.
     """
 
     difference: float | None
@@ -60,6 +68,9 @@ class FlipRate:
     wrong: int
     ties: int
     unscored: int
+    low: float = math.nan
+    high: float = math.nan
+    sources: int = 0
 
     @property
     def rate(self) -> float:
@@ -67,160 +78,144 @@ class FlipRate:
         return (self.wrong + self.ties / 2) / self.pairs if self.pairs else math.nan
 
 
-def encode_ladder(
-    sources: str | Path, out: str | Path, crfs: Sequence[int] = LADDER, progress: bool = True
-) -> list[Encode]:
-    """Encode every video of a folder with H.264 at each CRF, without its sound; what is there already is kept.
-
-    Under `accelerate launch` the processes share the sources.
-
-    Args:
-        sources: Folder with the sources, at best uncompressed or nearly so.
-        out: Gets `NAME/crfNN.mp4` per source and `manifest.csv`, see `read_manifest`.
-        crfs: Constant rate factors, whole numbers in [0, 51].
-        progress: Show a progress bar.
-
-    Raises:
-        ValueError: If a CRF does not fit, or the folder holds no videos or two of one name.
-        ClipError: If a source cannot be decoded.
-    """
-    sources, out = Path(sources), Path(out)
-    if not sources.is_dir():
-        raise ValueError(f"sources {str(sources)!r} is not a folder: name the one that holds the videos to encode.")
-    if not crfs or not all(0 <= crf <= MAX_CRF for crf in crfs) or len(set(crfs)) != len(crfs):
-        raise ValueError(
-            f"crfs={list(crfs)}: give different whole numbers from 0 to {MAX_CRF}, the largest of 8-bit H.264."
-        )
-    files = [file for file in sorted(sources.rglob("*")) if file.suffix.lower() in VIDEO_SUFFIXES]
-    names = ["_".join(file.relative_to(sources).with_suffix("").parts) for file in files]
-    if not files or len(set(names)) < len(names):
-        raise ValueError(
-            f"{str(sources)!r} holds {counted(len(files), 'video')}, {names[:5]}: need at least one, and no name twice."
-        )
-    state = process_state()
-    own = list(zip(files, names, strict=True))[state.process_index :: state.num_processes]
-    for file, name in tqdm(
-        own, desc="encoding", unit="source", disable=None if progress and state.is_main_process else True
-    ):
-        _encode_source(file, {crf: _rung(out, name, crf) for crf in crfs})
-    state.wait_for_everyone()
-    encodes = [Encode(str(_rung(out, name, crf)), name, crf) for name in names for crf in crfs]
-    if state.is_main_process:
-        with (out / "manifest.csv").open("w", encoding="utf-8", newline="") as table:
-            writer = csv.writer(table, lineterminator="\n")
-            writer.writerow(("video", "source", "crf"))
-            writer.writerows((Path(e.video).relative_to(out).as_posix(), e.source, e.crf) for e in encodes)
-    return encodes
-
-
-def _rung(out: Path, name: str, crf: int) -> Path:
-    return out / name / f"crf{crf:02d}.mp4"
-
-
-def _encode_source(source: Path, rungs: Mapping[int, Path]) -> None:
-    """Make the rungs that are missing; all of them where those that are there come from another source."""
-    folder = next(iter(rungs.values())).parent
-    made_from, marker = f"{stamp(source)} {READING} {ENCODER_OPTIONS['libx264']}", folder / "made_from.txt"
-    if not marker.exists() or marker.read_text(encoding="utf-8") != made_from:
-        for old in folder.glob("crf*.mp4"):
-            old.unlink()
-        folder.mkdir(parents=True, exist_ok=True)
-        marker.write_text(made_from, encoding="utf-8")
-    missing = {crf: path for crf, path in rungs.items() if not path.exists()}
-    if missing:
-        _encode(source, missing)
-
-
-def _encode(source: Path, rungs: Mapping[int, Path]) -> None:
-    """One decoding pass, an encoder per CRF."""
-    clip = open_clip(source)
-    rate = clip.rate if clip.rate > 0 else 25
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(VideoWriter(path, rate, crf, pixel_aspect=clip.coded_aspect))
-            for crf, path in rungs.items()
-        ]
-        for frame in clip.for_encoder():
-            for writer in writers:
-                writer.write(frame)
-
-
-def read_manifest(path: str | Path) -> list[Encode]:
-    """An existing ladder: a CSV with the columns `video` (relative to the file), `source` and `crf`.
-
-    Raises:
-        ValueError: If it is missing, empty or does not fit; the message names file, line, value and rule.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"manifest {str(path)!r} does not exist.")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        header = list(reader.fieldnames or [])
-        missing = [name for name in ("video", "source", "crf") if name not in header]
-        if missing:
-            raise ValueError(f"{path}: no columns {missing}; a manifest needs the header video,source,crf.")
-        if twice := repeated(header):
-            raise ValueError(
-                f"{path}: the header names the columns {twice} more than once: {header}. Keep one of each."
-            )
-        encodes = []
-        for row in reader:
-            place = f"{path}:{reader.line_num}"
-            if None in row or None in row.values() or not row["video"] or not row["source"]:
-                raise ValueError(
-                    f"{place}: {row} needs a video, a source and a crf, in {len(header)} fields like the header."
-                )
-            try:
-                crf = number_of(row["crf"])
-            except ValueError as error:
-                raise ValueError(f"{place}: crf {error}") from None
-            encodes.append(Encode(str(path.parent / row["video"]), row["source"], crf))
-    if not encodes:
-        raise ValueError(f"{path}: the manifest lists no encodes.")
-    return encodes
+def ladder_pairs(encodes: Sequence[Encode]) -> list[tuple[Encode, Encode]]:
+    """All pairs (milder, harder) of encodes of one ladder, whose CRF differ."""
+    ladders: dict[tuple[str, str], list[Encode]] = {}
+    for encode in encodes:
+        ladders.setdefault((encode.source, encode.ladder), []).append(encode)
+    ordered = (sorted(ladder, key=lambda encode: encode.crf) for ladder in ladders.values())
+    return [(mild, hard) for ladder in ordered for mild, hard in combinations(ladder, 2) if hard.crf > mild.crf]
 
 
 def flip_rates(
-    encodes: Sequence[Encode], scores: Mapping[str, float], differences: Sequence[float] | None = None
+    encodes: Sequence[Encode],
+    scores: Mapping[str, float] | None = None,
+    differences: Sequence[float] | None = None,
+    preferences: Mapping[tuple[str, str], float] | None = None,
+    seed: int = 0,
 ) -> list[FlipRate]:
-    """Count wrongly ordered pairs.
+    """Count wrongly ordered pairs, by scores or by preferences.
 
     Args:
-        encodes: The ladders.
+        encodes: The ladders, of one codec: CRF differences of two mean different things.
         scores: Video -> score; NaN where there is none.
         differences: CRF differences to report; default those of `DIFFERENCES` that occur, or else all that do.
+        preferences: (Video of the milder encode, of the harder) -> how probably the milder one is better, in [0, 1];
+            in the place of scores. What is missing or NaN was not compared.
+        seed: Of the bootstrap.
 
     Returns:
-        One entry per difference, then one for all pairs of one source with different CRF.
+        One entry per difference, then one for all pairs of one ladder with different CRF.
+
+    Raises:
+        ValueError: If neither or both of scores and preferences are given.
     """
-    ladders: dict[str, list[Encode]] = {}
-    for encode in encodes:
-        ladders.setdefault(encode.source, []).append(encode)
-    pairs = []  # CRF difference, score of the milder encode minus that of the harder
-    for ladder in ladders.values():
-        for mild, hard in combinations(sorted(ladder, key=lambda encode: encode.crf), 2):
-            if hard.crf > mild.crf:
-                pairs.append((hard.crf - mild.crf, scores[mild.video] - scores[hard.video]))
-    gaps, margins = np.array(pairs, dtype=float).reshape(-1, 2).T
+    if (scores is None) == (preferences is None):
+        raise ValueError("flip_rates needs scores or preferences, and not both: call it once for each.")
+    pairs = ladder_pairs(encodes)
+    if scores is not None:
+        margins = np.array([scores[mild.video] - scores[hard.video] for mild, hard in pairs])
+    else:
+        known = preferences or {}
+        margins = np.array([known.get((mild.video, hard.video), math.nan) - 0.5 for mild, hard in pairs])
+    gaps = np.array([hard.crf - mild.crf for mild, hard in pairs])
+    sources = np.array([mild.source for mild, _ in pairs], dtype=object)
     if differences is None:
         occurring = sorted(set(gaps.tolist()))
         differences = [gap for gap in occurring if gap in DIFFERENCES] or occurring
     chosen = {difference: gaps == difference for difference in differences} | {None: np.ones(len(gaps), dtype=bool)}
-    return [_count(difference, margins[mask]) for difference, mask in chosen.items()]
+    return [_count(difference, margins[mask], sources[mask], seed) for difference, mask in chosen.items()]
 
 
-def _count(difference: float | None, margins: np.ndarray) -> FlipRate:
-    known = margins[~np.isnan(margins)]
+def _count(difference: float | None, margins: np.ndarray, sources: np.ndarray, seed: int) -> FlipRate:
+    judged = ~np.isnan(margins)
+    known, own = margins[judged], sources[judged].tolist()
     wrong, ties = int((known < 0).sum()), int((known == 0).sum())
-    return FlipRate(difference, len(known), wrong, ties, len(margins) - len(known))
+    low, high = math.nan, math.nan
+    if len(known):
+        low, high = bootstrap_interval(_rate, known, known, seed, sources=own)
+    return FlipRate(difference, len(known), wrong, ties, len(margins) - len(known), low, high, len(set(own)))
 
 
-def table(rates: Sequence[FlipRate]) -> Table:
-    """For people."""
-    rows = [
-        ["all" if r.difference is None else f"{r.difference:g}", r.pairs, r.wrong, r.ties, r.unscored, r.rate]
-        for r in rates
-    ]
-    columns = ["CRF difference", "pairs", "wrong order", "ties", "unscored", "flip rate"]
-    return Table("Flip rate", columns, rows, "(wrong order + ties / 2) / pairs, pairs of encodes of one source")
+def _rate(margins: np.ndarray, _: np.ndarray) -> float:
+    return float(np.mean((margins < 0) + (margins == 0) / 2))
+
+
+def by_codec(encodes: Sequence[Encode]) -> dict[str, list[Encode]]:
+    """Codec -> its encodes, in their order; "" where no codec is known."""
+    return {codec: list(own) for codec, own in groupby(sorted(encodes, key=lambda e: e.codec), key=lambda e: e.codec)}
+
+
+def table(rates: Sequence[FlipRate], title: str = "Flip rate") -> Table:
+    """For people.
+
+    Args:
+        rates: Of `flip_rates`.
+        title: Heading.
+    """
+    rows = [[_named(r.difference), r.pairs, r.wrong, r.ties, r.unscored, r.rate, _interval(r)] for r in rates]
+    columns = ["CRF difference", "pairs", "wrong order", "ties", "unscored", "flip rate", "95 % interval"]
+    sources = max((r.sources for r in rates), default=0)
+    note = (
+        "(wrong order + ties / 2) / pairs, pairs of encodes of one source, codec and resolution; interval by bootstrap "
+        f"over {sources} sources"
+    )
+    return Table(title, columns, rows, note)
+
+
+def published_table(encodes: Sequence[Encode], rates: Sequence[FlipRate]) -> Table | None:
+    """The paper's table, ours in its first row; `None` unless the encodes are H.264, one ladder a source.
+
+    Args:
+        encodes: The ladders.
+        rates: Of `flip_rates`.
+    """
+    ours = {rate.difference: rate.rate for rate in rates if rate.difference in DIFFERENCES and rate.pairs}
+    one_each = len({e.source for e in encodes}) == len({(e.source, e.ladder) for e in encodes})
+    if not ours or not one_each or {encode.codec for encode in encodes} != {"h264"}:
+        return None
+    shown = [place for place, difference in enumerate(DIFFERENCES) if difference in ours]
+    rows = [["this policy", *(ours[DIFFERENCES[place]] for place in shown)]]
+    rows += [[f"{name} (published)", *(values[place] for place in shown)] for name, values in PUBLISHED.items()]
+    columns = ["flip rate at a CRF difference of", *(str(DIFFERENCES[place]) for place in shown)]
+    return Table("Beside CP-LLM's Table 3", columns, rows, NOT_THE_SAME)
+
+
+def write_flip_rates(
+    out: Path, encodes: Sequence[Encode], judged: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]
+) -> str:
+    """Count by each judgement and each codec, and write `flip_rate.md` and `flip_rate.json`.
+
+    Args:
+        out: Folder.
+        encodes: The ladders.
+        judged: Name of a judgement ("scores", ...) -> the arguments of `flip_rates` that hold it.
+        about: What the result depends on: the policy, and what the encodes were made with.
+
+    Returns:
+        The tables, as text.
+    """
+    shown, counts = list[Table](), list[dict[str, Any]]()
+    for codec, own in by_codec(encodes).items():
+        for name, arguments in judged.items():
+            rates = flip_rates(own, **arguments)
+            parts = [part for part in (codec, f"by {name}" if len(judged) > 1 else "") if part]
+            shown.append(table(rates, ", ".join(["Flip rate", *parts])))
+            if published := published_table(own, rates):
+                shown.append(published)
+            counts += [{"codec": codec, "by": name} | asdict(rate) | {"rate": rate.rate} for rate in rates]
+    text = markdown(shown)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "flip_rate.md").write_text(text, encoding="utf-8")
+    content = {**about, "published": {"differences": DIFFERENCES, "rates": PUBLISHED}, "flip_rates": counts}
+    known = json.loads(json.dumps(content), parse_constant=lambda name: None)  # NaN is no JSON
+    (out / "flip_rate.json").write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return text
+
+
+def _named(difference: float | None) -> str:
+    return "all" if difference is None else f"{difference:g}"
+
+
+def _interval(rate: FlipRate) -> str:
+    return "-" if math.isnan(rate.low) else f"{rate.low:.3f} to {rate.high:.3f}"

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import av
-import numpy as np
-
-from vqathinker.clips import ENCODER_OPTIONS
-from vqathinker.clips.codecs import ENCODERS, MAX_CRF, check_codecs, check_crfs, library_of
+from vqathinker.clips.codecs import ENCODERS, MAX_CRF, check_codecs, check_crfs, encoder_settings
 from vqathinker.metrics.correlation import srcc
 from vqathinker.synth.build import check_splits, run_jobs, write_labels
 from vqathinker.synth.codecs import crf_of
@@ -83,6 +81,8 @@ class LadderSpec:
         check_codecs(self.codecs)
         for codec in self.codecs:
             check_crfs(self.crfs_of(codec), codec)
+        if len(self.crfs) == 1:
+            raise ValueError(f"crfs={list(self.crfs)}: a ladder needs at least two.")
         wrong = [height for height in self.heights if height and (height < 32 or height % 2)]
         if wrong or not self.heights or len(set(self.heights)) < len(self.heights):
             raise ValueError(
@@ -141,10 +141,9 @@ def make_ladders(
     jobs = [(source, spec, about["measured_by"]) for source in sources]
     made = list(run_jobs(make_source, jobs, workers, progress, "source"))
     for split in spec.splits:
-        rows = [row for source, one in zip(sources, made, strict=True) if source.split == split for row in one.rows]
-        write_labels(
-            folder / f"{split}.csv", [row | {"video": row["video"].relative_to(folder).as_posix()} for row in rows]
-        )
+        own = [one for source, one in zip(sources, made, strict=True) if source.split == split]
+        rows = [row | {"video": row["video"].relative_to(folder).as_posix()} for one in own for row in one.rows]
+        write_labels(folder / f"{split}.csv", rows)
     write_json(folder / ABOUT, about | {"finished": True, "found": _found(sources, made)})
     return {split: folder / f"{split}.csv" for split in spec.splits}
 
@@ -152,11 +151,14 @@ def make_ladders(
 def found_line(folder: str | Path) -> str:
     """What `ladder.json` tells of finished ladders, in one line."""
     found = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))["found"]
+    srccs = found["srcc"]
+    ladders, (low, high), itself = counted(found["ladders"], "ladder"), found["vmaf"], found["vmaf_of_itself"][0]
+    order = f" (SRCC with the rank: {srccs[0]:.3f} on average, {srccs[1]:.3f} at worst)" if srccs else ""
     return (
-        f"{counted(found['encodes'], 'encode')} of {counted(len(found['sources']), 'source')}: VMAF "
-        f"{found['vmaf'][0]:.1f} to {found['vmaf'][1]:.1f}, of sources with themselves {found['vmaf_of_itself'][0]:.1f} "
-        f"and more; it falls with every rung in {found['falling']} of {counted(found['ladders'], 'ladder')} (SRCC with "
-        f"the rank: {found['srcc'][0]:.3f} on average, {found['srcc'][1]:.3f} at worst)"
+        f"{counted(found['encodes'], 'encode')} of {counted(len(found['sources']), 'source')}: VMAF {low:.1f} to "
+        f"{high:.1f}, of sources with themselves {itself:.1f} and more; it falls with every rung in {found['falling']} "
+        f"of {ladders}"
+        + (f" (SRCC with the rank: {srccs[0]:.3f} on average, {srccs[1]:.3f} at worst)" if srccs else "")
     )
 
 
@@ -182,17 +184,7 @@ def _about(spec: LadderSpec) -> dict[str, Any]:
     """What the encodes are made and measured by."""
     return {
         "spec": spec.to_json(),
-        "encoders": {
-            codec: {
-                "encoder": ENCODERS[codec],
-                "library": library_of(ENCODERS[codec]),
-                "options": ENCODER_OPTIONS[ENCODERS[codec]],
-                "crfs": spec.crfs_of(codec),
-            }
-            for codec in spec.codecs
-        },
-        "pixel_format": "yuv420p",
-        "encoded_by": {"pyav": av.__version__, "ffmpeg": av.ffmpeg_version_info},
+        "encodes": encoder_settings({codec: spec.crfs_of(codec) for codec in spec.codecs}),
         "measured_by": versions() | {"model": spec.vmaf_model},
         "scale": SCALE,
     }
@@ -212,6 +204,7 @@ def _found(sources: Sequence[LadderSource], made: Sequence[MadeLadders]) -> dict
     for row in (row for one in made for row in one.rows):
         ladders.setdefault(row["ladder"], []).append((row["rank"], row["vmaf"]))
     orders = [srcc(*zip(*ladder, strict=True)) for ladder in ladders.values()]
+    known = [order for order in orders if not math.isnan(order)]  # of one VMAF throughout, e.g. 0, there is none
     falling = [all(a > b for (_, a), (_, b) in pairwise(sorted(ladder))) for ladder in ladders.values()]
     scores = [vmaf for ladder in ladders.values() for _, vmaf in ladder]
     return {
@@ -219,7 +212,7 @@ def _found(sources: Sequence[LadderSource], made: Sequence[MadeLadders]) -> dict
         "ladders": len(ladders),
         "vmaf": [min(scores), max(scores)],
         "vmaf_of_itself": [min(own.values()), max(own.values())],
-        "srcc": [round(float(np.nanmean(orders)), 4), round(float(np.nanmax(orders)), 4)],
+        "srcc": [round(fmean(known), 4), round(max(known), 4)] if known else [],
         "falling": sum(falling),
         "sources": {
             source.name: {"frames": one.num_frames, "size": source.size, "vmaf_of_itself": own[source.name]}
