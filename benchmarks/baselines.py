@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from vqathinker.clips import open_clip, uniform_indices
 from vqathinker.evaluation import flip_rate, srcc
 from vqathinker.evaluation.benchmark import markdown
+from vqathinker.evaluation.encodes import read_manifest
 
 
 def main() -> None:
@@ -28,9 +29,10 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=6, help="key frames per clip, as many as the policy sees")
     parser.add_argument("--out", type=Path, help="also write video,score to this CSV")
     options = parser.parse_args()
-    encodes = flip_rate.read_manifest(options.manifest)
+    encodes = read_manifest(options.manifest)
     scores = brisque_scores([encode.video for encode in encodes], options.frames)
-    print(markdown([flip_rate.table(flip_rate.flip_rates(encodes, scores))]))
+    for codec, own in flip_rate.by_codec(encodes).items():
+        print(markdown([flip_rate.table(flip_rate.flip_rates(own, scores), f"Flip rate of BRISQUE, {codec or 'all'}")]))
     pairs = [(scores[encode.video], mos) for encode, mos in zip(encodes, read_mos(options.manifest), strict=True)]
     pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
     if pairs:

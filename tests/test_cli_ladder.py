@@ -146,6 +146,7 @@ def test_held_out_sources_show_what_the_promise_is_worth(made, base, capsys):
         ("CLIP --calibration CAL --target 3 --risk 0.3 --out x.json", "CLIP with --out: leave it out"),
         ("CLIP --calibration TABLE --target 3", "is not a calibration .*: make one with"),
         ("CLIP --calibration CAL --target 3 --risk 0.3 --question Sharp?", "settings .*; now prompt_hash .* and not"),
+        ("CLIP --calibration CAL --target 3 --risk 0.3 --encodes VIDEOS", "holds encodes that another command made"),
         ("CLIP --calibrate TABLE --out x.json", "CLIP, --calibrate: give one of"),
         ("--calibrate TABLE", "--calibrate without --out"),
         ("--calibrate TABLE --out x.json", "3 sources; a risk of 0.1 needs at least 9"),
@@ -155,7 +156,7 @@ def test_held_out_sources_show_what_the_promise_is_worth(made, base, capsys):
     ],
 )
 def test_what_has_no_promise_is_refused(made, base, tmp_path, capsys, given, said):
-    places = {"CLIP": "sources/test_00000.mp4", "CAL": "cal.json", "TABLE": "val.csv"}
+    places = {"CLIP": "sources/test_00000.mp4", "CAL": "cal.json", "TABLE": "val.csv", "VIDEOS": "videos"}
     places = {word: made / name for word, name in places.items()} | {"OTHER": tmp_path / "other.csv"}
     places["OTHER"].write_text("video,mos\na.mp4,3\n")
     assert ladder(base, made, *(places.get(word, word) for word in given.split())) == 2

@@ -135,10 +135,12 @@ def _check_held_out(options: argparse.Namespace) -> int:
 
 def _choose(options: argparse.Namespace) -> int:
     from vqathinker.evaluation.benchmark import finite, markdown
-    from vqathinker.evaluation.ladder_pilot import choose_rung, encode_clip, encoders_of
+    from vqathinker.clips.codecs import encoder_settings
+    from vqathinker.evaluation.ladder_pilot import choose_rung, encode_clip
 
     calibration = _calibration(options)
-    for codec in calibration.check_encoders(encoders_of(calibration.kinds)):
+    encoders = encoder_settings({kind.codec: () for kind in calibration.kinds})["codecs"]
+    for codec in calibration.check_encoders(encoders):
         say(f"{codec}: the encoder's library has another version than the calibration's", sys.stderr)
     scorer = _scorer(options, calibration)
     rungs = encode_clip(options.clip, calibration.kinds, options.encodes)

@@ -57,7 +57,7 @@ class LadderTable:
         kinds: N kinds of rungs.
         videos: Source -> N files.
         ladders: One per source, with labels and without scores.
-        encoders: Codec -> what encoded it, as in `ladder.json`.
+        encoders: Codec -> what encoded it, see `encoder_settings`.
         labels: What the labels are, in words.
     """
 
@@ -122,14 +122,14 @@ def read_ladder_table(path: str | Path) -> LadderTable:
         )
         for source, rungs in rows.items()
     )
-    return LadderTable(path, kinds, videos, ladders, about["encoders"], _labels_of(rows, about))
+    return LadderTable(path, kinds, videos, ladders, about["encodes"]["codecs"], _labels_of(rows, about))
 
 
 def _read_about(path: Path) -> dict[str, Any]:
     file = path.parent / ABOUT
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
-        missing = [name for name in ("encoders", "found", "measured_by") if name not in about]
+        missing = [name for name in ("encodes", "found", "measured_by") if name not in about]
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path}: {file} cannot be read ({error}). It says what encoded the rungs, as a clip will be: name a table "
@@ -237,7 +237,7 @@ class Calibration:
         """Raise ValueError where other options encode.
 
         Args:
-            encoders: Codec -> entry as in `ladder.json`.
+            encoders: Codec -> what encodes now, see `encoder_settings`.
 
         Returns:
             Codecs whose library has another version.

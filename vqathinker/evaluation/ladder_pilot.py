@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
-from vqathinker.clips import ENCODER_OPTIONS, READING, open_clip
-from vqathinker.clips.codecs import ENCODERS, library_of
-from vqathinker.clips.encode import WRITING
-from vqathinker.clips.rungs import Rung, encode_rungs, encoded_size, scaled_size
+from vqathinker.clips import ENCODER_OPTIONS, open_clip
+from vqathinker.clips.codecs import ENCODERS
+from vqathinker.clips.rungs import Rung, encoded_size, scaled_size
+from vqathinker.evaluation.encodes import encode_missing
 from vqathinker.evaluation.ladder_calibration import Calibration, RungKind, rates
 from vqathinker.evaluation.ladder_choice import SourceLadder, crossover_loss, judge_rule
 from vqathinker.evaluation.report import Table
 from vqathinker.scoring.scorer import process_state
-from vqathinker.scoring.table import stamp
-
-
-def encoders_of(kinds: Sequence[RungKind]) -> dict[str, Any]:
-    """Codec -> what encodes it here, as in `ladder.json`."""
-    names = {kind.codec: ENCODERS[kind.codec] for kind in kinds}
-    return {
-        codec: {"encoder": name, "library": library_of(name), "options": ENCODER_OPTIONS[name]}
-        for codec, name in names.items()
-    }
 
 
 def encode_clip(clip: str | Path, kinds: Sequence[RungKind], folder: str | Path) -> list[Rung]:
@@ -53,30 +41,17 @@ def encode_clip(clip: str | Path, kinds: Sequence[RungKind], folder: str | Path)
             f"{clip}: {own[0]}x{own[1]} is smaller than rungs of height {large}: leave these out with --heights."
         )
     rungs = [_rung(target, kind, scaled_size(own, kind.height)) for kind in kinds]
+    if any(target.glob("*crf*.mp4")) and not (target / "made_from.txt").exists():
+        raise ValueError(f"{target} holds encodes that another command made: name another folder, with --encodes.")
     with process_state().main_process_first():
         if process_state().is_main_process:
-            _encode_missing(Path(clip), rungs, target / "made_from.txt")
+            encode_missing(Path(clip), rungs, ENCODER_OPTIONS)
     return rungs
 
 
 def _rung(folder: Path, kind: RungKind, size: tuple[int, int]) -> Rung:
     name = f"{kind.codec}_{size[0]}x{size[1]}_crf{kind.crf:02d}.mp4"
     return Rung(folder / name, ENCODERS[kind.codec], kind.crf, size)
-
-
-def _encode_missing(clip: Path, rungs: Sequence[Rung], marker: Path) -> None:
-    """Make the rungs that are missing; all of them where those that are there were made from something else."""
-    made_from = f"{stamp(clip)} {READING} {WRITING} PyAV {av.__version__} {json.dumps(ENCODER_OPTIONS)}"
-    if not marker.exists() or marker.read_text(encoding="utf-8") != made_from:
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        old = sorted(marker.parent.glob("*_crf*.mp4"))
-        if old and not marker.exists():
-            raise ValueError(f"{old[0]}: not made by this command, and would be replaced. Name another folder.")
-        for file in old:
-            file.unlink()
-        marker.write_text(made_from, encoding="utf-8")
-    if missing := [rung for rung in rungs if not rung.path.exists()]:
-        encode_rungs(clip, missing)
 
 
 @dataclass(frozen=True)
