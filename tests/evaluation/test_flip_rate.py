@@ -1,3 +1,4 @@
+import json
 import math
 import subprocess
 from pathlib import Path
@@ -8,7 +9,18 @@ import numpy as np
 import pytest
 
 from vqathinker.clips import ClipError, open_clip
-from vqathinker.evaluation.flip_rate import LADDER, Encode, encode_ladder, flip_rates, read_manifest, table
+from vqathinker.evaluation.flip_rate import (
+    LADDER,
+    Encode,
+    crf_range,
+    encode_ladder,
+    flip_rates,
+    ladder_pairs,
+    published_table,
+    read_manifest,
+    table,
+    write_flip_rates,
+)
 
 
 def test_pairs_are_counted_by_their_difference_and_ties_are_halves():
@@ -23,6 +35,70 @@ def test_pairs_are_counted_by_their_difference_and_ties_are_halves():
     assert (by[6].pairs, by[6].unscored) == (1, 1) and by[10].unscored == 1 and by[20].pairs == 0
     assert math.isnan(by[20].rate) and by[None].pairs == 9 and by[None].unscored == 3
     assert table(list(by.values())).rows[0][:6] == ["2", 4, 1, 1, 0, 0.375]
+
+
+def test_the_interval_draws_sources_and_pairs_are_those_of_one_ladder():
+    """Of four sources one is ordered wrongly: how often it is drawn is binomial(4, 1/4), whose 2.5th and 97.5th
+    percentiles are 0 and 3, whatever the number of pairs of each."""
+    encodes = [
+        Encode(f"{source}{size}{crf}", source, crf, size, "h264")
+        for source in "abcd"
+        for size in ("small", "large")
+        for crf in (20, 26)
+    ]
+    scores = {e.video: e.crf if e.source == "d" else -e.crf for e in encodes}
+    assert len(ladder_pairs(encodes)) == 8  # and not 4 of different size beside
+    [six, every] = flip_rates(encodes, scores)
+    assert (six.difference, six.pairs, six.wrong, six.rate, six.sources) == (6, 8, 2, 0.25, 4)
+    assert (six.low, six.high) == (every.low, every.high) == (0, 0.75)
+    assert table([six]).rows == [["6", 8, 2, 0, 0, 0.25, "0.000 to 0.750"]]
+    [alone, _] = flip_rates([e for e in encodes if e.source == "d"], scores)
+    assert math.isnan(alone.low) and table([alone]).rows[0][-1] == "-"
+    preferences = {
+        (f"{source}small20", f"{source}small26"): p for source, p in zip("abd", (0.9, 0.5, 0.2), strict=True)
+    }
+    [by_text, _] = flip_rates(encodes, preferences=preferences)
+    assert (by_text.pairs, by_text.wrong, by_text.ties, by_text.unscored, by_text.rate) == (3, 1, 1, 5, 0.5)
+    for both in ({}, {"scores": scores, "preferences": preferences}):
+        with pytest.raises(ValueError, match="scores or preferences, and not both"):
+            flip_rates(encodes, **both)
+
+
+def test_the_published_table_stands_beside_one_of_its_protocol(tmp_path):
+    encodes = [Encode(f"{s}{crf}", s, crf, "h264", "h264") for s in "ab" for crf in (15, 17, 21)]
+    scores = {encode.video: -encode.crf for encode in encodes} | {"b17": math.nan}
+    shown = published_table(encodes, flip_rates(encodes, scores))
+    assert shown.columns[1:] == ["2", "4", "6"] and shown.rows[0] == ["this policy", 0, 0, 0]
+    assert shown.rows[-1] == ["CP-LLM (published)", 0.125, 0.069, 0.048] and "53 for 51" in shown.note
+    other = [Encode(f"{s}{crf}.webm", s, crf, "vp9", "vp9") for s in "ab" for crf in (15, 17)]
+    known = {encode.video: -encode.crf for encode in other}
+    assert published_table(other, flip_rates(other, known)) is None
+    text = write_flip_rates(tmp_path, [*encodes, *other], {"scores": {"scores": scores | known}}, {"encodes": {"a": 1}})
+    assert text.count("## Flip rate, ") == 2 and "## Flip rate, vp9" in text and "Beside CP-LLM" in text
+    written = json.loads((tmp_path / "flip_rate.json").read_text())
+    assert written["encodes"] == {"a": 1} and written["published"]["rates"]["DOVER"][0] == 0.268
+    assert [rate["unscored"] for rate in written["flip_rates"] if rate["codec"] == "h264"] == [1, 1, 0, 2]
+    assert written["flip_rates"][0]["rate"] == 0 and written["flip_rates"][0]["low"] is None  # one source is left
+
+
+def test_any_codec_makes_a_ladder_on_its_own_scale(sources, tmp_path):
+    assert crf_range("av1") == tuple(range(15, 64, 2)) and crf_range("hevc") == LADDER
+    encodes = encode_ladder(sources, tmp_path / "vp9", (20, 63), progress=False, codec="vp9")
+    assert {(e.ladder, e.codec) for e in encodes} == {("vp9", "vp9")}
+    assert read_manifest(tmp_path / "vp9/manifest.csv") == encodes
+    with av.open(encodes[0].video) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == "vp9"
+    with pytest.raises(ValueError, match="from 0 to 63, the largest of vp9"):
+        encode_ladder(sources, tmp_path / "x", (20, 64), codec="vp9")
+
+
+def test_a_manifest_tells_ladders_by_their_name_or_by_codec_and_size(tmp_path):
+    (tmp_path / "a.csv").write_text("video,source,crf,codec,height\na,s,20,h264,360\nb,s,26,h264,720\n")
+    assert [(e.ladder, e.codec) for e in read_manifest(tmp_path / "a.csv")] == [
+        *(("h264/360", "h264"), ("h264/720", "h264")),
+    ]
+    (tmp_path / "b.csv").write_text("video,source,crf,codec,ladder\na,s,20,h264,x\nb,s,26,vp9,x\n")
+    assert len(ladder_pairs(read_manifest(tmp_path / "b.csv"))) == 1
 
 
 def test_encodes_of_equal_crf_are_no_pair_and_sources_are_never_mixed():
@@ -114,6 +190,7 @@ def test_what_cannot_be_a_ladder_is_refused(sources, tmp_path):
         ("video,crf,source\na,1\n", "m.csv:2: .*in 3 fields"),
         ("video,source,crf\na,b,1,2\n", "m.csv:2: .*in 3 fields"),
         ("video,source,crf\n,b,1\n", "m.csv:2: .*needs a video"),
+        ("video,source,crf,ladder\na,b,1,\n", "m.csv:2: .*a ladder where the header has one, in 4 fields"),
         ("video,source,crf\n", "lists no"),
     ],
 )

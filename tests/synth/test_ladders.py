@@ -115,7 +115,7 @@ def test_psnr_is_that_of_the_frames_and_turning_changes_nothing(made, own):
         assert [turned[name] for name in ("vmaf", "psnr", "ssim")] == [upright[n] for n in ("vmaf", "psnr", "ssim")]
         for other in (portrait, odd, lossless):  # other bits, and VMAF is not quite the same of turned pictures
             assert float(other["vmaf"]) == pytest.approx(float(upright["vmaf"]), abs=8), other
-            assert float(other["psnr"]) == pytest.approx(float(upright["psnr"]), abs=0.5), other
+            assert float(other["psnr"]) == pytest.approx(float(upright["psnr"]), abs=1), other
         assert open_clip(made / turned["video"]).notes == open_clip(own / "turned.mp4").notes != ()
     small = [float(found[f"videos/upright/h264_{size}_crf20.mp4"]["vmaf"]) for size in ("86x48", "128x72")]
     assert 50 < small[0] < small[1] - 5 < 95

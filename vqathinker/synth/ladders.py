@@ -157,8 +157,7 @@ def found_line(folder: str | Path) -> str:
     return (
         f"{counted(found['encodes'], 'encode')} of {counted(len(found['sources']), 'source')}: VMAF {low:.1f} to "
         f"{high:.1f}, of sources with themselves {itself:.1f} and more; it falls with every rung in {found['falling']} "
-        f"of {ladders}"
-        + (f" (SRCC with the rank: {srccs[0]:.3f} on average, {srccs[1]:.3f} at worst)" if srccs else "")
+        f"of {ladders}{order}"
     )
 
 
