@@ -16,6 +16,16 @@ Needs numpy only.
 
 from .advantages import advantages, zero_gradient_groups
 from .choice import Choice, ParsedChoice, choice_index, letter, parse_choice
+from .comparison import (
+    COMPARISON_WORDS,
+    Agreement,
+    PairOrder,
+    ParsedComparison,
+    Preference,
+    pair_order_fidelity,
+    parse_comparison,
+    word_reward,
+)
 from .comparisons import Length, Linear, Threshold, linear_reward, threshold_reward
 from .contrast import Contrast, contrast_fidelity
 from .distortion import Distortion, distortion_reward
@@ -29,17 +39,22 @@ from .rubric import RewardTable, Rubric
 from .temporal import Temporal, temporal_bonus
 
 __all__ = [
+    "COMPARISON_WORDS",
     "FLAGS",
     "PRESETS",
     "REWARDS",
+    "Agreement",
     "Choice",
     "Contrast",
     "Distortion",
     "Format",
     "Length",
     "Linear",
+    "PairOrder",
     "ParsedAnswer",
     "ParsedChoice",
+    "ParsedComparison",
+    "Preference",
     "Ranking",
     "Regression",
     "Reward",
@@ -58,11 +73,14 @@ __all__ = [
     "letter",
     "linear_reward",
     "named_rewards",
+    "pair_order_fidelity",
     "parse_answer",
     "parse_choice",
+    "parse_comparison",
     "preset",
     "temporal_bonus",
     "text_of",
     "threshold_reward",
+    "word_reward",
     "zero_gradient_groups",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .choice import Choice
+from .comparison import Agreement, PairOrder, Preference
 from .comparisons import Length, Linear, Threshold
 from .contrast import Contrast
 from .distortion import Distortion
@@ -75,6 +76,9 @@ REWARDS: dict[str, Callable[[], Any]] = {
     "linear": Linear,
     "length": Length,
     "choice": Choice,
+    "preference": Preference,
+    "pair_order": PairOrder,
+    "agreement": Agreement,
 }
 """Reward name -> function that makes one, as the preset `recommended` has it."""
 

@@ -25,6 +25,7 @@ PAGES = (
     "docs/rewards.md",
     "docs/options.md",
     "docs/data.md",
+    "docs/ladders.md",
     "docs/evaluation.md",
     "docs/architecture.md",
     "docs/extending.md",

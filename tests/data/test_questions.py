@@ -6,6 +6,7 @@ import pytest
 
 from vqathinker.data import LabelError, LabelRow, Sample, read_questions, score_samples
 from vqathinker.data.options import letter_of, options_in
+from vqathinker.data.qbench import clip_names
 
 FAULTS = ["Blur", "Noise", "None of these"]
 
@@ -102,7 +103,8 @@ def test_an_answer_that_names_no_option_is_refused(answer, options, message):
         ('{"video": "a.mp4", "video": "b.mp4"}', r"keys \['video'\] more than once"),
         ({"conversations": []}, r"found the keys \['conversations'\]; a line must be one of"),
         (plain(video="../a.mp4"), "leaves the video root"),
-        (plain(video=["a.mp4", "b.mp4"]), "must show one"),
+        (plain(video=["a.mp4", "b.mp4", "c.mp4"]), "it must show one or two"),
+        ({"video": ["a.mp4", "b.mp4"], "mos": 3}, "a score is of one clip"),
         (plain(options=["Blur"]), "a question needs 2 to 26 options"),
         (plain(options=[f"option {i}" for i in range(27)]), "a question needs 2 to 26 options"),
         (plain(options=["Blur", "blur "]), r"\['Blur', 'blur'\] must differ in more than case"),
@@ -123,8 +125,8 @@ def test_an_answer_that_names_no_option_is_refused(answer, options, message):
         ({"video": "a.mp4", "mos": 62.5}, "mos 62.5 must be in score units, 0 to 5"),
         ({"video": "a.mp4", "mos": True}, "mos True is not a number"),
         (chat(question="Which?"), "both 'question' and 'prompt'"),
-        (chat(options=FAULTS, video=None), r"shows the videos \[\]: it must show exactly one"),
-        (chat(options=FAULTS) | {"video": "c.mp4"}, r"shows the videos \['a/b.mp4', 'c.mp4'\]"),
+        (chat(options=FAULTS, video=None), r"shows the videos \[\]: it must show one or two"),
+        (chat(options=FAULTS) | {"video": "c.mp4"}, "and the key 'video' names 'c.mp4': keep one"),
         (chat(system="Be brief.", options=FAULTS) | {"system": "Be kind."}, "differs from the prompt's system message"),
         ({"prompt": "Which?", "answer": "B"}, "prompt 'Which\\?' must be a list of one user message"),
         ({"prompt": [{"role": "assistant", "content": "B"}]}, "Leave the answer out: it"),
@@ -141,10 +143,69 @@ def test_files_that_do_not_fit(tmp_path):
     with pytest.raises(LabelError, match="holds no questions"):
         read(tmp_path, "")
     (tmp_path / "q.csv").write_text("video,question\n")
-    with pytest.raises(LabelError, match=r"q.csv': suffix must be one of \['.jsonl'\]"):
+    with pytest.raises(LabelError, match=r"q.csv': suffix must be one of \['.jsonl', '.json'\]"):
         read_questions(tmp_path / "q.csv", tmp_path)
     with pytest.raises(LabelError, match="is not a folder"):
         read_questions(write(tmp_path, plain()), tmp_path / "gone")
+
+
+def test_a_question_may_be_about_two_clips(tmp_path):
+    blocks = [{"type": "video", "video": name} for name in ("a.mp4", "b.mp4")] + [{"type": "text", "text": "Which?"}]
+    prompt = {"prompt": [{"role": "user", "content": blocks}], "options": FAULTS, "answer": "A"}
+    samples = read(tmp_path, plain(video=["b.mp4", "a.mp4"]), prompt)
+    clips = (f"{tmp_path}/a.mp4", f"{tmp_path}/b.mp4")
+    assert [(one.id, one.clips) for one in samples] == [
+        ("b.mp4 + a.mp4: Which fault?", clips[::-1]),
+        ("a.mp4 + b.mp4: Which?", clips),
+    ]
+
+
+PUBLISHED = {
+    "video_name": "1.mp4_cat_b.c.mp4.mp4",
+    "question": "Which one is sharper?",
+    "question_type": "what/how",
+    "answers": ["The first", "The second", "Alike"],
+    "correct_choice": "B",
+    "context": ["Compare", "Global"],
+    "quality_concern": "Technical",
+    "video_id": 7,
+}
+
+
+def test_q_bench_videos_form_is_read_with_its_pairs(tmp_path, caplog):
+    single = PUBLISHED | {"video_name": "1.mp4", "question": "Is it dark?", "question_type": ["yes-or-no question"]}
+    single |= {"answers": ["No", "Yes"], "correct_choice": "B.", "context": "Global", "quality_concern": None}
+    open_ended = {"video_name": "1.mp4", "question": "What is wrong?", "question_type": "open_ended"}
+    (tmp_path / "dev.json").write_text(json.dumps([PUBLISHED, single, open_ended]))
+    pair, alone = read_questions(tmp_path / "dev.json", tmp_path)
+    assert pair.clips == (f"{tmp_path}/1.mp4", f"{tmp_path}/b.c.mp4") and pair.question == "Which one is sharper?"
+    assert pair.target == {"options": ("The first", "The second", "Alike"), "answer": "B"}
+    assert pair.tags == {"type": "what/how", "context": "Compare, Global", "concern": "Technical"}
+    assert alone.clips == (f"{tmp_path}/1.mp4",) and alone.target["answer"] == "B"
+    assert alone.tags == {"type": "yes-or-no question", "context": "Global"}
+    assert "1 open-ended question left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (PUBLISHED | {"correct_choice": None}, r"row 1: the row has no \['correct_choice'\]"),
+        (PUBLISHED | {"video_name": "a_cat_b_cat_c.mp4"}, "must join two clips by '_cat_': 3 found"),
+        (PUBLISHED | {"video_name": 7}, "video_name 7 must be a string"),
+        ("a.mp4", "row 1: found str"),
+    ],
+)
+def test_a_published_row_that_does_not_fit_is_named(tmp_path, row, message):
+    (tmp_path / "dev.json").write_text(json.dumps([row]))
+    with pytest.raises(LabelError, match=message):
+        read_questions(tmp_path / "dev.json", tmp_path)
+    (tmp_path / "dev.json").write_text(json.dumps(PUBLISHED))
+    with pytest.raises(LabelError, match="must hold one list of rows"):
+        read_questions(tmp_path / "dev.json", tmp_path)
+
+
+def test_names_of_pairs_with_one_suffix():
+    assert clip_names("a_cat_b.mp4") == ["a.mp4", "b.mp4"] and clip_names("x/cat.mp4") == ["x/cat.mp4"]
 
 
 def test_a_repeated_row_is_kept_once_with_a_warning(tmp_path, caplog):

@@ -89,6 +89,18 @@ def test_each_prompt_is_asked_once_and_equal_ones_without_video_are_one(evaluate
     assert {text for text in shown if "Which of many" in text} == {text for text in blank if "Which of many" in text}
 
 
+def test_a_question_about_two_clips_is_asked_about_both_and_about_two_black_ones(evaluate, train_rows):
+    a, b = (row.video for row in train_rows[:2])
+    right = {"options": ("The first", "The second"), "answer": "B"}
+    samples = [Sample(name, "choice", clips, "Is it dull?", right) for name, clips in (("1", (a, b)), ("2", (b, a)))]
+    samples.append(question("3", a, "Is it dull?", ("Yes", "No"), "A"))
+    report = evaluate(lambda text, blank: "<answer>A</answer>" if blank else "<answer>B</answer>", samples)
+    assert [q.video for q in report.questions] == [f"{a} + {b}", f"{b} + {a}", a]
+    assert [(q.chosen, q.no_video, q.rotated) for q in report.questions] == [(1, 0, (1, 1))] * 3
+    without = [text for text, blank in evaluate.engine.asked if blank]
+    assert len(without) == 2 and without[0].count("Frame1:") == 2 and without[1].count("Frame1:") == 1
+
+
 def test_always_a_is_never_consistent_and_no_better_without_video(evaluate, samples):
     report = evaluate(always_a, samples)
     assert report.consistency == 0 and set(report.consistency_by_type.values()) == {0}

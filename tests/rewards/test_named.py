@@ -59,7 +59,7 @@ def test_ones_own_are_found_by_their_place(own):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ("colour", r"reward 'colour' is unknown: choose among \['choice'"),
+        ("colour", r"reward 'colour' is unknown: choose among \['agreement', 'choice'"),
         ("no.such:thing", "No module named 'no'"),
         ("math:nothing", "has no attribute 'nothing'"),
         ("format=much", "'format=much' must be NAME=WEIGHT with a finite number, e.g. format=0.5"),

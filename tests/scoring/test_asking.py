@@ -9,6 +9,7 @@ from vqathinker.data import Sample
 from vqathinker.rollout import Completion, Sampling
 from vqathinker.rollout.factory import QUESTION_TOKENS, _model_length
 from vqathinker.scoring.asking import QUESTIONS, _chunks, answer_of, question_sample
+from vqathinker.scoring.predict import encode_clips
 
 FAULTS = ["Blur", "Noise", "Freezing"]
 
@@ -104,6 +105,37 @@ def test_each_clip_of_a_batch_is_decoded_and_encoded_once(policy, processor, vid
     ].error
 
 
+def test_a_question_about_two_clips_shows_both_and_encodes_each_once(policy, processor, videos, monkeypatch, tmp_path):
+    scorer = QualityScorer(policy, processor, max_new_tokens=6, batch_size=2)
+    encoded, encode = [], policy.encode
+    monkeypatch.setattr(policy, "encode", lambda **visual: encoded.append(1) or encode(**visual))
+    pairs = [(videos[0], videos[1]), (videos[1], videos[0])]
+    samples = [question_sample(pair, "Which is sharper?", FAULTS) for pair in pairs]
+    there, _ = flat(scorer.ask_many(samples))
+    assert there.video == f"{videos[0]} + {videos[1]}" and len(encoded) == 2
+    assert scorer.ask(pairs[0], "Which is sharper?", FAULTS) == there
+    pair = scorer_prompts(scorer, monkeypatch, pairs[0])
+    both = torch.cat([features["spatial"].flatten(0, -2) for features in map_features(scorer, pairs[0])])
+    places = [(pair == token).all(-1).nonzero().flatten().tolist() for token in both]
+    assert all(places) and [found[0] for found in places] == sorted(found[0] for found in places)
+    gone = str(tmp_path / "gone.mp4")
+    [lost] = flat(scorer.ask_many([question_sample((videos[0], gone), "Which?", FAULTS)]))
+    assert (lost.status, lost.answers) == ("unreadable", ()) and lost.error.startswith(f"{gone}: no such file")
+
+
+def map_features(scorer, paths):
+    return [encode_clips(scorer.policy, [scorer.load(path)])[0] for path in paths]
+
+
+def scorer_prompts(scorer, monkeypatch, paths):
+    """The prompt that the engine is given about these clips."""
+    given, engine = [], scorer.answering_engine()
+    generate = engine.generate
+    monkeypatch.setattr(engine, "generate", lambda prompts, *rest: given.extend(prompts) or generate(prompts, *rest))
+    scorer.ask(paths, "Which is sharper?", FAULTS)
+    return given[0]
+
+
 def test_a_batch_holds_few_clips_and_not_too_many_questions():
     samples = [question_sample("a.mp4", "What?")] * (QUESTIONS + 1) + [question_sample(f"{i}", "What?") for i in "bcd"]
     assert [len(chunk) for chunk in _chunks(samples, 3)] == [QUESTIONS, 3, 1]
@@ -129,8 +161,6 @@ def test_what_cannot_be_asked_is_named(policy, processor, videos, tmp_path):
             scorer.ask(videos[0], question, options)
     with pytest.raises(ClipError, match="no such file"):
         scorer.ask(tmp_path / "gone.mp4", "What?")
-    with pytest.raises(ValueError, match="shows 2 clips"):
-        next(scorer.ask_many([Sample("x", "score", ("a.mp4", "b.mp4"), "Which is better?")]))
     with pytest.raises(ValueError, match="sample 'x' has the task 'choice' and no options"):
         next(scorer.ask_many([Sample("x", "choice", ("a.mp4",), "Which?")]))
 

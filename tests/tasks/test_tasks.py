@@ -1,4 +1,5 @@
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ QUESTION = Sample(
     "Which fault?",
     {"options": ("Blur", "Noise", "None"), "answer": "B", "kind": "x"},
 )
+SURE = {"better": "first", "preference": 1.0, "mos_first": 4.5, "mos_second": 3.1, "rank_difference": 6.0}
+UNSURE = {"better": "similar", "mos_first": 3.4, "mos_second": 3.2, "difference": 0.2, "spread": 0.5}
+UNSURE |= {"preference": NormalDist().cdf(0.2 / 0.5)}
 SAMPLES = {
     "score": [
         Sample("a", "score", ("a.mp4",), target={"mos": 3.25, "kind": "blur", "severity": "0.4"}),
@@ -24,6 +28,11 @@ SAMPLES = {
     "choice": [
         QUESTION,
         Sample("b: Noise?", "choice", ("b.mp4",), "Is there noise?", {"options": ("Yes", "No"), "answer": "no"}),
+    ],
+    "compare": [
+        Sample("ab", "compare", ("a.mp4", "b.mp4"), target=SURE | {"kind_first": "blur", "severity_first": "0.1"}),
+        Sample("ba", "compare", ("b.mp4", "a.mp4"), "Which?", {"better": "second", "mos_first": 1, "mos_second": 3.5}),
+        Sample("ac", "compare", ("a.mp4", "c.mp4"), target=UNSURE),
     ],
 }
 
@@ -117,7 +126,7 @@ def test_a_mixture_shows_each_sample_as_often_as_its_weight_says():
 
 
 def test_an_unknown_task_is_refused(processor):
-    with pytest.raises(ValueError, match=r"task 'loud' is unknown: must be one of \['choice', 'score'\]"):
+    with pytest.raises(ValueError, match=r"task 'loud' is unknown: must be one of \['choice', 'compare', 'score'\]"):
         find_task("loud")
     with pytest.raises(ValueError, match="'loud'"):
         sample_dataset([Sample("a", "loud", ("a.mp4",))], processor)

@@ -5,6 +5,7 @@ from vqathinker.data.dataset import clip_dataset
 from vqathinker.data.formats import READERS, RawRow, lines_of
 from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_labels
 from vqathinker.data.loader import ClipLoader
+from vqathinker.data.pairs import pairs_of
 from vqathinker.data.public_sets import BENCHMARKS, PUBLISHED_OVERALL, Benchmark
 from vqathinker.data.questions import read_questions
 from vqathinker.data.ratings import RatedClip, Ratings, read_ratings, write_labels
@@ -38,6 +39,7 @@ __all__ = [
     "label_table",
     "lines_of",
     "mos_scale",
+    "pairs_of",
     "read_labels",
     "read_questions",
     "read_ratings",

@@ -16,6 +16,7 @@ from vqathinker.wording import counted
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+S = TypeVar("S", str, tuple[str, ...])
 
 
 class ClipLoader(Generic[T]):
@@ -90,13 +91,14 @@ class ClipLoader(Generic[T]):
                 ) from error
             return None
 
-    def batches(self, videos: Sequence[str], size: int) -> Iterator[tuple[Sequence[str], dict[str, T]]]:
-        """`size` videos at a time, and those of their clips that are readable; the next ones are decoded meanwhile."""
+    def batches(self, videos: Sequence[S], size: int) -> Iterator[tuple[Sequence[S], dict[str, T]]]:
+        """`size` videos at a time, or as many tuples of them, and those of their clips that are readable; the next ones
+        are decoded meanwhile."""
         chunks = [videos[start : start + size] for start in range(0, len(videos), size)]
         for number, chunk in enumerate(chunks):
             for ahead in chunks[number : number + 2]:
-                self.prefetch(ahead)
-            yield chunk, {video: clip for video in chunk if (clip := self.get(video)) is not None}
+                self.prefetch(_flat(ahead))
+            yield chunk, {video: clip for video in _flat(chunk) if (clip := self.get(video)) is not None}
 
     def _record(self, video: str, reason: str) -> None:
         with self._lock:
@@ -111,3 +113,7 @@ class ClipLoader(Generic[T]):
                     file.seek(0)
                     if line not in file:  # another process or an earlier run may have listed it
                         file.write(line)
+
+
+def _flat(videos: Sequence[str] | Sequence[tuple[str, ...]]) -> list[str]:
+    return [path for video in videos for path in ((video,) if isinstance(video, str) else video)]

@@ -1,20 +1,21 @@
-"""Reading question files: JSON lines that each hold one question on one clip and its answer."""
+"""Reading question files: rows that each hold one question, about one clip or two, and its answer."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from vqathinker.data.files import VideoFiles, check_places, safe_name
-from vqathinker.data.formats import LabelError, lines_of, load_json, number_of, only_name
+from vqathinker.data.formats import LabelError, lines_of, load_json, number_of
 from vqathinker.data.options import check_options, letter_of, options_in
-from vqathinker.data.sample import Sample
+from vqathinker.data.qbench import is_published, plain_row
+from vqathinker.data.sample import Sample, named_clips
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.rewards.distortion import parse_distortions
 from vqathinker.wording import counted
@@ -35,15 +36,17 @@ YES_NO = ("Yes", "No")
 def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
     """Read a question file: JSON lines, two forms that may be mixed (docs/data.md lists the keys).
 
-    Plain: `{"video": "a/b.mp4", "question": "...", "options": ["...", ...], "answer": "B"}`. Conversational: clip and
-    question stand in `prompt`, a list of messages: a system message, or none, and one user message. Where `options` is
-    absent, lines "A. ...", "B. ..." at the end of the question are the options, and are cut from it; a question of the
-    type "yesno" has "Yes" and "No". The answer is a letter or an option's text. A row with `mos`, in score units, and
-    neither options nor answer is a score sample. Keys whose value is null count as absent. Keys other than `KEYS` are
-    label columns and go into the target.
+    Plain: `{"video": "a/b.mp4", "question": "...", "options": ["...", ...], "answer": "B"}`; for a question about two
+    clips `video` is a list of both. Conversational: clips and question stand in `prompt`, a list of messages: a system
+    message, or none, and one user message. Where `options` is absent, lines "A. ...", "B. ..." at the end of the
+    question are the options, and are cut from it; a question of the type "yesno" has "Yes" and "No". The answer is a
+    letter or an option's text. A row with `mos`, in score units, and neither options nor answer is a score sample. Keys
+    whose value is null count as absent. Keys other than `KEYS` are label columns and go into the target.
+
+    A `.json` file is one list of rows of these forms, or of Q-Bench-Video's, see `vqathinker.data.qbench`.
 
     Args:
-        path: A `.jsonl` file; UTF-8 with or without BOM, LF or CRLF.
+        path: A `.jsonl` or `.json` file; UTF-8 with or without BOM, LF or CRLF.
         video_root: Folder the video names are relative to, as for `read_labels`.
 
     Returns:
@@ -56,16 +59,12 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
             one clip has two answers.
     """
     path = Path(path)
-    check_places(path, Path(video_root), [".jsonl"], "question file")
+    check_places(path, Path(video_root), [".jsonl", ".json"], "question file")
     files = VideoFiles(Path(video_root))
     rows: list[_Row] = []
-    for place, text in lines_of(path):
+    for place, record in _records(path):
         try:
-            rows.append(_row(place, load_json(place, text), files))
-        except json.JSONDecodeError as error:
-            raise LabelError(
-                f"{place}: {text[:80]!r} is not valid JSON ({error}); write one object per line."
-            ) from None
+            rows.append(_row(place, record, files))
         except LabelError:
             raise
         except ValueError as error:
@@ -80,9 +79,40 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
     return _named(kept)
 
 
+def _records(path: Path) -> Iterator[tuple[str, Any]]:
+    """The rows of a file as they stand there, with their places for messages; open questions are left out."""
+    if path.suffix.lower() == ".jsonl":
+        for place, text in lines_of(path):
+            yield place, _loaded(place, text, "write one object per line")
+        return
+    records = _loaded(str(path), "\n".join(text for _, text in lines_of(path)), "it must hold one list of rows")
+    if not isinstance(records, list):
+        raise LabelError(f"{path}: found {type(records).__name__}: a .json file must hold one list of rows.")
+    left_out = 0
+    for number, record in enumerate(records, start=1):
+        place = f"{path}: row {number}"
+        try:
+            known = plain_row(record) if is_published(record) else record
+        except ValueError as error:
+            raise LabelError(f"{place}: {error}") from None
+        left_out += known is None
+        if known is not None:
+            yield place, known
+    if left_out:
+        open_rows = counted(left_out, "open-ended question")
+        logger.warning("%s: %s left out: only answers to choose from can be told right from wrong.", path, open_rows)
+
+
+def _loaded(place: str, text: str, fix: str) -> Any:
+    try:
+        return load_json(place, text)
+    except json.JSONDecodeError as error:
+        raise LabelError(f"{place}: {text[:80]!r} is not valid JSON ({error}); {fix}.") from None
+
+
 @dataclass(frozen=True)
 class _Row:
-    """A line that was read: its place, the video's name, and the sample, whose id is empty where the line has none."""
+    """A line that was read: its place, the videos' names, and the sample, whose id is empty where the line has none."""
 
     place: str
     name: str
@@ -98,10 +128,12 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
     if not isinstance(record, dict):
         raise ValueError(f"found {type(record).__name__} {str(record)[:80]!r}; a line must be one of: {FORMS}.")
     record = _without_null(record)
-    video, question, system = _asked(record)
-    name = safe_name(only_name(video))
+    videos, question, system = _asked(record)
+    names = [safe_name(video) for video in videos]
     columns = _columns(record)
     if "mos" in record:
+        if len(names) > 1:
+            raise ValueError(f"the row has 'mos' and shows the videos {names!r:.200}: a score is of one clip.")
         asked = [key for key in ("options", "answer") if key in record]
         if asked:
             raise ValueError(f"the row has 'mos' and {asked}: a row asks one question. Write one row for each.")
@@ -109,10 +141,9 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
     else:
         question, target = _choice(record, question)
         task = "choice"
-    sample = Sample(
-        _text(record, "id"), task, (str(files.find(name)),), question, target | columns, _tags(record), system
-    )
-    return _Row(place, name, sample)
+    clips = tuple(str(files.find(name)) for name in names)
+    sample = Sample(_text(record, "id"), task, clips, question, target | columns, _tags(record), system)
+    return _Row(place, named_clips(names), sample)
 
 
 def _without_null(value: Any) -> Any:
@@ -122,27 +153,42 @@ def _without_null(value: Any) -> Any:
     return [_without_null(entry) for entry in value] if isinstance(value, list) else value
 
 
-def _asked(record: Mapping[str, Any]) -> tuple[Any, str, str]:
-    """Video as written, question and system message of a row of either form."""
+def _asked(record: Mapping[str, Any]) -> tuple[list[Any], str, str]:
+    """Videos as written, one or two, question and system message of a row of either form."""
     if "prompt" not in record:
         if "video" not in record or not ("question" in record or "mos" in record):
             raise ValueError(f"found the keys {list(record)}; a line must be one of: {FORMS}.")
-        return record["video"], _text(record, "question"), _text(record, "system")
+        return _shown(_listed(record)), _text(record, "question"), _text(record, "system")
     if "question" in record:
         raise ValueError("the row has both 'question' and 'prompt': keep one of them.")
     system, content = _messages(record["prompt"])
     question, videos = _content(content)
-    videos += [record["video"]] if "video" in record and record["video"] not in videos else []
-    if len(videos) != 1:
+    if videos and _listed(record) not in ([], videos):
         raise ValueError(
-            f'the prompt shows the videos {videos!r:.200}: it must show exactly one. Name it in one block {{"type": '
-            '"video", "video": "a/b.mp4"} or under the key "video".'
+            f"the prompt shows the videos {videos!r:.200} and the key 'video' names {record['video']!r:.200}: keep one "
+            "of them."
         )
+    videos = videos or _listed(record)
     if system and _text(record, "system") not in ("", system):
         raise ValueError(
             f"'system' {record['system']!r:.80} differs from the prompt's system message: keep one of them."
         )
-    return videos[0], question, system or _text(record, "system")
+    return _shown(videos), question, system or _text(record, "system")
+
+
+def _listed(record: Mapping[str, Any]) -> list[Any]:
+    """What stands under the key `video`, one name or a list of names."""
+    video = record.get("video", [])
+    return video if isinstance(video, list) else [video]
+
+
+def _shown(videos: list[Any]) -> list[Any]:
+    if len(videos) not in (1, 2):
+        raise ValueError(
+            f'the row shows the videos {videos!r:.200}: it must show one or two. Name each in a block {{"type": '
+            '"video", "video": "a/b.mp4"}, or under the key "video", as a name or a list of two.'
+        )
+    return videos
 
 
 def _messages(prompt: Any) -> tuple[str, Any]:

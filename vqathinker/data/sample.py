@@ -57,3 +57,8 @@ def score_samples(rows: Sequence[LabelRow]) -> list[Sample]:
         that is named `mos` too gives way to the label.
     """
     return [Sample(row.video_id, "score", (row.video,), target={**row.extra, "mos": row.mos}) for row in rows]
+
+
+def named_clips(names: Sequence[str]) -> str:
+    """One name for the clips that a sample shows: `a.mp4`, `a.mp4 + b.mp4`."""
+    return " + ".join(names)

@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from vqathinker.data import Sample
+from vqathinker.data.sample import named_clips
 from vqathinker.metrics.choices import (
     ChoiceSummary,
     accuracy,
@@ -40,7 +41,7 @@ class AnsweredQuestion:
 
     Attributes:
         id: The sample's.
-        video: Path of its clip.
+        video: Path of its clip; of several "a.mp4 + b.mp4".
         type: Its tag "type"; without one "yesno" or "choice", by its options.
         tags: Its other tags, as "concern: Technical".
         question: As asked, without the options.
@@ -249,8 +250,9 @@ def _greedy(
 
 def _without_video(scorer: QualityScorer, samples: Sequence[Sample], progress: bool) -> list[QualityAnswer]:
     """Answers to the same prompts about a black clip. Equal prompts are asked once: without the clip they are one."""
-    prompts = [_with_options(replace(sample, clips=("",)), sample.target["options"]) for sample in samples]
-    keys = [(prompt.question, prompt.target["options"], prompt.system) for prompt in prompts]
+    blanked = [replace(sample, clips=("",) * len(sample.clips)) for sample in samples]
+    prompts = [_with_options(sample, sample.target["options"]) for sample in blanked]
+    keys = [(prompt.clips, prompt.question, prompt.target["options"], prompt.system) for prompt in prompts]
     different = dict(zip(keys, prompts, strict=True))
     blank = scorer.processor.blank_clip()
     answers = _greedy(scorer, list(different.values()), "answering without video", progress, lambda _: blank)
@@ -263,7 +265,7 @@ def _answered(sample: Sample, answers: Sequence[QualityAnswer], without: Quality
     yes_no = sorted(map(folded, options)) == [("no",), ("yes",)]
     return AnsweredQuestion(
         id=sample.id,
-        video=sample.clips[0],
+        video=named_clips(sample.clips),
         type=sample.tags.get("type") or ("yesno" if yes_no else "choice"),
         tags=tuple(f"{key}: {value}" for key, value in sample.tags.items() if key != "type"),
         question=sample.question,

@@ -361,7 +361,7 @@ class VQAThinkerProcessor(ProcessorMixin):
             lines: list[Line] = []
             for block in content:
                 if block["type"] == "video":
-                    lines += LAYOUTS[self.layout](frames[clip], streams, style, clip)
+                    lines += LAYOUTS[self.layout](frames[clip], streams, style, clip, len(frames))
                     clip += 1
                 elif tokenizer.context_image_token in block["text"]:
                     raise ValueError(

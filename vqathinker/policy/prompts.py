@@ -23,6 +23,8 @@ INSTRUCTION = (
     "<answer> </answer> tags."
 )
 INTRODUCTION = "Now you will receive a video:"
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+"""How the clips of a prompt that shows several are called, in what introduces them and in questions about them."""
 STYLES = ("train", "test")
 """`"train"`: line breaks between the parts. `"test"`: none (published test script)."""
 
@@ -46,7 +48,22 @@ Part = str | Slot
 Line = list[Part]
 
 
-def motion_last(num_frames: int, streams: Sequence[VisualStream], style: str, clip: int = 0) -> list[Line]:
+def introduced(clip: int, clips: int) -> str:
+    """What stands before a clip.
+
+    Args:
+        clip: Its number in the prompt, from 0.
+        clips: How many the prompt shows; a single one is introduced as published.
+    """
+    if clips == 1:
+        return INTRODUCTION
+    name = f"the {ORDINALS[clip]} video" if clip < len(ORDINALS) else f"video {clip + 1}"
+    return f"Now you will receive {name}:"
+
+
+def motion_last(
+    num_frames: int, streams: Sequence[VisualStream], style: str, clip: int = 0, clips: int = 1
+) -> list[Line]:
     """Frame by frame what shows single frames, then what shows the whole clip (published).
 
     Args:
@@ -54,21 +71,24 @@ def motion_last(num_frames: int, streams: Sequence[VisualStream], style: str, cl
         streams: The policy's.
         style: One of `STYLES`.
         clip: Number of the clip in the prompt.
+        clips: How many the prompt shows.
     """
     space = " " if style == "test" else ""
     lines = _frame_lines(num_frames, [stream for stream in streams if stream.per_frame], space, clip)
     whole = [stream for stream in streams if not stream.per_frame]
     ends: list[Line] = [[f"{s.label}:{space}", Slot(s.name, clip)] for s in whole]
-    return [[INTRODUCTION], *lines, *ends]
+    return [[introduced(clip, clips)], *lines, *ends]
 
 
-def interleaved(num_frames: int, streams: Sequence[VisualStream], style: str, clip: int = 0) -> list[Line]:
+def interleaved(
+    num_frames: int, streams: Sequence[VisualStream], style: str, clip: int = 0, clips: int = 1
+) -> list[Line]:
     """Frame by frame all that belongs to it: the tokens of the whole clip are dealt out to the frames in order.
 
     Arguments as in `motion_last`.
     """
     space = " " if style == "test" else ""
-    return [[INTRODUCTION], *_frame_lines(num_frames, streams, space, clip)]
+    return [[introduced(clip, clips)], *_frame_lines(num_frames, streams, space, clip)]
 
 
 LAYOUTS: dict[str, Callable[..., list[Line]]] = {"motion_last": motion_last, "interleaved": interleaved}
@@ -120,6 +140,11 @@ class Prompt:
     ids: tuple[int, ...]
     slots: tuple[Slot, ...]
     counts: tuple[int, ...]
+
+    @property
+    def num_clips(self) -> int:
+        """How many clips it shows."""
+        return 1 + max(slot.clip for slot in self.slots)
 
 
 def token_index(prompts: Sequence[Prompt], streams: Sequence[str]) -> torch.Tensor:

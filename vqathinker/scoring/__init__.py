@@ -1,6 +1,7 @@
 """From clips to scores and answers: read-outs, questions, resumable tables."""
 
 from vqathinker.scoring.asking import QualityAnswer
+from vqathinker.scoring.comparing import QualityComparison
 from vqathinker.scoring.metric import VideoQualityMetric, create_metric, list_models
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, predict
 from vqathinker.scoring.provenance import decoder, fingerprint, settings_of, versions
@@ -13,6 +14,7 @@ __all__ = [
     "READOUTS",
     "Prediction",
     "QualityAnswer",
+    "QualityComparison",
     "QualityScore",
     "QualityScorer",
     "ScoreTable",

@@ -1,4 +1,4 @@
-"""Any question about a clip: with options to choose from, or answered in the policy's own words."""
+"""Any question about a clip, or about two: with options to choose from, or answered in the policy's own words."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import torch
 
 from vqathinker.data import ClipLoader, Sample
 from vqathinker.data.options import check_options
-from vqathinker.messages import Messages, text_in
-from vqathinker.policy import ClipInput
+from vqathinker.data.sample import named_clips
+from vqathinker.messages import Messages, text_in, user_prompt
+from vqathinker.policy import ClipInput, VQAThinkerProcessor
+from vqathinker.policy.prompts import instructed
 from vqathinker.rewards import choice
 from vqathinker.rewards.choice import letter, parse_choice
 from vqathinker.rewards.parsing import answer_block
 from vqathinker.rollout import RolloutEngine, Sampling
 from vqathinker.scoring.predict import encode_clips
 from vqathinker.tasks import find_task
-from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.scoring.scorer import QualityScorer
@@ -33,10 +34,10 @@ QUESTIONS = 64
 
 @dataclass(frozen=True)
 class QualityAnswer:
-    """The policy's answer to one question about one clip.
+    """The policy's answer to one question about one clip, or about several.
 
     Attributes:
-        video: Path; "" for frames in memory.
+        video: Path; "" for frames in memory. Of several clips "a.mp4 + b.mp4".
         question: As asked, without the options.
         answer: Text of the chosen option; without options, what stands in the last `<answer>` block. "" if there is
             none. Never a guess.
@@ -46,7 +47,7 @@ class QualityAnswer:
         index: Of the chosen option, from 0; `None` if there is none.
         agreement: Share of the sampled answers that say the same, in [0, 1]; NaN for one answer.
         answers: Whole texts.
-        error: Why the clip cannot be read, else "".
+        error: Why the clip (of several the first such, with its name) cannot be read, else "".
     """
 
     video: str
@@ -78,11 +79,11 @@ class QualityAnswer:
         return whole.partition("<think>")[2].partition("</think>")[0].strip()
 
 
-def question_sample(video: str, question: str, options: Sequence[str] | None = None) -> Sample:
+def question_sample(video: str | Sequence[str], question: str, options: Sequence[str] | None = None) -> Sample:
     """A question as the tasks ask it.
 
     Args:
-        video: Path; "" for frames in memory.
+        video: Path, or those of the clips that are shown, in order; "" for frames in memory.
         question: What is asked, without the options.
         options: 2 to 26 texts; `None` for an answer in the policy's own words.
 
@@ -91,9 +92,10 @@ def question_sample(video: str, question: str, options: Sequence[str] | None = N
     """
     if not isinstance(question, str) or not question.strip():
         raise ValueError(f"question {question!r:.80} must be a non-empty string: write the question.")
+    clips = (video,) if isinstance(video, str) else tuple(video)
     if options is None:  # any question that is asked as it stands; the number that "score" reads is not taken from it
-        return Sample("", "score", (video,), question.strip())
-    return Sample("", "choice", (video,), question.strip(), {"options": check_options(options)})
+        return Sample("", "score", clips, question.strip())
+    return Sample("", "choice", clips, question.strip(), {"options": check_options(options)})
 
 
 def ask_samples(
@@ -109,28 +111,40 @@ def ask_samples(
 
     Args:
         scorer: Asks.
-        samples: Of any tasks, with one clip each.
+        samples: Of any tasks, about any number of clips each.
         greedy: One greedy answer each, whatever the scorer's samples.
         read: From a path to a clip; default the processor's.
 
     Raises:
-        ValueError: If a sample has several clips or, of the task "choice", not 2 to 26 options.
+        ValueError: If a sample of the task "choice" has not 2 to 26 options.
         TypeError: If its options are no list of texts.
     """
     for sample in samples:
         _check(sample)
+    for chunk, clips, skipped in loaded_chunks(scorer, samples, read):
+        readable = [clips.keys() >= {*sample.clips} for sample in chunk]
+        shown = [sample for sample, known in zip(chunk, readable, strict=True) if known]
+        answers = iter(ask_clips(scorer, shown, clips, greedy))
+        yield [
+            next(answers) if known else _unreadable(sample, skipped)
+            for sample, known in zip(chunk, readable, strict=True)
+        ]
+
+
+def loaded_chunks(
+    scorer: QualityScorer, samples: Sequence[Sample], read: Callable[[str], ClipInput] | None = None
+) -> Iterator[tuple[list[Sample], dict[str, ClipInput], Mapping[str, str]]]:
+    """Neighbouring samples about at most `scorer.batch_size` clips, these clips by name, and why others were skipped.
+
+    Each clip of a chunk is decoded once, while the chunk before it is in use. Arguments as `ask_samples`.
+    """
     loader: ClipLoader[ClipInput] = ClipLoader(read or scorer.processor.load_clip, scorer.decode_threads)
     chunks = list(_chunks(samples, scorer.batch_size))
     for number, chunk in enumerate(chunks):
         for ahead in chunks[number : number + 2]:
-            loader.prefetch(sample.clips[0] for sample in ahead)
-        names = dict.fromkeys(sample.clips[0] for sample in chunk)
-        clips = {name: clip for name in names if (clip := loader.get(name)) is not None}
-        known = iter(ask_clips(scorer, [sample for sample in chunk if sample.clips[0] in clips], clips, greedy))
-        yield [
-            next(known) if sample.clips[0] in clips else _unreadable(sample, loader.skipped[sample.clips[0]])
-            for sample in chunk
-        ]
+            loader.prefetch(name for sample in ahead for name in sample.clips)
+        names = dict.fromkeys(name for sample in chunk for name in sample.clips)
+        yield chunk, {name: clip for name in names if (clip := loader.get(name)) is not None}, loader.skipped
 
 
 @torch.no_grad()
@@ -141,32 +155,53 @@ def ask_clips(
 
     Args:
         scorer: Asks.
-        samples: In any number, with one clip each: the engine makes batches.
+        samples: In any number, about any number of clips each: the engine makes batches.
         clips: Name in the samples -> clip.
         greedy: See `ask_samples`.
 
     Raises:
         ValueError: If a prompt is longer than the engine takes.
     """
-    policy, processor = scorer.policy, scorer.processor
     sampling, count = scorer.sampling, max(1, scorer.samples)
     if greedy or not scorer.samples:
         sampling, count = replace(sampling, temperature=0.0), 1
-    features = {name: encode_clips(policy, [clips[name]])[0] for name in {s.clips[0]: None for s in samples}}
-    prompts, seeds = [], []
-    for sample in samples:
-        clip, messages = clips[sample.clips[0]], find_task(sample.task).messages(sample, processor)
-        prompt = processor.render(messages, [len(clip.frames)])
-        prompts.append(policy.prompt_embeds(prompt, [features[sample.clips[0]]]))
-        seeds.append(_seed(scorer.seed, clip, messages))
+    prompts, seeds = ask_prompts(scorer, samples, clips)
     if not prompts:
         return []
-    engine = scorer.answering_engine()
-    _check_lengths(engine, samples, prompts, sampling)
-    drawn = engine.generate(prompts, count, sampling, seeds)
-    decode = processor.tokenizer.batch_decode
+    drawn = scorer.answering_engine().generate(prompts, count, sampling, seeds)
+    decode = scorer.processor.tokenizer.batch_decode
     texts = [tuple(decode([one.token_ids for one in group], skip_special_tokens=True)) for group in drawn]
     return [answer_of(sample, own) for sample, own in zip(samples, texts, strict=True)]
+
+
+@torch.no_grad()
+def ask_prompts(
+    scorer: QualityScorer, samples: Sequence[Sample], clips: Mapping[str, ClipInput]
+) -> tuple[list[torch.Tensor], list[int]]:
+    """Embedded prompts (L_i, D) of samples about decoded clips, each of which is encoded once, and their seeds.
+
+    Raises:
+        ValueError: If a prompt and its answer are longer than the engine takes.
+    """
+    policy, processor = scorer.policy, scorer.processor
+    shown = dict.fromkeys(name for sample in samples for name in sample.clips)
+    features = {name: encode_clips(policy, [clips[name]])[0] for name in shown}
+    prompts, seeds = [], []
+    for sample in samples:
+        own, messages = [clips[name] for name in sample.clips], _messages(sample, processor)
+        prompt = processor.render(messages, [len(clip.frames) for clip in own])
+        prompts.append(policy.prompt_embeds(prompt, [features[name] for name in sample.clips]))
+        seeds.append(_seed(scorer.seed, own, messages))
+    if prompts:
+        _check_lengths(scorer.answering_engine(), samples, prompts, scorer.sampling)
+    return prompts, seeds
+
+
+def _messages(sample: Sample, processor: VQAThinkerProcessor) -> Messages:
+    """A sample's prompt, as its task asks it; a question in the policy's own words may be about several clips."""
+    if sample.task == "score" and sample.question:
+        return user_prompt(sample.clips, instructed(sample.question, processor.prompt_style), sample.system)
+    return find_task(sample.task).messages(sample, processor)
 
 
 def answer_of(sample: Sample, texts: Sequence[str]) -> QualityAnswer:
@@ -179,7 +214,7 @@ def answer_of(sample: Sample, texts: Sequence[str]) -> QualityAnswer:
     options = tuple(sample.target.get("options", ()))
     said = [_said(text, options) for text in texts]
     counts = Counter(key for key, _, _ in said if key is not None)
-    asked = QualityAnswer(sample.clips[0], sample.question, "", said[0][2], options, answers=tuple(texts))
+    asked = QualityAnswer(named_clips(sample.clips), sample.question, "", said[0][2], options, answers=tuple(texts))
     if not counts:
         return asked
     [(key, count)] = counts.most_common(1)
@@ -207,28 +242,25 @@ def _chunks(samples: Sequence[Sample], clips: int) -> Iterator[list[Sample]]:
     chunk: list[Sample] = []
     names: set[str] = set()
     for sample in samples:
-        name = sample.clips[0]
-        if chunk and (len(chunk) == max(QUESTIONS, clips) or len(names | {name}) > clips):
+        if chunk and (len(chunk) == max(QUESTIONS, clips) or len(names.union(sample.clips)) > clips):
             yield chunk
             chunk, names = [], set()
         chunk.append(sample)
-        names.add(name)
+        names.update(sample.clips)
     if chunk:
         yield chunk
 
 
-def _seed(seed: int, clip: ClipInput, messages: Messages) -> int:
-    """Of a question's samples: follows from the clip's frames and the prompt's texts, not from the path."""
+def _seed(seed: int, clips: Sequence[ClipInput], messages: Messages) -> int:
+    """Of a question's samples: follows from the clips' frames and the prompt's texts, not from the paths."""
     texts = [text_in(messages, role) for role in ("system", "user")]
-    return zlib.crc32(json.dumps(texts).encode(), zlib.crc32(clip.frames.numpy().data, seed))
+    for clip in clips:
+        seed = zlib.crc32(clip.frames.numpy().data, seed)
+    return zlib.crc32(json.dumps(texts).encode(), seed)
 
 
 def _check(sample: Sample) -> None:
     where = f"sample {sample.id or sample.question!r:.120}"
-    if len(sample.clips) != 1:
-        raise ValueError(
-            f"{where} shows {counted(len(sample.clips), 'clip')} {sample.clips}: a question is about one clip."
-        )
     if sample.task == "choice" and "options" not in sample.target:
         raise ValueError(f"{where} has the task 'choice' and no options: its target needs 2 to 26 'options'.")
     if "options" in sample.target:
@@ -249,6 +281,12 @@ def _check_lengths(
         )
 
 
-def _unreadable(sample: Sample, reason: str) -> QualityAnswer:
-    options = tuple(sample.target.get("options", ()))
-    return QualityAnswer(sample.clips[0], sample.question, "", "unreadable", options, error=reason)
+def reason_unreadable(sample: Sample, skipped: Mapping[str, str]) -> str:
+    """Why a sample's clip cannot be read; of several clips the first such, with its name."""
+    lost = next(name for name in sample.clips if name in skipped)
+    return skipped[lost] if len(sample.clips) == 1 else f"{lost}: {skipped[lost]}"
+
+
+def _unreadable(sample: Sample, skipped: Mapping[str, str]) -> QualityAnswer:
+    options, error = tuple(sample.target.get("options", ())), reason_unreadable(sample, skipped)
+    return QualityAnswer(named_clips(sample.clips), sample.question, "", "unreadable", options, error=error)

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vqathinker.scoring.readouts import READOUTS
-from vqathinker.scoring.scorer import QualityScorer
+from vqathinker.scoring.scorer import QualityScorer, Video
 
 NAMES = {"vqathinker" if readout == "answer" else f"vqathinker-{readout}": readout for readout in READOUTS}
-
-Video = str | Path | np.ndarray | torch.Tensor
 
 
 class VideoQualityMetric:
@@ -52,11 +49,9 @@ class VideoQualityMetric:
         """
         # Another sequence is refused as a clip.
         clips: list[Video] = list(videos) if isinstance(videos, list | tuple) else [videos]  # type: ignore[list-item]
-        processor, step = self.scorer.processor, self.scorer.batch_size
-        scores = []
+        step, scores = self.scorer.batch_size, []
         for start in range(0, len(clips), step):
-            batch = clips[start : start + step]
-            read = [processor.load_clip(v) if isinstance(v, str | Path) else processor.from_array(v) for v in batch]
+            read = [self.scorer.load(clip) for clip in clips[start : start + step]]
             scores += [result.score for result in self.scorer.score_clips(read)]
         return torch.tensor(scores, dtype=torch.float32)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -25,16 +26,18 @@ from vqathinker.rollout import RolloutEngine, Sampling, make_engine
 from vqathinker.tasks import TASKS
 
 K = TypeVar("K")
+Shown = ClipInput | Sequence[ClipInput]
+"""What a prompt shows: a clip, or several."""
 PAPER_SAMPLING = Sampling(max_new_tokens=2048, temperature=0.9, top_p=1.0, top_k=50)
 """VQAThinker, "Implementation Details"."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the policy says of one clip.
+    """What the policy says of one clip, or in answer to a question about several.
 
     Attributes:
-        video: Path.
+        video: Path; of several clips joined by " + ".
         answers: Texts: the greedy one first if it was asked for, then the samples.
         greedy: Whether `answers[0]` is greedy.
         error: Why the clip could not be read, else `None`; then there are no answers.
@@ -60,7 +63,7 @@ class Prediction:
 def predict(
     policy: VQAThinkerForConditionalGeneration,
     processor: VQAThinkerProcessor,
-    videos: Sequence[str],
+    videos: Sequence[str | Sequence[str]],
     samples: int = 0,
     greedy: bool = True,
     sampling: Sampling = PAPER_SAMPLING,
@@ -74,35 +77,44 @@ def predict(
     Args:
         policy: The policy; left in the mode it came in.
         processor: Its processor.
-        videos: Paths. An unreadable one gets a `Prediction` with `error`.
+        videos: Paths; several where a question is about several clips. An unreadable one gets a `Prediction` with
+            `error`.
         samples: Sampled answers per clip.
         greedy: Also a greedy answer.
         sampling: How samples are drawn, and the longest answer.
         batch_size: Clips at a time.
         progress: Show a progress bar.
         engine: That answers; default the policy itself.
-        questions: A conversational prompt for each video, of which one may then come several times; default the
+        questions: A conversational prompt for each of `videos`, of which one may then come several times; default the
             processor's question.
 
     Returns:
-        One prediction per video, in order.
+        One prediction for each of `videos`, in order.
     """
     loader: ClipLoader[ClipInput] = ClipLoader(processor.load_clip, threads=2)
-    batches = loader.batches(videos, batch_size)
+    batches = loader.batches([(one,) if isinstance(one, str) else tuple(one) for one in videos], batch_size)
     total = math.ceil(len(videos) / batch_size)
     predictions: list[Prediction] = []
-    for names, clips in tqdm(batches, total=total, desc="scoring", unit="batch", disable=not progress):
+    for chunk, clips in tqdm(batches, total=total, desc="scoring", unit="batch", disable=not progress):
         start = len(predictions)
-        shown = {start + i: clips[name] for i, name in enumerate(names) if name in clips}
+        shown = {
+            start + i: [clips[name] for name in names] for i, names in enumerate(chunk) if clips.keys() >= {*names}
+        }
         asked = None if questions is None else {i: questions[i] for i in shown}
         known = answer_clips(policy, processor, shown, samples, greedy, sampling, engine, asked)
         predictions += [
-            replace(known[start + i], video=name)
+            replace(known[start + i], video=" + ".join(names))
             if start + i in known
-            else Prediction(name, (), greedy, loader.skipped[name])
-            for i, name in enumerate(names)
+            else Prediction(" + ".join(names), (), greedy, _reason(names, loader.skipped))
+            for i, names in enumerate(chunk)
         ]
     return predictions
+
+
+def _reason(names: Sequence[str], skipped: Mapping[str, str]) -> str:
+    """Why not all clips of a question could be read."""
+    [first, *others] = [(name, skipped[name]) for name in names if name in skipped]
+    return first[1] if len(names) == 1 else "; ".join(f"{name}: {reason}" for name, reason in (first, *others))
 
 
 @torch.no_grad()
@@ -116,31 +128,38 @@ def encode_clips(policy: VQAThinkerForConditionalGeneration, clips: Sequence[Cli
 def embed_prompts(
     policy: VQAThinkerForConditionalGeneration,
     processor: VQAThinkerProcessor,
-    clips: Sequence[ClipInput],
+    clips: Sequence[Shown],
     questions: Sequence[Messages] | None = None,
 ) -> list[torch.Tensor]:
-    """The whole prompts about C clips, which are encoded in one batch.
+    """Whole prompts, whose clips are encoded in one batch.
 
     Args:
         policy: The policy.
         processor: Its processor.
-        clips: C >= 1 clips.
+        clips: R >= 1 clips; several where a question is about several.
         questions: A conversational prompt about each; default the processor's question.
 
     Returns:
-        C embeddings (L_i, D).
+        R embeddings (L_i, D).
     """
-    features = encode_clips(policy, clips)
-    asked = [None] * len(clips) if questions is None else questions
-    prompts = [processor.render(question, [len(clip.frames)]) for question, clip in zip(asked, clips, strict=True)]
-    return [policy.prompt_embeds(prompt, [own]) for prompt, own in zip(prompts, features, strict=True)]
+    shown = [[one] if isinstance(one, ClipInput) else list(one) for one in clips]
+    features = iter(encode_clips(policy, [clip for own in shown for clip in own]))
+    asked = [None] * len(shown) if questions is None else questions
+    prompts = [
+        processor.render(question, [len(clip.frames) for clip in own])
+        for question, own in zip(asked, shown, strict=True)
+    ]
+    return [
+        policy.prompt_embeds(prompt, list(islice(features, len(own))))
+        for prompt, own in zip(prompts, shown, strict=True)
+    ]
 
 
 @torch.no_grad()
 def answer_clips(
     policy: VQAThinkerForConditionalGeneration,
     processor: VQAThinkerProcessor,
-    clips: dict[K, ClipInput],
+    clips: Mapping[K, Shown],
     samples: int,
     greedy: bool,
     sampling: Sampling = PAPER_SAMPLING,
@@ -152,7 +171,7 @@ def answer_clips(
     Args:
         policy: The policy.
         processor: Its processor.
-        clips: Name -> clip.
+        clips: Name -> clip, or several where a question is about several.
         samples: Sampled answers per clip.
         greedy: Also a greedy answer.
         sampling: How samples are drawn, and the longest answer.

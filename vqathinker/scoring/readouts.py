@@ -88,10 +88,41 @@ def level_score(
     """
     start = tokenizer(prefix, add_special_tokens=False)["input_ids"]
     ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
-    logits = _branch_logits(policy, prompt, start, ids).float().log_softmax(-1)
-    logprobs = [sum(branch[i, token] for i, token in enumerate(word)) for branch, word in zip(logits, ids, strict=True)]
     low, high = SCORE_RANGE
-    return _moments(torch.linspace(high, low, len(words)), torch.stack(logprobs).cpu())
+    return _moments(torch.linspace(high, low, len(words)), _word_logprobs(policy, prompt, start, ids))
+
+
+@torch.no_grad()
+def word_probabilities(
+    policy: VQAThinkerForConditionalGeneration,
+    prompt: torch.Tensor,
+    prefix: Sequence[int],
+    words: Sequence[Sequence[int]],
+) -> torch.Tensor:
+    """How probably each of some words comes next, given that one of them does.
+
+    Args:
+        policy: The policy.
+        prompt: (L, D) prompt embeddings.
+        prefix: P >= 1 ids behind it.
+        words: W words, ids; none begins another. A word of several tokens counts as their product.
+
+    Returns:
+        (W,) probabilities, float64 on the CPU.
+    """
+    return _word_logprobs(policy, prompt, prefix, words).double().softmax(-1)
+
+
+def _word_logprobs(
+    policy: VQAThinkerForConditionalGeneration,
+    prompt: torch.Tensor,
+    prefix: Sequence[int],
+    words: Sequence[Sequence[int]],
+) -> torch.Tensor:
+    """(W,) log-probabilities of whole words among all that may come."""
+    logits = _branch_logits(policy, prompt, prefix, words).float().log_softmax(-1)
+    rows = zip(logits, words, strict=True)
+    return torch.stack([sum(branch[i, token] for i, token in enumerate(word)) for branch, word in rows]).cpu()
 
 
 def before_number(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]) -> list[int] | None:
@@ -104,12 +135,18 @@ def before_number(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]) -> 
     if start is None or not text[start].isdigit():
         return None
 
-    def reached(count: int) -> bool:
-        return len(tokenizer.decode(answer[:count])) > start
+    before = tokens_before(tokenizer, answer, start)
+    return before if tokenizer.decode(before) == text[:start] else None
 
-    # The first prefix that holds the digit; whether it does only ever changes once.
-    count = bisect_left(range(len(answer) + 1), True, key=reached) - 1
-    return list(answer[:count]) if tokenizer.decode(answer[:count]) == text[:start] else None
+
+def tokens_before(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int], place: int) -> list[int]:
+    """The tokens of an answer before the one that holds the character at `place` of its text."""
+
+    def reached(count: int) -> bool:
+        return len(tokenizer.decode(answer[:count])) > place
+
+    # The first prefix that holds the character; whether it does only ever changes once.
+    return list(answer[: bisect_left(range(len(answer) + 1), True, key=reached) - 1])
 
 
 def _token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:

@@ -14,11 +14,16 @@ import torch
 from accelerate import PartialState
 
 from vqathinker.data import ClipLoader, Sample
+from vqathinker.data.sample import named_clips
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor, load_policy
 from vqathinker.rollout import ENGINES, RolloutEngine, Sampling, make_engine
 from vqathinker.scoring.asking import QualityAnswer, ask_clips, ask_samples, question_sample
+from vqathinker.scoring.comparing import QualityComparison, compare_clips, compare_pairs
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, embed_prompts, mean_score
 from vqathinker.scoring.readouts import READOUTS, expected_score, level_score
+
+Video = str | Path | np.ndarray | torch.Tensor
+"""A path, or frames (N, H, W, 3) uint8 RGB."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +182,8 @@ class QualityScorer:
         policy, processor = load_policy(path, str(device), num_frames, image_size, frame_sampling, view, question)
         return cls(policy, processor, **settings)
 
-    def score(self, video: str | Path | np.ndarray | torch.Tensor) -> QualityScore:
-        """Judge one clip.
+    def load(self, video: Video) -> ClipInput:
+        """A clip as the policy sees it.
 
         Args:
             video: A path, or frames (N, H, W, 3) uint8 RGB as array or tensor.
@@ -188,8 +193,20 @@ class QualityScorer:
             ValueError: If an array is anything else.
         """
         if isinstance(video, str | Path):
-            return replace(self.score_clips([self.processor.load_clip(video)])[0], video=str(video))
-        return self.score_clips([self.processor.from_array(video)])[0]
+            return self.processor.load_clip(video)
+        return self.processor.from_array(video)
+
+    def score(self, video: Video) -> QualityScore:
+        """Judge one clip.
+
+        Args:
+            video: A path, or frames (N, H, W, 3) uint8 RGB as array or tensor.
+
+        Raises:
+            ClipError: If a file cannot be read.
+            ValueError: If an array is anything else.
+        """
+        return replace(self.score_clips([self.load(video)])[0], video=name_of(video))
 
     def score_many(self, videos: Sequence[str | Path]) -> Iterator[list[QualityScore]]:
         """Judge files, batch by batch and in order; the next batch is decoded meanwhile.
@@ -211,13 +228,12 @@ class QualityScorer:
                 for name in chunk
             ]
 
-    def ask(
-        self, video: str | Path | np.ndarray | torch.Tensor, question: str, options: Sequence[str] | None = None
-    ) -> QualityAnswer:
-        """Ask any question about one clip. With `samples`, the answer that most of the samples give counts.
+    def ask(self, video: Video | Sequence[Video], question: str, options: Sequence[str] | None = None) -> QualityAnswer:
+        """Ask any question about a clip, or about several: "the first video", "the second video". With `samples`, the
+        answer that most of the samples give counts.
 
         Args:
-            video: As in `score`.
+            video: As in `score`; a list or tuple shows its clips in this order.
             question: What is asked, without the options.
             options: 2 to 26 texts to choose from, e.g. `["Yes", "No"]`; `None` for an answer in the policy's own words.
 
@@ -226,10 +242,11 @@ class QualityScorer:
             ValueError: If the question is empty, the options are no such list, the array is no clip, or the prompt is
                 longer than vLLM has reserved memory for.
         """
-        sample = question_sample(str(video) if isinstance(video, str | Path) else "", question, options)
-        processor = self.processor
-        clip = processor.load_clip(video) if isinstance(video, str | Path) else processor.from_array(video)
-        return ask_clips(self, [sample], {sample.clips[0]: clip})[0]
+        # Another sequence is refused as a clip.
+        videos: list[Video] = list(video) if isinstance(video, list | tuple) else [video]  # type: ignore[list-item]
+        sample = question_sample([str(place) for place in range(len(videos))], question, options)
+        clips = {str(place): self.load(one) for place, one in enumerate(videos)}
+        return replace(ask_clips(self, [sample], clips)[0], video=named_clips(list(map(name_of, videos))))
 
     def ask_many(self, samples: Sequence[Sample]) -> Iterator[list[QualityAnswer]]:
         """Ask about files, batch by batch and in order; the next batch is decoded meanwhile.
@@ -238,13 +255,39 @@ class QualityScorer:
         needed, and is shown to nobody.
 
         Args:
-            samples: One clip each: of the task "choice" with `options`, of others answered in the policy's own words
-                (`read_questions`). One whose clip is unreadable gets status `"unreadable"` and `error`.
+            samples: About one clip or several: of the task "choice" with `options`, of others answered in the policy's
+                own words (`read_questions`). One with a clip that is unreadable gets status `"unreadable"` and `error`.
 
         Raises:
-            ValueError: As `ask`, or if a sample has several clips.
+            ValueError: As `ask`.
         """
         return ask_samples(self, samples)
+
+    def compare(self, first: Video, second: Video) -> QualityComparison:
+        """Which of two clips is better? Both orders are shown, and one greedy answer each counts, whatever the samples.
+
+        Args:
+            first: As in `score`.
+            second: Likewise.
+
+        Raises:
+            ClipError: If a file cannot be read.
+            ValueError: If an array is no clip, or the prompt is longer than vLLM has reserved memory for.
+        """
+        clips = {"first": self.load(first), "second": self.load(second)}
+        [found] = compare_clips(self, [("first", "second")], clips)
+        return replace(found, first=name_of(first), second=name_of(second))
+
+    def compare_many(self, pairs: Sequence[tuple[str | Path, str | Path]]) -> Iterator[list[QualityComparison]]:
+        """Compare pairs of files, batch by batch and in order; the next batch is decoded meanwhile.
+
+        Args:
+            pairs: Paths. A pair with an unreadable clip gets status `"unreadable"` and `error`.
+
+        Raises:
+            ValueError: As `compare`.
+        """
+        return compare_pairs(self, [(str(first), str(second)) for first, second in pairs])
 
     @torch.no_grad()
     def score_clips(self, clips: Sequence[ClipInput]) -> list[QualityScore]:
@@ -282,6 +325,11 @@ class QualityScorer:
         status = "ok" if known else "no_number" if first == "ok" else first
         frames = tuple(clip.indices.tolist())
         return QualityScore("", mean_score(values), spread, status, texts, len(known), frames, notes=clip.notes)
+
+
+def name_of(video: Video) -> str:
+    """A path as text; "" for frames in memory."""
+    return str(video) if isinstance(video, str | Path) else ""
 
 
 def torch_device(name: str | torch.device) -> torch.device:

@@ -28,6 +28,7 @@ class Choice(Task):
 
     name = "choice"
     metrics = ("choice_accuracy", "choice_unparsable")
+    num_clips = None
 
     def text(self, sample: Sample) -> str:
         """The question, a line for each option, and what is to be answered."""
@@ -42,9 +43,9 @@ class Choice(Task):
 
     def vary(self, row: Row, processor: VQAThinkerProcessor, rng: np.random.Generator) -> dict[str, Any]:
         """The same question with its options in another order. A prompt that lists them in a form of its own stays."""
-        [video], options = videos_in(row["prompt"]), row["options"]
+        videos, options = tuple(videos_in(row["prompt"])), row["options"]
         shown = Sample(
-            "", self.name, (video,), row.get("question") or "", {"options": options}, {}, row.get("system") or ""
+            "", self.name, videos, row.get("question") or "", {"options": options}, {}, row.get("system") or ""
         )
         if text_in(row["prompt"]) != text_in(self.messages(shown, processor)):
             return dict(row)

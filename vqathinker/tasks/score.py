@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,7 @@ class Score(Task):
 
     def messages(self, sample: Sample, processor: VQAThinkerProcessor) -> list[dict[str, Any]]:
         """A sample without a question of its own is asked the policy's."""
-        if sample.question:
-            return super().messages(sample, processor)
-        return processor.messages(sample.clips[0], system=sample.system)
+        return super().messages(replace(sample, question=sample.question or processor.question), processor)
 
     def rubric(self) -> Rubric:
         """The preset `"recommended"`."""

@@ -14,6 +14,7 @@ from vqathinker.messages import user_prompt
 from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.policy.prompts import instructed
 from vqathinker.rewards import Rubric
+from vqathinker.wording import counted
 
 Row = Mapping[str, Any]
 """A row of a data set: `prompt`, `task`, `sample_id`, and what `Task.columns` says."""
@@ -43,11 +44,14 @@ class Task(ABC):
         name: Its key in `TASKS`, and what a sample's `task` says.
         metrics: What `measure` returns, so that validation can go by it (`metric_for_best_model`). They are logged
             beside those of other tasks: give them names of their own.
-        perturbs: Whether perturbed copies of its clips are asked about too (`rewards.Temporal`, `rewards.Contrast`).
+        num_clips: Clips that each of its prompts shows; `None` for any number.
+        perturbs: Whether perturbed copies of its clips are asked about too (`rewards.Temporal`, `rewards.Contrast`);
+            only where a prompt shows one clip.
     """
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]] = ()
+    num_clips: ClassVar[int | None] = 1
     perturbs: ClassVar[bool] = False
 
     def text(self, sample: Sample) -> str:
@@ -55,7 +59,16 @@ class Task(ABC):
         return sample.question
 
     def messages(self, sample: Sample, processor: VQAThinkerProcessor) -> list[dict[str, Any]]:
-        """The sample's conversational prompt, to the letter."""
+        """The sample's conversational prompt, to the letter.
+
+        Raises:
+            ValueError: If the sample has another number of clips than `num_clips`.
+        """
+        if self.num_clips not in (None, len(sample.clips)):
+            raise ValueError(
+                f"sample {sample.id!r} has {counted(len(sample.clips), 'clip')}, {list(sample.clips)}: task "
+                f"{self.name!r} is about {self.num_clips}."
+            )
         return user_prompt(sample.clips, instructed(self.text(sample), processor.prompt_style), sample.system)
 
     def columns(self, sample: Sample) -> dict[str, Any]:

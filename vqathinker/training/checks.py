@@ -13,6 +13,7 @@ from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.policy.packed_attention import NAME
 from vqathinker.rewards import Rubric, preset
 from vqathinker.rewards.reward import missing_columns
+from vqathinker.tasks import task_of
 from vqathinker.training.groups import GROUP_COLUMNS, group_of
 from vqathinker.wording import counted
 
@@ -50,8 +51,8 @@ def check_columns(rubric: Rubric, dataset: Dataset) -> None:
 def check_rows(dataset: Dataset, processor: VQAThinkerProcessor) -> int:
     """Raise `ValueError` if a data set cannot be trained on as it stands.
 
-    Every prompt must be conversational and show one clip, and a group's name must stand for one prompt with one label,
-    as the answers of a batch are grouped by it.
+    Every prompt must be conversational and show as many clips as its task says, and a group's name must stand for one
+    prompt with one label, as the answers of a batch are grouped by it.
 
     Args:
         dataset: A `datasets.Dataset`, see `vqathinker.data.clip_dataset`.
@@ -69,9 +70,9 @@ def check_rows(dataset: Dataset, processor: VQAThinkerProcessor) -> int:
     known: dict[str, dict[str, Any]] = {}
     longest = 0
     for row in dataset:
-        [video] = _videos_of(row)
+        videos = _videos_of(row)
         longest = max(longest, len(processor.render(row["prompt"]).ids))
-        own = {**row, "video": video, "prompt": text_in(row["prompt"])}
+        own = {**row, "video": videos[0] if len(videos) == 1 else videos, "prompt": text_in(row["prompt"])}
         name = group_of(row)
         if (first := known.setdefault(name, own)) != own:
             raise ValueError(
@@ -91,13 +92,15 @@ def _videos_of(row: Mapping[str, Any]) -> list[str]:
             'vqathinker.data.clip_dataset(rows, processor), or write [{"role": "user", "content": [{"type": '
             '"video", "video": path}, {"type": "text", "text": ...}]}].'
         )
-    videos = videos_in(prompt)
-    if len(videos) != 1:
+    videos, task = videos_in(prompt), task_of(row)
+    wanted = 1 if task.perturbs else task.num_clips  # a perturbed copy is one of a single clip
+    if not videos or len(videos) != (wanted or len(videos)):
+        blocks = {None: "at least one block", 1: "exactly one block"}.get(wanted, f"exactly {wanted} blocks")
         raise ValueError(
-            f"the prompt {str(prompt)[:200]} shows {counted(len(videos), 'clip')}: it must have exactly one block "
-            '{"type": "video", "video": path}.'
+            f"the prompt {str(prompt)[:200]} shows {counted(len(videos), 'clip')}: it must have {blocks} "
+            f'{{"type": "video", "video": path}}, as its task is {task.name!r}.'
         )
-    if row.get("video", videos[0]) != videos[0]:
+    if len(videos) == 1 and row.get("video", videos[0]) != videos[0]:
         raise ValueError(
             f"the row's video is {row['video']!r}, but its prompt shows {videos[0]!r}, which would be judged: make "
             "them equal, or leave the column video out."

@@ -26,7 +26,7 @@ def perturbed_copies(
 
     Args:
         policy: The policy.
-        batch: What it sees of C clips.
+        batch: What it sees of C clips; those that are copied are the only ones of their prompts.
         clips: The C decoded clips.
         features: Their C features.
         maps: Place of a clip -> what becomes of its key frames.

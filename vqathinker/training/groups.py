@@ -1,4 +1,4 @@
-"""The clips behind a batch of answers: K consecutive rows belong to one clip."""
+"""The clips behind a batch of answers: K consecutive rows belong to one prompt, about one clip or several."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any, TypeVar
 
 import torch
@@ -22,7 +22,7 @@ GROUP_COLUMNS = ("sample_id", "video_id")
 
 @dataclass(frozen=True)
 class Tree:
-    """Groups about one clip, whose prompts begin alike.
+    """Groups about one clip, or the same ones, whose prompts begin alike.
 
     Attributes:
         groups: Their numbers in the batch, in order.
@@ -35,13 +35,13 @@ class Tree:
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """What the policy sees of the clips behind G prompts, one clip each; their lengths may differ.
+    """What the policy sees of the clips behind G prompts; their lengths may differ.
 
     Attributes:
-        prompts: G prompts.
-        clips: G dicts of the policy's arguments, see `VQAThinkerForConditionalGeneration.encode`.
+        prompts: G prompts, each about one clip or several.
+        clips: C dicts of the policy's arguments, see `VQAThinkerForConditionalGeneration.encode`, prompt by prompt.
         streams: Names of the policy's visual streams.
-        names: G names: prompts about clips of one name see the same; `None` for a clip of its own. Default: all.
+        names: C names: prompts about clips of one name see the same; `None` for a clip of its own. Default: all.
         placeholder: Id of the visual placeholder; needed with names.
     """
 
@@ -55,15 +55,21 @@ class ClipBatch:
         return len(self.prompts)
 
     @cached_property
+    def places(self) -> list[slice]:
+        """Where each prompt's clips are."""
+        return clip_places(self.prompts)
+
+    @cached_property
     def trees(self) -> list[Tree]:
-        """One for each clip; prompts that differ before the clip's last token have a tree of their own."""
+        """One for each clip; prompts that differ before their clips' last token have a tree of their own."""
         found: list[Tree] = []
-        names = self.names or [None] * len(self)
+        known = self.names or [None] * len(self.clips)
+        names = [known[own] for own in self.places]
         for group, prompt in enumerate(self.prompts):
             alone = Tree((group,), len(prompt.ids) - 1)
             for place, tree in enumerate(found):
                 first = self.prompts[tree.groups[0]]
-                if names[group] is None or names[group] != names[tree.groups[0]]:
+                if None in names[group] or names[group] != names[tree.groups[0]]:
                     continue
                 equal = takewhile(lambda pair: pair[0] == pair[1], zip(prompt.ids, first.ids, strict=False))
                 shared = min(tree.shared, alone.shared, sum(1 for _ in equal))
@@ -77,15 +83,18 @@ class ClipBatch:
     def inputs(self, trees: Sequence[Tree] | None = None) -> dict[str, Any]:
         """The policy's arguments for packed rows of some of the clips; default: all."""
         firsts = [tree.groups[0] for tree in (self.trees if trees is None else trees)]
-        visual = {name: [self.clips[i][name] for i in firsts] for name in self.clips[0]}
-        return visual | {"visual_index": token_index([self.prompts[i] for i in firsts], self.streams)}
+        return self._visual(firsts) | {"visual_index": token_index([self.prompts[i] for i in firsts], self.streams)}
 
     def repeated(self, groups: Sequence[int], answers: int) -> dict[str, Any]:
-        """The policy's arguments for one row per answer of some groups; each group's clip is encoded once."""
-        visual = {name: [self.clips[i][name] for i in groups] for name in self.clips[0]}
+        """The policy's arguments for one row per answer of some groups; each group's clips are encoded once."""
         prompts = [self.prompts[i] for i in groups]
         own = token_index(prompts, self.streams).split([sum(prompt.counts) for prompt in prompts])
-        return visual | {"visual_index": torch.cat([index for index in own for _ in range(answers)])}
+        return self._visual(groups) | {"visual_index": torch.cat([index for index in own for _ in range(answers)])}
+
+    def _visual(self, groups: Sequence[int]) -> dict[str, Any]:
+        """What the policy takes of some groups' clips."""
+        clips = [clip for i in groups for clip in self.clips[self.places[i]]]
+        return {name: [clip[name] for clip in clips] for name in self.clips[0]}
 
     def tokens(self, tree: Tree, lengths: Sequence[int]) -> int:
         """Of a packed tree, whose K answers to each group have such `lengths` (G K)."""
@@ -94,8 +103,8 @@ class ClipBatch:
         return tree.shared + prompts + sum(1 + lengths[row] for row in rows_of([tree], answers))
 
     def encode(self, policy: VQAThinkerForConditionalGeneration) -> list[ClipFeatures]:
-        """What the language model sees of each group's clip; a clip of several groups is encoded once."""
-        names = self.names or [None] * len(self)
+        """What the language model sees of each of the C clips; those of one name are encoded once."""
+        names = self.names or [None] * len(self.clips)
         first = [i if name is None else names.index(name) for i, name in enumerate(names)]
         own = sorted(set(first))
         found = policy.encode(**{name: [self.clips[i][name] for i in own] for name in self.clips[0]})
@@ -103,8 +112,21 @@ class ClipBatch:
 
     def take(self, groups: Sequence[int]) -> ClipBatch:
         """Some of the groups."""
-        names = [self.names[i] for i in groups] if self.names else None
-        prompts, clips = [self.prompts[i] for i in groups], [self.clips[i] for i in groups]
+        names = [name for i in groups for name in self.names[self.places[i]]] if self.names else None
+        clips = [clip for i in groups for clip in self.clips[self.places[i]]]
+        return replace(self, prompts=[self.prompts[i] for i in groups], clips=clips, names=names)
+
+    def with_copies(self, copies: Mapping[int, AnsweredCopy]) -> ClipBatch:
+        """Behind each group that of its perturbed copy; where there is none, the group once more keeps its place."""
+        known, prompts = self.names or [None] * len(self.clips), []
+        clips: list[dict[str, torch.Tensor]] = []
+        names: list[str | None] = []
+        for group, (prompt, own) in enumerate(zip(self.prompts, self.places, strict=True)):
+            copy = copies.get(group)
+            behind = self.clips[own] if copy is None else [copy.clip]
+            prompts += [prompt, prompt if copy is None else copy.prompt]
+            clips += [*self.clips[own], *behind]
+            names += [*known[own], *[None] * len(behind)]
         return replace(self, prompts=prompts, clips=clips, names=names)
 
 
@@ -121,6 +143,12 @@ class AnsweredCopy:
     prompt: Prompt
     clip: dict[str, torch.Tensor]
     answers: list[Completion]
+
+
+def clip_places(prompts: Sequence[Prompt]) -> list[slice]:
+    """Where each prompt's clips are in a list of the clips of all, prompt by prompt."""
+    ends = accumulate(prompt.num_clips for prompt in prompts)
+    return [slice(end - prompt.num_clips, end) for end, prompt in zip(ends, prompts, strict=True)]
 
 
 def copy_row(row: dict[str, Any]) -> dict[str, Any]:

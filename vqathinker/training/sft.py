@@ -12,7 +12,6 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from vqathinker.data import ClipLoader, Sample
-from vqathinker.messages import videos_in
 from vqathinker.policy import (
     ClipInput,
     FeatureCache,
@@ -24,6 +23,7 @@ from vqathinker.tasks import find_task
 from vqathinker.training.options import SFT_REFUSED, refuse_options
 from vqathinker.training.processes import check_one_device, join_processes_on_cpu
 from vqathinker.training.reporting import check_reporting
+from vqathinker.training.shown import show_clips
 
 
 @dataclass
@@ -74,8 +74,8 @@ def sft_dataset(
 class SFTCollator:
     """Rows of `sft_dataset` to model inputs; only the trace is scored.
 
-    Unreadable clips are left out. A batch without a readable one is a blank clip with nothing to learn: every process
-    takes part in every step, and what it learns does not depend on how rows were shared out.
+    Prompts with an unreadable clip are left out. A batch without a readable one is a blank clip with nothing to learn:
+    every process takes part in every step, and what it learns does not depend on how rows were shared out.
 
     Args:
         processor: The policy's processor.
@@ -99,32 +99,27 @@ class SFTCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """
         Returns:
-            `input_ids`, `attention_mask`, `labels` (B, L), `visual_index` (P,), and of B readable clips, or of the
-            blank one, what the streams look at (`frames`) or their features (`motion_features`), B tensors each.
+            `input_ids`, `attention_mask`, `labels` (B, L), `visual_index` (P,), and of the C clips of B prompts, or of
+            the blank one, what the streams look at (`frames`) or their features (`motion_features`), C tensors each.
 
         Raises:
             ClipError: As the loader's `get`.
         """
         self.loader(rows)
-        videos = [videos_in(row["prompt"])[0] for row in rows]
-        there = zip(rows, videos, strict=True)
-        found: list[tuple[dict[str, Any], str | None, ClipInput]] = [
-            (row, video, clip) for row, video in there if (clip := self.loader.get(video)) is not None
-        ]
-        if not found:
-            found = [(rows[0], None, self.processor.blank_clip())]
-        prompts = [self.processor.render(row["prompt"], [len(clip.frames)]) for row, _, clip in found]
-        nothing = [video is None for _, video, _ in found]
-        batch = self._tokens([prompt.ids for prompt in prompts], [row["completion"] for row, _, _ in found], nothing)
-        clips, names = [clip for _, _, clip in found], [video for _, video, _ in found]
+        shown = show_clips(rows, self.loader, self.processor)
+        found = [place for place, readable in enumerate(shown.readable) if readable] or [0]
+        shown = shown.take(found)
+        nothing = [not readable for readable in shown.readable]
+        completions = [rows[place]["completion"] for place in found]
+        batch = self._tokens([prompt.ids for prompt in shown.prompts], completions, nothing)
         for stream in self.streams:
-            raw = [getattr(clip, stream.takes) for clip in clips]
+            raw = [getattr(clip, stream.takes) for clip in shown.clips]
             if stream in self.kept:
-                features = self.features.features(stream, names, raw)
+                features = self.features.features(stream, shown.names, raw)
                 batch[stream.features_name] = [value.cpu() for value in features]
             else:
                 batch[stream.takes] = raw
-        return batch | {"visual_index": self.processor.index_of(prompts)}
+        return batch | {"visual_index": self.processor.index_of(shown.prompts)}
 
     def _tokens(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[str], nothing: Sequence[bool]

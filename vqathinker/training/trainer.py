@@ -7,7 +7,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import copy as shallow_copy
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +24,6 @@ from vqathinker.messages import videos_in
 from vqathinker.policy import (
     ClipInput,
     FeatureCache,
-    Prompt,
     VQAThinkerForConditionalGeneration,
     VQAThinkerProcessor,
     base_policy,
@@ -69,6 +67,7 @@ from vqathinker.training.order import EpochCallback, EpochSampler
 from vqathinker.training.precision import check_precision
 from vqathinker.training.processes import gathered_for_encoding
 from vqathinker.training.scores import score_global_batch
+from vqathinker.training.shown import ShownClips, show_clips
 from vqathinker.training.validation import ValidationTrainer
 
 GIVE_UP_AFTER = 16
@@ -216,21 +215,16 @@ class VQAGRPOTrainer(ValidationTrainer):
         num_generations = self.num_generations
         rows = [self._varied(row) for row in inputs[::num_generations]]
         inputs = [row for row in rows for _ in range(num_generations)]
-        videos = [videos_in(row["prompt"])[0] for row in rows]
-        loaded = [self.loader.get(video) for video in videos]
-        self._readable = [clip is not None for clip in loaded for _ in range(num_generations)]
-        # An unreadable clip keeps its place, so that every process sees the same shapes; its answers are empty, its
-        # rewards missing and its tokens masked: it teaches nothing.
-        clips = [clip if clip is not None else self.processing_class.blank_clip() for clip in loaded]
-        names = [video if clip is not None else None for video, clip in zip(videos, loaded, strict=True)]
-        maps = [self._frame_map(row, clip) if clip else None for row, clip in zip(rows, loaded, strict=True)]
-        self._perturbations = [frame_map for frame_map in maps for _ in range(num_generations)]
-        prompts = [self._render(row["prompt"], len(clip.frames)) for row, clip in zip(rows, clips, strict=True)]
+        # A prompt with an unreadable clip has empty answers, its rewards are missing and its tokens masked: it teaches
+        # nothing.
+        shown = show_clips(rows, self.loader, self.processing_class)
+        self._readable = [readable for readable in shown.readable for _ in range(num_generations)]
         self._sync_engine()
         with self._whole_policy() as policy, torch.no_grad():
-            streams, seen = [stream.name for stream in policy.streams], self._features.inputs(names, clips)
-            self._clips = ClipBatch(prompts, seen, streams, names, policy.config.image_token_id)
-            self._rollouts = self._roll_out(policy, rows, names, clips, maps)
+            streams = [stream.name for stream in policy.streams]
+            seen = self._features.inputs(shown.names, shown.clips)
+            self._clips = ClipBatch(shown.prompts, seen, streams, shown.names, policy.config.image_token_id)
+            self._rollouts = self._roll_out(policy, rows, shown)
         if self._trains_copies_now():
             inputs = self._add_copies(inputs)
         if self.trains_copies:
@@ -266,22 +260,26 @@ class VQAGRPOTrainer(ValidationTrainer):
         self,
         policy: VQAThinkerForConditionalGeneration,
         rows: list[dict[str, Any]],
-        names: list[str | None],
-        clips: list[ClipInput],
-        maps: list[perturb.FrameMap | None],
+        shown: ShownClips,
     ) -> list[Completion]:
-        """K answers per clip; those to the perturbed copies are kept as text."""
-        batch, num_generations = self._clips, self.num_generations
-        originals = [i for i, name in enumerate(names) if name]
-        perturbed = {i: frame_map for i in originals if (frame_map := maps[i]) is not None}
+        """K answers per prompt; those to the perturbed copies are kept as text."""
+        batch, num_generations, processor = self._clips, self.num_generations, self.processing_class
+        originals = [i for i, readable in enumerate(shown.readable) if readable]
+        maps = {i: self._frame_map(rows[i], shown.clips[batch.places[i].start]) for i in originals}
+        perturbed = {i: frame_map for i, frame_map in maps.items() if frame_map is not None}
+        self._perturbations = [perturbed.get(i) for i in range(len(rows)) for _ in range(num_generations)]
         features = batch.encode(policy)
-        copies, inputs = perturbed_copies(policy, batch, clips, features, perturbed, self.processing_class.blank_clip())
-        about = [self._render(rows[i]["prompt"], copy.num_frames) for i, copy in zip(perturbed, copies, strict=True)]
-        shown = [*((batch.prompts[i], features[i]) for i in originals), *zip(about, copies, strict=True)]
-        prompts = [policy.prompt_embeds(prompt, [clip]) for prompt, clip in shown]
+        moved = {batch.places[i].start: frame_map for i, frame_map in perturbed.items()}  # of prompts about one clip
+        copies, inputs = perturbed_copies(policy, batch, shown.clips, features, moved, processor.blank_clip())
+        about = [
+            processor.render(rows[i]["prompt"], [copy.num_frames]) for i, copy in zip(perturbed, copies, strict=True)
+        ]
+        asked = [(batch.prompts[i], features[batch.places[i]]) for i in originals]
+        asked += [(prompt, [copy]) for prompt, copy in zip(about, copies, strict=True)]
+        prompts = [policy.prompt_embeds(prompt, clips) for prompt, clips in asked]
         completions = self._engine(policy).generate(prompts, num_generations, self.sampling)
         empty = Completion([self._tokenizer.eos_token_id], [0.0])
-        answers = [empty] * (len(names) * num_generations)
+        answers = [empty] * (len(rows) * num_generations)
         texts: list[str | None] = [None] * len(answers)
         for place, group in zip(originals, completions, strict=False):
             answers[place * num_generations : (place + 1) * num_generations] = group
@@ -311,18 +309,11 @@ class VQAGRPOTrainer(ValidationTrainer):
 
     def _add_copies(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Behind each clip's answers those to its copy, as of a clip of its own. A missing one keeps its place."""
-        copies, batch, size = self._copies, self._clips, self.num_generations
-        prompts, clips = list(batch.prompts), list(batch.clips)
+        copies, size = self._copies, self.num_generations
         answers = [Completion([self._tokenizer.eos_token_id], [0.0])] * len(inputs)
         for place, copy in copies.items():
-            prompts[place], clips[place] = copy.prompt, copy.clip
             answers[place * size : (place + 1) * size] = copy.answers
-        self._clips = replace(
-            batch,
-            prompts=alternate(batch.prompts, prompts, 1),
-            clips=alternate(batch.clips, clips, 1),
-            names=alternate(batch.names or [], [None] * len(clips), 1),
-        )
+        self._clips = self._clips.with_copies(copies)
         self._rollouts = alternate(self._rollouts, answers, size)
         there = [row // size in copies for row in range(len(inputs))]
         self._readable = alternate(self._readable, there, size)
@@ -377,9 +368,6 @@ class VQAGRPOTrainer(ValidationTrainer):
     def _seed_of(self, row: dict[str, Any]) -> list[int]:
         micro_step = self._step % self.args.gradient_accumulation_steps
         return [self.args.seed, self.state.global_step, micro_step, zlib.crc32(group_of(row).encode())]
-
-    def _render(self, prompt: list[dict[str, Any]], num_frames: int) -> Prompt:
-        return self.processing_class.render(prompt, [num_frames])
 
     # ------------------------------------------------------------------ what TRL calls, in this order
 
@@ -497,7 +485,7 @@ class VQAGRPOTrainer(ValidationTrainer):
                 engine.generate([], 1, self.sampling)
                 return []
             prompts = [row["prompt"] for row in rows]
-            videos = [videos_in(prompt)[0] for prompt in prompts]
+            videos = [videos[0] if len(videos) == 1 else videos for videos in map(videos_in, prompts)]
             return predict(
                 policy,
                 self.processing_class,
