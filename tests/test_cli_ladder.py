@@ -101,9 +101,9 @@ def test_the_rung_is_the_cheapest_above_the_bound(made, base, tmp_path, capsys, 
             "promised: a quality of 3.8 or more (vmaf_v0.6.1, as 1 + VMAF / 25), at a risk"
         )
         stamps = [Path(rung["video"]).stat().st_mtime_ns for rung in found["rungs"]]
-        assert ladder(base, made, *given, "--heights", 32) == 0
+        assert ladder(base, made, *given, "--heights", "source") == 0
         text = capsys.readouterr().out
-        assert "32x32" in text and "64x64" not in text and "promised: a quality of 3.8" in text
+        assert "64x64" in text and "32x32" not in text and "promised: a quality of 3.8" in text
         assert [Path(rung["video"]).stat().st_mtime_ns for rung in found["rungs"]] == stamps  # kept
     else:
         assert found["promise"].startswith("not promised: no rung's score is above ")
@@ -142,6 +142,7 @@ def test_held_out_sources_show_what_the_promise_is_worth(made, base, capsys):
         ("CLIP --calibration CAL --target 80 --risk 0.3", "target 80.0: must be a score above 0, at most 5"),
         ("CLIP --calibration CAL --target 3 --risk 0.3 --codec av1", r"codec \['av1'\]: .*it knows \['h264'\]"),
         ("CLIP --calibration CAL --target 3 --risk 0.3 --crf 24,25", r"crf \[25\]: .*it knows \[24, 45\]"),
+        ("CLIP --calibration CAL --target 3 --risk 0.3 --heights 48", r"height \[48\]: .*it knows \['source', 32\]"),
         ("CLIP --calibration CAL --target 3 --risk 0.3 --crf x", "--crf 'x': write whole numbers"),
         ("CLIP --calibration CAL --target 3 --risk 0.3 --out x.json", "CLIP with --out: leave it out"),
         ("CLIP --calibration TABLE --target 3", "is not a calibration .*: make one with"),

@@ -49,7 +49,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, help="with --calibrate: JSON file to write")
     parser.add_argument("--codec", help="only these codecs of the calibration, e.g. h264,vp9")
     parser.add_argument("--crf", help="only these CRFs of it, e.g. 24,30")
-    parser.add_argument("--heights", help="only these heights of it; 0: the clip's own")
+    parser.add_argument("--heights", help="only these heights of it, e.g. source,360")
     parser.add_argument("--encodes", type=Path, default=Path("runs/ladder"), help="folder for encodes and scores")
     parser.add_argument("--format", choices=["table", "json"], help="output format; default table")
     add_policy(parser)
@@ -134,8 +134,8 @@ def _check_held_out(options: argparse.Namespace) -> int:
 
 
 def _choose(options: argparse.Namespace) -> int:
-    from vqathinker.evaluation.benchmark import finite, markdown
     from vqathinker.clips.codecs import encoder_settings
+    from vqathinker.evaluation.benchmark import finite, markdown
     from vqathinker.evaluation.ladder_pilot import choose_rung, encode_clip
 
     calibration = _calibration(options)
@@ -165,13 +165,14 @@ def _calibration(options: argparse.Namespace) -> Calibration:
     asked = {
         "codec": options.codec and options.codec.split(","),
         "crf": _numbers("--crf", options.crf),
-        "height": _numbers("--heights", options.heights),
+        "height": _numbers("--heights", options.heights and options.heights.replace("source", "0")),
     }
     for name, values in asked.items():
         known = sorted({getattr(kind, name) for kind in whole.kinds})
         if unseen := [value for value in values or () if value not in known]:
+            shown = ["source" if value == 0 and name == "height" else value for value in known]
             raise ValueError(
-                f"{name} {unseen}: {options.calibration} was made without; it knows {known}. Calibrate with ladders "
+                f"{name} {unseen}: {options.calibration} was made without; it knows {shown}. Calibrate with ladders "
                 "that have it."
             )
     found = whole.narrowed(lambda kind: all(not v or getattr(kind, name) in v for name, v in asked.items()))
@@ -187,7 +188,7 @@ def _numbers(name: str, text: str | None) -> list[int] | None:
     try:
         return None if text is None else [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"{name} {text!r}: write whole numbers, e.g. 0,180.") from None
+        raise ValueError(f"{name} {text!r}: write whole numbers, e.g. 30,36.") from None
 
 
 def _scorer(options: argparse.Namespace, calibration: Calibration) -> QualityScorer:
