@@ -307,12 +307,45 @@ def test_flip_rate_and_temporal_sensitivity(judge, base, folder, tmp_path, capsy
     manifest = str(tmp_path / "flips/ladder/manifest.csv")
     assert main(["flip-rate", "--manifest", manifest, "--out", out, *arguments]) == 0
     assert capsys.readouterr().out == printed
+    about = json.loads((tmp_path / "flips/flip_rate.json").read_text())
+    assert about["encodes"] == {} and about["policy"]["checkpoint"] == str(base)  # of a manifest nothing more is known
+    assert main(["flip-rate", "--manifest", manifest, "--compare", "--out", out, *arguments]) == 1
+    printed, err = capsys.readouterr()
+    assert "## Flip rate, h264, by comparison" in printed and "this policy has not learned to compare" in err
+    assert main(["flip-rate", "--manifest", manifest, "--codec", "av1", "--out", out, *arguments]) == 2
+    assert "--manifest with --codec or --crf: its encodes are there already" in capsys.readouterr().err
     assert main(["temporal-sensitivity", str(folder), *arguments]) == 0
     out, err = capsys.readouterr()
     assert "| global shuffle " in out and "4 clips: 4 compared, 0 without a score" in err
     (tmp_path / "torn.mp4").write_bytes(b"torn")
     assert main(["temporal-sensitivity", str(folder), str(tmp_path / "torn.mp4"), *arguments]) == 1
     assert "5 clips: 4 compared, 1 without a score" in capsys.readouterr().err
+
+
+def test_flip_rate_asks_about_both_orders_of_each_pair(base, folder, tmp_path, capsys, monkeypatch, processor):
+    class Engine:
+        asked = 0
+
+        def generate(self, prompts, n, sampling, seeds=None):
+            Engine.asked += len(prompts)
+            answer = processor.tokenizer("<answer>first; 3.42; 2.87</answer>")["input_ids"]
+            return [[Completion(answer)] * n for _ in prompts]
+
+    monkeypatch.setattr("vqathinker.scoring.scorer.make_engine", lambda *settings: Engine())
+    command = ["flip-rate", "--sources", str(folder), "--codec", "vp9", "--crf", "20,40", "--compare"]
+    command += ["--model", str(base), "--device", "cpu", "--out", str(tmp_path)]
+    main(command)
+    about = json.loads((tmp_path / "flip_rate.json").read_text())
+    rates = [rate for rate in about["flip_rates"] if rate["by"] == "comparison"]
+    assert [(rate["difference"], rate["pairs"], rate["unscored"]) for rate in rates] == [(20, 4, 0), (None, 4, 0)]
+    [asked] = (tmp_path / "comparisons").glob("*.jsonl")
+    kept = [json.loads(line) for line in asked.read_text().splitlines()]
+    assert sum(row["preference"] < 0.5 for row in kept) == rates[-1]["wrong"] and len(kept) == 4
+    assert all("crf20" in row["first"] and "crf40" in row["second"] for row in kept)  # the milder one is the first
+    assert about["encodes"]["codecs"]["vp9"]["crfs"] == [20, 40] and "Beside CP-LLM" not in capsys.readouterr().out
+    before = Engine.asked
+    main(command)
+    assert Engine.asked == before
 
 
 SCRIPT = """

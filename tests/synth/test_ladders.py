@@ -217,6 +217,8 @@ def test_specs_and_folders_that_cannot_be_are_refused(own, tmp_path, capsys, cap
     assert "1 source is smaller than 72: no encodes of that height of odd." in caplog.text
     with pytest.raises(ClipError, match="5 scenes"):
         make_ladders(tmp_path / "a", LadderSpec({name: 1 for name in "abcdef"}, source=str(own)))
+    with pytest.raises(ValueError, match="lie in one another: encodes would be taken for sources"):
+        make_ladders(own / "out", LadderSpec({"train": 1}, source=str(own)))
     (tmp_path / "b").mkdir()
     (tmp_path / "b/train.csv").touch()
     with pytest.raises(ValueError, match=r"already holds train\.csv: choose another folder"):

@@ -18,7 +18,10 @@ from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.evaluation.encodes import Encode
+    from vqathinker.scoring import QualityScorer
 
+KEPT_EVERY = 64
+"""Comparisons after which they are written to disk."""
 LONGEST_NAME = 60
 """Characters up to which names widen the column of all."""
 
@@ -160,6 +163,7 @@ def _add_flip_rate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/flip_rate"), help="folder for encodes and results")
     parser.add_argument("--codec", help="of --sources: h264, hevc, vp9 or av1; default h264")
     parser.add_argument("--crf", help="of --sources: CRFs on the codec's scale, e.g. 15,25,35,45")
+    parser.add_argument("--compare", action="store_true", help="also ask which of each pair is better, in both orders")
     add_policy(parser)
     parser.set_defaults(run=_flip_rate)
 
@@ -182,11 +186,30 @@ def _flip_rate(options: argparse.Namespace) -> int:
     settings = settings_of(scorer)
     table = options.out / "scores" / f"{fingerprint(settings)}.csv"
     rows = score_files(scorer, [encode.video for encode in encodes], fingerprint(settings), [table])
+    scores = {row["video"]: row["score"] for row in rows}
+    judged: dict[str, dict[str, Any]] = {"scores": {"scores": scores}}
+    if options.compare:
+        judged["comparison"] = {"preferences": _preferences(scorer, encodes, options.out)}
     if is_main():
-        scores = {row["video"]: row["score"] for row in rows}
-        about = {"policy": settings, "encodes": made_with}
-        print(write_flip_rates(options.out, encodes, {"scores": {"scores": scores}}, about))
-    return 1 if is_main() and any(math.isnan(row["score"]) for row in rows) else 0
+        print(write_flip_rates(options.out, encodes, judged, {"policy": settings, "encodes": made_with}))
+    failed = [value for by in judged.values() for known in by.values() for value in known.values() if math.isnan(value)]
+    return 1 if is_main() and failed else 0
+
+
+def _preferences(scorer: QualityScorer, encodes: Sequence[Encode], folder: Path) -> dict[tuple[str, str], float]:
+    """(Milder, harder) -> how probably the milder one is better, of all pairs; a second run goes on."""
+    from vqathinker.evaluation.flip_rate import ladder_pairs
+    from vqathinker.scoring.comparing import NOT_LEARNED
+    from vqathinker.scoring.ranking import Comparisons
+
+    pairs = [(mild.video, hard.video) for mild, hard in ladder_pairs(encodes)]
+    compare, preferences = Comparisons(scorer, folder), list[float]()
+    with compare.shown(len(pairs), progress=True):
+        for first in range(0, len(pairs), KEPT_EVERY):
+            preferences += compare(pairs[first : first + KEPT_EVERY])
+    if is_main() and all(map(math.isnan, preferences)):
+        print(NOT_LEARNED, file=sys.stderr)
+    return dict(zip(pairs, preferences, strict=True))
 
 
 def _encodes(options: argparse.Namespace, crfs: Sequence[int]) -> tuple[list[Encode], dict[str, Any]]:

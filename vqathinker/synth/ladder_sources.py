@@ -115,6 +115,9 @@ def _scenes(folder: Path, spec: LadderSpec) -> Iterator[LadderSource]:
 
 def _own_clips(folder: Path, spec: LadderSpec) -> Iterator[LadderSource]:
     root, sizes = Path(str(spec.source)), dict[Path, tuple[int, int]]()
+    places = (root.resolve(), folder.resolve())
+    if any(one.is_relative_to(other) for one, other in (places, places[::-1])):
+        raise ValueError(f"{folder} and source={spec.source!r} lie in one another: encodes would be taken for sources.")
 
     def takes(path: Path, clip: Clip) -> bool:
         sizes[path] = encoded_size(clip)
@@ -126,9 +129,6 @@ def _own_clips(folder: Path, spec: LadderSpec) -> Iterator[LadderSource]:
     twice = [path for path, name in names.items() if list(names.values()).count(name) > 1]
     if twice:
         raise ValueError(f"{[str(path) for path in twice]} would share a name: rename all but one.")
-    written = [(folder / part).resolve() for part in ("videos", "sources")]
-    if inside := [path for path in sizes if any(part in path.resolve().parents for part in written)]:
-        raise ValueError(f"source={spec.source!r}: {inside[0]} lies where encodes are written: choose another folder.")
     for split, paths in shared.items():
         for path in paths:
             rungs = _rungs(folder / "videos" / names[path], spec, sizes[path])

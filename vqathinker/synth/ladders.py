@@ -128,7 +128,7 @@ def make_ladders(
 
     Raises:
         ClipError: If a source cannot be read or measured, or there are fewer scenes than splits.
-        ModuleNotFoundError: If `imageio-ffmpeg` is not installed.
+        ImportError: If `imageio-ffmpeg` is not installed.
         ValueError: If the folder holds other ladders, or the VMAF model does not work.
     """
     folder = Path(folder)

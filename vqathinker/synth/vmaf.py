@@ -60,7 +60,7 @@ def measure(
 
     Raises:
         ClipError: If FFmpeg cannot measure, or finds another number of frames.
-        ModuleNotFoundError: If `imageio-ffmpeg` is not installed.
+        ImportError: If `imageio-ffmpeg` is not installed.
     """
     inputs = [["-i", f"file:{Path(file).resolve()}"] for file in (encode, source)]
     done, log = _run(inputs, size, model)
@@ -81,7 +81,7 @@ def check_model(model: str, size: tuple[int, int]) -> None:
         size: Of the frames. The models of 2026 need a short side of 216 pixels and more.
 
     Raises:
-        ModuleNotFoundError: If `imageio-ffmpeg` is not installed.
+        ImportError: If `imageio-ffmpeg` is not installed.
         ValueError: If its FFmpeg has no libvmaf, or the model does not work; the message names those that do.
     """
     said = subprocess.run([ffmpeg(), "-hide_banner", "-h", "filter=libvmaf"], capture_output=True, text=True).stdout
@@ -104,12 +104,12 @@ def ffmpeg() -> str:
     """Path of the binary.
 
     Raises:
-        ModuleNotFoundError: If `imageio-ffmpeg` is not installed.
+        ImportError: If `imageio-ffmpeg` is not installed.
     """
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise ImportError(
             "ladders are labelled by the FFmpeg of imageio-ffmpeg: pip install 'vqathinker[ladder]'."
         ) from error
     return get_ffmpeg_exe()
