@@ -84,3 +84,15 @@ def encoded_size(clip: Clip) -> tuple[int, int]:
     """
     first = next(clip.for_encoder())
     return first.width // 2 * 2, first.height // 2 * 2
+
+
+def scaled_size(size: tuple[int, int], height: int) -> tuple[int, int]:
+    """Width and height with a shorter side of `height`, both even; 0 leaves the size as it is.
+
+    Args:
+        size: Width and height.
+        height: Shorter side, in pixels.
+    """
+    factor = height / min(size) if height else 1
+    width, height = (2 * round(side * factor / 2) for side in size)
+    return width, height

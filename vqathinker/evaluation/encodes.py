@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,8 @@ def encode_ladder(
     for file, name in tqdm(
         own, desc="encoding", unit="source", disable=None if progress and state.is_main_process else True
     ):
-        _encode_source(file, [Rung(_path(out, name, crf), ENCODERS[codec], crf) for crf in crfs])
+        rungs = [Rung(_path(out, name, crf), ENCODERS[codec], crf) for crf in crfs]
+        encode_missing(file, rungs, ENCODER_OPTIONS[ENCODERS[codec]])
     state.wait_for_everyone()
     encodes = [Encode(str(_path(out, name, crf)), name, crf, codec, codec) for name in names for crf in crfs]
     if state.is_main_process:
@@ -112,13 +113,21 @@ def _path(out: Path, name: str, crf: int) -> Path:
     return out / name / f"crf{crf:02d}.mp4"
 
 
-def _encode_source(source: Path, rungs: Sequence[Rung]) -> None:
-    """Make the rungs that are missing; all of them where those that are there come from another source."""
+def encode_missing(source: Path, rungs: Sequence[Rung], options: Mapping[str, Any]) -> None:
+    """Make the rungs that are missing; all of them where those that are there come from another source or options.
+
+    Args:
+        source: The video.
+        rungs: Files `*crfNN.mp4` of one folder, which is for them alone.
+        options: What of `ENCODER_OPTIONS` holds for the folder.
+
+    Raises:
+        ClipError: If the source cannot be decoded.
+    """
     folder = rungs[0].path.parent
-    options = ENCODER_OPTIONS[rungs[0].encoder]
     made_from, marker = f"{stamp(source)} {READING} {WRITING} {options}", folder / "made_from.txt"
     if not marker.exists() or marker.read_text(encoding="utf-8") != made_from:
-        for old in folder.glob("crf*.mp4"):
+        for old in folder.glob("*crf*.mp4"):
             old.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         marker.write_text(made_from, encoding="utf-8")

@@ -16,7 +16,7 @@ import av
 from vqathinker.clips import ENCODER_OPTIONS, READING, Clip, write_video
 from vqathinker.clips.codecs import ENCODERS
 from vqathinker.clips.encode import WRITING
-from vqathinker.clips.rungs import Rung, encode_rungs, encoded_size
+from vqathinker.clips.rungs import Rung, encode_rungs, encoded_size, scaled_size
 from vqathinker.data.scales import mos_scale
 from vqathinker.scoring.table import stamp
 from vqathinker.synth.build import GENERATOR, stream
@@ -137,20 +137,13 @@ def _own_clips(folder: Path, spec: LadderSpec) -> Iterator[LadderSource]:
 
 def _rungs(folder: Path, spec: LadderSpec, size: tuple[int, int]) -> tuple[Rung, ...]:
     """Mildest first within each ladder."""
-    scaled = [_scaled(size, height) for height in spec.heights if height <= min(size)]
+    scaled = [scaled_size(size, height) for height in spec.heights if height <= min(size)]
     return tuple(
         Rung(folder / f"{codec}_{width}x{height}_crf{crf:02d}.mp4", ENCODERS[codec], crf, (width, height))
         for width, height in dict.fromkeys(scaled)
         for codec in spec.codecs
         for crf in spec.crfs_of(codec)
     )
-
-
-def _scaled(size: tuple[int, int], height: int) -> tuple[int, int]:
-    """Size with a shorter side of `height`, both even; 0 leaves it as it is."""
-    factor = height / min(size) if height else 1
-    width, height = (2 * round(side * factor / 2) for side in size)
-    return width, height
 
 
 def make_source(job: tuple[LadderSource, LadderSpec, dict[str, str]]) -> MadeLadders:
