@@ -27,6 +27,8 @@ from vqathinker.policy.configuration import (
     check_language_model,
 )
 from vqathinker.policy.features import ClipFeatures, tokens_in
+from vqathinker.policy.low_level import WEIGHTS as LOW_LEVEL_WEIGHTS
+from vqathinker.policy.low_level import ZeroGainNorm, new_weights
 from vqathinker.policy.motion import MotionProjector
 from vqathinker.policy.packed_attention import read_packed_rows
 from vqathinker.policy.prompts import Prompt
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class VQAThinkerPreTrainedModel(InternVLPreTrainedModel):
-    """Weight initialisation of the motion projector; the rest is InternVL's."""
+    """Weight initialisation of the streams' projectors; the rest is InternVL's."""
 
     config_class = VQAThinkerConfig
 
@@ -49,6 +51,9 @@ class VQAThinkerPreTrainedModel(InternVLPreTrainedModel):
             for linear in (module.linear_1, module.linear_2):
                 init.uniform_(linear.weight, 0.0, 0.01)
                 init.zeros_(linear.bias)
+        if isinstance(module, ZeroGainNorm):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
 
 
 def take_visual(streams: Sequence[VisualStream], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -78,8 +83,9 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         for stream in self.streams:
             self._add(stream.build(config), stream)
         self.fix_streams()
-        if not config.motion_tokens:
-            self._keys_to_ignore_on_load_unexpected = [r"\bmotion_(encoder|projector)\."]  # of a policy that has one
+        absent = {r"\bmotion_(encoder|projector)\.": config.motion_tokens, LOW_LEVEL_WEIGHTS: config.low_tokens}
+        if unused := [pattern for pattern, tokens in absent.items() if not tokens]:
+            self._keys_to_ignore_on_load_unexpected = unused  # of a policy that has one
         self.post_init()
 
     def _add(self, modules: Mapping[str, nn.Module], stream: VisualStream) -> None:
@@ -398,8 +404,9 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
         """As in transformers, but a checkpoint that is not this policy weight by weight is refused, not filled up at
-        random. With `motion_tokens=0` the weights of a motion branch are left out. An adapter's folder gives its base
-        with its changes, see `vqathinker.policy.adapters`.
+        random. With `motion_tokens=0` the weights of a motion branch are left out, with `low_tokens=0` those of a
+        low-level stream; one that the checkpoint does not have starts anew with `low_tokens` above 0. An adapter's
+        folder gives its base with its changes, see `vqathinker.policy.adapters`.
 
         Raises:
             IncompleteCheckpoint: A ValueError, if weights are missing, left over or of another shape, or a file of them
@@ -409,7 +416,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         if adapter := adapter_asked_for(pretrained_model_name_or_path, kwargs):
             policy, report = load_adapted(cls, adapter, **kwargs)
             return (policy, report) if with_report else policy
-        policy, report = load_complete(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)
+        new = new_weights(pretrained_model_name_or_path, kwargs)
+        policy, report = load_complete(super().from_pretrained, pretrained_model_name_or_path, *args, new=new, **kwargs)
         policy.model.fix_streams()  # loading makes new, trainable parameters
         return (policy, report) if with_report else policy
 

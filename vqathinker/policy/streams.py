@@ -31,6 +31,7 @@ class Sizes(Protocol):
     patch_size: int
     downsample_ratio: float
     motion_tokens: int
+    low_tokens: int
 
 
 class VisualStream(ABC):
@@ -210,6 +211,7 @@ def visual_tokens(config: VQAThinkerConfig, num_frames: int, image_size: int | N
         patch_size=config.vision_config.patch_size[0],
         downsample_ratio=config.downsample_ratio,
         motion_tokens=config.motion_tokens,
+        low_tokens=config.low_tokens,
     )
     return sum(stream.tokens(sizes) * (num_frames if stream.per_frame else 1) for stream in streams_of(config))
 

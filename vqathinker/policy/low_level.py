@@ -1,0 +1,178 @@
+"""The low-level stream (CP-LLM, arXiv 2505.16025, section 3.1): what patches of a frame show at its own resolution.
+
+A key frame is fitted into a box and cut into K patches (`vqathinker.clips.cut_patches`), which a ViT sees one by one.
+Its tokens are averaged over the patches, place by place, then over areas of a patch until l are left, taken to the
+language model's width D and normalised. Both means come before the linear layer, which does not change the result and
+lets a frozen encoder's features be kept at l x D_q numbers a frame.
+
+The normalisation starts with a gain of zero: tokens of a new stream are zero vectors. They and the words around them
+still stand in the prompt, so a policy with a new stream is near the one without, not equal to it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoConfig, PreTrainedConfig, ViTConfig, ViTModel
+from transformers.utils import cached_file
+
+from vqathinker.policy.complete import load_complete
+from vqathinker.policy.streams import STREAMS, Sizes, VisualStream
+
+if TYPE_CHECKING:
+    from vqathinker.policy.configuration import VQAThinkerConfig
+    from vqathinker.policy.modeling import VQAThinkerModel
+
+LEFT_OUT = r"^(classifier|decoder|pooler|vit\.pooler)\.|mask_token$"
+"""Weights of ViT checkpoints that are no part of the encoder: heads for other uses."""
+WEIGHTS = r"\blow_(encoder|projector)\."
+"""Names of the stream's own weights in a policy."""
+
+
+def token_grid(low_tokens: int) -> tuple[int, int]:
+    """Rows and columns of areas of a patch, one for each of l tokens: the pair nearest to a square, rows <= columns."""
+    rows = next(rows for rows in range(math.isqrt(low_tokens), 0, -1) if low_tokens % rows == 0)
+    return rows, low_tokens // rows
+
+
+class ZeroGainNorm(nn.LayerNorm):
+    """LayerNorm whose gain starts at 0, from where it has a gradient."""
+
+    def reset_parameters(self) -> None:
+        """Gain and bias 0."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+class LowLevelProjector(nn.Module):
+    """Linear and LayerNorm: from the encoder's width to the language model's.
+
+    Args:
+        in_features: D_q.
+        out_features: D.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features)
+        self.layer_norm = ZeroGainNorm(out_features)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(..., D_q) -> (..., D)."""
+        return self.layer_norm(self.linear(features))
+
+
+class LowLevel(VisualStream):
+    """A ViT on patches of each key frame: l tokens for each."""
+
+    name, label, takes, per_frame = "low", "Patches", "patches", True
+    trunk, head = ("low_encoder",), ("low_projector",)
+
+    def build(self, config: VQAThinkerConfig) -> dict[str, nn.Module]:
+        """The ViT, with random weights until some are loaded, and the projector."""
+        width = config.low_config.hidden_size
+        return {
+            "low_encoder": ViTModel(config.low_config, add_pooling_layer=False),
+            "low_projector": LowLevelProjector(width, config.text_config.hidden_size),
+        }
+
+    def shown(self, sizes: Sizes) -> bool:
+        """Not without low-level tokens."""
+        return sizes.low_tokens > 0
+
+    def tokens(self, sizes: Sizes) -> int:
+        """l."""
+        return sizes.low_tokens
+
+    def features(self, model: VQAThinkerModel | SimpleNamespace, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """(T, K', 3, p, p) to (T, l, D_q); all patches run together.
+
+        Clips may differ in K', the patches that fit into their frames: each frame's mean is over its own.
+        """
+        config = model.config.low_config
+        pixels = _normalized(torch.cat([clip.flatten(0, 1) for clip in clips]), config)
+        hidden = model.low_encoder(pixel_values=pixels).last_hidden_state[:, 1:]  # without the class token
+        side = config.image_size // config.patch_size
+        maps = hidden.transpose(1, 2).unflatten(2, (side, side))
+        found = []
+        for clip, own in zip(clips, maps.split([len(clip) * clip.shape[1] for clip in clips]), strict=True):
+            mean = own.unflatten(0, clip.shape[:2]).mean(1)
+            found.append(F.adaptive_avg_pool2d(mean, token_grid(model.config.low_tokens)).flatten(2).transpose(1, 2))
+        return found
+
+    def project(self, model: VQAThinkerModel | SimpleNamespace, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """(T, l, D_q) to (T, l, D)."""
+        projector = model.low_projector
+        return [projector(own.to(projector.linear.weight.dtype)) for own in features]
+
+
+STREAMS[LowLevel.name] = LowLevel()
+
+
+def _normalized(patches: torch.Tensor, config: ViTConfig) -> torch.Tensor:
+    """(N, 3, p, p) uint8 to float32 of the encoder's mean and standard deviation."""
+    mean, std = (
+        torch.tensor(getattr(config, name, [0.5] * 3), device=patches.device).view(3, 1, 1)
+        for name in ("image_mean", "image_std")
+    )
+    return (patches.float() / 255 - mean) / std
+
+
+def new_weights(path: str | Path, options: Mapping[str, Any]) -> str:
+    """Which weights a policy may have beyond its checkpoint's, as a regular expression; "" for none.
+
+    Args:
+        path: Checkpoint folder or hub id.
+        options: Of `from_pretrained`: `low_tokens` above 0 adds the stream to a checkpoint that has none.
+    """
+    if not options.get("low_tokens"):
+        return ""
+    known, _ = PreTrainedConfig.get_config_dict(path)
+    return "" if known.get("low_tokens") else WEIGHTS
+
+
+def load_encoder(path: str | Path, **kwargs: Any) -> ViTModel:
+    """The encoder of a ViT checkpoint, e.g. `google/vit-base-patch16-224-in21k` or `facebook/dino-vitb16`.
+
+    Args:
+        path: Folder or hub id, with safetensors and, where its pixels are not normalised to a mean and standard
+            deviation of 0.5, `preprocessor_config.json`.
+        kwargs: For `from_pretrained`: `dtype`, ...
+
+    Returns:
+        The encoder; `image_mean` and `image_std` are in its configuration.
+
+    Raises:
+        ValueError: If it is another kind of model.
+        IncompleteCheckpoint: If weights are missing, left over, but for heads, or of another shape, or there are no
+            safetensors.
+    """
+    config = AutoConfig.from_pretrained(path)
+    if config.model_type != "vit":
+        raise ValueError(
+            f"{str(path)!r} has model_type {config.model_type!r}: the low-level encoder must be a ViT of transformers "
+            "(model_type 'vit'), e.g. google/vit-base-patch16-224-in21k."
+        )
+    options = {"add_pooling_layer": False, "use_safetensors": True, **kwargs}
+    encoder, _ = load_complete(ViTModel.from_pretrained, path, left_out=LEFT_OUT, **options)
+    settings = cached_file(path, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+    known = json.loads(Path(settings).read_text(encoding="utf-8")) if settings else {}
+    for name in ("image_mean", "image_std"):
+        setattr(encoder.config, name, known.get(name, [0.5] * 3))
+    return encoder
+
+
+def encoder_settings(encoder: ViTModel) -> dict[str, Any]:
+    """An encoder's configuration as a `VQAThinkerConfig.low_config`."""
+    known = encoder.config.to_dict()
+    for name in ("architectures", "dtype", "transformers_version", "_name_or_path", "id2label", "label2id"):
+        known.pop(name, None)
+    return known
