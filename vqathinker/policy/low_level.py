@@ -139,21 +139,19 @@ def new_weights(path: str | Path, options: Mapping[str, Any]) -> str:
     return "" if known.get("low_tokens") else WEIGHTS
 
 
-def load_encoder(path: str | Path, **kwargs: Any) -> ViTModel:
+def load_encoder(path: str | Path) -> ViTModel:
     """The encoder of a ViT checkpoint, e.g. `google/vit-base-patch16-224-in21k` or `facebook/dino-vitb16`.
 
     Args:
         path: Folder or hub id, with safetensors and, where its pixels are not normalised to a mean and standard
             deviation of 0.5, `preprocessor_config.json`.
-        kwargs: For `from_pretrained`: `dtype`, ...
 
     Returns:
-        The encoder; `image_mean` and `image_std` are in its configuration.
+        The encoder, in float32 or whatever it was saved in; `image_mean` and `image_std` are in its configuration.
 
     Raises:
-        ValueError: If it is another kind of model.
-        IncompleteCheckpoint: If weights are missing, left over, but for heads, or of another shape, or there are no
-            safetensors.
+        ValueError: If it is another kind of model, or has no safetensors.
+        IncompleteCheckpoint: If weights are missing, left over, but for heads, or of another shape.
     """
     config = AutoConfig.from_pretrained(path)
     if config.model_type != "vit":
@@ -161,8 +159,14 @@ def load_encoder(path: str | Path, **kwargs: Any) -> ViTModel:
             f"{str(path)!r} has model_type {config.model_type!r}: the low-level encoder must be a ViT of transformers "
             "(model_type 'vit'), e.g. google/vit-base-patch16-224-in21k."
         )
-    options = {"add_pooling_layer": False, "use_safetensors": True, **kwargs}
-    encoder, _ = load_complete(ViTModel.from_pretrained, path, left_out=LEFT_OUT, **options)
+    options = {"add_pooling_layer": False, "use_safetensors": True}
+    try:
+        encoder, _ = load_complete(ViTModel.from_pretrained, path, left_out=LEFT_OUT, **options)
+    except OSError as error:
+        raise ValueError(
+            f"{str(path)!r} has no readable safetensors ({str(error).splitlines()[0]}): the low-level encoder is read "
+            "from these only, as other files may run code. Save it once more with save_pretrained."
+        ) from error
     settings = cached_file(path, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     known = json.loads(Path(settings).read_text(encoding="utf-8")) if settings else {}
     for name in ("image_mean", "image_std"):
@@ -170,9 +174,26 @@ def load_encoder(path: str | Path, **kwargs: Any) -> ViTModel:
     return encoder
 
 
-def encoder_settings(encoder: ViTModel) -> dict[str, Any]:
-    """An encoder's configuration as a `VQAThinkerConfig.low_config`."""
+def first_encoder(low_tokens: int, path: str | Path | None, low_config: Any = None) -> tuple[Any, ViTModel | None]:
+    """What a new stream starts from: its `VQAThinkerConfig.low_config`, and the encoder of a ViT checkpoint.
+
+    Args:
+        low_tokens: Of the new policy.
+        path: See `load_encoder`; `None`: random weights.
+        low_config: Sizes of an encoder with random weights.
+
+    Raises:
+        ValueError: If there is nothing to start, or sizes come beside a checkpoint; and see `load_encoder`.
+    """
+    if path is None:
+        return low_config, None
+    if not low_tokens or low_config is not None:
+        raise ValueError(
+            f"low_level={str(path)!r} with low_tokens={low_tokens} and low_config={low_config}: a ViT checkpoint needs "
+            "low_tokens of at least 1, and brings its own sizes."
+        )
+    encoder = load_encoder(path)
     known = encoder.config.to_dict()
     for name in ("architectures", "dtype", "transformers_version", "_name_or_path", "id2label", "label2id"):
         known.pop(name, None)
-    return known
+    return known, encoder

@@ -28,7 +28,7 @@ from vqathinker.policy.configuration import (
 )
 from vqathinker.policy.features import ClipFeatures, tokens_in
 from vqathinker.policy.low_level import WEIGHTS as LOW_LEVEL_WEIGHTS
-from vqathinker.policy.low_level import ZeroGainNorm, new_weights
+from vqathinker.policy.low_level import ZeroGainNorm, first_encoder, new_weights
 from vqathinker.policy.motion import MotionProjector
 from vqathinker.policy.packed_attention import read_packed_rows
 from vqathinker.policy.prompts import Prompt
@@ -436,6 +436,10 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         motion_tokens: int = 1,
         motion_run_length: int = 1,
         streams: Sequence[str] = ("spatial", "motion"),
+        low_tokens: int = 0,
+        low_patches: int = 8,
+        low_level: str | Path | None = None,
+        low_config: dict | None = None,
         **kwargs: Any,
     ) -> VQAThinkerForConditionalGeneration:
         """Start a policy from an HF-format InternVL3 or InternVL3.5 checkpoint, e.g. `OpenGVLab/InternVL3-8B-hf`.
@@ -448,11 +452,16 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             motion_tokens: See `VQAThinkerConfig`.
             motion_run_length: See `VQAThinkerConfig`.
             streams: See `VQAThinkerConfig`. Modules that are not InternVL's start as `VisualStream.build` makes them.
+            low_tokens: See `VQAThinkerConfig`.
+            low_patches: See `VQAThinkerConfig`.
+            low_level: ViT checkpoint that the low-level encoder starts from, see `low_level.load_encoder`; default
+                random weights.
+            low_config: See `VQAThinkerConfig`, for random weights.
             kwargs: For `from_pretrained`: `dtype`, `attn_implementation`, ...
 
         Raises:
             ValueError: If the checkpoint is no InternVL one, has a language model that is not supported
-                (`check_language_model`), lacks weights or has others, or SlowFast's do not fit.
+                (`check_language_model`), lacks weights or has others, or SlowFast's or the ViT's do not fit.
         """
         config = AutoConfig.from_pretrained(path)
         if config.model_type != "internvl":
@@ -461,6 +470,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
                 "checkpoints (the '-hf' ones)."
             )
         check_language_model(config.text_config)  # before its weights are read
+        low_config, encoder = first_encoder(low_tokens, low_level, low_config)
         source, _ = load_complete(InternVLForConditionalGeneration.from_pretrained, path, **kwargs)
         known = source.config.to_dict()
         for key in ("model_type", "architectures", "transformers_version", "dtype"):
@@ -471,6 +481,9 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             motion_tokens=motion_tokens,
             motion_run_length=motion_run_length,
             streams=list(streams),
+            low_tokens=low_tokens,
+            low_patches=low_patches,
+            low_config=low_config,
         )
         config.text_config, config.vision_config = source.config.text_config, source.config.vision_config
         with torch.device("meta"):  # its own weights are never used: InternVL's modules take their place
@@ -483,6 +496,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
                 policy._init_weights(module)
                 if name == "motion_encoder" and str(slowfast) != "random":
                     module.load_pytorchvideo(slowfast)  # type: ignore[operator]  # it is a `MotionEncoder`
+                if name == "low_encoder" and encoder is not None:
+                    module.load_state_dict(encoder.state_dict())
                 policy.model.add_module(name, module.to(device=source.device, dtype=source.dtype))
         policy.model.fix_streams()
         return policy

@@ -213,7 +213,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         return any(stream.takes == "patches" for stream in streams_of(self))
 
     def seen(self, width: int, height: int) -> Seen:
-        """What the policy sees of frames of that many pixels, by the stream that sees most of a square; then patches."""
+        """What the policy sees of frames of that many pixels, by the stream of squares that sees most; then patches."""
         sizes = {"frames": self.image_size, "motion_frames": self.motion_image_size}
         size = max(sizes.get(stream.takes, 0) for stream in streams_of(self))
         seen = seen_of(width, height, size, self.fit)
@@ -222,7 +222,9 @@ class VQAThinkerProcessor(ProcessorMixin):
         place = place_patches(width, height, self.low_patch_size, self.low_patches, self.low_box)
         side, fitted = f"{self.low_patch_size}x{self.low_patch_size}", f"{place.width}x{place.height}"
         shrunk = "" if (place.width, place.height) == (width, height) else f" at {fitted}"
-        return replace(seen, text=f"{seen.text}, and {counted(len(place.corners), 'patch', 'patches')} of {side}{shrunk}")
+        return replace(
+            seen, text=f"{seen.text}, and {counted(len(place.corners), 'patch', 'patches')} of {side}{shrunk}"
+        )
 
     def use_cache(self, folder: str | Path | None, max_gib: float | None = None, clips: int | None = None) -> None:
         """Keep decoded frames, losslessly, see `FrameCache`.
@@ -440,8 +442,8 @@ class VQAThinkerProcessor(ProcessorMixin):
 
         Returns:
             `input_ids` and `attention_mask` (B, L), `visual_index` (P,), and what the streams look at: `frames`
-            (B, T, 3, S, S), `motion_frames` (B, T, r, 3, s, s), `patches` (B, T, K', 3, p, p), a list of B tensors where
-            clips have different numbers of them.
+            (B, T, 3, S, S), `motion_frames` (B, T, r, 3, s, s), `patches` (B, T, K', 3, p, p), a list of B tensors
+            where clips have different numbers of them.
 
         Raises:
             ClipError: If a file cannot be read.
