@@ -6,7 +6,7 @@ import sys
 
 from vqathinker import __version__, missing_extra
 from vqathinker.arguments import Parser
-from vqathinker.cli import asking, data, evaluating, fitting, scoring, training
+from vqathinker.cli import asking, data, evaluating, fitting, scoring, synth, training
 
 ABOUT = "Judge video quality with a multimodal LLM, and train one to do it."
 EPILOG = """examples:
@@ -47,6 +47,6 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, prog="vqathinker", title="commands"
     )
-    for group in (scoring, evaluating, asking, data, fitting, training):
+    for group in (scoring, evaluating, asking, data, fitting, training, synth):
         group.add_commands(commands)
     return parser

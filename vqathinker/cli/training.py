@@ -1,4 +1,4 @@
-"""`train`, `init`, `convert`, `merge`, `synth`, `budget`, `inspect-rewards`: all that comes before a trained policy."""
+"""`train`, `init`, `convert`, `merge`, `budget`, `inspect-rewards`: all that comes before a trained policy."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import argparse
 import json
 import runpy
 import sys
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from vqathinker.arguments import add_command
-from vqathinker.cli.files import find_videos
 from vqathinker.places import check_checkpoint, check_file, check_folder, check_output
 from vqathinker.wording import counted, did_you_mean
 
@@ -20,7 +18,7 @@ RECIPES = {"grpo_lsvq": "GRPO on labels, questions or both", "sft_lsvq": "the su
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register the commands of this module."""
-    for add in (_add_train, _add_init, _add_convert, _add_merge, _add_synth, _add_inspect, _add_budget):
+    for add in (_add_train, _add_init, _add_convert, _add_merge, _add_inspect, _add_budget):
         add(commands)
 
 
@@ -222,92 +220,6 @@ def _merge(options: argparse.Namespace) -> None:
 
     merge_adapter(options.adapter, options.out, options.base, options.dtype)
     print(f"wrote {options.out}")
-
-
-def _add_synth(commands: argparse._SubParsersAction) -> None:
-    parser = add_command(
-        commands,
-        "synth",
-        "make a set of synthetic clips with labels, or with questions too",
-        ["--out data/synthetic --splits train=240,val=64", "--out data/mine --source pristine/ --size source"],
-    )
-    parser.add_argument("--out", required=True, type=Path, help="folder to write the set to")
-    parser.add_argument("--force", action="store_true", help="replace an existing set")
-    parser.add_argument("--source", help="folder of your own clips to cut scenes from; default procedural scenes")
-    parser.add_argument(
-        "--questions", action="store_true", help="make clips for questions, and files of questions with answers"
-    )
-    parser.add_argument("--splits", default="train=240,val=64,test=160", help="SPLIT=CLIPS,...")
-    parser.add_argument("--ood", type=int, default=0, help="clips per set of an unseen distortion kind")
-    parser.add_argument("--frames", type=int, help="frames per clip; default 24, or two seconds with --fps source")
-    parser.add_argument(
-        "--size", type=side, default=96, help="side in pixels; with --source also WxH, or source to keep theirs"
-    )
-    parser.add_argument(
-        "--fps", type=rate, default=12, help="frames per second; with --source also source, to keep theirs"
-    )
-    parser.add_argument("--codec", help="h264, hevc, vp9, av1, or several of these, comma-separated; default h264")
-    parser.add_argument(
-        "--short",
-        default="skip",
-        choices=["skip", "take"],
-        help="what to do with sources shorter than a clip: leave them out, or take them whole",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of scenes and distortions")
-    parser.add_argument("--workers", type=int, default=2, help="clips made in parallel")
-    parser.set_defaults(run=_synth)
-
-
-def _synth(options: argparse.Namespace) -> None:
-    check_output("--out", options.out)
-    if options.source is not None:
-        check_folder("--source", options.source)
-        find_videos([options.source])  # names what no scene is cut from
-    from vqathinker.synth import QuestionSpec, SynthSpec, make_questions, make_set
-
-    try:
-        splits = {name: int(count) for name, count in (part.split("=") for part in options.splits.split(","))}
-    except ValueError:
-        raise ValueError(f"--splits {options.splits!r}: write SPLIT=CLIPS,... e.g. train=240,val=64.") from None
-    frames = (0 if options.fps == "source" else 24) if options.frames is None else options.frames
-    common = {"num_frames": frames, "size": options.size, "fps": options.fps, "seed": options.seed}
-    if options.questions:
-        if options.ood or options.source or options.codec:
-            raise ValueError(
-                f"--questions with --ood {options.ood}, --source {options.source} or --codec {options.codec}: "
-                "questions are only about drawn scenes, known kinds and H.264. Leave these options out."
-            )
-        if isinstance(options.size, str) or isinstance(options.fps, str):
-            raise ValueError(f"--size {options.size}, --fps {options.fps} with --questions: give numbers.")
-        _free_for(options, [part for name in splits for part in (f"{name}.jsonl", f"{name}.csv", f"videos/{name}")])
-        files = make_questions(options.out, QuestionSpec(splits, **common), options.workers)
-    else:
-        codecs = tuple(options.codec.split(",")) if options.codec else ()
-        spec = SynthSpec(splits, options.ood, source=options.source, codecs=codecs, short=options.short, **common)
-        _free_for(options, [part for name in spec.sets for part in (f"{name}.csv", f"videos/{name}")])
-        files = make_set(options.out, spec, options.workers)
-    for name, file in files.items():
-        print(f"{name}: {file}")
-
-
-def side(text: str) -> int | str:
-    """A side in pixels; a size with two sides, or "source", stays a text."""
-    return int(text) if text.isdecimal() else text
-
-
-def rate(text: str) -> float | str:
-    """Frames per second, or "source"."""
-    return text if text == "source" else float(text)
-
-
-def _free_for(options: argparse.Namespace, written: Sequence[str]) -> None:
-    """Refuse to replace what is there, without --force."""
-    there = [part for part in ("spec.json", *written) if (options.out / part).exists()]
-    if there and not options.force:
-        raise ValueError(
-            f"--out {options.out} already holds {', '.join(there)}, which the new set would replace: choose another "
-            "folder, or add --force."
-        )
 
 
 def _add_budget(commands: argparse._SubParsersAction) -> None:

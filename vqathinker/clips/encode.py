@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from vqathinker.clips.errors import about, first_line
@@ -28,6 +29,8 @@ ENCODER_OPTIONS = {
     "libsvtav1": {"preset": "10", "svtav1-params": "lp=1"},
 }
 """Encoder -> options besides the CRF: fast, and so that the same frames give the same bytes (HEVC: above 16 pixels)."""
+WRITING = 2
+"""Raised whenever the same frames begin to give other bytes, so that encodes kept from before are made anew."""
 
 
 BT601, LIMITED = 6, 1
@@ -44,6 +47,7 @@ class VideoWriter(AbstractContextManager):
         codec: FFmpeg encoder.
         pixel_format: FFmpeg pixel format.
         pixel_aspect: Width of a pixel over its height, written as a tag.
+        size: Width and height, even, that `av.VideoFrame`s are scaled to (bicubic); default theirs.
 
     Raises:
         ValueError: If this FFmpeg has no such encoder.
@@ -57,6 +61,7 @@ class VideoWriter(AbstractContextManager):
         codec: str = "libx264",
         pixel_format: str = "yuv420p",
         pixel_aspect: Fraction = Fraction(1),
+        size: tuple[int, int] | None = None,
     ) -> None:
         try:
             av.Codec(codec, "w")
@@ -70,7 +75,8 @@ class VideoWriter(AbstractContextManager):
         self._partial = self.path.with_name(f".{os.getpid()}-{self.path.name}")
         self._fps, self._codec, self._pixel_format = Fraction(fps).limit_denominator(1001), codec, pixel_format
         self._options: dict[str, object] = {"crf": str(crf), **ENCODER_OPTIONS.get(codec, {})}
-        self._pixel_aspect, self._convert = pixel_aspect, VideoReformatter()
+        self._pixel_aspect, self._size = pixel_aspect, size
+        self._convert, self._scale = VideoReformatter(), VideoReformatter()
         self._stream: av.VideoStream | None = None
 
     def __enter__(self) -> VideoWriter:
@@ -118,7 +124,8 @@ class VideoWriter(AbstractContextManager):
             ready.pts = None
             self._tag(ready, BT601)
         else:
-            ready = self._yuv(crop(frame))
+            ready = self._scaled(self._yuv(crop(frame)))
+        ready.pict_type = PictureType.NONE  # else the encoder repeats the frame types of what it was decoded from
         with self._named():
             if self._stream is None:
                 self._stream = self._start(ready, frame)
@@ -148,6 +155,19 @@ class VideoWriter(AbstractContextManager):
             dst_color_range=both,
         )
         ready.color_range, ready.colorspace = both, frame.colorspace
+        return ready
+
+    def _scaled(self, frame: av.VideoFrame) -> av.VideoFrame:
+        if self._size in (None, (frame.width, frame.height)):
+            return frame
+        ready = self._scale.reformat(
+            frame,
+            *self._size,
+            interpolation=Interpolation.BICUBIC,
+            src_color_range=frame.color_range,
+            dst_color_range=frame.color_range,
+        )
+        ready.color_range, ready.colorspace = frame.color_range, frame.colorspace
         return ready
 
     @staticmethod

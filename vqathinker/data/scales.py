@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-NAMES = "'linear:LO,HI' (e.g. 'linear:0,100'), 'div20' (MOS / 20, for 0-100) or 'identity' (scores)"
+NAMES = (
+    "'linear:LO,HI' (e.g. 'linear:0,100'), 'div20' (MOS / 20, for 0-100), 'identity' (scores) or 'vmaf:0,100' (labels "
+    "that are VMAF)"
+)
 SCORES = "scores, 1 to 5 (0 to 5 is accepted, as for MOS / 20)"
 
 LABEL_RANGE = (0.0, 5.0)
@@ -57,10 +60,10 @@ def mos_scale(name: str) -> MosScale:
     """A scale by name.
 
     Args:
-        name: One of three kinds. `"linear:LO,HI"`: 1 + 4 (mos - LO) / (HI - LO) (paper: "linearly rescaled to 1-5").
+        name: One of four kinds. `"linear:LO,HI"`: 1 + 4 (mos - LO) / (HI - LO) (paper: "linearly rescaled to 1-5").
             `"div20"`: mos / 20 for 0-100 labels (published training labels; 21 LSVQ rows end up below 1).
             `"identity"`: labels that already are in score units, 0-5 (so that published label files, which hold
-            MOS / 20, can be read as they are).
+            MOS / 20, can be read as they are). `"vmaf:LO,HI"`: as linear, and says that the labels are VMAF, no MOS.
 
     Raises:
         ValueError: On another name, or LO >= HI.
@@ -76,7 +79,7 @@ def mos_scale(name: str) -> MosScale:
     kind, _, limits = name.partition(":")
     try:
         low, high = map(float, limits.split(","))
-        if kind != "linear" or not low < high:
+        if kind not in ("linear", "vmaf") or not low < high:
             raise ValueError
     except ValueError:
         raise ValueError(f"mos scale {name!r} is unknown: must be {NAMES}, with LO < HI.") from None

@@ -2,6 +2,7 @@
 
 from vqathinker.synth.build import SynthSpec, make_set
 from vqathinker.synth.distortions import DISTORTIONS, OOD_DISTORTIONS, SPATIAL, TEMPORAL, distort, pseudo_mos
+from vqathinker.synth.ladders import LadderSpec, make_ladders
 from vqathinker.synth.ood import OodSpec, make_ood_sets
 from vqathinker.synth.questions import QuestionSpec, make_questions
 from vqathinker.synth.scenes import render_scene
@@ -13,10 +14,12 @@ __all__ = [
     "OOD_DISTORTIONS",
     "SPATIAL",
     "TEMPORAL",
+    "LadderSpec",
     "OodSpec",
     "QuestionSpec",
     "SynthSpec",
     "distort",
+    "make_ladders",
     "make_ood_sets",
     "make_questions",
     "make_set",

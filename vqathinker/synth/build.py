@@ -17,7 +17,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from vqathinker.clips import write_video
-from vqathinker.synth.codecs import ENCODERS, check_codecs, crf_of, strongest
+from vqathinker.clips.codecs import ENCODERS, check_codecs
+from vqathinker.synth.codecs import crf_of, strongest
 from vqathinker.synth.distortions import (
     DISTORTIONS,
     OOD_DISTORTIONS,

@@ -89,7 +89,7 @@ def own_sources(spec: SynthSpec) -> dict[str, list[Source]]:
                 return False
             source = Source(path, source.frames, source.frames, source.fps)
         known[path] = source
-        codecs[_codec(path)] += 1
+        codecs[codec_of(path)] += 1
         return True
 
     try:
@@ -118,7 +118,8 @@ def rate_of(clip: Clip) -> float:
     return average
 
 
-def _codec(path: Path) -> str:
+def codec_of(path: Path) -> str:
+    """What a file is encoded with, by FFmpeg's name."""
     container, stream = open_stream(str(path))
     with container:
         return stream.codec_context.codec.canonical_name
@@ -138,6 +139,15 @@ def _tell(short: Sequence[str], codecs: Counter[str], no_skips: Sequence[Source]
             len(no_skips),
             _are(codecs.total()),
         )
+    tell_compressed(codecs)
+
+
+def tell_compressed(codecs: Counter[str]) -> None:
+    """Warn of sources that are compressed already.
+
+    Args:
+        codecs: `codec_of` -> number of sources.
+    """
     lossy = {codec: count for codec, count in sorted(codecs.items()) if codec not in UNCOMPRESSED}
     if lossy:
         logger.warning(
