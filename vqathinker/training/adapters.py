@@ -2,8 +2,7 @@
 
 By default each linear layer of the language model gets a LoRA, and the projectors of motion and low-level tokens, which
 start without trained weights, are trained whole; the encoders and the vision tower's projector stay as they are. The
-reference of the KL penalty is the policy
-with its adapter off, so no second model is loaded.
+reference of the KL penalty is the policy with its adapter off, so no second model is loaded.
 """
 
 from __future__ import annotations
@@ -86,8 +85,8 @@ class AdapterArguments:
     lora_modules_to_save: list[str] | None = field(
         default=None,
         metadata={
-            "help": f"Parts to train whole, among {', '.join(SAVED_WHOLE)}; default those of {', '.join(NEW_PROJECTORS)} "
-            "that the policy has, unless frozen."
+            "help": f"Parts to train whole, among {', '.join(SAVED_WHOLE)}; default those of "
+            f"{', '.join(NEW_PROJECTORS)} that the policy has, unless frozen."
         },
     )
     use_rslora: bool = field(
