@@ -30,6 +30,7 @@ from tabulate import tabulate
 from transformers import AutoProcessor
 
 from vqathinker.arguments import Parser
+from vqathinker.chatter import set_verbose
 from vqathinker.data import read_labels
 from vqathinker.evaluation import srcc
 from vqathinker.evaluation.flip_rate import flip_rates, read_manifest
@@ -45,7 +46,7 @@ import sft_lsvq
 
 FOLDER = Path("runs/low_level")
 SPEC = LadderSpec({"train": 60, "val": 4, "test": 20}, num_frames=30, size=256)
-QUICK = {"splits": {"train": 3, "val": 1, "test": 2}, "crfs": (21, 33, 45)}
+QUICK = {"splits": {"train": 2, "val": 1, "test": 1}, "crfs": (30, 33, 36, 45)}
 SIDE, TILES, FRAMES, MANY = 64, 4, 6, 30  # what the vision tower sees; tiles of a frame; key frames
 LOW_TOKENS = TILES * 4  # as many as tiles have
 VIT = {
@@ -83,7 +84,7 @@ TRAINING = {
 class Tiles(VisualStream):
     """A frame shrunk to 2 x 2 tiles of the vision tower's size, each of which the tower sees by itself."""
 
-    name, label, takes, per_frame = "tiles", "Tiles", "patches", True
+    name, label, takes, per_frame = "tiles", "", "patches", True
     trunk = ("vision_tower", "multi_modal_projector")
 
     def tokens(self, sizes):
@@ -108,9 +109,11 @@ def main(argv: list[str] | None = None) -> None:
     arms, seeds = options.arms.split(","), [int(seed) for seed in options.seeds.split(",")]
     if unknown := sorted(set(arms) - set(ARMS)):
         parser.error(f"--arms {unknown}: choose from {ARMS}.")
-    folder, spec, steps = FOLDER, SPEC, options.steps
-    if options.quick:
-        folder, spec, steps, seeds = FOLDER / "quick", replace(SPEC, **QUICK), 2, seeds[:1]
+    folder, spec, training, readout = FOLDER, SPEC, TRAINING | {"max_steps": options.steps}, "expected"
+    if options.quick:  # too short to learn to answer, so that there is no score but from level words
+        folder, spec, seeds, readout = FOLDER / "quick", replace(SPEC, **QUICK), seeds[:1], "levels"
+        training |= {"max_steps": 2, "per_device_train_batch_size": 4}
+    set_verbose(False)
 
     # Ladders and base policy
     make_ladders(folder / "ladders", spec)
@@ -121,13 +124,13 @@ def main(argv: list[str] | None = None) -> None:
     for seed in seeds:
         for arm in arms:
             out = folder / arm / str(seed)
-            settings = TRAINING | {"max_steps": steps, "seed": seed}
+            settings = training | {"seed": seed}
             made_with = fingerprint(folder, settings)
             result = read_result(out, made_with)
             if result is None:
                 start_arm(folder / "base", out / "start", arm, seed)
                 train(folder, out, settings)
-                result = judge(out, folder / "ladders" / "test.csv") | {"seed": seed, "made_with": made_with}
+                result = judge(out, folder / "ladders" / "test.csv", readout) | {"seed": seed, "made_with": made_with}
                 (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
             results[arm].append(result)
 
@@ -200,9 +203,9 @@ def train(folder: Path, out: Path, settings: dict) -> None:
     sft_lsvq.main(["--config", str(out / "config.yaml")])
 
 
-def judge(checkpoint: Path, manifest: Path) -> dict:
-    """Held-out ladders by the expected score: flip rate by CRF difference, SRCC and error against the labels."""
-    scorer = QualityScorer.from_pretrained(checkpoint, readout="expected", max_new_tokens=24)
+def judge(checkpoint: Path, manifest: Path, readout: str) -> dict:
+    """Held-out ladders by the expectation of the score: flip rate by CRF difference, SRCC and error against labels."""
+    scorer = QualityScorer.from_pretrained(checkpoint, readout=readout, max_new_tokens=24)
     scorer.processor.use_cache(checkpoint.parent.parent / "cache")
     rows = read_labels(manifest, manifest.parent, "identity")
     scores = {s.video: s.score for batch in scorer.score_many([row.video for row in rows]) for s in batch}

@@ -93,6 +93,9 @@ def test_a_new_stream_gives_zeros_behind_each_frame_and_leaves_the_rest_of_the_p
     prompt = processor.render()
     assert [slot.stream for slot in prompt.slots] == ["spatial", "low"] * 6 + ["motion"]
     assert prompt.counts == (4, 4) * 6 + (6,)
+    text = processor.tokenizer.decode(prompt.ids)
+    image = "<img>" + 4 * "<IMG_CONTEXT>" + "</img>"
+    assert f"Frame1:{image}{image}\nFrame2:{image}{image}\n" in text  # no words between a frame's tokens
     batch = processor([frames])
     assert batch["patches"].shape == (1, 6, 6, 3, 32, 32)
     visual = {name: batch[name] for name in ("frames", "patches", "motion_frames")}

@@ -5,8 +5,9 @@ Its tokens are averaged over the patches, place by place, then over areas of a p
 language model's width D and normalised. Both means come before the linear layer, which does not change the result and
 lets a frozen encoder's features be kept at l x D_q numbers a frame.
 
-The normalisation starts with a gain of zero: tokens of a new stream are zero vectors. They and the words around them
-still stand in the prompt, so a policy with a new stream is near the one without, not equal to it.
+The l tokens stand right behind the frame's own, without words of their own. The normalisation starts with a gain of
+zero: tokens of a new stream are zero vectors. They still stand in the prompt and move what follows, so a policy with a
+new stream is near the one without, not equal to it (see docs/architecture.md for how near).
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class LowLevelProjector(nn.Module):
 class LowLevel(VisualStream):
     """A ViT on patches of each key frame: l tokens for each."""
 
-    name, label, takes, per_frame = "low", "Patches", "patches", True
+    name, label, takes, per_frame = "low", "", "patches", True
     trunk, head = ("low_encoder",), ("low_projector",)
 
     def build(self, config: VQAThinkerConfig) -> dict[str, nn.Module]:
