@@ -13,13 +13,14 @@ from vqathinker.clips import cut_patches, open_clip, place_patches, write_video
 from vqathinker.data import ClipLoader, clip_dataset, score_samples
 from vqathinker.perturb import FrameMap
 from vqathinker.policy import (
+    STREAMS,
     FeatureCache,
     IncompleteCheckpoint,
     VQAThinkerForConditionalGeneration,
     add_low_level,
     load_policy,
 )
-from vqathinker.training import SFTCollator, VQAGRPOConfig, VQAGRPOTrainer, sft_dataset
+from vqathinker.training import SFTCollator, VQAGRPOConfig, VQAGRPOTrainer, budget, sft_dataset
 
 VIT = {
     "hidden_size": 24,
@@ -114,7 +115,7 @@ def test_tokens_are_those_of_the_paper_in_its_order(policy, frames):
     clips = [torch.from_numpy(cut_patches(frames[:3, :side, :side], 32, 8)) for side in (70, 96)]
     assert [clip.shape[1] for clip in clips] == [4, 6]
     with torch.no_grad():
-        stream = next(stream for stream in policy.streams if stream.name == "low")
+        stream = STREAMS["low"]
         found = stream.project(model, stream.features(model, clips))
         for clip, tokens in zip(clips, found, strict=True):
             pixels = clip.flatten(0, 1).double() / 255 * 2 - 1
@@ -192,7 +193,7 @@ def test_the_encoder_starts_from_a_vit_checkpoint(base, tmp_path):
         assert torch.equal(policy.model.low_encoder.state_dict()[name], value)
     assert policy.config.low_config.image_mean == settings["image_mean"] and processor.low_tokens == 16
     patch = torch.full((1, 1, 3, 32, 32), 255, dtype=torch.uint8)
-    stream = next(stream for stream in policy.streams if stream.name == "low")
+    stream = STREAMS["low"]
     white = torch.tensor([3.0, 2.0, 4 / 3]).view(1, 3, 1, 1).expand(1, 3, 32, 32)  # (1 - mean) / std
     with torch.no_grad():
         own = stream.features(policy.model, [patch])[0][0]
@@ -250,3 +251,26 @@ def test_the_warm_start_trains_it(policy, processor, train_rows):
     assert policy.model.low_encoder.layers[0].mlp.fc1.weight.grad.any()
     with pytest.raises(ValueError, match=r"freeze=\['low'\]: must be among .*'low_encoder', 'low_projector'"):
         policy.freeze(["low"])
+
+
+def test_the_budget_counts_it(policy):
+    """What the encoder keeps for its backward, measured; its patches in the frame cache; its tokens in the prompt."""
+    settings = {"num_generations": 2, "per_device_train_batch_size": 4, "max_completion_length": 8}
+    shapes = [budget.shape_of(settings | {"freeze": freeze}, policy.config) for freeze in ([], ["low_encoder"])]
+    assert shapes[0].prompt == 6 * (4 + 4) + 6 + budget.TEXT_TOKENS and shapes[1].frozen_low
+    trained, frozen = (budget.activation_bytes(policy.config, shape, 4, False) for shape in shapes)
+    own = {parameter.untyped_storage().data_ptr() for parameter in policy.parameters()}
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    clips = list(torch.zeros(shapes[0].clips, 6, 8, 3, 32, 32, dtype=torch.uint8))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        STREAMS["low"].features(policy.model, clips)
+    assert trained - frozen == pytest.approx(sum(size for size, _ in kept.values()), rel=0.03)
+    line = budget.frame_cache({"frame_cache": "cache", "frame_cache_gib": 1}, policy.config, shapes[0], 1)
+    assert f"{(6 * 3 * (64**2 + 4 * 48**2 + 8 * 32**2)) / 2**20:.1f} MiB" in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ class Patches:
     corners: tuple[tuple[int, int], ...]
 
 
-def place_patches(width: int, height: int, size: int, count: int, box: tuple[int, int] = PATCH_BOX) -> Patches:
+def place_patches(width: int, height: int, size: int, count: int, box: Sequence[int] = PATCH_BOX) -> Patches:
     """Patches of a frame, apart from one another and evenly spread.
 
     The frame is fitted into the box, which lies for a landscape frame and stands for a portrait one, its aspect kept;
@@ -60,7 +61,7 @@ def _middle(cell: int, cells: int, side: int, size: int) -> int:
     return ((2 * cell + 1) * side - cells * size) // (2 * cells)
 
 
-def cut_patches(frames: np.ndarray, size: int, count: int, box: tuple[int, int] = PATCH_BOX) -> np.ndarray:
+def cut_patches(frames: np.ndarray, size: int, count: int, box: Sequence[int] = PATCH_BOX) -> np.ndarray:
     """Patches of N frames.
 
     Frames are shrunk, if at all, by a bilinear filter as wide as its step, so that nothing is aliased. A frame smaller

@@ -160,7 +160,7 @@ def load_encoder(path: str | Path) -> ViTModel:
             f"{str(path)!r} has model_type {config.model_type!r}: the low-level encoder must be a ViT of transformers "
             "(model_type 'vit'), e.g. google/vit-base-patch16-224-in21k."
         )
-    options = {"add_pooling_layer": False, "use_safetensors": True}
+    options: dict[str, Any] = {"add_pooling_layer": False, "use_safetensors": True}
     try:
         encoder, _ = load_complete(ViTModel.from_pretrained, path, left_out=LEFT_OUT, **options)
     except OSError as error:
