@@ -9,6 +9,7 @@ from transformers import AutoProcessor, ViTConfig, ViTForImageClassification
 
 import rewards
 from rewards import text_of
+from vqathinker.cli import main
 from vqathinker.clips import cut_patches, open_clip, place_patches, write_video
 from vqathinker.data import ClipLoader, clip_dataset, score_samples
 from vqathinker.perturb import FrameMap
@@ -20,6 +21,7 @@ from vqathinker.policy import (
     add_low_level,
     load_policy,
 )
+from vqathinker.policy.low_level import load_encoder
 from vqathinker.training import SFTCollator, VQAGRPOConfig, VQAGRPOTrainer, budget, sft_dataset
 
 VIT = {
@@ -178,7 +180,9 @@ def test_checkpoints_keep_it_and_it_can_be_left_out(policy, processor, base, tmp
     policy.save_pretrained(tmp_path, state_dict=weights)
     with pytest.raises(IncompleteCheckpoint, match=r"2 of \d+ are missing \(model\.low_projector\.linear\.bias"):
         VQAThinkerForConditionalGeneration.from_pretrained(tmp_path, low_tokens=4)
-    with pytest.raises(ValueError, match="low_tokens=17: must be at most the encoder's 16 tokens"):
+    with pytest.raises(
+        ValueError, match="low_tokens=17: its 1 x 17 areas of a patch must be no more than the encoder's 4 x 4"
+    ):
         VQAThinkerForConditionalGeneration.from_pretrained(base, low_tokens=17, low_config=VIT)
 
 
@@ -205,6 +209,22 @@ def test_the_encoder_starts_from_a_vit_checkpoint(base, tmp_path):
     (tmp_path / "vit" / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="no readable safetensors"):
         add_low_level(base, tmp_path / "other", 4, tmp_path / "vit")
+
+
+@pytest.mark.parametrize("internvl", ["qwen2"], indirect=True)
+def test_init_makes_a_policy_with_it(internvl, tmp_path, frames, capsys):
+    ViTForImageClassification(ViTConfig(**VIT)).save_pretrained(tmp_path / "vit")
+    options = ["--slowfast", "random", "--motion-tokens", "0", "--dtype", "float32", "--low-tokens", "6"]
+    start = ["init", "--internvl", str(internvl), *options, "--low-level", str(tmp_path / "vit")]
+    main([*start, "--out", str(tmp_path / "policy")])
+    policy, processor = load_policy(tmp_path / "policy", "cpu")
+    source = load_encoder(tmp_path / "vit").state_dict()
+    assert all(torch.equal(policy.model.low_encoder.state_dict()[name], value) for name, value in source.items())
+    assert not policy.model.low_projector.layer_norm.weight.any() and processor.streams == ["spatial", "low"]
+    assert policy(**processor([frames])).logits.isfinite().all()
+    with pytest.raises(SystemExit):
+        main(["init", "--policy", str(tmp_path / "policy"), *options, "--out", str(tmp_path / "other")])
+    assert "--slowfast, --motion-tokens, --dtype with --policy: all but the low-level" in capsys.readouterr().err
 
 
 class Distinct:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -121,6 +122,12 @@ def with_low_level(streams: Sequence[str], low_tokens: int) -> list[str]:
     return list(streams)
 
 
+def token_grid(low_tokens: int) -> tuple[int, int]:
+    """Rows and columns of areas of a patch, one for each of l tokens: the pair nearest to a square, rows <= columns."""
+    rows = next(rows for rows in range(math.isqrt(low_tokens), 0, -1) if low_tokens % rows == 0)
+    return rows, low_tokens // rows
+
+
 @strict
 class VQAThinkerConfig(InternVLConfig):
     """`InternVLConfig` plus the motion branch and the low-level stream.
@@ -200,10 +207,12 @@ class VQAThinkerConfig(InternVLConfig):
                 f"low_config has image_size={size!r} and patch_size={step!r}: must be whole numbers, the first a "
                 "multiple of the second."
             )
-        if self.low_tokens > (size // step) ** 2:
+        rows, columns = token_grid(self.low_tokens)
+        if columns > size // step:
             raise ValueError(
-                f"low_tokens={self.low_tokens}: must be at most the encoder's {(size // step) ** 2} tokens of a patch "
-                f"(image_size={size}, patch_size={step})."
+                f"low_tokens={self.low_tokens}: its {rows} x {columns} areas of a patch must be no more than the "
+                f"encoder's {size // step} x {size // step} tokens (image_size={size}, patch_size={step}). Take a "
+                f"number such as {(size // step) ** 2} or {max(1, size // step // 2) ** 2}."
             )
 
     @property

@@ -13,7 +13,6 @@ new stream is near the one without, not equal to it (see docs/architecture.md fo
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +25,7 @@ from transformers import AutoConfig, PreTrainedConfig, ViTConfig, ViTModel
 from transformers.utils import cached_file
 
 from vqathinker.policy.complete import load_complete
+from vqathinker.policy.configuration import token_grid
 from vqathinker.policy.streams import STREAMS, Sizes, VisualStream
 
 if TYPE_CHECKING:
@@ -38,10 +38,11 @@ WEIGHTS = r"\blow_(encoder|projector)\."
 """Names of the stream's own weights in a policy."""
 
 
-def token_grid(low_tokens: int) -> tuple[int, int]:
-    """Rows and columns of areas of a patch, one for each of l tokens: the pair nearest to a square, rows <= columns."""
-    rows = next(rows for rows in range(math.isqrt(low_tokens), 0, -1) if low_tokens % rows == 0)
-    return rows, low_tokens // rows
+def area_weights(side: int, low_tokens: int) -> torch.Tensor:
+    """(l, side * side) weights of a mean over each of l areas of a patch's tokens, as adaptive average pooling has
+    them; as a product its gradient on GPUs is the same each time."""
+    places = torch.eye(side**2).unflatten(1, (side, side))
+    return F.adaptive_avg_pool2d(places, token_grid(low_tokens)).flatten(1).T.contiguous()
 
 
 class ZeroGainNorm(nn.LayerNorm):
@@ -98,16 +99,12 @@ class LowLevel(VisualStream):
 
         Clips may differ in K', the patches that fit into their frames: each frame's mean is over its own.
         """
-        config = model.config.low_config
+        config, count = model.config.low_config, model.config.low_tokens
         pixels = _normalized(torch.cat([clip.flatten(0, 1) for clip in clips]), config)
         hidden = model.low_encoder(pixel_values=pixels).last_hidden_state[:, 1:]  # without the class token
-        side = config.image_size // config.patch_size
-        maps = hidden.transpose(1, 2).unflatten(2, (side, side))
-        found = []
-        for clip, own in zip(clips, maps.split([len(clip) * clip.shape[1] for clip in clips]), strict=True):
-            mean = own.unflatten(0, clip.shape[:2]).mean(1)
-            found.append(F.adaptive_avg_pool2d(mean, token_grid(model.config.low_tokens)).flatten(2).transpose(1, 2))
-        return found
+        areas = area_weights(config.image_size // config.patch_size, count).to(hidden)
+        parts = hidden.split([len(clip) * clip.shape[1] for clip in clips])
+        return [areas @ own.unflatten(0, clip.shape[:2]).mean(1) for clip, own in zip(clips, parts, strict=True)]
 
     def project(self, model: VQAThinkerModel | SimpleNamespace, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """(T, l, D_q) to (T, l, D)."""

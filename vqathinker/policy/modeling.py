@@ -338,8 +338,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
 
         Args:
             parts: Among `"language_model"` and the modules of its streams: `"vision_tower"`,
-                `"multi_modal_projector"`, `"motion_projector"`. What a stream declares `fixed` (the motion encoder)
-                always is.
+                `"multi_modal_projector"`, `"motion_projector"`, `"low_encoder"`, `"low_projector"`. What a stream
+                declares `fixed` (the motion encoder) always is.
 
         Raises:
             ValueError: On another name.
@@ -348,6 +348,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         known = [*dict.fromkeys(own), "language_model"]
         if unknown := [part for part in parts if part not in known]:
             why = "" if self.config.motion_tokens else " This policy has no motion branch (motion_tokens=0)."
+            if not self.config.low_tokens and any(part.startswith("low_") for part in unknown):
+                why += " It has no low-level stream (low_tokens=0)."
             raise ValueError(f"freeze={unknown}: must be among {known}.{why}")
         for part in parts:
             getattr(self.model, part).requires_grad_(False)

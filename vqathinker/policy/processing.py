@@ -204,11 +204,11 @@ class VQAThinkerProcessor(ProcessorMixin):
     @property
     def clip_bytes(self) -> int:
         """Bytes of a decoded clip, which is what the frame cache keeps of it."""
-        patches = (self.low_patches, self.low_patch_size) if self._cuts_patches else ()
+        patches = (self.low_patches, self.low_patch_size) if self.cuts_patches else ()
         return clip_bytes(self.num_frames, self.image_size, self.motion_run_length, self.motion_image_size, *patches)
 
     @property
-    def _cuts_patches(self) -> bool:
+    def cuts_patches(self) -> bool:
         """Whether any stream looks at patches."""
         return any(stream.takes == "patches" for stream in streams_of(self))
 
@@ -217,7 +217,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         sizes = {"frames": self.image_size, "motion_frames": self.motion_image_size}
         size = max(sizes.get(stream.takes, 0) for stream in streams_of(self))
         seen = seen_of(width, height, size, self.fit)
-        if not self._cuts_patches:
+        if not self.cuts_patches:
             return seen
         place = place_patches(width, height, self.low_patch_size, self.low_patches, self.low_box)
         side, fitted = f"{self.low_patch_size}x{self.low_patch_size}", f"{place.width}x{place.height}"
@@ -258,7 +258,7 @@ class VQAThinkerProcessor(ProcessorMixin):
             return self._arrays(self._keys(clip, clip.num_frames), clip.num_frames, clip.frames, clip)
 
         sizes = (self.num_frames, self.image_size, self.motion_image_size, self.motion_run_length, self.fit)
-        cut = (f"patches {self.low_patches} {self.low_patch_size} {self.low_box}",) if self._cuts_patches else ()
+        cut = (f"patches {self.low_patches} {self.low_patch_size} {self.low_box}",) if self.cuts_patches else ()
         settings = "|".join(map(str, [READING, *sizes, self.sampling, *cut]))
         return _tensors(make() if self._cache is None else self._cache.get(video, settings, make))
 
@@ -315,7 +315,7 @@ class VQAThinkerProcessor(ProcessorMixin):
             torch.zeros(self.num_frames, self.motion_run_length, 3, motion, motion, dtype=torch.uint8),
             torch.full((self.num_frames,), -1),
             # one is enough: the mean over several black ones is the same
-            patches=torch.zeros(self.num_frames, 1, 3, side, side, dtype=torch.uint8) if self._cuts_patches else None,
+            patches=torch.zeros(self.num_frames, 1, 3, side, side, dtype=torch.uint8) if self.cuts_patches else None,
         )
 
     def _keys(self, clip: Clip, num_frames: int) -> np.ndarray:
@@ -337,7 +337,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         frames = fit_frames(raw[inverse[: len(keys)]], self.image_size, self.fit)
         motion = fit_frames(raw, self.motion_image_size, self.fit)[inverse[len(keys) :]]
         cut = {}
-        if self._cuts_patches:
+        if self.cuts_patches:
             shown = raw[inverse[: len(keys)]]
             cut["patches"] = cut_patches(shown, self.low_patch_size, self.low_patches, self.low_box)
         seen = self.seen(raw.shape[2], raw.shape[1])
