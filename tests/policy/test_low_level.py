@@ -1,5 +1,6 @@
 """Patches of key frames at their own resolution, and the stream that looks at them."""
 
+import copy
 import json
 
 import numpy as np
@@ -74,10 +75,15 @@ def low(base, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def fresh(low):
+    return load_policy(low, "cpu")[0]
+
+
 @pytest.fixture
-def policy(low):
+def policy(fresh):
     """With a gain, so that tokens differ."""
-    policy = load_policy(low, "cpu")[0]
+    policy = copy.deepcopy(fresh)
     torch.nn.init.normal_(policy.model.low_projector.layer_norm.weight)
     return policy
 
@@ -87,8 +93,8 @@ def processor(low):
     return AutoProcessor.from_pretrained(low)
 
 
-def test_a_new_stream_gives_zeros_behind_each_frame_and_leaves_the_rest_of_the_policy(base, low, frames):
-    policy, processor = load_policy(low, "cpu")
+def test_a_new_stream_gives_zeros_behind_each_frame_and_leaves_the_rest_of_the_policy(base, fresh, processor, frames):
+    policy = copy.deepcopy(fresh)
     old, _ = load_policy(base, "cpu")
     weights, known = policy.state_dict(), old.state_dict()
     assert all(torch.equal(weights[name], value) for name, value in known.items())
@@ -220,7 +226,7 @@ def test_init_makes_a_policy_with_it(internvl, tmp_path, frames, capsys):
     policy, processor = load_policy(tmp_path / "policy", "cpu")
     source = load_encoder(tmp_path / "vit").state_dict()
     assert all(torch.equal(policy.model.low_encoder.state_dict()[name], value) for name, value in source.items())
-    assert not policy.model.low_projector.layer_norm.weight.any() and processor.streams == ["spatial", "low"]
+    assert not policy.model.low_projector.layer_norm.weight.any() and processor.render().counts == (4, 6) * 6
     assert policy(**processor([frames])).logits.isfinite().all()
     with pytest.raises(SystemExit):
         main(["init", "--policy", str(tmp_path / "policy"), *options, "--out", str(tmp_path / "other")])
