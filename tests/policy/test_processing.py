@@ -14,11 +14,12 @@ from vqathinker.policy import (
     not_as_trained,
 )
 from vqathinker.policy.prompts import QUESTION, instructed, joined, motion_last, written
+from vqathinker.policy.streams import find_streams
 from vqathinker.synth import tiny_tokenizer
 
 
 def shown(num_frames, style):
-    lines = [*motion_last(num_frames, tuple(STREAMS.values()), style), [instructed(QUESTION, style)]]
+    lines = [*motion_last(num_frames, find_streams(("spatial", "motion")), style), [instructed(QUESTION, style)]]
     return written(joined(lines, style), lambda slot: "<image>")
 
 

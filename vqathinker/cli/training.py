@@ -54,15 +54,17 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
         [
             "--internvl InternVL3-8B-hf --slowfast SLOWFAST_8x8_R50.pyth --out models/8b",
             "--internvl InternVL3-1B-hf --slowfast random --motion-tokens 4 --out models/1b",
+            "--policy models/8b --low-tokens 16 --low-level vit-base-patch16-224-in21k --out models/8b-low",
         ],
     )
-    parser.add_argument("--internvl", required=True, help="HF-format checkpoint, e.g. OpenGVLab/InternVL3-8B-hf")
-    parser.add_argument(
-        "--slowfast", required=True, help="pytorchvideo checkpoint, e.g. SLOWFAST_8x8_R50.pyth, or 'random'"
-    )
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument("--internvl", help="HF-format checkpoint, e.g. OpenGVLab/InternVL3-8B-hf")
+    start.add_argument("--policy", help="a policy, to write once more with a low-level stream")
+    parser.add_argument("--slowfast", help="pytorchvideo checkpoint, e.g. SLOWFAST_8x8_R50.pyth, or 'random'")
     parser.add_argument(
         "--motion-tokens", type=int, default=1, help="motion tokens per clip; 0 leaves the motion branch out"
     )
+    _add_low_level(parser)
     parser.add_argument(
         "--motion-run-length", type=int, default=1, help="frames per run of motion input; 1: sampled, more: dense"
     )
@@ -76,11 +78,29 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
         "--dtype", default="bfloat16", choices=["bfloat16", "float32"], help="type of the written weights"
     )
     parser.add_argument("--out", required=True, type=Path, help="folder to write the policy to")
-    parser.set_defaults(run=_init)
+    parser.set_defaults(run=_init, parser=parser)
+
+
+def _add_low_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--low-tokens",
+        type=int,
+        default=0,
+        help="low-level tokens per key frame, from patches at the frame's own resolution; default 0: no such stream",
+    )
+    parser.add_argument(
+        "--low-level",
+        metavar="VIT",
+        help="ViT checkpoint that the low-level encoder starts from; default random ViT-B/16",
+    )
 
 
 def _init(options: argparse.Namespace) -> None:
-    check_checkpoint(options.internvl)
+    check_checkpoint(options.internvl or options.policy)
+    if options.policy:
+        return _init_low_level(options)
+    if options.slowfast is None:
+        options.parser.error("--internvl needs --slowfast: name SlowFast's weights, or say random.")
     if options.slowfast != "random":
         check_file("--slowfast", options.slowfast)
     check_output("--out", options.out)
@@ -91,6 +111,8 @@ def _init(options: argparse.Namespace) -> None:
         options.slowfast,
         motion_tokens=options.motion_tokens,
         motion_run_length=options.motion_run_length,
+        low_tokens=options.low_tokens,
+        low_level=options.low_level,
         dtype=options.dtype,
     )
     processor = VQAThinkerProcessor.from_internvl(options.internvl, policy.config)
@@ -98,6 +120,22 @@ def _init(options: argparse.Namespace) -> None:
     processor.render()  # says where the motion tokens cannot be dealt out to the frames
     processor.save_pretrained(options.out)
     policy.save_pretrained(options.out)
+    print(f"wrote {options.out}")
+
+
+def _init_low_level(options: argparse.Namespace) -> None:
+    """All but the stream is the policy's, so options on other parts are refused."""
+    own = ("slowfast", "motion_tokens", "motion_run_length", "layout", "dtype")
+    if given := [
+        f"--{name.replace('_', '-')}" for name in own if getattr(options, name) != options.parser.get_default(name)
+    ]:
+        options.parser.error(f"{', '.join(given)} with --policy: all but the low-level stream stays the policy's.")
+    if options.low_tokens < 1:
+        options.parser.error(f"--policy needs --low-tokens of at least 1, got {options.low_tokens}.")
+    check_output("--out", options.out)
+    from vqathinker.policy import add_low_level
+
+    add_low_level(options.policy, options.out, options.low_tokens, options.low_level)
     print(f"wrote {options.out}")
 
 
@@ -129,6 +167,7 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
         "--image-size", type=int, default=560, help="side of the key frames in pixels (published: 448 and 560)"
     )
     parser.add_argument("--prompt-style", default="test", choices=["train", "test"], help="published prompt to use")
+    _add_low_level(parser)
     parser.set_defaults(run=_convert)
 
 
@@ -147,6 +186,8 @@ def _convert(options: argparse.Namespace) -> None:
         num_frames=options.frames,
         image_size=options.image_size,
         prompt_style=options.prompt_style,
+        low_tokens=options.low_tokens,
+        low_level=options.low_level,
     )
     print(f"wrote {options.out}")
 

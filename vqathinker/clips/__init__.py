@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqathinker.clips.cache import FrameCache, clear_cache, clip_bytes
 from vqathinker.clips.errors import ClipError
+from vqathinker.clips.patches import PATCH_BOX, cut_patches, place_patches
 from vqathinker.clips.resize import VIEWS, Seen, fit_frames, fit_name, seen_of
 from vqathinker.clips.sampling import SAMPLINGS, run_indices, timed_indices, uniform_indices
 from vqathinker.clips.suffixes import IMAGE_SUFFIXES, PASSED_OVER_SUFFIXES, VIDEO_SUFFIXES
@@ -29,6 +30,7 @@ _HOMES = {
 __all__ = [
     "IMAGE_SUFFIXES",
     "PASSED_OVER_SUFFIXES",
+    "PATCH_BOX",
     "SAMPLINGS",
     "VIDEO_SUFFIXES",
     "VIEWS",
@@ -37,8 +39,10 @@ __all__ = [
     "Seen",
     "clear_cache",
     "clip_bytes",
+    "cut_patches",
     "fit_frames",
     "fit_name",
+    "place_patches",
     "run_indices",
     "seen_of",
     "timed_indices",

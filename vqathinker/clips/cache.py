@@ -31,9 +31,17 @@ LOOKS = 50
 """A process looks again at what the folder holds whenever it has written this part of the cap."""
 
 
-def clip_bytes(num_frames: int, image_size: int, motion_run_length: int, motion_image_size: int) -> int:
-    """Bytes of a cached clip, but for about a kilobyte: T key frames and T runs of motion frames, RGB, uint8."""
-    return num_frames * 3 * (image_size**2 + motion_run_length * motion_image_size**2)
+def clip_bytes(
+    num_frames: int,
+    image_size: int,
+    motion_run_length: int,
+    motion_image_size: int,
+    patches: int = 0,
+    patch_size: int = 0,
+) -> int:
+    """Bytes of a cached clip, but for about a kilobyte: T key frames, T runs of motion frames and the patches of T
+    frames, RGB, uint8."""
+    return num_frames * 3 * (image_size**2 + motion_run_length * motion_image_size**2 + patches * patch_size**2)
 
 
 def clear_cache(folder: str | Path) -> tuple[int, int]:

@@ -89,16 +89,25 @@ def fit_frames(frames: np.ndarray, size: int, fit: str = "stretch") -> np.ndarra
     if fit_name(fit) == "center_crop":
         if min(height, width) < size:
             scale = size / min(height, width)
-            frames = _resize(frames, max(size, round(width * scale)), max(size, round(height * scale)))
+            frames = resize(frames, max(size, round(width * scale)), max(size, round(height * scale)))
             height, width = frames.shape[1:3]
         top, left = (height - size) // 2, (width - size) // 2
         frames = frames[:, top : top + size, left : left + size]
     elif (height, width) != (size, size):
-        frames = _resize(frames, size, size)
+        frames = resize(frames, size, size)
     return np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
 
 
-def _resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
+def resize(frames: np.ndarray, width: int, height: int, how: str = "BICUBIC") -> np.ndarray:
+    """Frames (N, H, W, 3) uint8 of another size.
+
+    Args:
+        frames: RGB.
+        width: In pixels.
+        height: In pixels.
+        how: Name of Pillow's filter, which is widened where it shrinks.
+    """
     from PIL import Image  # not needed before, see the package
 
-    return np.stack([np.asarray(Image.fromarray(f).resize((width, height), Image.Resampling.BICUBIC)) for f in frames])
+    shape, kernel = (width, height), Image.Resampling[how]
+    return np.stack([np.asarray(Image.fromarray(frame).resize(shape, kernel)) for frame in frames])

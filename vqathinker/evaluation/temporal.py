@@ -179,6 +179,7 @@ def _moved(clip: ClipInput, frame_map: perturb.FrameMap) -> ClipInput:
         clip,
         frames=frame_map.apply(clip.frames),
         motion_frames=frame_map.apply(clip.motion_frames),
+        patches=None if clip.patches is None else frame_map.apply(clip.patches),
         indices=frame_map.apply(clip.indices, perturb.BLANK),
     )
 

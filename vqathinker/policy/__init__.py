@@ -12,7 +12,7 @@ from vqathinker.policy.adapters import (
 )
 from vqathinker.policy.complete import IncompleteCheckpoint
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
-from vqathinker.policy.conversion import convert_internvlchat
+from vqathinker.policy.conversion import add_low_level, convert_internvlchat
 from vqathinker.policy.features import ClipFeatures, FeatureCache, encoding_parameters, tokens_in
 from vqathinker.policy.loading import load_policy, load_processor, not_as_trained
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
@@ -39,6 +39,7 @@ __all__ = [
     "VQAThinkerForConditionalGeneration",
     "VQAThinkerProcessor",
     "VisualStream",
+    "add_low_level",
     "base_policy",
     "check_checkpoint",
     "check_mergeable",

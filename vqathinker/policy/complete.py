@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ class IncompleteCheckpoint(ValueError):
 
 
 def load_complete(
-    load: Callable[..., Any], path: str | Path, *args: Any, **kwargs: Any
+    load: Callable[..., Any], path: str | Path, *args: Any, new: str = "", left_out: str = "", **kwargs: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """A model whose weights are those of a checkpoint, all of them, and transformers' report of the loading.
 
@@ -29,6 +30,8 @@ def load_complete(
         load: `from_pretrained` of a class of transformers.
         path: Checkpoint folder or hub id.
         args: For `load`.
+        new: Regular expression of names that the checkpoint may lack, as these weights start here.
+        left_out: Of names that it may have beside the model's.
         kwargs: For `load`.
 
     Raises:
@@ -48,7 +51,11 @@ def load_complete(
             "download or copy the whole folder again."
         ) from error
     total = len(model.state_dict())
-    check_names(repr(str(path)), total, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
+    missing, unexpected = (
+        [name for name in report[kind] if not (allowed and re.search(allowed, name))]
+        for kind, allowed in (("missing_keys", new), ("unexpected_keys", left_out))
+    )
+    check_names(repr(str(path)), total, missing, unexpected, report["mismatched_keys"])
     return model, report
 
 

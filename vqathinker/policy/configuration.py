@@ -1,11 +1,13 @@
-"""Configuration of the policy: InternVL's own plus the motion branch."""
+"""Configuration of the policy: InternVL's own plus the motion branch and the low-level stream."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
-from transformers import InternVLConfig, PreTrainedConfig
+from transformers import InternVLConfig, PreTrainedConfig, ViTConfig
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LANGUAGE_MODELS = ("llama", "qwen2", "qwen3")
@@ -113,17 +115,35 @@ class MotionConfig(PreTrainedConfig):
         return 32 * sum(self.stem_dim_outs)
 
 
+def with_low_level(streams: Sequence[str], low_tokens: int) -> list[str]:
+    """Names of streams, with the low-level one behind the first where there are tokens of it (CP-LLM's order)."""
+    if low_tokens and "low" not in streams:
+        return [*streams[:1], "low", *streams[1:]]
+    return list(streams)
+
+
+def token_grid(low_tokens: int) -> tuple[int, int]:
+    """Rows and columns of areas of a patch, one for each of l tokens: the pair nearest to a square, rows <= columns."""
+    rows = next(rows for rows in range(math.isqrt(low_tokens), 0, -1) if low_tokens % rows == 0)
+    return rows, low_tokens // rows
+
+
 @strict
 class VQAThinkerConfig(InternVLConfig):
-    """`InternVLConfig` plus the motion branch.
+    """`InternVLConfig` plus the motion branch and the low-level stream.
 
     Args:
         motion_config: `MotionConfig` or its dict.
         motion_tokens: Motion tokens m per clip (published code: 1); 0 leaves the motion branch out.
         motion_run_length: Frames per key frame that the motion encoder sees: 1 is `sampled` motion input (paper), more
             is `dense` (VQA²): a run of neighbouring frames around each key frame.
+        low_tokens: Low-level tokens l per key frame; 0 leaves the low-level stream out, see
+            `vqathinker.policy.low_level`.
+        low_patches: Most patches K per key frame that the low-level encoder sees (CP-LLM: 8).
+        low_config: `ViTConfig` of the low-level encoder, or its dict; `image_size` is the side of a patch, `image_mean`
+            and `image_std` are those of its pixels, default 0.5. Default: ViT-B/16 on patches of 224.
         streams: Names of the visual streams, see `vqathinker.policy.streams`; with `motion_tokens=0` there is no
-            motion stream.
+            motion stream. The low-level one is named where it has tokens.
 
     Raises:
         ValueError: If a value is out of range, or for a language model that is not supported (`check_language_model`).
@@ -131,14 +151,22 @@ class VQAThinkerConfig(InternVLConfig):
 
     model_type = "vqathinker"
     auto_map: ClassVar[dict[str, str]] = {}  # no remote code; TRL reads it for classes transformers does not ship
-    sub_configs: ClassVar[dict] = {**InternVLConfig.sub_configs, "motion_config": MotionConfig}
+    sub_configs: ClassVar[dict] = {
+        **InternVLConfig.sub_configs,
+        "motion_config": MotionConfig,
+        "low_config": ViTConfig,
+    }
 
     if TYPE_CHECKING:
         motion_config: MotionConfig  # what `__post_init__` makes of it
+        low_config: ViTConfig
     else:
         motion_config: dict | PreTrainedConfig | None = None
+        low_config: dict | PreTrainedConfig | None = None
     motion_tokens: int = 1
     motion_run_length: int = 1
+    low_tokens: int = 0
+    low_patches: int = 8
     streams: list[str] | tuple[str, ...] = ("spatial", "motion")
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -151,8 +179,41 @@ class VQAThinkerConfig(InternVLConfig):
                 f"motion_tokens={self.motion_tokens}, motion_run_length={self.motion_run_length}: tokens must be >= 0 "
                 "(0 = no motion branch) and the run at least 1 frame."
             )
+        if isinstance(self.low_config, dict) or (self.low_config is None and self.low_tokens):
+            self.low_config = ViTConfig(**(self.low_config or {}))
+        self._check_low_level()
+        if self.low_tokens:
+            self.streams = with_low_level(self.streams, self.low_tokens)
         super().__post_init__(**kwargs)
         check_language_model(self.text_config)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As transformers', which sets further values one by one: those of the low-level stream go together."""
+        low = {name: kwargs.pop(name) for name in ("low_tokens", "low_patches", "low_config") if name in kwargs}
+        return super().from_dict(config_dict | low, **kwargs)
+
+    def _check_low_level(self) -> None:
+        if self.low_tokens < 0 or self.low_patches < 1:
+            raise ValueError(
+                f"low_tokens={self.low_tokens}, low_patches={self.low_patches}: tokens must be >= 0 (0 = no low-level "
+                "stream) and the patches of a frame at least 1."
+            )
+        if not self.low_tokens:
+            return
+        size, step = self.low_config.image_size, self.low_config.patch_size
+        if not (isinstance(size, int) and isinstance(step, int)) or size % step:
+            raise ValueError(
+                f"low_config has image_size={size!r} and patch_size={step!r}: must be whole numbers, the first a "
+                "multiple of the second."
+            )
+        rows, columns = token_grid(self.low_tokens)
+        if columns > size // step:
+            raise ValueError(
+                f"low_tokens={self.low_tokens}: its {rows} x {columns} areas of a patch must be no more than the "
+                f"encoder's {size // step} x {size // step} tokens (image_size={size}, patch_size={step}). Take a "
+                f"number such as {(size // step) ** 2} or {max(1, size // step // 2) ** 2}."
+            )
 
     @property
     def motion_input(self) -> str:

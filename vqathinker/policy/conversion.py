@@ -15,12 +15,24 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoConfig,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+    Qwen3Config,
+    ViTModel,
+)
 
+from vqathinker.policy.adapters import is_adapter
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
+from vqathinker.policy.low_level import first_encoder
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.policy.motion import MotionEncoder, MotionProjector
 from vqathinker.policy.processing import VQAThinkerProcessor
+from vqathinker.policy.streams import STREAMS
 
 SYSTEM_MESSAGE = (
     "你是书生·万象，英文名是InternVL，"  # noqa: RUF001
@@ -116,6 +128,8 @@ def convert_internvlchat(
     num_frames: int = 12,
     image_size: int = 560,
     prompt_style: str = "test",
+    low_tokens: int = 0,
+    low_level: str | Path | None = None,
 ) -> None:
     """Write an InternVLChat checkpoint as a policy and its processor, for `load_policy`.
 
@@ -134,6 +148,8 @@ def convert_internvlchat(
         num_frames: Key frames per clip (published test: 12, training: 6).
         image_size: Side of the key frames in pixels (published test: 560, training: 448).
         prompt_style: See `prompts`.
+        low_tokens: Of a new low-level stream, see `VQAThinkerConfig`; 0 to have none.
+        low_level: ViT checkpoint that its encoder starts from; default ViT-B/16 with random weights.
 
     Raises:
         FileNotFoundError: If the folder has no configuration or no weights.
@@ -150,7 +166,9 @@ def convert_internvlchat(
     _check_motion(path, has_motion, slowfast, motion_tokens)
     defaults = PUBLISHED_MOTION | {"image_size": image_size} if has_motion else {}
     motion = MotionConfig(**(defaults | (motion_config or {})))
-    config = _policy_config(known, tokenizer, motion, motion_tokens)
+    low_config, encoder = first_encoder(low_tokens, low_level)
+    low = {"low_tokens": low_tokens, "low_config": low_config}
+    config = _policy_config(known, tokenizer, motion_config=motion, motion_tokens=motion_tokens, **low)
     processor = VQAThinkerProcessor.for_config(
         tokenizer,
         config,
@@ -161,7 +179,7 @@ def convert_internvlchat(
     )
     with torch.device("meta"):  # names and shapes only
         policy = VQAThinkerForConditionalGeneration(config)
-    state = _policy_state(path, weights, policy, slowfast)
+    state = _policy_state(path, weights, policy, slowfast, encoder)
     policy.to(state[EMBEDDING].dtype)  # the saved configuration says so, and loading follows it
     policy.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(END_TOKEN)
     policy.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -262,10 +280,9 @@ def _check_motion(path: Path, has_motion: bool, slowfast: str | Path | None, mot
 def _policy_config(
     known: dict[str, Any],
     tokenizer: PreTrainedTokenizerBase,
-    motion_config: MotionConfig,
-    motion_tokens: int,
+    **branches: Any,
 ) -> VQAThinkerConfig:
-    """InternVLChat's settings in the policy's terms."""
+    """InternVLChat's settings in the policy's terms, with those of the further streams."""
     vision, text = known["vision_config"], known["llm_config"]
     family = {"qwen2": Qwen2Config, "qwen3": Qwen3Config}[text["model_type"]]
     fields = {field.name for field in dataclasses.fields(family)} - {"architectures", "dtype", "use_cache"}
@@ -274,8 +291,7 @@ def _policy_config(
         vision_config={own: vision[name] for name, own in VISION.items()},
         text_config={name: value for name, value in text.items() if name in fields or name.startswith("rope_")}
         | {"model_type": text["model_type"], "eos_token_id": tokenizer.convert_tokens_to_ids(END_TOKEN)},
-        motion_config=motion_config,
-        motion_tokens=motion_tokens,
+        **branches,
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKENS["context_image_token"]),
         image_seq_length=round(vision["image_size"] // vision["patch_size"] * ratio) ** 2,
         downsample_ratio=ratio,
@@ -288,9 +304,12 @@ def _policy_state(
     weights: dict[str, torch.Tensor],
     policy: VQAThinkerForConditionalGeneration,
     slowfast: str | Path | None,
+    encoder: ViTModel | None,
 ) -> dict[str, torch.Tensor]:
-    """The policy's weights: views of the checkpoint's, and a new motion branch where `slowfast` is given."""
+    """The policy's weights: views of the checkpoint's, a new motion branch where `slowfast` is given, and a new
+    low-level stream where there is one."""
     branch = {} if slowfast is None else _new_motion_branch(policy, slowfast)
+    branch |= _new_low_level(policy.config, encoder)
     wanted = {name: tensor.shape for name, tensor in policy.state_dict().items() if name not in branch}
     if policy.config.tie_word_embeddings:  # the head is the embedding, whether or not the file repeats it
         del wanted["lm_head.weight"]
@@ -319,6 +338,57 @@ def _new_motion_branch(policy: VQAThinkerForConditionalGeneration, slowfast: str
     policy._init_weights(projector)
     parts = nn.ModuleDict({"motion_encoder": encoder, "motion_projector": projector})
     return {f"model.{name}": tensor for name, tensor in parts.state_dict().items()}
+
+
+def _new_low_level(config: VQAThinkerConfig, encoder: ViTModel | None) -> dict[str, torch.Tensor]:
+    """Weights of a low-level stream as `VQAThinkerForConditionalGeneration.from_internvl` starts one, if any."""
+    if not config.low_tokens:
+        return {}
+    parts = STREAMS["low"].build(config)
+    if encoder is not None:
+        parts["low_encoder"] = encoder
+    return {f"model.{name}": tensor for name, tensor in nn.ModuleDict(parts).state_dict().items()}
+
+
+def add_low_level(
+    path: str | Path,
+    out: str | Path,
+    low_tokens: int,
+    low_level: str | Path | None = None,
+    low_config: dict[str, Any] | None = None,
+    low_patches: int = 8,
+) -> None:
+    """Write a policy once more, with a new low-level stream, and its processor.
+
+    Args:
+        path: Folder of a policy without one.
+        out: Folder of the new policy.
+        low_tokens: See `VQAThinkerConfig`, at least 1.
+        low_level: ViT checkpoint that the encoder starts from; default random weights.
+        low_config: See `VQAThinkerConfig`, for random weights.
+        low_patches: See `VQAThinkerConfig`.
+
+    Raises:
+        ValueError: If the policy has such a stream or is an adapter, `out` is its folder, or the arguments do not fit.
+    """
+    if low_tokens < 1 or Path(out).resolve() == Path(path).resolve():
+        raise ValueError(f"low_tokens={low_tokens}, out={str(out)!r}: give at least 1 token, and another folder.")
+    if is_adapter(path) or AutoConfig.from_pretrained(path).low_tokens:
+        raise ValueError(
+            f"{str(path)!r} is an adapter or has a low-level stream: name a whole policy without one (`vqathinker "
+            "merge` makes one of an adapter)."
+        )
+    settings, encoder = first_encoder(low_tokens, low_level, low_config)
+    low = {"low_tokens": low_tokens, "low_patches": low_patches, "low_config": settings}
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(path, dtype="auto", **low)
+    if encoder is not None:
+        policy.model.low_encoder.load_state_dict(encoder.state_dict())
+    saved = AutoProcessor.from_pretrained(path)
+    known = saved.to_dict() | low | {"low_patch_size": policy.config.low_config.image_size}
+    del known["low_config"]
+    processor = VQAThinkerProcessor.from_args_and_dict([saved.tokenizer], known, chat_template=saved.chat_template)
+    policy.save_pretrained(out)
+    processor.save_pretrained(out)
 
 
 def _origin(name: str) -> tuple[str, int | None]:

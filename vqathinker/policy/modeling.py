@@ -27,6 +27,8 @@ from vqathinker.policy.configuration import (
     check_language_model,
 )
 from vqathinker.policy.features import ClipFeatures, tokens_in
+from vqathinker.policy.low_level import WEIGHTS as LOW_LEVEL_WEIGHTS
+from vqathinker.policy.low_level import ZeroGainNorm, first_encoder, new_weights
 from vqathinker.policy.motion import MotionProjector
 from vqathinker.policy.packed_attention import read_packed_rows
 from vqathinker.policy.prompts import Prompt
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class VQAThinkerPreTrainedModel(InternVLPreTrainedModel):
-    """Weight initialisation of the motion projector; the rest is InternVL's."""
+    """Weight initialisation of the streams' projectors; the rest is InternVL's."""
 
     config_class = VQAThinkerConfig
 
@@ -49,6 +51,9 @@ class VQAThinkerPreTrainedModel(InternVLPreTrainedModel):
             for linear in (module.linear_1, module.linear_2):
                 init.uniform_(linear.weight, 0.0, 0.01)
                 init.zeros_(linear.bias)
+        if isinstance(module, ZeroGainNorm):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
 
 
 def take_visual(streams: Sequence[VisualStream], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -78,8 +83,9 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         for stream in self.streams:
             self._add(stream.build(config), stream)
         self.fix_streams()
-        if not config.motion_tokens:
-            self._keys_to_ignore_on_load_unexpected = [r"\bmotion_(encoder|projector)\."]  # of a policy that has one
+        absent = {r"\bmotion_(encoder|projector)\.": config.motion_tokens, LOW_LEVEL_WEIGHTS: config.low_tokens}
+        if unused := [pattern for pattern, tokens in absent.items() if not tokens]:
+            self._keys_to_ignore_on_load_unexpected = unused  # of a policy that has one
         self.post_init()
 
     def _add(self, modules: Mapping[str, nn.Module], stream: VisualStream) -> None:
@@ -332,8 +338,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
 
         Args:
             parts: Among `"language_model"` and the modules of its streams: `"vision_tower"`,
-                `"multi_modal_projector"`, `"motion_projector"`. What a stream declares `fixed` (the motion encoder)
-                always is.
+                `"multi_modal_projector"`, `"motion_projector"`, `"low_encoder"`, `"low_projector"`. What a stream
+                declares `fixed` (the motion encoder) always is.
 
         Raises:
             ValueError: On another name.
@@ -342,6 +348,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         known = [*dict.fromkeys(own), "language_model"]
         if unknown := [part for part in parts if part not in known]:
             why = "" if self.config.motion_tokens else " This policy has no motion branch (motion_tokens=0)."
+            if not self.config.low_tokens and any(part.startswith("low_") for part in unknown):
+                why += " It has no low-level stream (low_tokens=0)."
             raise ValueError(f"freeze={unknown}: must be among {known}.{why}")
         for part in parts:
             getattr(self.model, part).requires_grad_(False)
@@ -398,8 +406,9 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
         """As in transformers, but a checkpoint that is not this policy weight by weight is refused, not filled up at
-        random. With `motion_tokens=0` the weights of a motion branch are left out. An adapter's folder gives its base
-        with its changes, see `vqathinker.policy.adapters`.
+        random. With `motion_tokens=0` the weights of a motion branch are left out, with `low_tokens=0` those of a
+        low-level stream; one that the checkpoint does not have starts anew with `low_tokens` above 0. An adapter's
+        folder gives its base with its changes, see `vqathinker.policy.adapters`.
 
         Raises:
             IncompleteCheckpoint: A ValueError, if weights are missing, left over or of another shape, or a file of them
@@ -409,7 +418,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         if adapter := adapter_asked_for(pretrained_model_name_or_path, kwargs):
             policy, report = load_adapted(cls, adapter, **kwargs)
             return (policy, report) if with_report else policy
-        policy, report = load_complete(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)
+        new = new_weights(pretrained_model_name_or_path, kwargs)
+        policy, report = load_complete(super().from_pretrained, pretrained_model_name_or_path, *args, new=new, **kwargs)
         policy.model.fix_streams()  # loading makes new, trainable parameters
         return (policy, report) if with_report else policy
 
@@ -428,6 +438,10 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         motion_tokens: int = 1,
         motion_run_length: int = 1,
         streams: Sequence[str] = ("spatial", "motion"),
+        low_tokens: int = 0,
+        low_patches: int = 8,
+        low_level: str | Path | None = None,
+        low_config: dict | None = None,
         **kwargs: Any,
     ) -> VQAThinkerForConditionalGeneration:
         """Start a policy from an HF-format InternVL3 or InternVL3.5 checkpoint, e.g. `OpenGVLab/InternVL3-8B-hf`.
@@ -440,11 +454,16 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             motion_tokens: See `VQAThinkerConfig`.
             motion_run_length: See `VQAThinkerConfig`.
             streams: See `VQAThinkerConfig`. Modules that are not InternVL's start as `VisualStream.build` makes them.
+            low_tokens: See `VQAThinkerConfig`.
+            low_patches: See `VQAThinkerConfig`.
+            low_level: ViT checkpoint that the low-level encoder starts from, see `low_level.load_encoder`; default
+                random weights.
+            low_config: See `VQAThinkerConfig`, for random weights.
             kwargs: For `from_pretrained`: `dtype`, `attn_implementation`, ...
 
         Raises:
             ValueError: If the checkpoint is no InternVL one, has a language model that is not supported
-                (`check_language_model`), lacks weights or has others, or SlowFast's do not fit.
+                (`check_language_model`), lacks weights or has others, or SlowFast's or the ViT's do not fit.
         """
         config = AutoConfig.from_pretrained(path)
         if config.model_type != "internvl":
@@ -453,6 +472,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
                 "checkpoints (the '-hf' ones)."
             )
         check_language_model(config.text_config)  # before its weights are read
+        low_config, encoder = first_encoder(low_tokens, low_level, low_config)
         source, _ = load_complete(InternVLForConditionalGeneration.from_pretrained, path, **kwargs)
         known = source.config.to_dict()
         for key in ("model_type", "architectures", "transformers_version", "dtype"):
@@ -463,6 +483,9 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             motion_tokens=motion_tokens,
             motion_run_length=motion_run_length,
             streams=list(streams),
+            low_tokens=low_tokens,
+            low_patches=low_patches,
+            low_config=low_config,
         )
         config.text_config, config.vision_config = source.config.text_config, source.config.vision_config
         with torch.device("meta"):  # its own weights are never used: InternVL's modules take their place
@@ -475,6 +498,8 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
                 policy._init_weights(module)
                 if name == "motion_encoder" and str(slowfast) != "random":
                     module.load_pytorchvideo(slowfast)  # type: ignore[operator]  # it is a `MotionEncoder`
+                if name == "low_encoder" and encoder is not None:
+                    module.load_state_dict(encoder.state_dict())
                 policy.model.add_module(name, module.to(device=source.device, dtype=source.dtype))
         policy.model.fix_streams()
         return policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +13,22 @@ import torch
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from vqathinker.clips import (
+    PATCH_BOX,
     SAMPLINGS,
     FrameCache,
     Seen,
     clip_bytes,
+    cut_patches,
     fit_frames,
     fit_name,
+    place_patches,
     run_indices,
     seen_of,
     timed_indices,
     uniform_indices,
 )
 from vqathinker.messages import blocks_of, user_prompt
-from vqathinker.policy.configuration import VQAThinkerConfig
+from vqathinker.policy.configuration import VQAThinkerConfig, with_low_level
 from vqathinker.policy.prompts import (
     LAYOUTS,
     QUESTION,
@@ -59,12 +62,15 @@ class ClipInput:
         motion_frames: (T, r, 3, s, s) uint8 frames for the motion encoder: the run around each key frame.
         indices: (T,) which frames of the source the key frames are; -1 for none.
         notes: What was done to the file's frames, see `vqathinker.clips.Clip`, and what a crop of them sees.
+        patches: (T, K', 3, p, p) uint8 patches of the key frames, as many as fit into one, see
+            `vqathinker.clips.place_patches`; `None` without a low-level stream.
     """
 
     frames: torch.Tensor
     motion_frames: torch.Tensor
     indices: torch.Tensor
     notes: tuple[str, ...] = ()
+    patches: torch.Tensor | None = None
 
 
 class VQAThinkerProcessor(ProcessorMixin):
@@ -80,13 +86,17 @@ class VQAThinkerProcessor(ProcessorMixin):
         motion_tokens: Motion tokens m per clip.
         motion_image_size: Side of the motion encoder's frames s in pixels.
         motion_run_length: Frames per key frame for the motion encoder r.
+        low_tokens: Low-level tokens per key frame; without any no patches are cut.
+        low_patches: Most patches K of a key frame.
+        low_patch_size: Their side p in pixels.
+        low_box: Short and long side of the box that frames are fitted into before, in pixels (CP-LLM: 540, 1080).
         fit: How frames become squares, see `fit_frames`, or the view of that name.
         sampling: `"number"`: key frames evenly spaced by frame number (published). `"time"`: evenly spaced in time,
             which differs for files of variable frame rate; frames in memory count as of constant rate.
         prompt_style: `"train"` or `"test"`, see `prompts`.
         question: The question about a clip that comes with none: how good is it?
-        streams: Names of the policy's visual streams, see `vqathinker.policy.STREAMS`; `"motion"` counts where there
-            are motion tokens.
+        streams: Names of the policy's visual streams, see `vqathinker.policy.STREAMS`; `"motion"` and `"low"` count
+            where there are such tokens.
         layout: Order of a clip's tokens, one of `prompts.LAYOUTS`: `"motion_last"` (published) or `"interleaved"`.
         chat_template: Jinja template; default the tokenizer's.
 
@@ -95,7 +105,8 @@ class VQAThinkerProcessor(ProcessorMixin):
             `load_processor`. Not saved: what is trained with these settings is a checkpoint of its own.
 
     Raises:
-        ValueError: If `image_size` is not a multiple of `patch_size / downsample_ratio` or a name is unknown.
+        ValueError: If `image_size` is not a multiple of `patch_size / downsample_ratio`, a name is unknown, or a number
+            of the low-level stream is out of range.
     """
 
     def __init__(
@@ -115,6 +126,10 @@ class VQAThinkerProcessor(ProcessorMixin):
         chat_template: str | None = None,
         streams: Sequence[str] = ("spatial", "motion"),
         layout: str = "motion_last",
+        low_tokens: int = 0,
+        low_patches: int = 8,
+        low_patch_size: int = 224,
+        low_box: Sequence[int] = PATCH_BOX,
     ) -> None:
         super().__init__(tokenizer, chat_template=chat_template)
         if num_frames < 1:
@@ -130,13 +145,21 @@ class VQAThinkerProcessor(ProcessorMixin):
             raise ValueError(f"prompt_style={prompt_style!r}: must be one of {STYLES}.")
         if layout not in LAYOUTS:
             raise ValueError(f"layout={layout!r}: must be one of {tuple(LAYOUTS)}.")
+        if low_tokens < 0 or min(low_patches, low_patch_size, *low_box) < 1 or len(low_box) != 2:
+            raise ValueError(
+                f"low_tokens={low_tokens}, low_patches={low_patches}, low_patch_size={low_patch_size}, low_box="
+                f"{list(low_box)}: tokens must be >= 0, the others at least 1, and the box has a short and a long side."
+            )
+        streams = with_low_level(streams, low_tokens)
         find_streams(streams)
         self.num_frames, self.image_size, self.fit = num_frames, image_size, fit_name(fit)
         self.patch_size, self.downsample_ratio = patch_size, downsample_ratio
         self.motion_tokens, self.motion_image_size = motion_tokens, motion_image_size
         self.motion_run_length, self.sampling = motion_run_length, sampling
         self.prompt_style, self.question = prompt_style, question
-        self.streams, self.layout = list(streams), layout
+        self.streams, self.layout = streams, layout
+        self.low_tokens, self.low_patches = low_tokens, low_patches
+        self.low_patch_size, self.low_box = low_patch_size, list(low_box)
         self.changes: dict[str, tuple[Any, Any]] = {}
         tokenizer.padding_side = "left"
         self._cache: FrameCache | None = None
@@ -162,6 +185,9 @@ class VQAThinkerProcessor(ProcessorMixin):
             "motion_run_length": config.motion_run_length,
             "streams": list(config.streams),
         }
+        if config.low_tokens:
+            size = config.low_config.image_size
+            sizes |= {"low_tokens": config.low_tokens, "low_patches": config.low_patches, "low_patch_size": size}
         return cls(tokenizer, **(sizes | kwargs))
 
     @classmethod
@@ -178,13 +204,27 @@ class VQAThinkerProcessor(ProcessorMixin):
     @property
     def clip_bytes(self) -> int:
         """Bytes of a decoded clip, which is what the frame cache keeps of it."""
-        return clip_bytes(self.num_frames, self.image_size, self.motion_run_length, self.motion_image_size)
+        patches = (self.low_patches, self.low_patch_size) if self.cuts_patches else ()
+        return clip_bytes(self.num_frames, self.image_size, self.motion_run_length, self.motion_image_size, *patches)
+
+    @property
+    def cuts_patches(self) -> bool:
+        """Whether any stream looks at patches."""
+        return any(stream.takes == "patches" for stream in streams_of(self))
 
     def seen(self, width: int, height: int) -> Seen:
-        """What the policy sees of frames of that many pixels, by the stream that sees most."""
+        """What the policy sees of frames of that many pixels, by the stream of squares that sees most; then patches."""
         sizes = {"frames": self.image_size, "motion_frames": self.motion_image_size}
         size = max(sizes.get(stream.takes, 0) for stream in streams_of(self))
-        return seen_of(width, height, size, self.fit)
+        seen = seen_of(width, height, size, self.fit)
+        if not self.cuts_patches:
+            return seen
+        place = place_patches(width, height, self.low_patch_size, self.low_patches, self.low_box)
+        side, fitted = f"{self.low_patch_size}x{self.low_patch_size}", f"{place.width}x{place.height}"
+        shrunk = "" if (place.width, place.height) == (width, height) else f" at {fitted}"
+        return replace(
+            seen, text=f"{seen.text}, and {counted(len(place.corners), 'patch', 'patches')} of {side}{shrunk}"
+        )
 
     def use_cache(self, folder: str | Path | None, max_gib: float | None = None, clips: int | None = None) -> None:
         """Keep decoded frames, losslessly, see `FrameCache`.
@@ -218,7 +258,8 @@ class VQAThinkerProcessor(ProcessorMixin):
             return self._arrays(self._keys(clip, clip.num_frames), clip.num_frames, clip.frames, clip)
 
         sizes = (self.num_frames, self.image_size, self.motion_image_size, self.motion_run_length, self.fit)
-        settings = "|".join(map(str, [READING, *sizes, self.sampling]))
+        cut = (f"patches {self.low_patches} {self.low_patch_size} {self.low_box}",) if self.cuts_patches else ()
+        settings = "|".join(map(str, [READING, *sizes, self.sampling, *cut]))
         return _tensors(make() if self._cache is None else self._cache.get(video, settings, make))
 
     def load_copies(self, video: str | Path, orders: Mapping[str, Callable[[int], np.ndarray]]) -> dict[str, ClipInput]:
@@ -268,11 +309,13 @@ class VQAThinkerProcessor(ProcessorMixin):
 
     def blank_clip(self) -> ClipInput:
         """A black clip of the right shape, to hold the place of one that cannot be read."""
-        size, motion = self.image_size, self.motion_image_size
+        size, motion, side = self.image_size, self.motion_image_size, self.low_patch_size
         return ClipInput(
             torch.zeros(self.num_frames, 3, size, size, dtype=torch.uint8),
             torch.zeros(self.num_frames, self.motion_run_length, 3, motion, motion, dtype=torch.uint8),
             torch.full((self.num_frames,), -1),
+            # one is enough: the mean over several black ones is the same
+            patches=torch.zeros(self.num_frames, 1, 3, side, side, dtype=torch.uint8) if self.cuts_patches else None,
         )
 
     def _keys(self, clip: Clip, num_frames: int) -> np.ndarray:
@@ -293,6 +336,10 @@ class VQAThinkerProcessor(ProcessorMixin):
         raw = fetch(needed)  # one pass over the file for both branches
         frames = fit_frames(raw[inverse[: len(keys)]], self.image_size, self.fit)
         motion = fit_frames(raw, self.motion_image_size, self.fit)[inverse[len(keys) :]]
+        cut = {}
+        if self.cuts_patches:
+            shown = raw[inverse[: len(keys)]]
+            cut["patches"] = cut_patches(shown, self.low_patch_size, self.low_patches, self.low_box)
         seen = self.seen(raw.shape[2], raw.shape[1])
         notes = (() if clip is None else clip.notes) + ((seen.text,) if seen.altered else ())
         return {
@@ -300,6 +347,7 @@ class VQAThinkerProcessor(ProcessorMixin):
             "motion_frames": motion.reshape(*runs.shape, *motion.shape[1:]),
             "indices": keys,
             "notes": np.array(notes, dtype=str),
+            **cut,
         }
 
     def messages(self, video: str | None = None, question: str | None = None, system: str = "") -> list[dict[str, Any]]:
@@ -335,7 +383,8 @@ class VQAThinkerProcessor(ProcessorMixin):
                 f"the prompt shows {counted(videos, 'clip')}, but {len(frames)} came with it: give one per video block."
             )
         texts = tuple((role, *(block.get("text") for block in content)) for role, content in blocks)
-        settings = (self.image_size, self.motion_tokens, self.prompt_style, self.layout, *self.streams)
+        tokens = (self.motion_tokens, self.low_tokens)
+        settings = (self.image_size, *tokens, self.prompt_style, self.layout, *self.streams)
         key = (texts, frames, *settings)
         if key not in self._prompts:
             if len(self._prompts) >= MAX_PROMPTS:
@@ -393,7 +442,8 @@ class VQAThinkerProcessor(ProcessorMixin):
 
         Returns:
             `input_ids` and `attention_mask` (B, L), `visual_index` (P,), and what the streams look at: `frames`
-            (B, T, 3, S, S), `motion_frames` (B, T, r, 3, s, s).
+            (B, T, 3, S, S), `motion_frames` (B, T, r, 3, s, s), `patches` (B, T, K', 3, p, p), a list of B tensors
+            where clips have different numbers of them.
 
         Raises:
             ClipError: If a file cannot be read.
@@ -407,9 +457,13 @@ class VQAThinkerProcessor(ProcessorMixin):
                 "input_ids": ids,
                 "attention_mask": torch.ones_like(ids),
                 "visual_index": self.index_of(prompts),
-                **{name: torch.stack([getattr(clip, name) for clip in clips]) for name in taken},
+                **{name: _stacked([getattr(clip, name) for clip in clips]) for name in taken},
             }
         )
+
+
+def _stacked(clips: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
+    return torch.stack(clips) if len({clip.shape for clip in clips}) == 1 else clips
 
 
 def _tensors(arrays: dict[str, np.ndarray]) -> ClipInput:

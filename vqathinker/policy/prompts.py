@@ -96,11 +96,14 @@ LAYOUTS: dict[str, Callable[..., list[Line]]] = {"motion_last": motion_last, "in
 
 
 def _frame_lines(num_frames: int, streams: Sequence[VisualStream], space: str, clip: int) -> list[Line]:
-    return [
-        [f"{stream.label}{frame + 1}:{space}", Slot(stream.name, clip, frame)]
-        for frame in range(num_frames)
-        for stream in streams
-    ]
+    """Each frame's slots; a stream without a label goes on with the line of the one before."""
+    lines: list[Line] = []
+    for frame in range(num_frames):
+        for stream in streams:
+            if stream.label:
+                lines.append([f"{stream.label}{frame + 1}:{space}"])
+            lines[-1].append(Slot(stream.name, clip, frame))
+    return lines
 
 
 def instructed(question: str, style: str = "train") -> str:

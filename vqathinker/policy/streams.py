@@ -31,6 +31,7 @@ class Sizes(Protocol):
     patch_size: int
     downsample_ratio: float
     motion_tokens: int
+    low_tokens: int
 
 
 class VisualStream(ABC):
@@ -38,7 +39,8 @@ class VisualStream(ABC):
 
     Attributes:
         name: Its key in `ClipFeatures`, `Slot.stream` and `VQAThinkerConfig.streams`.
-        label: What the prompt writes before its tokens.
+        label: What the prompt writes before its tokens; "" of a stream whose tokens for a frame stand right behind
+            those of the stream before.
         takes: The field of `ClipInput` that it looks at, (T, ...) uint8.
         per_frame: Whether it gives tokens for each key frame, which a perturbed copy shows in another order; else it
             gives some for the whole clip, which are computed anew for a copy.
@@ -187,8 +189,12 @@ def find_streams(names: Sequence[str]) -> tuple[VisualStream, ...]:
                 f"{name!r}. Write STREAMS[stream.name] = stream."
             )
     streams = tuple(STREAMS[name] for name in names)
-    if not streams or not streams[0].per_frame:
-        raise ValueError(f"streams={list(names)}: the first one must look at single frames, as 'spatial' does.")
+    if not streams or not streams[0].per_frame or not streams[0].label:
+        raise ValueError(
+            f"streams={list(names)}: the first one must look at single frames and have a label, as 'spatial' does."
+        )
+    if unnamed := [stream.name for stream in streams if not (stream.label or stream.per_frame)]:
+        raise ValueError(f"streams={list(names)}: {unnamed} look at whole clips, so they need a label.")
     return streams
 
 
@@ -210,6 +216,7 @@ def visual_tokens(config: VQAThinkerConfig, num_frames: int, image_size: int | N
         patch_size=config.vision_config.patch_size[0],
         downsample_ratio=config.downsample_ratio,
         motion_tokens=config.motion_tokens,
+        low_tokens=config.low_tokens,
     )
     return sum(stream.tokens(sizes) * (num_frames if stream.per_frame else 1) for stream in streams_of(config))
 

@@ -26,7 +26,9 @@ def seen_line(processor: VQAThinkerProcessor, seen: Mapping[str, int], clips: in
     """
     size = f"{processor.image_size}x{processor.image_size}"
     if processor.fit == "stretch":
-        return f"the policy sees whole frames, resized to {size}"
+        side = f"{processor.low_patch_size}x{processor.low_patch_size}"
+        patches = f", and up to {counted(processor.low_patches, 'patch', 'patches')} of {side}"
+        return f"the policy sees whole frames, resized to {size}{patches if processor.cuts_patches else ''}"
     if not seen:
         return f"the policy sees the central {size} pixels of frames"
     sentence = max(seen, key=lambda text: seen[text])

@@ -176,6 +176,12 @@ def check_processor(
         "streams": (list(processor.streams), list(config.streams)),
         "motion_image_size": (processor.motion_image_size, config.motion_config.image_size),
     }
+    if config.low_tokens:
+        wanted |= {
+            "low_tokens": (processor.low_tokens, config.low_tokens),
+            "low_patches": (processor.low_patches, config.low_patches),
+            "low_patch_size": (processor.low_patch_size, config.low_config.image_size),
+        }
     faults = [
         f"{name} is {own} for the processor, {its} for the policy" for name, (own, its) in wanted.items() if own != its
     ]

@@ -1,8 +1,8 @@
 """Training adapters (LoRA) instead of all weights, on a base of 32, 16 or 4 bits: which, and what is refused.
 
-By default each linear layer of the language model gets a LoRA, and the motion projector, which starts at random, is
-trained whole; vision tower, its projector and SlowFast stay as they are. The reference of the KL penalty is the policy
-with its adapter off, so no second model is loaded.
+By default each linear layer of the language model gets a LoRA, and the projectors of motion and low-level tokens, which
+start without trained weights, are trained whole; the encoders and the vision tower's projector stay as they are. The
+reference of the KL penalty is the policy with its adapter off, so no second model is loaded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 Layers = str | Collection[str]
 """PEFT's `target_modules` or `exclude_modules`."""
 LANGUAGE_MODEL = "model.language_model."
-SAVED_WHOLE = ("motion_projector", "multi_modal_projector")
+NEW_PROJECTORS = ("motion_projector", "low_projector")
+"""Those that `vqathinker init` starts without trained weights."""
+SAVED_WHOLE = (*NEW_PROJECTORS, "multi_modal_projector", "low_encoder")
 """Parts that may be trained whole beside the adapter."""
 VARIANTS = (
     *("lora_bias", "target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens"),
@@ -47,7 +49,11 @@ VARIANTS = (
 )
 """Options of `LoraConfig` under which an adapter is more, or other, than products added to weights."""
 NOT_QUANTIZED = tuple(
-    f"model.{part}" for part in ("vision_tower", "multi_modal_projector", "motion_encoder", "motion_projector")
+    f"model.{part}"
+    for part in (
+        *("vision_tower", "multi_modal_projector", "motion_encoder", "motion_projector"),
+        *("low_encoder", "low_projector"),
+    )
 )
 
 
@@ -79,7 +85,8 @@ class AdapterArguments:
     lora_modules_to_save: list[str] | None = field(
         default=None,
         metadata={
-            "help": f"Parts to train whole, among {', '.join(SAVED_WHOLE)}; default motion_projector, unless frozen."
+            "help": f"Parts to train whole, among {', '.join(SAVED_WHOLE)}; default those of "
+            f"{', '.join(NEW_PROJECTORS)} that the policy has, unless frozen."
         },
     )
     use_rslora: bool = field(
@@ -186,7 +193,7 @@ def adapted_parts(target: Layers, policy: PreTrainedModel, excluded: Layers | No
 def completed_names(
     options: AdapterArguments, policy: PreTrainedModel, frozen: Sequence[str] = ()
 ) -> tuple[str, list[str]]:
-    """PEFT's `target_modules`, and the parts that are trained whole: by default the motion projector, unless it is
+    """PEFT's `target_modules`, and the parts that are trained whole: by default the new projectors, unless one is
     adapted or frozen."""
     target = target_modules(policy, options.lora_target_modules)
     saved = options.lora_modules_to_save
@@ -199,10 +206,9 @@ def whole_parts(
     frozen: Sequence[str] = (),
     excluded: Layers | None = None,
 ) -> list[str]:
-    """The motion projector, which `vqathinker init` starts at random, unless it is adapted or frozen."""
-    if not policy.config.motion_tokens or "motion_projector" in {*frozen, *adapted_parts(target, policy, excluded)}:
-        return []
-    return ["motion_projector"]
+    """The policy's projectors that `vqathinker init` starts without trained weights, unless adapted or frozen."""
+    kept = {*frozen, *adapted_parts(target, policy, excluded)}
+    return [part for part in NEW_PROJECTORS if hasattr(policy.model, part) and part not in kept]
 
 
 def target_modules(policy: nn.Module, names: Sequence[str] | None = None) -> str:

@@ -16,6 +16,7 @@ from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGenerati
 from vqathinker.policy.streams import visual_tokens
 from vqathinker.rollout.factory import BATCH_SIZE
 from vqathinker.training.adapters import LANGUAGE_MODEL, AdapterArguments, adapted_names, completed_names
+from vqathinker.training.encoders import encoders_of, trained_encoders
 from vqathinker.training.precision import DTYPES
 
 GIB = 2**30
@@ -76,6 +77,7 @@ class Shape:
         completion: Longest answer in tokens.
         frames: Key frames T of a clip.
         frozen_vision: Whether clips are encoded for the rollouts only, as vision tower and projector are frozen.
+        frozen_low: Whether their patches are, as the low-level encoder is frozen.
         rank: Of the language model's LoRA, 0 = all weights are trained.
         packs: Whether the answers to a clip share its prompt in one row.
         limit: Most tokens of a pass in the loss (`max_tokens_per_batch`).
@@ -87,6 +89,7 @@ class Shape:
     completion: int
     frames: int
     frozen_vision: bool = False
+    frozen_low: bool = False
     rank: int = 0
     packs: bool = True
     limit: int | None = None
@@ -238,6 +241,7 @@ def shape_of(
         completion=settings["max_completion_length"],
         frames=shown * frames,
         frozen_vision=frozen or (adapter is not None and not _reaches_vision(adapter)),
+        frozen_low="low_encoder" in _kept(settings, adapter),
         rank=adapter.lora_r if adapter else 0,
         packs=settings.get("shared_prefix", "auto") != "never",
         limit=settings.get("max_tokens_per_batch"),
@@ -250,12 +254,10 @@ def _reaches_vision(adapter: AdapterArguments) -> bool:
     return "multi_modal_projector" in saved or (len(names) == 1 and not names[0].isidentifier())
 
 
-def vision_tokens(config: VQAThinkerConfig, shape: Shape) -> int:
-    """Patches, and one class token a frame, of a micro-batch in the loss."""
-    if shape.frozen_vision:
-        return 0
-    vision = config.vision_config
-    return shape.clips * shape.frames * ((vision.image_size[0] // vision.patch_size[0]) ** 2 + 1)
+def _kept(settings: Mapping[str, Any], adapter: AdapterArguments | None) -> set[str]:
+    """Whole parts that are not trained: the low-level encoder, unless an adapter's run trains it beside."""
+    trained = set((adapter.lora_modules_to_save if adapter else None) or ())
+    return set(settings.get("freeze") or ()) | ({"low_encoder"} - trained if adapter else set())
 
 
 def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpointing: bool) -> int:
@@ -270,29 +272,29 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
         width: Bytes per number.
         checkpointing: Whether gradient checkpointing is on.
     """
-    text, vision, shape = config.get_text_config(), config.vision_config, shape.one_pass
-    tokens = vision_tokens(config, shape)
-    language, tower = layer_bytes(config, shape, width)
-    pixels = 0 if shape.frozen_vision else shape.clips * shape.frames * 3 * vision.image_size[0] ** 2
+    text, shape = config.get_text_config(), shape.one_pass
+    encoders, frames = trained_encoders(config, shape), shape.clips * shape.frames
+    language, *others = layer_bytes(config, shape, width)
     scored = shape.clips * shape.answers * shape.completion
     outside = (2 * shape.packed + scored) * text.hidden_size + 2 * shape.packed * head_size(text)
-    outside += 2 * tokens * vision.hidden_size + pixels
+    outside += sum(encoder.outside_numbers(frames) for encoder in encoders)
     if not checkpointing:
-        return text.num_hidden_layers * language + vision.num_hidden_layers * tower + width * outside
+        layers = sum(encoder.layers * size for encoder, size in zip(encoders, others, strict=True))
+        return text.num_hidden_layers * language + layers + width * outside
     inputs = text.num_hidden_layers * shape.packed * text.hidden_size
-    inputs += vision.num_hidden_layers * tokens * vision.hidden_size
-    return width * (inputs + outside) + max(language, tower)
+    inputs += sum(encoder.layers * encoder.tokens(frames) * encoder.width for encoder in encoders)
+    return width * (inputs + outside) + max(language, *others, 0)
 
 
-def layer_bytes(config: VQAThinkerConfig, shape: Shape, width: int) -> tuple[int, int]:
-    """What a layer of the language model and one of the vision tower keep for their backward.
+def layer_bytes(config: VQAThinkerConfig, shape: Shape, width: int) -> list[int]:
+    """What a layer of the language model, and one of each encoder that is trained, keep for their backward.
 
     A layer of the language model keeps six tensors of the model's width, four of the MLP's, queries, keys, values and
-    output of attention, and its log-sum-exps; Qwen3's also queries and keys before their norms. A layer of the vision
-    tower keeps ten tensors of its width and two of the MLP's. With an adapter there is also what lies between A and B
-    and, if the layer computes in 16 bits, each input in A's own copy.
+    output of attention, and its log-sum-exps; Qwen3's also queries and keys before their norms. With an adapter there
+    is also what lies between A and B and, if the layer computes in 16 bits, each input in A's own copy. Encoders: see
+    `vqathinker.training.encoders`.
     """
-    text, vision = config.get_text_config(), config.vision_config
+    text = config.get_text_config()
     heads, pairs = (n * head_size(text) for n in (text.num_attention_heads, text.num_key_value_heads))
     kept = 6 * text.hidden_size + 2 * (heads + pairs) + text.num_attention_heads + 4 * text.intermediate_size
     if text.model_type == "qwen3":
@@ -300,8 +302,8 @@ def layer_bytes(config: VQAThinkerConfig, shape: Shape, width: int) -> tuple[int
     if shape.rank:
         copies = 5 * text.hidden_size + heads + text.intermediate_size if width < 4 else 0
         kept += 7 * shape.rank + copies
-    tower = vision_tokens(config, shape) * (10 * vision.hidden_size + 2 * vision.intermediate_size)
-    return width * shape.packed * kept, width * tower
+    frames = shape.clips * shape.frames
+    return [width * shape.packed * kept, *(width * e.layer_numbers(frames) for e in trained_encoders(config, shape))]
 
 
 def backward_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpointing: bool) -> int:
@@ -327,7 +329,8 @@ def frame_cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Sh
     if not (settings["frame_cache"] or "").strip():
         return None
     motion = config.motion_config.image_size
-    size = clip_bytes(shape.frames, config.vision_config.image_size[0], config.motion_run_length, motion)
+    patches = (config.low_patches, config.low_config.image_size) if config.low_tokens else ()
+    size = clip_bytes(shape.frames, config.vision_config.image_size[0], config.motion_run_length, motion, *patches)
     return FrameCache(settings["frame_cache"], int(settings["frame_cache_gib"] * GIB)).forecast(clips, size)
 
 
@@ -416,8 +419,7 @@ def _exchanged(trained: int, machine: Machine) -> int:
 
 
 def encoding_bytes(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, width: int) -> int:
-    """What the vision tower takes at its peak for all clips of a generation batch: four copies of the pixels in
-    float32, or one with the frames' bytes, two tensors of its MLP and five of its width.
+    """What an encoder takes at its peak for all clips of a generation batch; one runs after the other.
 
     Args:
         settings: From `read_settings`.
@@ -425,11 +427,8 @@ def encoding_bytes(settings: Mapping[str, Any], config: VQAThinkerConfig, shape:
         shape: The micro-batch.
         width: Bytes per number.
     """
-    vision = config.vision_config
-    frames, side = _generated(settings, shape) // 2 * shape.frames, vision.image_size[0]
-    pixels, patches = frames * 3 * side**2, (side // vision.patch_size[0]) ** 2 + 1
-    tower = frames * patches * width * (5 * vision.hidden_size + 2 * vision.intermediate_size)
-    return max(16 * pixels, 5 * pixels + tower)
+    frames = _generated(settings, shape) // 2 * shape.frames
+    return max(encoder.pass_bytes(frames, width) for encoder in encoders_of(config))
 
 
 def sampling_bytes(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, width: int) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from vqathinker.training.budget import (
     head_size,
     parameter_counts,
 )
+from vqathinker.training.encoders import encoders_of, trained_encoders
 
 OPTIMIZER_BYTES = 28
 """That AdamW reads and writes of a weight: the weight, its gradient and two moments in float32."""
@@ -126,7 +127,7 @@ def step_work(config: VQAThinkerConfig, step: Step) -> dict[str, Work]:
     """
     shape = step.shape
     language, head = _loss_flops(config, step)
-    patches, tower = (0, 0) if shape.frozen_vision else frame_flops(config)
+    patches, tower = frame_flops(config, shape)
     frames = shape.clips * shape.frames
     again, backward = int(step.checkpointing), 1 if shape.rank else 2
     update = (1 + again + backward) * language + (2 + backward) * head
@@ -147,7 +148,7 @@ def _rollouts(config: VQAThinkerConfig, step: Step) -> Work:
     # Keys that one answer's queries meet: with transformers those of the prompt's other answers too, to be masked.
     met = tokens * prompt + (own if step.vllm else answers * own)
     read = answers * met if step.vllm else met
-    flops = (step.prompts - step.copies) * shape.frames * sum(frame_flops(config))
+    flops = (step.prompts - step.copies) * shape.frames * sum(frame_flops(config))  # frozen parts too
     flops += step.prompts * motion_flops(config, shape.frames) if config.motion_tokens else 0
     flops += step.prompts * (layers * prompt + of_pairs * prompt**2 / 2)
     flops += step.prompts * answers * (tokens * (layers + head) + of_pairs * met)
@@ -178,16 +179,15 @@ def language_flops(config: VQAThinkerConfig, tokens: int, pairs: int) -> tuple[i
     return layers, 2 * width * text.vocab_size
 
 
-def frame_flops(config: VQAThinkerConfig) -> tuple[int, int]:
-    """Of a frame's patch embedding, and of all that follows up to its tokens."""
-    vision, width = config.vision_config, config.vision_config.hidden_size
-    patches = (vision.image_size[0] // vision.patch_size[0]) ** 2
-    tokens = patches + 1
-    layer = 2 * tokens * (4 * width**2 + 2 * width * vision.intermediate_size) + 4 * width * tokens**2
-    kept, out = round(patches * config.downsample_ratio**2), config.get_text_config().hidden_size
-    wide = round(width / config.downsample_ratio**2)
-    projector = 2 * kept * (wide * out + out**2)
-    return 2 * patches * 3 * vision.patch_size[0] ** 2 * width, vision.num_hidden_layers * layer + projector
+def frame_flops(config: VQAThinkerConfig, shape: Shape | None = None) -> tuple[int, int]:
+    """Of a frame's patch embeddings, and of all that follows up to its tokens; with a shape, of what is trained."""
+    encoders = encoders_of(config) if shape is None else trained_encoders(config, shape)
+    embeddings, layers = (sum(encoder.flops[part] for encoder in encoders) for part in (0, 1))
+    vision, out = config.vision_config, config.get_text_config().hidden_size
+    kept = round((vision.image_size[0] // vision.patch_size[0]) ** 2 * config.downsample_ratio**2)
+    wide = round(vision.hidden_size / config.downsample_ratio**2)
+    projector = 0 if shape and shape.frozen_vision else 2 * kept * (wide * out + out**2)
+    return embeddings, layers + projector
 
 
 def motion_flops(config: VQAThinkerConfig, frames: int) -> int:
