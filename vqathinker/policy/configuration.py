@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import InternVLConfig, PreTrainedConfig
 
+from vqathinker.policy.score_head import check_form
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LANGUAGE_MODELS = ("llama", "qwen2", "qwen3")
 """Those of which tests say that the loss, transformers' rollouts and vLLM's compute the same."""
@@ -124,6 +126,8 @@ class VQAThinkerConfig(InternVLConfig):
             is `dense` (VQA²): a run of neighbouring frames around each key frame.
         streams: Names of the visual streams, see `vqathinker.policy.streams`; with `motion_tokens=0` there is no
             motion stream.
+        score_head: What a head for scores reads, `"visual"` or `"hidden"`, see `vqathinker.policy.score_head`; "" is
+            no head.
 
     Raises:
         ValueError: If a value is out of range, or for a language model that is not supported (`check_language_model`).
@@ -140,6 +144,7 @@ class VQAThinkerConfig(InternVLConfig):
     motion_tokens: int = 1
     motion_run_length: int = 1
     streams: list[str] | tuple[str, ...] = ("spatial", "motion")
+    score_head: str = ""
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.motion_config is None:
@@ -151,6 +156,7 @@ class VQAThinkerConfig(InternVLConfig):
                 f"motion_tokens={self.motion_tokens}, motion_run_length={self.motion_run_length}: tokens must be >= 0 "
                 "(0 = no motion branch) and the run at least 1 frame."
             )
+        check_form(self.score_head)
         super().__post_init__(**kwargs)
         check_language_model(self.text_config)
 
