@@ -62,8 +62,8 @@ class SFTArguments(AdapterArguments, DataArguments, LookArguments):
     score_head: str | None = field(
         default=None,
         metadata={
-            "help": "A new score head that reads 'visual' tokens or the prompt's last 'hidden' state; '' takes one away. "
-            "Default the policy's own, if any."
+            "help": "A new score head, which reads 'visual' tokens or the prompt's last 'hidden' state; '' takes one "
+            "away. Default the policy's own, if any."
         },
     )
     reasoning: bool = field(default=True, metadata={"help": "False: teach answers without reasoning."})

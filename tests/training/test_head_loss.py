@@ -6,12 +6,14 @@ from statistics import NormalDist
 import pytest
 import torch
 from transformers import AutoProcessor
+from trl import GRPOTrainer
 
 from rewards import text_of
 from vqathinker.data import ClipLoader, Sample, score_samples
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.scoring.readouts import head_score
-from vqathinker.training import SFTCollator, SFTTrainer, VQASFTConfig, sft_dataset
+from vqathinker.tasks import sample_dataset
+from vqathinker.training import SFTCollator, SFTTrainer, VQAGRPOTrainer, VQASFTConfig, sft_dataset
 from vqathinker.training.head_loss import bradley_terry_rank, fidelity_rank, head_terms, paper_rank, prepare_head
 
 PHI = NormalDist().cdf
@@ -160,3 +162,82 @@ def test_without_labels_there_is_nothing_to_learn(fit, train_rows):
     questions = [Sample("q", "choice", (train_rows[0].video,), "Blurred?", {"options": ["Yes", "No"], "answer": "A"})]
     with pytest.raises(ValueError, match="no sample has a MOS"):
         fit("hidden", questions, head_weight=1.0)
+
+
+# ---------------------------------------------------------------------- GRPO
+
+
+def by_text(completions, **columns):
+    """Pays by the text, so that there is a gradient at random weights."""
+    return [len(set(text)) / 20 for text in map(text_of, completions)]
+
+
+@pytest.fixture
+def grpo(base, train_rows, config):
+    """Makes a trainer of a policy with a head: two labelled clips, one without a label, and a question."""
+
+    def make(form, dtype=torch.float32, **changes):
+        torch.manual_seed(0)
+        policy = VQAThinkerForConditionalGeneration.from_pretrained(base, score_head=form, dtype=dtype)
+        processor = AutoProcessor.from_pretrained(base)
+        target = {"options": ["Yes", "No"], "answer": "A"}
+        asked = Sample("q", "choice", (train_rows[0].video,), "Is it blurred?", target)
+        without = Sample("u", "score", (train_rows[2].video,), target={"mos": None})
+        rows = sample_dataset([*score_samples(train_rows[:2]), asked, without], processor)
+        settings = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "max_steps": 1}
+        settings |= {"beta": 0.0, "max_completion_length": 4}
+        return VQAGRPOTrainer(policy, [by_text], config(**(settings | changes)), rows, processor)
+
+    return make
+
+
+@pytest.mark.parametrize("form", ["hidden", "visual"])
+def test_beside_grpo_the_head_reads_the_pass_of_the_loss(grpo, train_rows, form):
+    trainer = grpo(form, torch.float64, head_weight=3.0, head_rank="bradley_terry")
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 2
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    policy, prompts = trainer.model, inputs["clips"].prompts
+    losses, plain = [], GRPOTrainer._compute_loss(trainer, policy, inputs)
+    for trainer._packs in (True, False):
+        losses.append(trainer._compute_loss(policy, inputs))
+    mos = inputs["head_mos"][::2]
+    assert sorted(mos[~mos.isnan()].tolist()) == pytest.approx(sorted(row.mos for row in train_rows[:2]))
+    found = []
+    for prompt, clip in zip(prompts, inputs["clips"].clips, strict=True):  # each prompt in a pass of its own
+        index = trainer.processing_class.index_of([prompt])
+        seen = {name: [value] for name, value in clip.items()} | {"visual_index": index}
+        at = torch.tensor([0 if form == "visual" else len(prompt.ids) - 1])
+        found.append(policy(torch.tensor([prompt.ids]), **seen, score_at=at).scores)
+    error, rank = head_terms(torch.cat(found), mos, "bradley_terry")
+    for loss in losses:
+        assert (loss - plain).item() == pytest.approx(3 * (error + rank).item() / 2, rel=1e-5)
+    assert trainer._metrics["train"]["head/mse"] == pytest.approx([error.item()] * 2, rel=1e-5)
+    trainer.model.zero_grad()
+    losses[0].backward()
+    assert all(p.grad is not None and p.grad.any() for p in policy.model.score_head.parameters())
+
+
+def test_grpo_steps_train_the_head_or_leave_it_as_it_is(grpo):
+    before, after = [], []
+    for changes in ({"head_weight": 1.0, "head_rank_weight": 0.5, "beta": 0.1}, {}, None):
+        trainer = grpo("hidden" if changes is not None else "", **(changes or {}))
+        before.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
+        trainer.train()
+        after.append(trainer.model.state_dict())
+        assert ("head/mse" in trainer.state.log_history[0]) == bool(changes)
+    moved = [
+        {name for name in own if "score_head" in name and not torch.equal(own[name], old[name])}
+        for own, old in zip(after, before, strict=True)
+    ]
+    assert len(moved[0]) == 6 and not moved[1] and not moved[2]
+    assert all(torch.equal(after[1][name], value) for name, value in after[2].items())  # all else: as without a head
+
+
+def test_a_head_needs_whole_micro_batches_and_a_reference_of_its_kind(grpo, config):
+    with pytest.raises(ValueError, match=r"max_tokens_per_batch=9 with head_weight=1.0: .* pairs of its clips"):
+        config(max_tokens_per_batch=9, head_weight=1.0)
+    with pytest.raises(ValueError, match="but the policy has no score head"):
+        grpo("", head_weight=1.0)
+    with pytest.raises(ValueError, match="sync_ref_model=True: the reference has score_head='', the policy 'hidden'"):
+        grpo("hidden", beta=0.1, sync_ref_model=True)

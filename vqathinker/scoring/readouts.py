@@ -98,9 +98,7 @@ def level_score(
 
 
 @torch.no_grad()
-def head_score(
-    policy: VQAThinkerForConditionalGeneration, processor: VQAThinkerProcessor, clip: ClipInput
-) -> float:
+def head_score(policy: VQAThinkerForConditionalGeneration, processor: VQAThinkerProcessor, clip: ClipInput) -> float:
     """What the policy's score head says of a clip: of a `visual` one without the language model, of a `hidden` one
     after a pass over the prompt.
 

@@ -1,8 +1,8 @@
 """Training adapters (LoRA) instead of all weights, on a base of 32, 16 or 4 bits: which, and what is refused.
 
-By default each linear layer of the language model gets a LoRA, and the motion projector, which starts at random, is
-trained whole; vision tower, its projector and SlowFast stay as they are. The reference of the KL penalty is the policy
-with its adapter off, so no second model is loaded.
+By default each linear layer of the language model gets a LoRA, and what starts at random is trained whole, the motion
+projector and, where a run trains it, a score head; vision tower, its projector and SlowFast stay as they are. The
+reference of the KL penalty is the policy with its adapter off, so no second model is loaded.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from vqathinker.policy import (
     import_peft,
 )
 from vqathinker.policy.adapters import NAME
+from vqathinker.training.head_loss import prepare_head
 from vqathinker.training.precision import dtype_over_master_weights
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 Layers = str | Collection[str]
 """PEFT's `target_modules` or `exclude_modules`."""
 LANGUAGE_MODEL = "model.language_model."
-SAVED_WHOLE = ("motion_projector", "multi_modal_projector")
+SAVED_WHOLE = ("motion_projector", "multi_modal_projector", "score_head")
 """Parts that may be trained whole beside the adapter."""
 VARIANTS = (
     *("lora_bias", "target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens"),
@@ -47,7 +48,8 @@ VARIANTS = (
 )
 """Options of `LoraConfig` under which an adapter is more, or other, than products added to weights."""
 NOT_QUANTIZED = tuple(
-    f"model.{part}" for part in ("vision_tower", "multi_modal_projector", "motion_encoder", "motion_projector")
+    f"model.{part}"
+    for part in ("vision_tower", "multi_modal_projector", "motion_encoder", "motion_projector", "score_head")
 )
 
 
@@ -79,7 +81,8 @@ class AdapterArguments:
     lora_modules_to_save: list[str] | None = field(
         default=None,
         metadata={
-            "help": f"Parts to train whole, among {', '.join(SAVED_WHOLE)}; default motion_projector, unless frozen."
+            "help": f"Parts to train whole, among {', '.join(SAVED_WHOLE)}; default motion_projector, unless frozen, "
+            "and score_head, where it is trained."
         },
     )
     use_rslora: bool = field(
@@ -186,8 +189,8 @@ def adapted_parts(target: Layers, policy: PreTrainedModel, excluded: Layers | No
 def completed_names(
     options: AdapterArguments, policy: PreTrainedModel, frozen: Sequence[str] = ()
 ) -> tuple[str, list[str]]:
-    """PEFT's `target_modules`, and the parts that are trained whole: by default the motion projector, unless it is
-    adapted or frozen."""
+    """PEFT's `target_modules`, and the parts that are trained whole: by default the motion projector and a score head,
+    unless they are adapted or frozen."""
     target = target_modules(policy, options.lora_target_modules)
     saved = options.lora_modules_to_save
     return target, whole_parts(target, policy, frozen) if saved is None else saved
@@ -199,10 +202,12 @@ def whole_parts(
     frozen: Sequence[str] = (),
     excluded: Layers | None = None,
 ) -> list[str]:
-    """The motion projector, which `vqathinker init` starts at random, unless it is adapted or frozen."""
-    if not policy.config.motion_tokens or "motion_projector" in {*frozen, *adapted_parts(target, policy, excluded)}:
-        return []
-    return ["motion_projector"]
+    """What starts at random: the motion projector and a score head, unless they are adapted or frozen."""
+    found = ["motion_projector"] if policy.config.motion_tokens else []
+    if policy.config.score_head and any(p.requires_grad for p in policy.model.score_head.parameters()):
+        found.append("score_head")
+    left = {*frozen, *adapted_parts(target, policy, excluded)}
+    return [part for part in found if part not in left]
 
 
 def target_modules(policy: nn.Module, names: Sequence[str] | None = None) -> str:
@@ -353,6 +358,7 @@ def prepare_policy(
         settings |= {} if quantization is None else {"quantization_config": quantization}
         model, args.model_init_kwargs = VQAThinkerForConditionalGeneration.from_pretrained(model, **settings), None
     policy = base_policy(model)
+    prepare_head(policy, args)
     if config is not None:
         import_peft("peft_config")
         if has_adapters(model):

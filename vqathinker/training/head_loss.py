@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn.functional import logsigmoid, relu
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 
 TIE = 0.1
-"""Score units: labels of a pair that are not further apart are a tie. About the standard error of a MOS of 30 raters."""
+"""Score units: a pair whose labels are not further apart is a tie. About the standard error of a MOS of 30 raters."""
 K = 5.0
 """VideoAlign's k, arXiv 2501.13918: the larger, the likelier a tie."""
 EPS = 1e-6
@@ -112,7 +113,9 @@ def prepare_head(policy: VQAThinkerForConditionalGeneration, args: HeadArguments
         return
     if alone:
         policy.requires_grad_(False)
-    policy.model.score_head.requires_grad_(bool(args.head_weight))
+        policy.model.score_head.requires_grad_(True)
+    if not args.head_weight:
+        policy.model.score_head.requires_grad_(False)
 
 
 def check_labels(args: HeadArguments, mos: Sequence[float | None]) -> None:
@@ -189,6 +192,17 @@ def of_all_processes(
     own = accelerator.num_processes * (scores - scores.detach())
     places = torch.arange(start, start + len(scores), device=whole.device)
     return whole.where(~labels.isnan(), 0.0).index_add(0, places, own), labels
+
+
+@contextmanager
+def scores_said(policy: VQAThinkerForConditionalGeneration) -> Iterator[list[torch.Tensor]]:
+    """What the score head says in the passes of a policy in here; TRL's fused head hands on nothing but its own."""
+    found: list[torch.Tensor] = []
+    hook = policy.model.register_forward_hook(lambda module, inputs, outputs: found.append(outputs.scores))
+    try:
+        yield found
+    finally:
+        hook.remove()
 
 
 def labels_of(rows: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -48,8 +48,8 @@ class VQASFTConfig(HeadArguments, TrainingArguments):
     head_only: bool = field(
         default=False,
         metadata={
-            "help": "Fit the score head alone: all else is frozen, and nothing is computed that it does not read (visual: "
-            "no language model, hidden: prompts only)."
+            "help": "Fit the score head alone: all else is frozen, and nothing is computed that it does not read "
+            "(visual: no language model; hidden: prompts only)."
         },
     )
 
