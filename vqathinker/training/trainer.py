@@ -120,8 +120,8 @@ class VQAGRPOTrainer(ValidationTrainer):
     score another answer to the same clip gives too) and `common_score` (share of all answers that give the most
     frequent score). With `multi_objective_aggregation="normalize_then_sum"` answers that a reward cannot score are
     given its `floor`, and `floored_rewards` counts these rewards in the batch. What rewards log by `log_metric` is
-    there too. The names of before, `vqa/...`, are logged for one more version. With `head_weight` `head/mse` and
-    `head/rank_...` are the terms of the score head's loss.
+    there too. The names of before, `vqa/...`, are logged for one more version. `head/mse` and `head/rank_...`
+    are the terms of the loss of a score head that is trained.
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "vqathinker"]
