@@ -241,3 +241,30 @@ def test_a_head_needs_whole_micro_batches_and_a_reference_of_its_kind(grpo, conf
         grpo("", head_weight=1.0)
     with pytest.raises(ValueError, match="sync_ref_model=True: the reference has score_head='', the policy 'hidden'"):
         grpo("hidden", beta=0.1, sync_ref_model=True)
+
+
+TWO_PROCESSES = """
+import math
+import torch
+from accelerate import Accelerator
+from vqathinker.training.head_loss import HeadArguments, HeadLoss, head_terms
+
+accelerator = Accelerator(cpu=True)
+clips, mos = [[1.0, 2.0, 4.0], [3.0]], [[2.0, math.nan, 3.0], [1.5]]  # the processes have other numbers of clips
+own, alone = (torch.tensor(0.5, requires_grad=True) for _ in range(2))
+rank = accelerator.process_index
+loss = HeadLoss(HeadArguments(head_weight=2.0), accelerator)(own * torch.tensor(clips[rank]), torch.tensor(mos[rank]))
+loss.backward()
+expected = 2 * sum(head_terms(alone * torch.tensor(sum(clips, [])), torch.tensor(sum(mos, [])), "fidelity"))
+expected.backward()
+torch.testing.assert_close(loss, expected)
+torch.testing.assert_close(accelerator.reduce(own.grad, "mean"), alone.grad)  # as DDP and DeepSpeed do
+print("the same")
+"""
+
+
+@pytest.mark.engine
+def test_pairs_are_those_of_all_processes(torchrun, tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    assert torchrun(2, script)[0].count("the same") == 2
