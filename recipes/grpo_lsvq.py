@@ -14,7 +14,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 from torch.distributed.elastic.multiprocessing.errors import record
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, set_seed
 from transformers.trainer_utils import IntervalStrategy
 
 from vqathinker.chatter import set_verbose
@@ -104,6 +104,13 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
         },
     )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to freeze: vision_tower, ..."})
+    score_head: str | None = field(
+        default=None,
+        metadata={
+            "help": "A new score head, which reads 'visual' tokens or the prompt's last 'hidden' state; '' takes one "
+            "away. Default the policy's own, if any."
+        },
+    )
     val_labels: str | None = field(
         default=None,
         metadata={
@@ -165,7 +172,8 @@ def main(argv: list[str] | None = None) -> None:
     dtype = load_dtype(data.dtype, args, data.use_peft)
     init = {"attn_implementation": "sdpa", "dtype": dtype} | (args.model_init_kwargs or {})
     init |= {"quantization_config": get_quantization_config(data, dtype)} if data.load_in_4bit else {}
-    policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, **init)
+    set_seed(args.seed)  # of a new score head; the trainer sets it again
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, score_head=data.score_head, **init)
     if data.use_peft or not args.beta:  # used up, but for the reference
         args.model_init_kwargs = None
     policy.freeze(data.freeze)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 from torch.distributed.elastic.multiprocessing.errors import record
+from transformers import set_seed
 
 from vqathinker.chatter import set_verbose
 from vqathinker.data import ClipLoader
@@ -20,8 +21,8 @@ from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoi
 from vqathinker.synth.default import prepare_default
 from vqathinker.training import (
     SFTCollator,
+    SFTTrainer,
     VQASFTConfig,
-    WholeCheckpointTrainer,
     check_precision,
     load_dtype,
     sft_dataset,
@@ -34,6 +35,7 @@ from vqathinker.training.adapters import (
 )
 from vqathinker.training.arguments import lacks_config, parse_recipe
 from vqathinker.training.console import add_console, closing_summary, parts_line
+from vqathinker.training.head_loss import prepare_head
 from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import DataArguments, LookArguments
 from vqathinker.training.small_set import with_own_config
@@ -57,6 +59,13 @@ class SFTArguments(AdapterArguments, DataArguments, LookArguments):
         },
     )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to freeze: vision_tower, ..."})
+    score_head: str | None = field(
+        default=None,
+        metadata={
+            "help": "A new score head, which reads 'visual' tokens or the prompt's last 'hidden' state; '' takes one "
+            "away. Default the policy's own, if any."
+        },
+    )
     reasoning: bool = field(default=True, metadata={"help": "False: teach answers without reasoning."})
     strict_clips: bool = field(default=False, metadata={"help": "Stop at the first unreadable clip."})
     decode_threads: int = field(default=2, metadata={"help": "Clips decoded in parallel."})
@@ -87,8 +96,12 @@ def main(argv: list[str] | None = None) -> None:
     processor.use_cache(data.frame_cache, data.frame_cache_gib, told)
     dtype = load_dtype(data.dtype, args, data.use_peft)
     quantized = {"quantization_config": get_quantization_config(data, dtype)} if data.load_in_4bit else {}
-    policy = VQAThinkerForConditionalGeneration.from_pretrained(data.model, dtype=dtype, **quantized)
+    set_seed(args.seed)  # of a new score head; the trainer sets it again
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(
+        data.model, dtype=dtype, score_head=data.score_head, **quantized
+    )
     policy.freeze(data.freeze)
+    prepare_head(policy, args)
     if PartialState().is_main_process:
         print(parts_line(policy, data.freeze, data.use_peft))
     trained = with_adapter(policy, get_peft_config(data, policy, data.freeze), args)
@@ -102,10 +115,11 @@ def main(argv: list[str] | None = None) -> None:
         f"{args.output_dir}/skipped.jsonl",
         give_up_after=min(GIVE_UP_AFTER, max(1, clips // args.world_size)),  # a process sees its share
     )
-    trainer = WholeCheckpointTrainer(
+    head = ("alone" if args.head_only else "beside") if args.head_weight else ""
+    trainer = SFTTrainer(
         trained,
         args,
-        data_collator=SFTCollator(processor, loader, policy),
+        data_collator=SFTCollator(processor, loader, policy, head),
         train_dataset=sft_dataset(samples, processor, args.seed, data.reasoning),
         processing_class=processor,
     )
@@ -120,8 +134,10 @@ def main(argv: list[str] | None = None) -> None:
     trainer.save_model(args.output_dir)
     trainer.save_state()
     if trainer.is_world_process_zero():
-        following = f"vqathinker train grpo_lsvq --config FILE.yaml --model {args.output_dir}"
-        print(closing_summary(trainer.state, args, [following]))
+        following = [f"vqathinker train grpo_lsvq --config FILE.yaml --model {args.output_dir}"]
+        if args.head_weight:
+            following = [f"vqathinker score CLIPS --model {args.output_dir} --readout head", *following]
+        print(closing_summary(trainer.state, args, following))
 
 
 def embedded_default(argv: list[str]) -> list[str]:

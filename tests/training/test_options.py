@@ -76,6 +76,9 @@ TESTED = {
     "save_steps": "training/test_trainer.py::test_a_checkpoint_between_two_draws_is_refused",
     "gradient_checkpointing_kwargs": "training/test_options.py::test_values_that_are_not_taken",
     "accelerator_config": "training/test_options.py::test_values_that_are_not_taken",
+    "head_weight": "training/test_head_loss.py::test_grpo_steps_train_the_head_or_leave_it_as_it_is",
+    "head_rank": "training/test_head_loss.py::test_beside_grpo_the_head_reads_the_pass_of_the_loss",
+    "head_rank_weight": "training/test_head_loss.py::test_beside_grpo_the_head_reads_the_pass_of_the_loss",
     "resume_from_checkpoint": "training/test_launch.py::test_a_run_killed_while_saving_goes_on_from_the_last_whole_"
     "checkpoint",
 }

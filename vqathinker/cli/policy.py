@@ -22,9 +22,9 @@ def add_policy(parser: argparse.ArgumentParser, readouts: bool = True) -> None:
         parser.add_argument(
             "--readout",
             default="answer",
-            choices=["answer", "expected", "levels"],
+            choices=["answer", "expected", "levels", "head"],
             help="answer: the number in the text; expected: its expectation over the model's probabilities; "
-            "levels: from the probabilities of level words",
+            "levels: from the probabilities of level words; head: the score head's, of a policy that has one",
         )
     counts = "the score is their mean" if readouts else "the most frequent one wins"
     parser.add_argument("--samples", type=int, default=0, help=f"answers to sample ({counts}); 0: one greedy answer")

@@ -132,7 +132,8 @@ def load_adapted(
     config = policy_class.config_class.from_pretrained(folder)
     if quantization := getattr(config, "quantization_config", None):
         options.setdefault("quantization_config", quantization)
-    policy, report = policy_class.from_pretrained(base or base_of(folder), **options, output_loading_info=True)
+    options |= {"score_head": config.score_head, "output_loading_info": True}  # a head may have come with the adapter
+    policy, report = policy_class.from_pretrained(base or base_of(folder), **options)
     if whole and getattr(policy, "is_quantized", False):
         policy.dequantize()
     trainable = [name for name, parameter in policy.named_parameters() if parameter.requires_grad]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import InternVLConfig, PreTrainedConfig, ViTConfig
 
+from vqathinker.policy.score_head import check_form
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LANGUAGE_MODELS = ("llama", "qwen2", "qwen3")
 """Those of which tests say that the loss, transformers' rollouts and vLLM's compute the same."""
@@ -144,6 +146,8 @@ class VQAThinkerConfig(InternVLConfig):
             and `image_std` are those of its pixels, default 0.5. Default: ViT-B/16 on patches of 224.
         streams: Names of the visual streams, see `vqathinker.policy.streams`; with `motion_tokens=0` there is no
             motion stream. The low-level one is named where it has tokens.
+        score_head: What a head for scores reads, `"visual"` or `"hidden"`, see `vqathinker.policy.score_head`; "" is
+            no head.
 
     Raises:
         ValueError: If a value is out of range, or for a language model that is not supported (`check_language_model`).
@@ -168,6 +172,7 @@ class VQAThinkerConfig(InternVLConfig):
     low_tokens: int = 0
     low_patches: int = 8
     streams: list[str] | tuple[str, ...] = ("spatial", "motion")
+    score_head: str = ""
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.motion_config is None:
@@ -184,6 +189,7 @@ class VQAThinkerConfig(InternVLConfig):
         self._check_low_level()
         if self.low_tokens:
             self.streams = with_low_level(self.streams, self.low_tokens)
+        check_form(self.score_head)
         super().__post_init__(**kwargs)
         check_language_model(self.text_config)
 

@@ -10,12 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, Cache, InternVLForConditionalGeneration, InternVLModel
 from transformers import initialization as init
-from transformers.models.internvl.modeling_internvl import (
-    InternVLCausalLMOutputWithPast,
-    InternVLModelOutputWithPast,
-    InternVLMultiModalProjector,
-    InternVLPreTrainedModel,
-)
+from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector, InternVLPreTrainedModel
 
 from vqathinker.policy.adapters import adapter_asked_for, load_adapted
 from vqathinker.policy.complete import load_complete
@@ -33,6 +28,14 @@ from vqathinker.policy.motion import MotionProjector
 from vqathinker.policy.packed_attention import read_packed_rows
 from vqathinker.policy.prompts import Prompt
 from vqathinker.policy.readable import follow_umask
+from vqathinker.policy.score_head import (
+    ModelOutput,
+    PolicyOutput,
+    ScoreHead,
+    check_form,
+    clip_scores,
+    what_head_reads,
+)
 from vqathinker.policy.streams import VisualStream, streams_of
 
 if TYPE_CHECKING:
@@ -86,6 +89,8 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         absent = {r"\bmotion_(encoder|projector)\.": config.motion_tokens, LOW_LEVEL_WEIGHTS: config.low_tokens}
         if unused := [pattern for pattern, tokens in absent.items() if not tokens]:
             self._keys_to_ignore_on_load_unexpected = unused  # of a policy that has one
+        if config.score_head:
+            self.score_head = ScoreHead(config.text_config.hidden_size)
         self.post_init()
 
     def _add(self, modules: Mapping[str, nn.Module], stream: VisualStream) -> None:
@@ -147,12 +152,18 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             tokens[stream.name] = stream.project(self, list(known))
         return tokens
 
-    def ordered(self, visual: Mapping[str, Any], index: torch.Tensor | None) -> torch.Tensor:
+    def ordered(
+        self,
+        visual: Mapping[str, Any],
+        index: torch.Tensor | None,
+        tokens: Mapping[str, Sequence[torch.Tensor]] | None = None,
+    ) -> torch.Tensor:
         """(P, D) the tokens of C clips in the order of the placeholders.
 
         Args:
             visual: See `visual_tokens`.
             index: (P,) see `vqathinker.policy.prompts.token_index`.
+            tokens: What `visual_tokens` makes of them, where it is known.
 
         Raises:
             ValueError: If it is missing, or the clips give another number of tokens.
@@ -162,7 +173,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
                 f"{sorted(visual)} came without visual_index, which gives the order of their tokens in the prompt: "
                 "pass what the processor returns, or token_index(prompts, ...)."
             )
-        tokens = self.visual_tokens(visual)
+        tokens = self.visual_tokens(visual) if tokens is None else tokens
         table = torch.cat([clip.flatten(0, -2) for stream in self.streams for clip in tokens[stream.name]])
         shown = int(index.max()) + 1 if len(index) else 0  # rows may show a clip several times
         if len(table) != shown:
@@ -199,16 +210,22 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
         visual_index: torch.Tensor | None = None,
         visual_embeds: torch.Tensor | None = None,
         keep: torch.Tensor | None = None,
+        score_at: torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> InternVLModelOutputWithPast:
+    ) -> ModelOutput:
         """See `VQAThinkerForConditionalGeneration.forward`."""
+        visual = take_visual(self.streams, kwargs)
+        reads = what_head_reads(self.config.score_head, score_at, visual)
+        tokens = self.visual_tokens(visual) if reads == "visual" else None
+        scores = None if tokens is None else clip_scores(self.score_head, self.streams, tokens)[score_at]
+        if scores is not None and input_ids is None and inputs_embeds is None:
+            return ModelOutput(scores=scores)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds.")
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-        visual = take_visual(self.streams, kwargs)
         if visual:
-            visual_embeds = self.ordered(visual, visual_index)
+            visual_embeds = self.ordered(visual, visual_index, tokens)
         if visual_embeds is not None:
             inputs_embeds = self.insert(inputs_embeds, input_ids, visual_embeds.flatten(0, -2))
         if kwargs.get("packed") is not None:
@@ -221,11 +238,14 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             **kwargs,
         )
         hidden = outputs.last_hidden_state
-        return InternVLModelOutputWithPast(
+        if reads == "hidden":
+            scores = self.score_head(hidden.flatten(0, 1)[score_at])
+        return ModelOutput(
             last_hidden_state=hidden if keep is None else hidden[:, keep],
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            scores=scores,
         )
 
 
@@ -257,8 +277,9 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         visual_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        score_at: torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> InternVLCausalLMOutputWithPast:
+    ) -> PolicyOutput:
         """One pass over B sequences, which look at C clips.
 
         Args:
@@ -270,16 +291,20 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             visual_embeds: (P, D) or (B, P / B, D) tokens in the order of the placeholders, instead of all that.
             labels: (B, L) ids to predict, -100 = not scored.
             logits_to_keep: How many last positions get logits; 0 = all.
+            score_at: (N,) what the head gives scores of: of a `hidden` head the last tokens of N prompts, numbered
+                through all B rows; of a `visual` head N of the C clips. A visual head alone needs neither `input_ids`
+                nor `inputs_embeds`: the language model is then left out, and there are no logits.
             kwargs: What the streams look at, see `encode`; it is encoded here, with gradients. And
                 `num_items_in_batch`, how many scored ids the loss is a mean over; default those in `labels`; `packed`,
                 the `PackedLayout` of rows that hold several answers to a prompt; `keep`, (N,) the tokens that get
                 logits, in place of all: what follows is over these.
 
         Returns:
-            Output with `loss` (if `labels`), `logits` (B, L, V) and `past_key_values`.
+            Output with `loss` (if `labels`), `logits` (B, L, V), `past_key_values` and `scores` (N,) (if `score_at`).
 
         Raises:
-            ValueError: If the placeholders do not match the visual tokens.
+            ValueError: If the placeholders do not match the visual tokens, or `score_at` needs a head or clips that are
+                not there.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -289,8 +314,11 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             inputs_embeds=inputs_embeds,
             visual_index=visual_index,
             visual_embeds=visual_embeds,
+            score_at=score_at,
             **kwargs,
         )
+        if outputs.last_hidden_state is None:
+            return PolicyOutput(scores=outputs.scores)
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, keep])
         loss = None
@@ -300,12 +328,13 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
             )
-        return InternVLCausalLMOutputWithPast(
+        return PolicyOutput(
             loss=loss,
             logits=logits,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            scores=outputs.scores,
         )
 
     @property
@@ -337,15 +366,15 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         """Keep parts of the policy as they are.
 
         Args:
-            parts: Among `"language_model"` and the modules of its streams: `"vision_tower"`,
-                `"multi_modal_projector"`, `"motion_projector"`, `"low_encoder"`, `"low_projector"`. What a stream
-                declares `fixed` (the motion encoder) always is.
+            parts: Among `"language_model"`, `"score_head"` where it has one, and the modules of its streams:
+                `"vision_tower"`, `"multi_modal_projector"`, `"motion_projector"`, `"low_encoder"`, `"low_projector"`.
+                What a stream declares `fixed` (the motion encoder) always is.
 
         Raises:
             ValueError: On another name.
         """
         own = [part for s in self.streams for part in (*s.trunk, *s.head) if part not in s.fixed]
-        known = [*dict.fromkeys(own), "language_model"]
+        known = [*dict.fromkeys(own), "language_model", *(["score_head"] if self.config.score_head else [])]
         if unknown := [part for part in parts if part not in known]:
             why = "" if self.config.motion_tokens else " This policy has no motion branch (motion_tokens=0)."
             if not self.config.low_tokens and any(part.startswith("low_") for part in unknown):
@@ -353,6 +382,23 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             raise ValueError(f"freeze={unknown}: must be among {known}.{why}")
         for part in parts:
             getattr(self.model, part).requires_grad_(False)
+
+    def set_score_head(self, form: str) -> None:
+        """Give the policy a new head for scores, with random weights, or take its head away; in place.
+
+        Args:
+            form: `"visual"`, `"hidden"`, or `""` for none.
+
+        Raises:
+            ValueError: If there is no such head.
+        """
+        check_form(form)
+        if self.config.score_head:
+            del self.model.score_head
+        self.config.score_head = form
+        if form:
+            head = ScoreHead(self.config.text_config.hidden_size).apply(self._init_weights)
+            self.model.score_head = head.to(self.device, self.dtype).train(self.training)
 
     def blanks(self, blank: ClipInput) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Features and tokens of a black frame, by stream, of those that show single frames.
@@ -407,20 +453,25 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
         """As in transformers, but a checkpoint that is not this policy weight by weight is refused, not filled up at
         random. With `motion_tokens=0` the weights of a motion branch are left out, with `low_tokens=0` those of a
-        low-level stream; one that the checkpoint does not have starts anew with `low_tokens` above 0. An adapter's
-        folder gives its base with its changes, see `vqathinker.policy.adapters`.
+        low-level stream; one that the checkpoint does not have starts anew with `low_tokens` above 0. `score_head` of
+        another form than the checkpoint's gives the policy a new head, see `set_score_head`. An adapter's folder gives
+        its base with its changes, see `vqathinker.policy.adapters`.
 
         Raises:
             IncompleteCheckpoint: A ValueError, if weights are missing, left over or of another shape, or a file of them
                 cannot be read.
         """
-        with_report = kwargs.pop("output_loading_info", False)
+        with_report, head = kwargs.pop("output_loading_info", False), kwargs.pop("score_head", None)
         if adapter := adapter_asked_for(pretrained_model_name_or_path, kwargs):
             policy, report = load_adapted(cls, adapter, **kwargs)
-            return (policy, report) if with_report else policy
-        new = new_weights(pretrained_model_name_or_path, kwargs)
-        policy, report = load_complete(super().from_pretrained, pretrained_model_name_or_path, *args, new=new, **kwargs)
-        policy.model.fix_streams()  # loading makes new, trainable parameters
+        else:
+            new = new_weights(pretrained_model_name_or_path, kwargs)
+            policy, report = load_complete(
+                super().from_pretrained, pretrained_model_name_or_path, *args, new=new, **kwargs
+            )
+            policy.model.fix_streams()  # loading makes new, trainable parameters
+        if head not in (None, policy.config.score_head):
+            policy.set_score_head(head)
         return (policy, report) if with_report else policy
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> Any:

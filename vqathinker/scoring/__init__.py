@@ -6,7 +6,7 @@ from vqathinker.scoring.metric import VideoQualityMetric, create_metric, list_mo
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, predict
 from vqathinker.scoring.provenance import decoder, fingerprint, settings_of, versions
 from vqathinker.scoring.ranking import RankedClip, Ranking, rank_files
-from vqathinker.scoring.readouts import READOUTS, expected_score, level_score
+from vqathinker.scoring.readouts import READOUTS, expected_score, head_score, level_score
 from vqathinker.scoring.scorer import QualityScore, QualityScorer
 from vqathinker.scoring.table import ScoreTable, score_files
 
@@ -26,6 +26,7 @@ __all__ = [
     "decoder",
     "expected_score",
     "fingerprint",
+    "head_score",
     "level_score",
     "list_models",
     "predict",

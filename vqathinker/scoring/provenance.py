@@ -31,7 +31,7 @@ def settings_of(scorer: QualityScorer) -> dict[str, Any]:
         scorer: Made by `QualityScorer.from_pretrained`.
     """
     policy, processor, sampling = scorer.policy, scorer.processor, scorer.sampling
-    prompt = json.dumps(processor.prompt_ids()) + (f"{LEVEL_PREFIX} {LEVELS}" if scorer.engine is None else "")
+    prompt = json.dumps(processor.prompt_ids()) + (f"{LEVEL_PREFIX} {LEVELS}" if scorer.readout == "levels" else "")
     patches = {"patches": [processor.low_patches, processor.low_patch_size, processor.low_box]}
     drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k, "seed": scorer.seed}
     return {

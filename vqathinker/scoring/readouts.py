@@ -11,12 +11,15 @@ from transformers import PreTrainedTokenizerBase
 
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.data.traces import LEVELS
-from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.policy import ClipInput, FeatureCache, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rewards import parse_answer
 from vqathinker.rewards.answer_number import SCORE_RANGE
+from vqathinker.scoring.predict import embed_prompts
 
-READOUTS = ("answer", "expected", "levels")
-"""`answer`: the number in the text. `expected`: `expected_score`. `levels`: `level_score`."""
+READOUTS = ("answer", "expected", "levels", "head")
+"""`answer`: the number in the text. `expected`: `expected_score`. `levels`: `level_score`. `head`: `head_score`."""
+WITHOUT_ANSWERS = ("levels", "head")
+"""Those that generate nothing."""
 LEVEL_PREFIX = "The quality of the video is"
 """What the level word goes on from (Q-Align)."""
 
@@ -123,6 +126,40 @@ def _word_logprobs(
     logits = _branch_logits(policy, prompt, prefix, words).float().log_softmax(-1)
     rows = zip(logits, words, strict=True)
     return torch.stack([sum(branch[i, token] for i, token in enumerate(word)) for branch, word in rows]).cpu()
+
+
+@torch.no_grad()
+def head_score(policy: VQAThinkerForConditionalGeneration, processor: VQAThinkerProcessor, clip: ClipInput) -> float:
+    """What the policy's score head says of a clip: of a `visual` one without the language model, of a `hidden` one
+    after a pass over the prompt.
+
+    Args:
+        policy: The policy.
+        processor: Its processor, whose question a hidden head reads.
+        clip: The clip.
+
+    Returns:
+        A score in score units, 1-5 as far as it has learnt; not bounded.
+
+    Raises:
+        ValueError: If it has no head (`check_head`).
+    """
+    check_head(policy)
+    first = torch.tensor([0], device=policy.device)
+    if policy.config.score_head == "visual":
+        [visual] = FeatureCache(policy).inputs([None], [clip])
+        return float(policy(**{name: [value] for name, value in visual.items()}, score_at=first).scores)
+    [prompt] = embed_prompts(policy, processor, [clip])
+    return float(policy(inputs_embeds=prompt[None], score_at=first + len(prompt) - 1, logits_to_keep=1).scores)
+
+
+def check_head(policy: VQAThinkerForConditionalGeneration) -> None:
+    """Raise `ValueError` if a policy has no score head."""
+    if not policy.config.score_head:
+        raise ValueError(
+            f"readout='head', but the policy {policy.name_or_path!r} has no score head: use another read-out, or fit a "
+            "head with `vqathinker train sft_lsvq --score-head hidden --head-weight 1 --head-only true ...`."
+        )
 
 
 def before_number(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]) -> list[int] | None:

@@ -20,7 +20,14 @@ from vqathinker.rollout import ENGINES, RolloutEngine, Sampling, make_engine
 from vqathinker.scoring.asking import QualityAnswer, ask_clips, ask_samples, question_sample
 from vqathinker.scoring.comparing import QualityComparison, compare_clips, compare_pairs
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, embed_prompts, mean_score
-from vqathinker.scoring.readouts import READOUTS, expected_score, level_score
+from vqathinker.scoring.readouts import (
+    READOUTS,
+    WITHOUT_ANSWERS,
+    check_head,
+    expected_score,
+    head_score,
+    level_score,
+)
 
 Video = str | Path | np.ndarray | torch.Tensor
 """A path, or frames (N, H, W, 3) uint8 RGB."""
@@ -32,14 +39,14 @@ class QualityScore:
 
     Attributes:
         video: Path; "" for frames in memory.
-        score: In score units, 1-5, higher is better (down to 0 for a policy trained on MOS / 20). NaN if no answer
-            gives a number in 0-5, or the clip cannot be read. Never a guess.
+        score: In score units, 1-5, higher is better (down to 0 for a policy trained on MOS / 20; a score head's may lie
+            beyond). NaN if no answer gives a number in 0-5, or the clip cannot be read. Never a guess.
         spread: How far apart the model's own answers lie, which is not how far the score is from the truth. A standard
             deviation, same units: over the sampled answers, or, of read-outs from probabilities, under these; NaN for
-            one answer's text.
+            one answer's text and for a score head.
         status: `"ok"`, or why there is no score: `"out_of_range"`, `"no_answer"`, `"no_number"` (of the first answer,
             see `rewards.ParsedAnswer`), `"unreadable"`.
-        answers: Whole texts; none for the read-out `levels`.
+        answers: Whole texts; none for the read-outs `levels` and `head`.
         num_parsed: How many of them give a number.
         frames: Key frames that the policy saw, as indices into the clip.
         error: Why the clip cannot be read, else "".
@@ -83,7 +90,7 @@ class QualityScorer:
     Args:
         policy: The policy.
         processor: Its processor.
-        readout: `"answer"`, `"expected"` or `"levels"`, see `vqathinker.scoring.readouts`.
+        readout: `"answer"`, `"expected"`, `"levels"` or `"head"`, see `vqathinker.scoring.readouts`.
         samples: Answers K to sample, whose mean counts (of questions: what most of them say); 0 = one greedy answer.
         max_new_tokens: Longest answer; default what the policy was trained for, else 2048.
         sampling: How samples are drawn.
@@ -94,7 +101,7 @@ class QualityScorer:
         vllm_memory: Share of the device's memory (on a CPU: of the machine's) that vLLM may take.
 
     Raises:
-        ValueError: On an unknown name or a number out of range.
+        ValueError: On an unknown name or a number out of range, or for the read-out "head" of a policy without one.
 
     Example:
         >>> scorer = QualityScorer.from_pretrained("runs/demo/grpo")  # doctest: +SKIP
@@ -123,8 +130,10 @@ class QualityScorer:
         batch_size = {"vllm": 64}.get(engine, 8) if batch_size is None else batch_size
         if min(samples, seed) < 0 or batch_size < 1 or decode_threads < 1:
             raise ValueError(f"{samples=}, {seed=}, {batch_size=}, {decode_threads=}: must be at least 0, 0, 1 and 1.")
-        if readout == "levels" and (samples or engine != "transformers"):
-            raise ValueError(f"{samples=}, {engine=} with readout='levels', which generates nothing: leave both out.")
+        if readout in WITHOUT_ANSWERS and (samples or engine != "transformers"):
+            raise ValueError(f"{samples=}, {engine=} with {readout=}, which generates nothing: leave both out.")
+        if readout == "head":
+            check_head(policy)
         self.policy, self.processor = policy.eval(), processor
         self.readout, self.samples, self.batch_size, self.seed = readout, samples, batch_size, seed
         self.decode_threads = decode_threads
@@ -134,7 +143,7 @@ class QualityScorer:
         self.sampling = replace(sampling, max_new_tokens=longest, temperature=temperature)
         self.engine_name = engine
         self.engine: RolloutEngine | None = None
-        if readout != "levels":
+        if readout not in WITHOUT_ANSWERS:
             self.engine = self._make_engine(vllm_memory)
         self._asked: RolloutEngine | None = None
 
@@ -144,7 +153,7 @@ class QualityScorer:
         return make_engine(self.policy, self.processor, self.engine_name, sequences, longest, vllm_memory)
 
     def answering_engine(self) -> RolloutEngine:
-        """What generates answers. With the read-out "levels", which needs none, it is made for the first question."""
+        """What generates answers. With a read-out that needs none it is made for the first question."""
         if self.engine is not None:
             return self.engine
         self._asked = self._asked or self._make_engine()
@@ -292,19 +301,26 @@ class QualityScorer:
     @torch.no_grad()
     def score_clips(self, clips: Sequence[ClipInput]) -> list[QualityScore]:
         """Judge decoded clips, in order; their `video` is "". Any number of them: the engine makes batches."""
-        prompts = [embed_prompts(self.policy, self.processor, [clip])[0] for clip in clips]
         if self.engine is None:
-            moments = [level_score(self.policy, self.processor.tokenizer, prompt) for prompt in prompts]
+            moments = [self._moments(clip) for clip in clips]
             return [
                 QualityScore("", score, std, "ok", frames=tuple(clip.indices.tolist()), notes=clip.notes)
                 for clip, (score, std) in zip(clips, moments, strict=True)
             ]
+        prompts = [embed_prompts(self.policy, self.processor, [clip])[0] for clip in clips]
         seeds = [zlib.crc32(clip.frames.numpy().data, self.seed) for clip in clips]
         drawn = self.engine.generate(prompts, max(1, self.samples), self.sampling, seeds)
         return [
             self._result(clip, prompt, [completion.token_ids for completion in group])
             for clip, prompt, group in zip(clips, prompts, drawn, strict=True)
         ]
+
+    def _moments(self, clip: ClipInput) -> tuple[float, float]:
+        """Score and spread of a read-out without answers."""
+        if self.readout == "head":
+            return head_score(self.policy, self.processor, clip), math.nan
+        [prompt] = embed_prompts(self.policy, self.processor, [clip])
+        return level_score(self.policy, self.processor.tokenizer, prompt)
 
     def _result(self, clip: ClipInput, prompt: torch.Tensor, answers: Sequence[list[int]]) -> QualityScore:
         texts = tuple(self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vqathinker.training.precision import check_precision as check_precision
     from vqathinker.training.precision import load_dtype as load_dtype
     from vqathinker.training.sft import SFTCollator as SFTCollator
+    from vqathinker.training.sft import SFTTrainer as SFTTrainer
     from vqathinker.training.sft import VQASFTConfig as VQASFTConfig
     from vqathinker.training.sft import sft_dataset as sft_dataset
     from vqathinker.training.trainer import VQAGRPOTrainer as VQAGRPOTrainer
@@ -20,6 +21,7 @@ hold_back_imports()  # before TRL imports vLLM
 # Looked up on first use: `groups`, `budget` and `precision` are imported without TRL, where it is missing too.
 _HOMES = {
     "SFTCollator": "sft",
+    "SFTTrainer": "sft",
     "VQAGRPOConfig": "config",
     "VQAGRPOTrainer": "trainer",
     "VQASFTConfig": "sft",

@@ -1,8 +1,9 @@
 """Training adapters (LoRA) instead of all weights, on a base of 32, 16 or 4 bits: which, and what is refused.
 
-By default each linear layer of the language model gets a LoRA, and the projectors of motion and low-level tokens, which
-start without trained weights, are trained whole; the encoders and the vision tower's projector stay as they are. The
-reference of the KL penalty is the policy with its adapter off, so no second model is loaded.
+By default each linear layer of the language model gets a LoRA, and what starts without trained weights is trained
+whole: the projectors of motion and low-level tokens and, where a run trains it, a score head. The encoders and the
+vision tower's projector stay as they are. The reference of the KL penalty is the policy with its adapter off, so no
+second model is loaded.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from vqathinker.policy import (
     import_peft,
 )
 from vqathinker.policy.adapters import NAME
+from vqathinker.training.head_loss import prepare_head
 from vqathinker.training.precision import dtype_over_master_weights
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ Layers = str | Collection[str]
 LANGUAGE_MODEL = "model.language_model."
 NEW_PROJECTORS = ("motion_projector", "low_projector")
 """Those that `vqathinker init` starts without trained weights."""
-SAVED_WHOLE = (*NEW_PROJECTORS, "multi_modal_projector", "low_encoder")
+SAVED_WHOLE = (*NEW_PROJECTORS, "multi_modal_projector", "low_encoder", "score_head")
 """Parts that may be trained whole beside the adapter."""
 VARIANTS = (
     *("lora_bias", "target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens"),
@@ -52,7 +54,7 @@ NOT_QUANTIZED = tuple(
     f"model.{part}"
     for part in (
         *("vision_tower", "multi_modal_projector", "motion_encoder", "motion_projector"),
-        *("low_encoder", "low_projector"),
+        *("low_encoder", "low_projector", "score_head"),
     )
 )
 
@@ -86,7 +88,7 @@ class AdapterArguments:
         default=None,
         metadata={
             "help": f"Parts to train whole, among {', '.join(SAVED_WHOLE)}; default those of "
-            f"{', '.join(NEW_PROJECTORS)} that the policy has, unless frozen."
+            f"{', '.join(NEW_PROJECTORS)} that the policy has, unless frozen, and score_head, where it is trained."
         },
     )
     use_rslora: bool = field(
@@ -193,8 +195,8 @@ def adapted_parts(target: Layers, policy: PreTrainedModel, excluded: Layers | No
 def completed_names(
     options: AdapterArguments, policy: PreTrainedModel, frozen: Sequence[str] = ()
 ) -> tuple[str, list[str]]:
-    """PEFT's `target_modules`, and the parts that are trained whole: by default the new projectors, unless one is
-    adapted or frozen."""
+    """PEFT's `target_modules`, and the parts that are trained whole: by default the new projectors and a score head,
+    unless they are adapted or frozen."""
     target = target_modules(policy, options.lora_target_modules)
     saved = options.lora_modules_to_save
     return target, whole_parts(target, policy, frozen) if saved is None else saved
@@ -206,9 +208,12 @@ def whole_parts(
     frozen: Sequence[str] = (),
     excluded: Layers | None = None,
 ) -> list[str]:
-    """The policy's projectors that `vqathinker init` starts without trained weights, unless adapted or frozen."""
-    kept = {*frozen, *adapted_parts(target, policy, excluded)}
-    return [part for part in NEW_PROJECTORS if hasattr(policy.model, part) and part not in kept]
+    """What starts without trained weights, the new projectors and a score head, unless they are adapted or frozen."""
+    found = [part for part in NEW_PROJECTORS if hasattr(policy.model, part)]
+    if policy.config.score_head and any(p.requires_grad for p in policy.model.score_head.parameters()):
+        found.append("score_head")
+    left = {*frozen, *adapted_parts(target, policy, excluded)}
+    return [part for part in found if part not in left]
 
 
 def target_modules(policy: nn.Module, names: Sequence[str] | None = None) -> str:
@@ -359,6 +364,7 @@ def prepare_policy(
         settings |= {} if quantization is None else {"quantization_config": quantization}
         model, args.model_init_kwargs = VQAThinkerForConditionalGeneration.from_pretrained(model, **settings), None
     policy = base_policy(model)
+    prepare_head(policy, args)
     if config is not None:
         import_peft("peft_config")
         if has_adapters(model):

@@ -247,7 +247,9 @@ def packs_rows(policy: PreTrainedModel, reference: PreTrainedModel | None, share
     return shared_prefix != "never" and not others
 
 
-def check_models(policy: PreTrainedModel, reference: PreTrainedModel | None, longest_answer: int, prompt: int) -> None:
+def check_models(
+    policy: PreTrainedModel, reference: PreTrainedModel | None, longest_answer: int, prompt: int, synced: bool = False
+) -> None:
     """Raise `ValueError` if policy or reference compute something else in the loss than in rollouts.
 
     TRL loads the reference from the policy's path; what lies there must be the same kind of model.
@@ -257,6 +259,7 @@ def check_models(policy: PreTrainedModel, reference: PreTrainedModel | None, lon
         reference: Its reference, if there is one.
         longest_answer: `max_completion_length`.
         prompt: Tokens of a prompt.
+        synced: Whether the reference moves with the policy, weight by weight.
     """
     longest = prompt + longest_answer
     for model in filter(None, (policy, reference)):
@@ -273,4 +276,10 @@ def check_models(policy: PreTrainedModel, reference: PreTrainedModel | None, lon
             f"the reference model at {policy.config._name_or_path!r} is a {type(reference).__name__}, the policy a "
             f"{type(policy).__name__}: save the policy and load it again, so that its path holds the policy, or set "
             "beta=0."
+        )
+    if reference is not None and synced and reference.config.score_head != policy.config.score_head:
+        raise ValueError(
+            f"sync_ref_model=True: the reference has score_head={reference.config.score_head!r}, the policy "
+            f"{policy.config.score_head!r}, so their weights cannot be matched. Save the policy with its head and "
+            "start from there."
         )

@@ -11,6 +11,7 @@ from trl import GRPOConfig
 
 from vqathinker.perturb import MODES
 from vqathinker.rollout.vllm_engine import check_vllm
+from vqathinker.training.head_loss import HeadArguments, check_head_arguments
 from vqathinker.training.options import check_options, check_parts
 from vqathinker.training.processes import check_one_device, join_processes_on_cpu
 from vqathinker.training.reporting import check_reporting
@@ -30,7 +31,7 @@ def check_groups(batch: int, answers: int) -> None:
 
 
 @dataclass
-class VQAGRPOConfig(GRPOConfig):
+class VQAGRPOConfig(HeadArguments, GRPOConfig):
     """`GRPOConfig` with VQAThinker's hyper-parameters as defaults.
 
     What each option means here, and which are refused: `docs/options.md`.
@@ -49,6 +50,7 @@ class VQAGRPOConfig(GRPOConfig):
         max_tokens_per_batch: Most tokens of one pass in the loss, > 0, `None` = whole micro-batches. The answers to a
             clip stay together, whatever they cost.
         shared_prefix: `"auto"`, `"always"` or `"never"`: do the answers to a clip share its prompt in the loss?
+        head_weight, head_rank, head_rank_weight: See `vqathinker.training.head_loss`.
 
     Raises:
         ValueError: If a setting breaks a rule; the message names value, rule and fix.
@@ -146,6 +148,7 @@ class VQAGRPOConfig(GRPOConfig):
             raise ValueError(f"decode_threads={self.decode_threads}: must be at least 1.")
         if self.shared_prefix not in ("auto", "always", "never"):
             raise ValueError(f"shared_prefix={self.shared_prefix!r}: must be 'auto', 'always' or 'never'.")
+        check_head_arguments(self)
         check_parts(self)
         self.frame_cache = (self.frame_cache or "").strip() or None
         if self.frame_cache_gib <= 0:

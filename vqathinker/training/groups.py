@@ -224,12 +224,14 @@ class PackedGroups:
         targets: (1, N) these tokens; -100 in place of none at all.
         rows: The R answers' numbers in the batch, in order.
         known: (R, longest) where the answers have tokens.
+        starts: Where each answer's copy of the prompt's last token stands in the row.
     """
 
     inputs: dict[str, Any]
     targets: torch.Tensor
     rows: list[int]
     known: torch.Tensor
+    starts: list[int]
 
     def unpack(self, values: torch.Tensor) -> torch.Tensor:
         """(1, N) values of the predictions to (R, longest), 0 where there is no token."""
@@ -278,7 +280,7 @@ def pack_groups(
         "packed": PackedLayout(tuple(sorted(row.segments, key=lambda segment: segment.start))),
         "keep": keep.to(device),
     }
-    return PackedGroups(inputs, targets, rows, known.to(device))
+    return PackedGroups(inputs, targets, rows, known.to(device), [row.starts[i] for i in rows])
 
 
 @dataclass(frozen=True)
@@ -289,11 +291,13 @@ class SingleRows:
         inputs: `input_ids`, `attention_mask` and `position_ids`, all (R, S), and `keep` (longest,).
         targets: (R, longest) the answers' tokens, -100 where there are none.
         rows: The R answers' numbers in the batch, in order.
+        starts: Where the last token of each one's prompt stands, numbered through the rows.
     """
 
     inputs: dict[str, Any]
     targets: torch.Tensor
     rows: list[int]
+    starts: list[int]
 
     def unpack(self, values: torch.Tensor) -> torch.Tensor:
         """(R, longest) values of the predictions, 0 where there is no token."""
@@ -312,7 +316,8 @@ def single_rows(
         "keep": torch.arange(ids.shape[1] - completion_length - 1, ids.shape[1] - 1, device=ids.device),
     }
     targets = ids.masked_fill(~known, -100)[:, -completion_length:]
-    return SingleRows(inputs, targets, list(rows))
+    starts = [(row + 1) * ids.shape[1] - completion_length - 1 for row in range(len(ids))]
+    return SingleRows(inputs, targets, list(rows), starts)
 
 
 def rows_about(
@@ -333,6 +338,22 @@ def rows_about(
     rows = rows_of(trees, answers)
     seen = clips.repeated([row // answers for row in rows[::answers]], answers)
     return single_rows(input_ids, attention_mask, completion_length, rows), seen
+
+
+def head_places(form: str, rows: PackedGroups | SingleRows, trees: Sequence[Tree]) -> list[int]:
+    """What a score head reads of each group, in order, see `score_at` of the policy's `forward`.
+
+    Args:
+        form: The head's.
+        rows: Of all these trees.
+        trees: As they were given to `rows_about`.
+    """
+    clips = {group: number for number, tree in enumerate(trees) for group in tree.groups}
+    if form == "hidden":  # the first answer's copy of the prompt's last token, which sees the prompt only
+        return rows.starts[:: len(rows.rows) // len(clips)]
+    if isinstance(rows, SingleRows):  # each group has its own
+        return list(range(len(clips)))
+    return [clips[group] for group in sorted(clips)]
 
 
 class _Row:

@@ -179,12 +179,13 @@ def check_parts(args: VQAGRPOConfig) -> None:
         "top_entropy_quantile": args.top_entropy_quantile < 1,
         "entropy_coef": bool(args.entropy_coef),
         "use_adaptive_entropy": args.use_adaptive_entropy,
+        "head_weight": bool(args.head_weight),
     }
     if needing := [name for name, needed in whole.items() if needed]:
         raise ValueError(
             f"max_tokens_per_batch={limit} with {needing[0]}={getattr(args, needing[0])}: the latter is taken "
-            "over the tokens of a whole micro-batch, which is then computed in parts. Leave one of the two out; to "
-            "save memory, lower per_device_train_batch_size."
+            "over a whole micro-batch, its tokens or pairs of its clips, which is then computed in parts. Leave one of "
+            "the two out; to save memory, lower per_device_train_batch_size."
         )
     optimizer = args.optim.value
     if optimizer in (OptimizerNames.LOMO, OptimizerNames.ADALOMO) or optimizer.endswith("layerwise"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from torch import nn
 from transformers import TrainingArguments
 
 from vqathinker.data import ClipLoader, Sample
@@ -20,6 +21,8 @@ from vqathinker.policy import (
     copied_trunk,
 )
 from vqathinker.tasks import find_task
+from vqathinker.training.checkpoints import WholeCheckpointTrainer
+from vqathinker.training.head_loss import HeadArguments, HeadLoss, check_head_arguments, check_labels, labels_of
 from vqathinker.training.options import SFT_REFUSED, refuse_options
 from vqathinker.training.processes import check_one_device, join_processes_on_cpu
 from vqathinker.training.reporting import check_reporting
@@ -27,11 +30,14 @@ from vqathinker.training.shown import show_clips
 
 
 @dataclass
-class VQASFTConfig(TrainingArguments):
-    """`TrainingArguments` for clips; several processes without GPUs are one run.
+class VQASFTConfig(HeadArguments, TrainingArguments):
+    """`TrainingArguments` for clips, and those of a score head; several processes without GPUs are one run.
+
+    Args:
+        head_only: Train the score head alone, see `SFTTrainer`.
 
     Raises:
-        ValueError: If an option of `SFT_REFUSED` is set.
+        ValueError: If an option of `SFT_REFUSED` is set, or one of the score head's is out of range.
         ImportError: If a package that `report_to` needs is missing.
     """
 
@@ -39,11 +45,21 @@ class VQASFTConfig(TrainingArguments):
         default=False,
         metadata={"help": "Must stay off: the model's inputs are made from columns that it does not know."},
     )
+    head_only: bool = field(
+        default=False,
+        metadata={
+            "help": "Fit the score head alone: all else is frozen, and nothing is computed that it does not read "
+            "(visual: no language model; hidden: prompts only)."
+        },
+    )
 
     def __post_init__(self) -> None:
         join_processes_on_cpu(self)
         super().__post_init__()
         refuse_options(self, SFT_REFUSED)
+        check_head_arguments(self)
+        if self.head_only and not self.head_weight:
+            raise ValueError("head_only=True with head_weight=0: nothing would be trained. Set head_weight: 1.")
         check_one_device(self)
         check_reporting(self.report_to)
 
@@ -61,14 +77,15 @@ def sft_dataset(
         reasoning: False: answers without it (VQAThinker, Table 4).
 
     Returns:
-        Columns `prompt` (conversational) and `completion`.
+        Columns `prompt` (conversational), `completion` and `mos` (`None` of other tasks).
     """
     rng = np.random.default_rng(seed)
     completions = [find_task(sample.task).gold(sample, rng) for sample in samples]
     if not reasoning:
         completions = [text[text.index("<answer>") :] for text in completions]
     prompts = [find_task(sample.task).messages(sample, processor) for sample in samples]
-    return Dataset.from_dict({"prompt": prompts, "completion": completions})
+    mos = [sample.target.get("mos") if sample.task == "score" else None for sample in samples]
+    return Dataset.from_dict({"prompt": prompts, "completion": completions, "mos": mos})
 
 
 class SFTCollator:
@@ -83,6 +100,7 @@ class SFTCollator:
         policy: What of it is frozen computes features, once per clip where they are remembered. That is copied: under
             ZeRO-3 processes can call the policy's own only together, but which clips a process knows already is its own
             affair. There the copying is collective.
+        head: What the policy's score head is to be trained on: `"beside"` answers, `"alone"`, or nothing, "".
     """
 
     def __init__(
@@ -90,8 +108,11 @@ class SFTCollator:
         processor: VQAThinkerProcessor,
         loader: ClipLoader[ClipInput],
         policy: VQAThinkerForConditionalGeneration,
+        head: str = "",
     ) -> None:
         self.processor, self.loader = processor, loader
+        self.head = policy.config.score_head if head else ""
+        self.alone = head == "alone"
         self.streams = policy.streams
         self.kept = [stream for stream in self.streams if stream.remembered and stream.frozen(policy.model)]
         self.features = FeatureCache(policy, {stream.name: copied_trunk(policy.model, stream) for stream in self.kept})
@@ -101,6 +122,8 @@ class SFTCollator:
         Returns:
             `input_ids`, `attention_mask`, `labels` (B, L), `visual_index` (P,), and of the C clips of B prompts, or of
             the blank one, what the streams look at (`frames`) or their features (`motion_features`), C tensors each.
+            With a head to train also `mos` (B,), NaN = none, and `score_at` (B,), see the policy's `forward`. With the
+            head alone there are no `labels`, and rows are prompts; of a visual head there are only clips.
 
         Raises:
             ClipError: As the loader's `get`.
@@ -108,10 +131,12 @@ class SFTCollator:
         self.loader(rows)
         shown = show_clips(rows, self.loader, self.processor)
         found = [place for place, readable in enumerate(shown.readable) if readable] or [0]
-        shown = shown.take(found)
+        shown, rows = shown.take(found), [rows[place] for place in found]
         nothing = [not readable for readable in shown.readable]
-        completions = [rows[place]["completion"] for place in found]
-        batch = self._tokens([prompt.ids for prompt in shown.prompts], completions, nothing)
+        ids = [prompt.ids for prompt in shown.prompts]
+        batch = self._prompts(ids) if self.alone else self._tokens(ids, [row["completion"] for row in rows], nothing)
+        if self.head:
+            batch |= self._head_inputs(ids, batch["input_ids"].shape[1], rows, nothing)
         for stream in self.streams:
             raw = [getattr(clip, stream.takes) for clip in shown.clips]
             if stream in self.kept:
@@ -119,6 +144,8 @@ class SFTCollator:
                 batch[stream.features_name] = [value.cpu() for value in features]
             else:
                 batch[stream.takes] = raw
+        if self.alone and self.head == "visual":
+            return {name: value for name, value in batch.items() if name not in ("input_ids", "attention_mask")}
         return batch | {"visual_index": self.processor.index_of(shown.prompts)}
 
     def _tokens(
@@ -138,3 +165,61 @@ class SFTCollator:
         scored = mask & (places >= torch.tensor([len(prompt) for prompt in prompts])[:, None])
         scored &= ~torch.tensor(nothing)[:, None]
         return {"input_ids": ids, "attention_mask": mask.long(), "labels": ids.masked_fill(~scored, -100)}
+
+    def _prompts(self, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """Prompts, padded right."""
+        rows = [torch.tensor(prompt) for prompt in prompts]
+        pad = self.processor.tokenizer.pad_token_id
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+        lengths = torch.tensor([len(row) for row in rows])
+        return {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
+
+    def _head_inputs(
+        self, prompts: Sequence[Sequence[int]], width: int, rows: Sequence[dict[str, Any]], nothing: Sequence[bool]
+    ) -> dict[str, torch.Tensor]:
+        """Labels, and where the head reads: clips by number, or the prompts' last tokens in rows of `width`."""
+        mos = torch.tensor(labels_of(rows)).masked_fill(torch.tensor(nothing), torch.nan)
+        ends = torch.tensor([len(prompt) - 1 for prompt in prompts])
+        places = torch.arange(len(rows))
+        return {"mos": mos, "score_at": places if self.head == "visual" else places * width + ends}
+
+
+class SFTTrainer(WholeCheckpointTrainer):
+    """transformers' `Trainer` for batches of `SFTCollator`. With `head_weight` the loss of the policy's score head is
+    added to that of the answers (CP-LLM trains both at once); with `head_only` it is the only one.
+
+    Args:
+        args: `VQASFTConfig`.
+        kwargs: As transformers'.
+    """
+
+    def __init__(self, model: Any, args: VQASFTConfig, **kwargs: Any) -> None:
+        super().__init__(model, args, **kwargs)
+        if args.head_weight and self.train_dataset is not None:
+            check_labels(args, self.train_dataset["mos"])
+        self.head_loss = HeadLoss(args, self.accelerator)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """As transformers', and the head's loss where a batch has `mos`."""
+        if "mos" not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        inputs = dict(inputs)
+        mos = inputs.pop("mos")
+        if "labels" in inputs:
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        else:
+            loss, outputs = 0, model(**inputs, logits_to_keep=1)
+        # transformers divides by the accumulated micro-batches only a loss that is no mean over all their tokens
+        divided = num_items_in_batch is None or not self.model_accepts_loss_kwargs
+        head = self.head_loss(outputs.scores, mos) / (1 if divided else self.current_gradient_accumulation_steps)
+        return (loss + head, outputs) if return_outputs else loss + head
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """As transformers', with what the head's loss consists of."""
+        super().log(logs | (self.head_loss.logged() if "loss" in logs else {}), *args, **kwargs)

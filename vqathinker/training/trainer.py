@@ -58,11 +58,13 @@ from vqathinker.training.groups import (
     alternate,
     copy_row,
     group_of,
+    head_places,
     kind_of,
     rows_about,
     split_groups,
     take_groups,
 )
+from vqathinker.training.head_loss import HeadLoss, check_labels, labels_of, prepare_head, scores_said
 from vqathinker.training.micro_batches import loss_in_parts, loss_mask, merge, parts_of
 from vqathinker.training.options import check_trainer
 from vqathinker.training.order import EpochCallback, EpochSampler
@@ -100,7 +102,8 @@ class VQAGRPOTrainer(ValidationTrainer):
         processing_class: The policy's processor.
         kwargs: TRL's further arguments (`eval_dataset`, `callbacks`, `optimizers`, ...). `peft_config`, a `LoraConfig`,
             trains an adapter: without `target_modules` on the language model's linear layers, without
-            `modules_to_save` with the motion projector whole. The reference is then the policy with its adapter off.
+            `modules_to_save` with the motion projector, and a score head that is trained, whole. The reference is then
+            the policy with its adapter off.
 
     Raises:
         ValueError: If the batch holds a single clip although a reward compares clips, `beta` needs a reference that
@@ -119,7 +122,8 @@ class VQAGRPOTrainer(ValidationTrainer):
     frequent score). In batches with rungs of ladders `ladder_order` is the share of pairs of one ladder whose mean
     answers are in order, a tie as half of one. With `multi_objective_aggregation="normalize_then_sum"` answers that a
     reward cannot score are given its `floor`, and `floored_rewards` counts these rewards in the batch. What rewards log
-    by `log_metric` is there too. The names of before, `vqa/...`, are logged for one more version.
+    by `log_metric` is there too. The names of before, `vqa/...`, are logged for one more version. `head/mse` and
+    `head/rank_...` are the terms of the loss of a score head that is trained.
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "vqathinker"]
@@ -169,7 +173,10 @@ class VQAGRPOTrainer(ValidationTrainer):
         settle(self.model, self.args)
         check_precision(self.model, args)  # only now: TRL has loaded what was given as a path
         policy, reference = (m and base_policy(self.accelerator.unwrap_model(m)) for m in (self.model, self.ref_model))
-        check_models(policy, reference, args.max_completion_length, longest)
+        check_models(policy, reference, args.max_completion_length, longest, args.sync_ref_model)
+        prepare_head(policy, args)
+        check_labels(args, train_dataset["mos"] if "mos" in train_dataset.column_names else [])
+        self.head_loss = HeadLoss(args, self.accelerator)
         self._packs = packs_rows(policy, reference, args.shared_prefix)
         self.add_callback(EpochCallback())
         add_console(self)
@@ -239,6 +246,10 @@ class VQAGRPOTrainer(ValidationTrainer):
         if self._scales_by_batch:
             self._scale_by_kind(output)
         output["clips"] = self._clips
+        if self.args.head_weight:  # unreadable clips and copies teach the head nothing
+            labels = torch.tensor(labels_of(inputs), device=output["advantages"].device)
+            readable = torch.tensor(self._readable, device=labels.device)
+            output["head_mos"] = labels.masked_fill(~readable, torch.nan)
         return output
 
     def _sync_engine(self) -> None:
@@ -415,6 +426,9 @@ class VQAGRPOTrainer(ValidationTrainer):
             parts = self._parts(attention_mask[:, -logits_to_keep:], batch_size)
         for part in parts:
             packed, seen = rows_about(clips, part, input_ids, attention_mask, logits_to_keep, self._packs)
+            if self.args.head_weight and torch.is_grad_enabled():  # in the loss
+                places = head_places(base_policy(self.model).config.score_head, packed, part)
+                seen["score_at"] = torch.tensor(places, device=input_ids.device)
             with self.accelerator.autocast():
                 outputs = model(**packed.inputs, **seen, shift_labels=packed.targets, fused_lm_head=True)
             rows += packed.rows
@@ -508,7 +522,7 @@ class VQAGRPOTrainer(ValidationTrainer):
 
         def compute(batch: dict[str, Any]) -> torch.Tensor:
             self._clips = batch["clips"]
-            return whole(model, batch)
+            return self._with_head(model, batch, whole) if self.args.head_weight else whole(model, batch)
 
         if self.args.max_tokens_per_batch is None:
             return compute(inputs)
@@ -523,3 +537,14 @@ class VQAGRPOTrainer(ValidationTrainer):
         answers = [float(len(part["completion_ids"])) for part in parts]
         merge(metrics, logged, tokens, answers if self.importance_sampling_level == "sequence" else tokens)
         return loss
+
+    def _with_head(self, model: nn.Module, batch: dict[str, Any], whole: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """TRL's loss of a micro-batch, and the score head's, from the same pass."""
+        with scores_said(base_policy(self.accelerator.unwrap_model(model))) as said:
+            loss = whole(model, batch)
+        [scores] = said
+        answers = len(batch["completion_ids"]) // len(batch["clips"])
+        head = self.head_loss(scores, batch["head_mos"][::answers])
+        for name, value in self.head_loss.logged().items():
+            self._metrics["train"][name].append(value)
+        return loss + head / self.current_gradient_accumulation_steps
