@@ -67,12 +67,12 @@ def test_the_interval_draws_sources_and_pairs_are_those_of_one_ladder():
 def test_the_published_table_stands_beside_one_of_its_protocol(tmp_path):
     encodes = [Encode(f"{s}{crf}", s, crf, "h264", "h264") for s in "ab" for crf in (15, 17, 21)]
     scores = {encode.video: -encode.crf for encode in encodes} | {"b17": math.nan}
-    shown = published_table(encodes, flip_rates(encodes, scores))
-    assert shown.columns[1:] == ["2", "4", "6"] and shown.rows[0] == ["this policy", 0, 0, 0]
+    shown = published_table(encodes, {"scores": flip_rates(encodes, scores)})
+    assert shown.columns[1:] == ["2", "4", "6"] and shown.rows[0] == ["this policy, by scores", 0, 0, 0]
     assert shown.rows[-1] == ["CP-LLM (published)", 0.125, 0.069, 0.048] and "53 for 51" in shown.note
     other = [Encode(f"{s}{crf}.webm", s, crf, "vp9", "vp9") for s in "ab" for crf in (15, 17)]
     known = {encode.video: -encode.crf for encode in other}
-    assert published_table(other, flip_rates(other, known)) is None
+    assert published_table(other, {"scores": flip_rates(other, known)}) is None
     text = write_flip_rates(tmp_path, [*encodes, *other], {"scores": {"scores": scores | known}}, {"encodes": {"a": 1}})
     assert text.count("## Flip rate, ") == 2 and "## Flip rate, vp9" in text and "Beside CP-LLM" in text
     written = json.loads((tmp_path / "flip_rate.json").read_text())

@@ -163,19 +163,22 @@ def table(rates: Sequence[FlipRate], title: str = "Flip rate") -> Table:
     return Table(title, columns, rows, note)
 
 
-def published_table(encodes: Sequence[Encode], rates: Sequence[FlipRate]) -> Table | None:
-    """The paper's table, ours in its first row; `None` unless the encodes are H.264, one ladder a source.
+def published_table(encodes: Sequence[Encode], judged: Mapping[str, Sequence[FlipRate]]) -> Table | None:
+    """The paper's table, ours in its first rows; `None` unless the encodes are H.264, one ladder a source.
 
     Args:
         encodes: The ladders.
-        rates: Of `flip_rates`.
+        judged: Name of a judgement -> what `flip_rates` says by it.
     """
-    ours = {rate.difference: rate.rate for rate in rates if rate.difference in DIFFERENCES and rate.pairs}
+    occurring = {rate.difference for rates in judged.values() for rate in rates if rate.pairs}
+    shown = [place for place, difference in enumerate(DIFFERENCES) if difference in occurring]
     one_each = len({e.source for e in encodes}) == len({(e.source, e.ladder) for e in encodes})
-    if not ours or not one_each or {encode.codec for encode in encodes} != {"h264"}:
+    if not shown or not one_each or {encode.codec for encode in encodes} != {"h264"}:
         return None
-    shown = [place for place, difference in enumerate(DIFFERENCES) if difference in ours]
-    rows = [["this policy", *(ours[DIFFERENCES[place]] for place in shown)]]
+    rows: list[list[object]] = []
+    for name, rates in judged.items():
+        ours = {rate.difference: rate.rate for rate in rates}
+        rows.append([f"this policy, by {name}", *(ours[DIFFERENCES[place]] for place in shown)])
     rows += [[f"{name} (published)", *(values[place] for place in shown)] for name, values in PUBLISHED.items()]
     columns = ["flip rate at a CRF difference of", *(str(DIFFERENCES[place]) for place in shown)]
     return Table("Beside CP-LLM's Table 3", columns, rows, NOT_THE_SAME)
@@ -197,13 +200,13 @@ def write_flip_rates(
     """
     shown, counts = list[Table](), list[dict[str, Any]]()
     for codec, own in by_codec(encodes).items():
-        for name, arguments in judged.items():
-            rates = flip_rates(own, **arguments)
+        found = {name: flip_rates(own, **arguments) for name, arguments in judged.items()}
+        for name, rates in found.items():
             parts = [part for part in (codec, f"by {name}" if len(judged) > 1 else "") if part]
             shown.append(table(rates, ", ".join(["Flip rate", *parts])))
-            if published := published_table(own, rates):
-                shown.append(published)
             counts += [{"codec": codec, "by": name} | asdict(rate) | {"rate": rate.rate} for rate in rates]
+        if published := published_table(own, found):
+            shown.append(published)
     text = markdown(shown)
     out.mkdir(parents=True, exist_ok=True)
     (out / "flip_rate.md").write_text(text, encoding="utf-8")
