@@ -219,6 +219,10 @@ def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
     if data.early_stopping_patience and args.metric_for_best_model is None:
         args.metric_for_best_model, args.greater_is_better = "srcc" if data.val_labels else "choice_accuracy", True
     metric = args.metric_for_best_model
+    if metric and metric.startswith("compare") and not data.val_pairs:
+        raise ValueError(
+            f"metric_for_best_model={metric!r} without val_pairs: there is nothing to compare. Set val_pairs."
+        )
     if given and metric and not metric.startswith("choice") and not data.val_labels:
         raise ValueError(
             f"metric_for_best_model={metric!r} without val_labels: questions have only choice_accuracy and "

@@ -386,3 +386,8 @@ def test_an_adapter_fits_one_gpu_as_the_readme_says(repo, capsys):
         assert f"fits {memory} GiB" in said and "NOT" not in said
         assert re.search(rf"^total +{re.escape(total)}$", said, re.MULTILINE), (size, said)
         assert f"about {seconds} s per step" in said
+
+
+def test_where_pairs_are_asked_about_a_prompt_may_show_two_clips(policy):
+    one, two = (budget.shape_of(SETTINGS | {"pairs": pairs}, policy.config, 6, 100) for pairs in (0, 0.5))
+    assert (two.prompt, two.frames, two.clips) == (2 * one.prompt, 2 * one.frames, one.clips)

