@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vqathinker.policy import VQAThinkerForConditionalGeneration as VQAThinkerForConditionalGeneration
     from vqathinker.policy import VQAThinkerProcessor as VQAThinkerProcessor
     from vqathinker.scoring import QualityAnswer as QualityAnswer
+    from vqathinker.scoring import QualityComparison as QualityComparison
     from vqathinker.scoring import QualityScore as QualityScore
     from vqathinker.scoring import QualityScorer as QualityScorer
     from vqathinker.training import VQAGRPOConfig as VQAGRPOConfig
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 # Looked up on first use, so that `import vqathinker` and the command line start without loading torch.
 _HOMES = {
     "QualityAnswer": "vqathinker.scoring",
+    "QualityComparison": "vqathinker.scoring",
     "QualityScore": "vqathinker.scoring",
     "QualityScorer": "vqathinker.scoring",
     "VQAGRPOConfig": "vqathinker.training",
