@@ -143,9 +143,10 @@ def test_rungs_without_labels_are_trained_on_beside_labelled_clips(make_trainer)
     sampled = []
     answer = trainer._roll_out
 
-    def roll_out(policy, rows, names, clips, maps):
+    def roll_out(policy, rows, shown):
+        answers = answer(policy, rows, shown)
+        maps = trainer._perturbations[:: trainer.num_generations]
         sampled.extend((row, frame_map is not None) for row, frame_map in zip(rows, maps, strict=True))
-        answers = answer(policy, rows, names, clips, maps)
         for i, row in enumerate(rows):  # scores to order: higher ones for lower ranks
             scores = (4.5, 4.1) if row["mos"] is not None else (5 - row["rank"] / 10, 4.9 - row["rank"] / 10)
             for k, score in enumerate(scores):
