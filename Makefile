@@ -6,9 +6,10 @@ BIN = $(VENV)/bin
 EXTRAS ?= dev
 MODEL ?= runs/demo/grpo
 DATA_ROOT ?=
+SOURCE ?=
 STAMP = $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: install demo controls test test-engines lint format train-lsvq eval-ood bench bench-scaling clean
+.PHONY: install demo controls pairs pairs-controls test test-engines lint format train-lsvq eval-ood bench bench-scaling clean
 
 install: $(STAMP)
 
@@ -24,6 +25,14 @@ demo: install
 # Hours: every reward left out, every preset, more supervised training, ... with 3 seeds.
 controls: install
 	$(BIN)/python recipes/controls.py
+
+# A quarter of an hour: ladders of drawn scenes (or SOURCE=clips/), warm start, GRPO with their rungs, flip rate.
+pairs: install
+	$(BIN)/python recipes/pairs.py $(if $(SOURCE),--source $(SOURCE))
+
+# Hours: scores alone, with rungs, with comparisons, with the low-level stream; 3 seeds.
+pairs-controls: install
+	$(BIN)/python recipes/pairs_controls.py
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine" -n 2

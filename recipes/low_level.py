@@ -43,6 +43,7 @@ from vqathinker.synth.ladders import LadderSpec, make_ladders
 
 sys.path.insert(0, str(Path(__file__).parent))
 import sft_lsvq
+from runner import integers, mean_and_deviation, read_result, write_result
 
 FOLDER = Path("runs/low_level")
 SPEC = LadderSpec({"train": 60, "val": 4, "test": 20}, num_frames=30, size=256)
@@ -101,12 +102,12 @@ STREAMS["tiles"] = Tiles()
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--seeds", default="0,1,2", help="comma-separated training seeds")
+    parser.add_argument("--seeds", type=integers, default="0,1,2", help="comma-separated training seeds")
     parser.add_argument("--arms", default=",".join(ARMS), help=f"comma-separated arms: {', '.join(ARMS)}")
     parser.add_argument("--steps", type=int, default=600, help="steps of the warm start")
     parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
     options = parser.parse_args(argv)
-    arms, seeds = options.arms.split(","), [int(seed) for seed in options.seeds.split(",")]
+    arms, seeds = options.arms.split(","), options.seeds
     if unknown := sorted(set(arms) - set(ARMS)):
         parser.error(f"--arms {unknown}: choose from {ARMS}.")
     folder, spec, training, readout = FOLDER, SPEC, TRAINING | {"max_steps": options.steps}, "expected"
@@ -130,8 +131,8 @@ def main(argv: list[str] | None = None) -> None:
             if result is None:
                 start_arm(folder / "base", out / "start", arm, seed)
                 train(folder, out, settings)
-                result = judge(out, folder / "ladders" / "test.csv", readout) | {"seed": seed, "made_with": made_with}
-                (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+                result = judge(out, folder / "ladders" / "test.csv", readout) | {"seed": seed}
+                write_result(out, result, made_with)
             results[arm].append(result)
 
     # Table
@@ -144,12 +145,6 @@ def fingerprint(folder: Path, settings: dict) -> str:
     files = (folder / "ladders" / "ladder.json", folder / "base" / "model.safetensors")
     own = json.dumps([settings, VIT, LOW_TOKENS, TILES, FRAMES, MANY])
     return hashlib.sha256(b"".join([*(file.read_bytes() for file in files), own.encode()])).hexdigest()[:12]
-
-
-def read_result(out: Path, made_with: str) -> dict | None:
-    file = out / "result.json"
-    result = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return result if result.get("made_with") == made_with else None
 
 
 def start_arm(base: Path, out: Path, arm: str, seed: int) -> None:
@@ -234,11 +229,6 @@ def render(results: dict[str, list[dict]]) -> str:
         rates = [mean_and_deviation([run["flip_rate"][d] for run in runs]) for d in ("3", "6", "all")]
         rows.append([arm, runs[0]["visual_tokens"], *rates, mean_and_deviation([run["srcc"] for run in runs])])
     return tabulate(rows, ["arm", "visual tokens", "flip rate at 3", "at 6", "all", "SRCC"], tablefmt="github")
-
-
-def mean_and_deviation(values: list[float]) -> str:
-    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.3f}{deviation}"
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ summary.json and pairs.md. What each part is worth: recipes/pairs_controls.py.
 """
 
 import json
+import math
 import shlex
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from tabulate import tabulate
 
 from vqathinker.arguments import Parser
 from vqathinker.chatter import set_verbose
-from vqathinker.data import read_labels
+from vqathinker.data import pairs_of, read_labels, score_samples
 from vqathinker.evaluation.flip_rate import flip_rates, read_manifest
+from vqathinker.evaluation.pairs import evaluate_pairs
 from vqathinker.evaluation.report import Table
 from vqathinker.metrics.correlation import srcc
 from vqathinker.scoring import QualityScorer
@@ -49,6 +51,10 @@ DIFFERENCES = (2, 4, 6, 10, 20)
 """CRF differences of the table."""
 LONGEST = 40
 """Tokens of an answer."""
+STEPS = ["--max_steps", "400"]
+"""Of GRPO: fewer than the demo's, so that all of it takes a quarter of an hour."""
+COMPARED = 150
+"""Held-out pairs."""
 PHASES = {"sft": "warm start", "grpo": "GRPO with rungs"}
 
 
@@ -68,12 +74,13 @@ def main(argv: list[str] | None = None) -> None:
         ladders = prepare_ladders(options.source, options.quick)
 
     # Warm start and GRPO: the very recipes, with the embedded configs
-    steps = ["--max_steps", "2"] if options.quick else []
-    own = ["--seed", str(options.seed), *steps]
+    quick = ["--max_steps", "2"] if options.quick else []
+    own = ["--seed", str(options.seed)]
     with demo.stopwatch(seconds, "sft"):
-        sft_lsvq.main(["--config", str(CONFIGS / "demo_sft.yaml"), "--output_dir", str(FOLDER / "sft"), *own])
+        sft_lsvq.main(["--config", str(CONFIGS / "demo_sft.yaml"), "--output_dir", str(FOLDER / "sft"), *own, *quick])
     with demo.stopwatch(seconds, "grpo"):
-        grpo_lsvq.main(["--config", str(CONFIGS / "pairs.yaml"), "--ladders", str(ladders["train"]), *own])
+        steps = quick or STEPS
+        grpo_lsvq.main(["--config", str(CONFIGS / "pairs.yaml"), "--ladders", str(ladders["train"]), *own, *steps])
 
     # Held-out clips, and held-out ladders, after each phase
     with demo.stopwatch(seconds, "evaluate"):
@@ -109,9 +116,15 @@ def judge(checkpoints: dict[str, Path], ladders: Path) -> dict[str, dict[str, An
     return {name: result.result() for name, result in judged.items()}
 
 
-def evaluate(checkpoint: Path, ladders: Path) -> dict[str, Any]:
+def evaluate(checkpoint: Path, ladders: Path, compares: bool = False) -> dict[str, Any]:
     """SRCC on the demo's held-out clips, and what the policy makes of held-out ladders, both by expected scores, which
-    are finer than two decimals."""
+    are finer than two decimals.
+
+    Args:
+        checkpoint: The policy.
+        ladders: Label file of held-out ladders.
+        compares: Whether it has learned to compare two clips, and is asked to.
+    """
     set_verbose(False)  # a process of its own
     scorer = QualityScorer.from_pretrained(checkpoint, readout="expected", max_new_tokens=LONGEST)
     scorer.processor.use_cache(demo.FOLDER / "cache")
@@ -123,17 +136,25 @@ def evaluate(checkpoint: Path, ladders: Path) -> dict[str, Any]:
         for result in batch
     }
     rates = flip_rates(read_manifest(ladders), scores, DIFFERENCES)
-    return {
+    result = {
         "srcc": correlation(clips, scores),
         "srcc_vmaf": correlation(rungs, scores),
-        "unscored": sum(scores[row.video] != scores[row.video] for row in (*clips, *rungs)),
-        "flip_rate": {"all" if rate.difference is None else f"{rate.difference:g}": vars(rate) for rate in rates},
+        "unscored": sum(math.isnan(scores[row.video]) for row in (*clips, *rungs)),
+        "flip_rate": {
+            "all" if rate.difference is None else f"{rate.difference:g}": asdict(rate) | {"rate": rate.rate}
+            for rate in rates
+        },
     }
+    if compares:
+        report = evaluate_pairs(scorer, pairs_of(score_samples((*clips, *rungs)), COMPARED, seed=0))
+        result |= {"accuracy": demo.finite(report.preference_accuracy), "words": report.words}
+        result |= {"consistency": demo.finite(report.words["compare_consistency"])}
+    return result
 
 
 def correlation(rows: list, scores: dict[str, float]) -> float | None:
     """SRCC of the scores with the labels, of clips that have one."""
-    known = [(scores[row.video], row.mos) for row in rows if scores[row.video] == scores[row.video]]
+    known = [(scores[row.video], row.mos) for row in rows if not math.isnan(scores[row.video])]
     return demo.finite(srcc(*zip(*known, strict=True))) if known else None
 
 

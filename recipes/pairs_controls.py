@@ -4,7 +4,160 @@ stream.
     python recipes/pairs_controls.py                                # every arm, 3 seeds; takes hours
     python recipes/pairs_controls.py --arms score,rungs --seeds 0
 
-Every arm starts from a warm start of its seed and trains for as many steps on as many answers as the others. A result
-stands in runs/pairs_controls/ARM/SEED/result.json and is kept, so that a second call goes on where the first stopped,
-until data, base, configs or arguments change. The table is printed and written to runs/pairs_controls/controls.json.
+    score     GRPO on the demo's labelled clips alone
+    rungs     and on rungs of ladders, paid for their order
+    compare   as rungs, and on pairs of clips and of rungs in one prompt
+    low       as rungs, by a policy with a low-level stream
+
+Every arm starts from a warm start of its seed, and all take as many steps on as many answers. A result stands in
+runs/pairs_controls/ARM/SEED/result.json and is kept, so that a second call goes on where the first stopped, until data,
+base, configs or arguments change. The table of all is printed and written to runs/pairs_controls/controls.json.
 """
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from vqathinker.arguments import Parser
+from vqathinker.policy.conversion import add_low_level
+from vqathinker.synth.default import prepare_default
+
+sys.path.insert(0, str(Path(__file__).parent))
+import demo
+import grpo_lsvq
+import pairs
+import runner
+import sft_lsvq
+
+FOLDER = Path("runs/pairs_controls")
+LADDERS = pairs.FOLDER / "ladders"
+SFT_CONFIG, SCORE_CONFIG, PAIRS_CONFIG = (pairs.CONFIGS / f"{name}.yaml" for name in ("demo_sft", "demo", "pairs"))
+LOW_LEVEL = {
+    "low_tokens": 4,
+    "low_patches": 4,  # of 48 pixels: the whole frame, of which the vision tower sees the central 64
+    "low_config": {
+        "hidden_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 256,
+        "image_size": 48,
+        "patch_size": 8,
+    },
+}
+STEPS = ["--max_steps", "150"]
+WARM_STARTS = {"sft": STEPS, "sft_compare": [*STEPS, "--pairs", "0.5"], "sft_low": STEPS}
+ARMS = {"score": "sft", "rungs": "sft", "compare": "sft_compare", "low": "sft_low"}
+"""Arm -> its warm start."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=runner.integers, default="0,1,2", help="comma-separated training seeds")
+    parser.add_argument("--arms", default=",".join(ARMS), help=f"comma-separated arms to run: {', '.join(ARMS)}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs in parallel; they share the cores")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.run:
+        arm, seed = options.run.split(":")
+        return run_arm(arm, int(seed))
+    arms = options.arms.split(",")
+    if (unknown := sorted(set(arms) - set(ARMS))) or options.jobs < 1:
+        parser.error(f"--arms {unknown}: choose from {list(ARMS)}; --jobs {options.jobs}: must be at least 1.")
+
+    prepare_default(demo.FOLDER)
+    pairs.prepare_ladders(None)
+    for stage in ([start for start in WARM_STARTS if start in {ARMS[arm] for arm in arms}], arms):
+        todo = [(arm, seed) for seed in options.seeds for arm in stage if read_result(arm, seed) is None]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            logs = list(pool.map(lambda job: launch(*job, options.jobs), todo))
+        if any(logs):
+            sys.exit(f"failed, see {', '.join(str(log) for log in logs if log)}")
+    write_table()
+
+
+def folder_of(arm: str, seed: int) -> Path:
+    return FOLDER / arm / str(seed)
+
+
+def launch(arm: str, seed: int, jobs: int) -> Path | None:
+    return runner.launch(__file__, arm, seed, jobs, folder_of(arm, seed))
+
+
+def read_result(arm: str, seed: int) -> dict[str, Any] | None:
+    return runner.read_result(folder_of(arm, seed), fingerprint(arm))
+
+
+def fingerprint(arm: str) -> str:
+    """Changes with clips, ladders, base, configs and the arm's arguments."""
+    files = [
+        demo.DATA / "spec.json",
+        demo.FOLDER / "base" / "model.safetensors",
+        SFT_CONFIG,
+        SCORE_CONFIG,
+        PAIRS_CONFIG,
+    ]
+    files += [LADDERS / split / "ladder.json" for split in pairs.OWN]
+    own = repr([WARM_STARTS.get(ARMS.get(arm, arm)), arguments(arm), LOW_LEVEL if "low" in arm else None])
+    return hashlib.sha256(b"".join([*(file.read_bytes() for file in files), own.encode()])).hexdigest()[:12]
+
+
+def arguments(arm: str) -> list[str]:
+    """What an arm adds to its config."""
+    if arm in WARM_STARTS:
+        return WARM_STARTS[arm]
+    ladders = [] if arm == "score" else ["--ladders", str(LADDERS / "train" / "train.csv")]
+    return [*pairs.STEPS, *ladders, *(["--pairs", "0.25"] if arm == "compare" else [])]
+
+
+def run_arm(arm: str, seed: int) -> None:
+    """Train and judge one arm."""
+    folder = folder_of(arm, seed)
+    own = ["--seed", str(seed), "--output_dir", str(folder), *arguments(arm)]
+    if arm in WARM_STARTS:
+        base = demo.FOLDER / "base"
+        if arm == "sft_low":
+            base = FOLDER / "base_low"
+            add_low_level(demo.FOLDER / "base", base, **LOW_LEVEL)
+        sft_lsvq.main(["--config", str(SFT_CONFIG), "--model", str(base), *own])
+    else:
+        config = SCORE_CONFIG if arm == "score" else PAIRS_CONFIG
+        start = folder_of(ARMS[arm], seed)
+        grpo_lsvq.main(["--config", str(config), "--model", str(start), *own])
+    result = pairs.evaluate(folder, LADDERS / "test" / "test.csv", compares="compare" in arm)
+    runner.write_result(folder, result, fingerprint(arm))
+
+
+def write_table() -> None:
+    """Every value of every seed to controls.json; mean and standard deviation over the seeds to the screen."""
+    table: dict[str, dict[int, dict[str, Any]]] = {}
+    for arm in (*WARM_STARTS, *ARMS):
+        seeds = sorted(int(folder.name) for folder in (FOLDER / arm).glob("*") if folder.name.isdigit())
+        if found := {seed: result for seed in seeds if (result := read_result(arm, seed)) is not None}:
+            table[arm] = found
+    (FOLDER / "controls.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    print(render(table))
+
+
+def render(table: dict[str, dict[int, dict[str, Any]]]) -> str:
+    """Correlations and comparisons, and flip rates by CRF difference."""
+    first, rates = [], []
+    for arm, results in table.items():
+        runs = list(results.values())
+        named = {name: [run.get(name) for run in runs] for name in ("srcc", "srcc_vmaf", "accuracy", "consistency")}
+        first.append([arm, len(runs), *(runner.mean_and_deviation(values) for values in named.values())])
+        flips = ([run["flip_rate"][str(d)]["rate"] for run in runs] for d in pairs.DIFFERENCES)
+        rates.append([arm, *(runner.mean_and_deviation(values) for values in flips)])
+    columns = ["arm", "seeds", "SRCC", "SRCC with VMAF", "comparisons right", "order consistency"]
+    parts = [(first, columns), (rates, ["flip rate at", *map(str, pairs.DIFFERENCES)])]
+    return "\n\n".join(tabulate(rows, names, tablefmt="github") for rows, names in parts)
+
+
+if __name__ == "__main__":
+    main()
