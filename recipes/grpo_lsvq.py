@@ -26,6 +26,7 @@ from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_quantization_config
 from vqathinker.training.arguments import lacks_config, parse_recipe
 from vqathinker.training.console import closing_summary, parts_line
+from vqathinker.training.head_loss import prepare_head
 from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import (
     LadderArguments,
@@ -177,6 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     if data.use_peft or not args.beta:  # used up, but for the reference
         args.model_init_kwargs = None
     policy.freeze(data.freeze)
+    prepare_head(policy, args)
     if PartialState().is_main_process:
         print(parts_line(policy, data.freeze, data.use_peft))
 

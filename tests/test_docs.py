@@ -26,6 +26,7 @@ PAGES = (
     "docs/options.md",
     "docs/data.md",
     "docs/ladders.md",
+    "docs/ladder_pilot.md",
     "docs/evaluation.md",
     "docs/comparing.md",
     "docs/architecture.md",

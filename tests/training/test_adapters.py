@@ -354,6 +354,18 @@ def test_layers_are_the_language_models_unless_told(policy):
         layers(frozen=["language_model"])
 
 
+def test_a_score_head_is_trained_whole_or_the_run_is_refused(policy):
+    policy.set_score_head("hidden")
+    assert get_peft_config(AdapterArguments(use_peft=True), policy).modules_to_save == [
+        "motion_projector", "score_head"
+    ]  # fmt: skip
+    named = AdapterArguments(use_peft=True, lora_modules_to_save=["motion_projector"])
+    with pytest.raises(ValueError, match="the score head learns only as a part that is trained whole"):
+        get_peft_config(named, policy)
+    policy.model.score_head.requires_grad_(False)  # with head_weight: 0
+    assert get_peft_config(named, policy).modules_to_save == ["motion_projector"]
+
+
 def test_auto_loads_the_type_in_which_a_run_with_an_adapter_computes(config):
     assert load_dtype("auto", config(bf16=True), adapter=True) == torch.bfloat16
     assert load_dtype("auto", config(bf16=True)) == load_dtype("auto", config(), adapter=True) == torch.float32

@@ -196,10 +196,19 @@ def completed_names(
     options: AdapterArguments, policy: PreTrainedModel, frozen: Sequence[str] = ()
 ) -> tuple[str, list[str]]:
     """PEFT's `target_modules`, and the parts that are trained whole: by default the new projectors and a score head,
-    unless they are adapted or frozen."""
+    unless they are adapted or frozen.
+
+    Raises:
+        ValueError: If the run trains a score head that is not among the parts that are named.
+    """
     target = target_modules(policy, options.lora_target_modules)
-    saved = options.lora_modules_to_save
-    return target, whole_parts(target, policy, frozen) if saved is None else saved
+    default, saved = whole_parts(target, policy, frozen), options.lora_modules_to_save
+    if saved is not None and "score_head" in default and "score_head" not in saved:
+        raise ValueError(
+            f"lora_modules_to_save={saved} with head_weight: beside an adapter the score head learns only as a part "
+            "that is trained whole. Add score_head, or set head_weight: 0."
+        )
+    return target, default if saved is None else saved
 
 
 def whole_parts(
