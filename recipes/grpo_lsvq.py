@@ -82,8 +82,8 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
     order_weight: float | None = field(
         default=None,
         metadata={
-            "help": "Weight of the order reward, for rungs of ladders (default 1 there); 0 leaves it out, and their "
-            "order unused."
+            "help": "Weight of the order reward (default 1 where there are ladders). 0 leaves it out, and the order of "
+            "rungs unused."
         },
     )
     order_min_difference: float = field(

@@ -96,7 +96,7 @@ def test_demo_writes_its_summary_plots_and_page(demo):
     assert any("rewards/distortion/mean" in entry for entry in history)
 
 
-@pytest.mark.parametrize("name", ["distortion_weight", "contrast_weight"])
+@pytest.mark.parametrize("name", ["distortion_weight", "contrast_weight", "order_weight"])
 def test_a_reward_cannot_be_turned_into_a_penalty(name, monkeypatch):
     monkeypatch.syspath_prepend(RECIPES)
     import grpo_lsvq
@@ -145,6 +145,44 @@ def test_questions_add_the_rewards_of_their_task(monkeypatch):
         grpo_lsvq.GRPOArguments(model="", video_root="")
     with pytest.raises(ValueError, match=r"train_labels='labels\.csv' without mos_scale"):
         grpo_lsvq.GRPOArguments(**FILES | {"mos_scale": None})
+
+
+def test_ladders_add_the_order_reward_and_need_no_labels(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(RECIPES)
+    import grpo_lsvq
+
+    (tmp_path / "ladders.csv").write_text("video,ladder,rank\na.mp4,park,20\nb.mp4,park,30\n")
+    (tmp_path / "labels.csv").write_text("video,mos,ladder,rank\na.mp4,4,lake,20\nb.mp4,3,lake,30\nc.mp4,3,,\n")
+    (tmp_path / "plain.csv").write_text("video,mos\nc.mp4,3\n")
+    ladders, root = str(tmp_path / "ladders.csv"), str(tmp_path)
+
+    def made(labels=None, **options):
+        files = {"train_labels": labels and str(tmp_path / labels), "video_root": root, "mos_scale": "identity"}
+        data = grpo_lsvq.GRPOArguments(model="", **files, **options)
+        samples = data.training(0)
+        rubric = grpo_lsvq.make_rubric(data, samples)
+        return samples, dict(zip(rubric.names, rubric.weights, strict=True)), rubric.rewards[-1]
+
+    samples, weights, order = made(ladders=[f"{ladders}=2"])
+    assert [sample.target for sample in samples] == [{"ladder": "park", "rank": r} for r in (20.0, 30.0)] * 2
+    assert weights == {"format": 1, "order": 1} and not order.needs_perturbed
+    _, weights, order = made("labels.csv", ladders=[ladders], order_weight=0.5, order_min_difference=4)
+    assert weights == {"format": 1, "regression": 1, "rank": 1, "temporal": 1, "order": 0.5}
+    assert order.min_difference == 4
+    _, weights, _ = made("labels.csv", order_weight=0, contrast_weight=1)
+    assert "order" not in weights and weights["contrast"] == 1
+    _, weights, order = made(ladders=[ladders], rewards=["format", "order=2"], order_min_difference=4)
+    assert weights == {"format": 1, "order": 2} and order.min_difference == 4
+    for options, message in (
+        ({"order_weight": 1.0}, r"order_weight=1\.0: there are no rungs of ladders. Leave it out, or give ladders, or"),
+        ({"order_min_difference": 4.0}, r"order_min_difference=4\.0: there are no rungs of ladders"),
+        ({"ladders": [f"{ladders}=x"]}, "ladders: '.*ladders.csv=x' must be FILE or FILE=WEIGHT with a number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made("plain.csv", **options)
+    with pytest.raises(ValueError, match=r"ladder 'park' is in .*ladders\.csv and in .*again\.csv: rungs of one"):
+        shutil.copy(ladders, tmp_path / "again.csv")
+        made(ladders=[ladders, str(tmp_path / "again.csv")])
 
 
 def test_a_weight_for_distortions_needs_labels_that_name_them(monkeypatch):

@@ -59,9 +59,13 @@ def test_each_reward_works_in_stock_trl(text_policy, tmp_path):
         rewards.Linear(),
         rewards.Length(),
         rewards.Choice(),
+        rewards.Contrast(perturbed=False, name="order"),
+        rewards.ProductHinge(),
+        rewards.BradleyTerry(),
     ]
     dataset = Dataset.from_dict({"prompt": ["rate a", "rate b"], "mos": [4.0, 2.0], "video_id": ["a", "b"]})
     dataset = dataset.add_column("answer", ["B", None]).add_column("options", [["Yes", "No"], None])
+    dataset = dataset.add_column("ladder", ["a", "a"]).add_column("rank", [20.0, 30.0])
     args = GRPOConfig(
         output_dir=str(tmp_path),
         per_device_train_batch_size=4,

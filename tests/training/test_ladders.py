@@ -182,6 +182,13 @@ def test_a_run_may_have_ladders_alone(make_trainer):
     assert math.isfinite(entry["loss"])
 
 
+def test_the_run_takes_as_many_rungs_together_as_the_option_says(make_trainer):
+    trainer = make_trainer([rewards.Contrast(ladders=True)], labelled=8, ladder_rungs=4, beta=0)
+    order = list(trainer._get_train_sampler())
+    batches = [order[start : start + 8 : 2] for start in range(0, len(order), 16)]
+    assert sorted(map(sorted, batches))[:2] == [[0, 1, 2, 3], [4, 5, 6, 7]]  # both ladders whole
+
+
 def test_without_a_reward_that_compares_rungs_the_order_stays(make_trainer, base):
     trainer = make_trainer(rewards.named_rewards("format,contrast"))
     assert trainer._rungs is None

@@ -70,6 +70,7 @@ TESTED = {
     "the_batch",
     "metric_for_best_model": "training/test_validation.py::test_the_best_checkpoint_is_kept_and_loaded_at_the_end",
     "lr_scheduler_kwargs": "training/test_validation.py::test_the_learning_rate_falls_when_srcc_does_not_grow",
+    "ladder_rungs": "training/test_ladders.py::test_the_run_takes_as_many_rungs_together_as_the_option_says",
     "do_eval": "training/test_options.py::test_values_that_are_not_taken",
     "save_strategy": "training/test_options.py::test_values_that_are_not_taken",
     "save_steps": "training/test_trainer.py::test_a_checkpoint_between_two_draws_is_refused",

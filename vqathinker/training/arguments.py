@@ -21,7 +21,10 @@ COMMON = (
     *("logging_steps", "save_steps", "eval_steps", "report_to", "frame_cache", "resume_from_checkpoint"),
 )
 """Options of the configuration that the short help shows, where the configuration has them."""
-SELDOM = {"lora_dropout", "lora_modules_to_save", "use_rslora", "bnb_4bit_quant_type", "use_bnb_nested_quant"}
+SELDOM = {
+    *("lora_dropout", "lora_modules_to_save", "use_rslora", "bnb_4bit_quant_type", "use_bnb_nested_quant"),
+    "order_min_difference",
+}
 """Options of a recipe that it does not show."""
 FRAME = ("help", "help_all", "config")
 

@@ -137,8 +137,8 @@ class LadderArguments(DataArguments):
     ladders: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Ladder tables (.csv), FILE or FILE=WEIGHT each: encodes of which the order is known, not the MOS. "
-            "Videos are relative to the table."
+            "help": "Ladder tables (.csv), FILE or FILE=WEIGHT: encodes with an order. It is known which one is worse, "
+            "but no MOS; videos are relative to the table."
         },
     )
 
