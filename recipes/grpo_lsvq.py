@@ -83,8 +83,8 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
     order_weight: float | None = field(
         default=None,
         metadata={
-            "help": "Weight of the order reward (default 1 where there are ladders). 0 leaves it out, and the order of "
-            "rungs unused."
+            "help": "Weight of the order reward, for ladders (default 1 there). With 0 it is left out, and the order "
+            "of rungs unused."
         },
     )
     order_min_difference: float = field(
@@ -94,7 +94,7 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
         default=None, metadata={"help": "Weight of the choice reward, for questions (default 1 there)."}
     )
     compare_weight: float | None = field(
-        default=None, metadata={"help": "Weight of the three rewards for comparisons, for pairs (default 1 there)."}
+        default=None, metadata={"help": "Weight of each reward for pairs (default 1 there)."}
     )
     dtype: str = field(
         default="auto",
@@ -122,9 +122,7 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
     val_questions: str | None = field(
         default=None, metadata={"help": "Held-out question file, scored at the same steps; '' for none."}
     )
-    val_pairs: float = field(
-        default=0.0, metadata={"help": "Pairs for each clip of val_labels, compared at the same steps; 0: none."}
-    )
+    val_pairs: float = field(default=0.0, metadata={"help": "Pairs in validation for each clip of val_labels."})
     early_stopping_patience: int = field(
         default=0,
         metadata={

@@ -39,8 +39,8 @@ class DataArguments:
     pairs: float = field(
         default=0.0,
         metadata={
-            "help": "Pairs of labelled clips in an epoch for each of the clips; each is asked in both orders. 0.5: as "
-            "many comparisons as clips. 0: none."
+            "help": "Pairs in an epoch for each labelled clip; 0: none. Each is asked in both orders: 0.5 makes as "
+            "many comparisons as clips."
         },
     )
     pairs_tau: float = field(
