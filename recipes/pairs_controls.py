@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
+from transformers import set_seed
 
 from vqathinker.arguments import Parser
 from vqathinker.policy.conversion import add_low_level
@@ -55,6 +56,9 @@ STEPS = ["--max_steps", "150"]
 WARM_STARTS = {"sft": STEPS, "sft_compare": [*STEPS, "--pairs", "0.5"], "sft_low": STEPS}
 ARMS = {"score": "sft", "rungs": "sft", "compare": "sft_compare", "low": "sft_low"}
 """Arm -> its warm start."""
+FROZEN = ["vision_tower", "multi_modal_projector", "motion_projector", "low_encoder", "low_projector"]
+ADDED = {"compare": ["--pairs", "0.25"], "low": ["--freeze", *FROZEN]}
+"""What an arm adds to `rungs`; like the demo's other encoders the low-level one is trained by the warm start alone."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -113,7 +117,7 @@ def arguments(arm: str) -> list[str]:
     if arm in WARM_STARTS:
         return WARM_STARTS[arm]
     ladders = [] if arm == "score" else ["--ladders", str(LADDERS / "train" / "train.csv")]
-    return [*pairs.STEPS, *ladders, *(["--pairs", "0.25"] if arm == "compare" else [])]
+    return [*pairs.STEPS, *ladders, *ADDED.get(arm, [])]
 
 
 def run_arm(arm: str, seed: int) -> None:
@@ -123,7 +127,8 @@ def run_arm(arm: str, seed: int) -> None:
     if arm in WARM_STARTS:
         base = demo.FOLDER / "base"
         if arm == "sft_low":
-            base = FOLDER / "base_low"
+            set_seed(seed)  # of the new parts
+            base = folder / "base"
             add_low_level(demo.FOLDER / "base", base, **LOW_LEVEL)
         sft_lsvq.main(["--config", str(SFT_CONFIG), "--model", str(base), *own])
     else:
