@@ -42,10 +42,10 @@ CONFIGS = Path(__file__).parent / "configs"
 DRAWN = {"size": 96, "num_frames": 24}
 """Of drawn scenes, as in the demo."""
 TRAIN = LadderSpec(splits={"train": 48}, crfs=tuple(range(15, 52, 4)), seed=100, **DRAWN)
-TEST = LadderSpec(splits={"test": 24}, crfs=tuple(range(15, 52, 2)), seed=100, **DRAWN)
-"""CP-LLM's rungs. Scenes follow from seed and split."""
-OWN = ("train", "test")
-"""With clips of one's own both splits come from one set of ladders, so that no scene is in both."""
+HELD_OUT = LadderSpec(splits={"val": 20, "test": 24}, crfs=tuple(range(15, 52, 2)), seed=100, **DRAWN)
+"""CP-LLM's rungs. Scenes follow from seed and split. `val` is there to calibrate `vqathinker ladder` on."""
+OWN = {"train": 3, "val": 1, "test": 1}
+"""With clips of one's own all splits come from one set of ladders, in this proportion, so that no scene is in two."""
 QUICK = {"splits": {"sft": 8, "train": 24, "val": 4, "test": 8}, "ood": 2}
 DIFFERENCES = (2, 4, 6, 10, 20)
 """CRF differences of the table."""
@@ -98,13 +98,12 @@ def prepare_ladders(source: str | None, quick: bool = False) -> dict[str, Path]:
     """Label files of the ladders, by split; what is there and just so is kept."""
     folder = FOLDER / "ladders"
     if source is not None:
-        return make_ladders(folder / "own", replace(TEST, source=source, splits=dict.fromkeys(OWN, 1)))
+        return make_ladders(folder / "own", replace(HELD_OUT, source=source, splits=OWN))
     few = {"crfs": (15, 33, 51), "size": 64, "num_frames": 12} if quick else {}
     found = {}
-    for spec in (TRAIN, TEST):
-        [split] = spec.splits
-        splits = {"splits": {split: 2}} if quick else {}
-        found |= make_ladders(folder / split, replace(spec, **few, **splits))
+    for name, spec in (("train", TRAIN), ("held_out", HELD_OUT)):
+        splits = {"splits": dict.fromkeys(spec.splits, 2)} if quick else {}
+        found |= make_ladders(folder / name, replace(spec, **few, **splits))
     return found
 
 

@@ -107,7 +107,7 @@ def fingerprint(arm: str) -> str:
         SCORE_CONFIG,
         PAIRS_CONFIG,
     ]
-    files += [LADDERS / split / "ladder.json" for split in pairs.OWN]
+    files += [LADDERS / split / "ladder.json" for split in ("train", "held_out")]
     own = repr([WARM_STARTS.get(ARMS.get(arm, arm)), arguments(arm), LOW_LEVEL if "low" in arm else None])
     return hashlib.sha256(b"".join([*(file.read_bytes() for file in files), own.encode()])).hexdigest()[:12]
 
@@ -135,7 +135,7 @@ def run_arm(arm: str, seed: int) -> None:
         config = SCORE_CONFIG if arm == "score" else PAIRS_CONFIG
         start = folder_of(ARMS[arm], seed)
         grpo_lsvq.main(["--config", str(config), "--model", str(start), *own])
-    result = pairs.evaluate(folder, LADDERS / "test" / "test.csv", compares="compare" in arm)
+    result = pairs.evaluate(folder, LADDERS / "held_out" / "test.csv", compares="compare" in arm)
     runner.write_result(folder, result, fingerprint(arm))
 
 
