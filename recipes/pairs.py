@@ -13,7 +13,7 @@ import math
 import shlex
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from tabulate import tabulate
 from vqathinker.arguments import Parser
 from vqathinker.chatter import set_verbose
 from vqathinker.data import pairs_of, read_labels, score_samples
-from vqathinker.evaluation.flip_rate import flip_rates, read_manifest
+from vqathinker.evaluation.flip_rate import FlipRate, flip_rates, read_manifest
 from vqathinker.evaluation.pairs import evaluate_pairs
 from vqathinker.evaluation.report import Table
 from vqathinker.metrics.correlation import srcc
 from vqathinker.scoring import QualityScorer
 from vqathinker.synth import LadderSpec, make_ladders
+from vqathinker.synth.build import is_made
 from vqathinker.synth.default import SPEC, prepare_default
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -67,9 +68,13 @@ def main(argv: list[str] | None = None) -> None:
     command = shlex.join(["python", "recipes/pairs.py", *(sys.argv[1:] if argv is None else argv)])
     seconds: dict[str, float] = {}
 
+    clips = replace(SPEC, **(QUICK if options.quick else {}))
+    if options.quick and (demo.DATA / "spec.json").exists() and not is_made(demo.DATA, clips):
+        parser.error(f"--quick would replace the demo's clips in {demo.DATA}: run it from another folder.")
+
     # Labelled clips and base policy: the demo's. Ladders
     with demo.stopwatch(seconds, "synth"):
-        prepare_default(demo.FOLDER, replace(SPEC, **(QUICK if options.quick else {})))
+        prepare_default(demo.FOLDER, clips)
     with demo.stopwatch(seconds, "ladders"):
         ladders = prepare_ladders(options.source, options.quick)
 
@@ -139,16 +144,20 @@ def evaluate(checkpoint: Path, ladders: Path, compares: bool = False) -> dict[st
         "srcc": correlation(clips, scores),
         "srcc_vmaf": correlation(rungs, scores),
         "unscored": sum(math.isnan(scores[row.video]) for row in (*clips, *rungs)),
-        "flip_rate": {
-            "all" if rate.difference is None else f"{rate.difference:g}": asdict(rate) | {"rate": rate.rate}
-            for rate in rates
-        },
+        "flip_rate": {"all" if rate.difference is None else f"{rate.difference:g}": told(rate) for rate in rates},
     }
     if compares:
         report = evaluate_pairs(scorer, pairs_of(score_samples((*clips, *rungs)), COMPARED, seed=0))
-        result |= {"accuracy": demo.finite(report.preference_accuracy), "words": report.words}
+        result |= {"accuracy": demo.finite(report.preference_accuracy)}
+        result |= {"words": {name: demo.finite(value) for name, value in report.words.items()}}
         result |= {"consistency": demo.finite(report.words["compare_consistency"])}
     return result
+
+
+def told(rate: FlipRate) -> dict[str, Any]:
+    """A flip rate with its interval and what it was counted from."""
+    numbers = {name: demo.finite(getattr(rate, name)) for name in ("rate", "low", "high")}
+    return numbers | {name: getattr(rate, name) for name in ("pairs", "wrong", "ties", "unscored")}
 
 
 def correlation(rows: list, scores: dict[str, float]) -> float | None:
