@@ -52,7 +52,11 @@ def test_options_are_shown_with_dashes_and_taken_with_underscores():
         ("score clips --batch_siz=4", "score PATH", "unknown option --batch-siz: did you mean --batch-size?"),
         ("score clips --batch 4", "score PATH", "unknown option --batch: "),  # no beginnings
         ("score clips --colour", "score PATH", "unknown option --colour: see --help."),
-        ("init --internvll x --out y", "init --internvl", "unknown option --internvll: did you mean --internvl?"),
+        (
+            "init --internvll x --out y",
+            "init (--internvl INTERNVL | --policy POLICY)",
+            "unknown option --internvll: did you mean --internvl?",
+        ),
         ("doctor a b", "doctor MODEL", "unknown argument 'b': see --help."),
         ("flip-rate", "flip-rate (--sources PATH | --manifest PATH)", "--sources --manifest is required"),
         ("scoer clips", "COMMAND ...", "unknown command scoer: did you mean score?"),

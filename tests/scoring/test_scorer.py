@@ -163,7 +163,7 @@ def test_frames_and_size_can_be_those_of_the_papers_inference(base, videos):
 
 
 def test_metrics_have_pyiqas_habits(base, videos, frames):
-    assert list_models() == ["vqathinker", "vqathinker-expected", "vqathinker-levels"]
+    assert list_models() == ["vqathinker", "vqathinker-expected", "vqathinker-levels", "vqathinker-head"]
     metric = create_metric("vqathinker-levels", model=base, device="cpu")
     assert (metric.metric_name, metric.metric_mode, metric.lower_better) == ("vqathinker-levels", "NR", False)
     assert metric.score_range == "1, 5"

@@ -20,11 +20,11 @@ RIGHT, NEAR, WRONG, NONE = range(4)
 def advantages(base, train_rows, config, monkeypatch):
     """The advantages and rewards, (clips, 4), of a right, a near, a wrong answer and one without a number."""
 
-    def answers(self, policy, rows, names, clips, maps):
+    def answers(self, policy, rows, shown):
         mos = {row.video: row.mos for row in train_rows}
         said = [
             text
-            for name in names
+            for name in shown.names
             for text in (f"{mos[name]:.2f}", f"{mos[name] + (0.4 if mos[name] < 3 else -0.4):.2f}",
                          "5.00" if mos[name] < 3 else "1.00", "good")
         ]  # fmt: skip

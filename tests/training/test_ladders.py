@@ -18,10 +18,9 @@ from vqathinker.tasks import mixture, sample_dataset
 from vqathinker.training import VQAGRPOTrainer
 from vqathinker.training.checks import check_ladders
 from vqathinker.training.copies import wants_copy
-from vqathinker.training.groups import kind_of
 from vqathinker.training.order import EpochSampler
 from vqathinker.training.rungs import Rungs
-from vqathinker.training.scores import score_global_batch
+from vqathinker.training.scores import kind_of, score_global_batch
 
 ANSWER = "<think>a</think><answer>{:.2f}</answer>"
 TEN = [15, 19, 23, 27, 31, 35, 39, 43, 47, 51]

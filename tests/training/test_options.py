@@ -380,7 +380,7 @@ def draw(build, changes):
     end = trainer.processing_class.tokenizer.eos_token_id
     generator = torch.Generator().manual_seed(1)
 
-    def roll_out(policy, rows, names, clips, frame_maps):
+    def roll_out(policy, rows, shown):
         answers = torch.randint(10, 400, (2 * len(rows), 12), generator=generator).tolist()
         trainer._perturbed = ["a"] * len(answers)
         with_end = [[*answer[: 5 + i], end] if i % 3 else answer for i, answer in enumerate(answers)]

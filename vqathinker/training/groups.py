@@ -14,7 +14,6 @@ import torch
 from vqathinker.policy import ClipFeatures, Prompt, VQAThinkerForConditionalGeneration, token_index
 from vqathinker.policy.packed_attention import PackedLayout, Segment
 from vqathinker.rollout import Completion
-from vqathinker.tasks import task_of
 
 T = TypeVar("T")
 GROUP_COLUMNS = ("sample_id", "video_id")
@@ -162,13 +161,6 @@ def copy_row(row: dict[str, Any]) -> dict[str, Any]:
 def group_of(row: Mapping[str, Any]) -> str:
     """Name of the group that a data set row's answers make up."""
     return next(row[key] for key in GROUP_COLUMNS if row.get(key) is not None)
-
-
-def kind_of(row: Mapping[str, Any], ladders: bool) -> tuple[str, bool, bool, bool]:
-    """What tells apart rows that are paid by different rewards: task, whether it is a perturbed copy, and, where
-    rewards compare `ladders`, whether it is a rung, and one without a label."""
-    rung = ladders and row.get("ladder") is not None
-    return task_of(row).name, row.get("copy_of") is not None, rung, rung and row.get("mos") is None
 
 
 def alternate(first: Sequence[T], second: Sequence[T], size: int) -> list[T]:

@@ -15,10 +15,17 @@ from vqathinker.metrics.correlation import plcc, srcc
 from vqathinker.rewards import Rubric, zero_gradient_groups
 from vqathinker.rewards.answer_number import SCORE_RANGE
 from vqathinker.rewards.parsing import group_indices
-from vqathinker.tasks import by_task
+from vqathinker.tasks import by_task, task_of
 from vqathinker.training.groups import GROUP_COLUMNS, group_of
 
 T = TypeVar("T")
+
+
+def kind_of(row: Mapping[str, Any], ladders: bool) -> tuple[str, bool, bool, bool]:
+    """What tells apart rows that are paid by different rewards: task, whether it is a perturbed copy, and, where
+    rewards compare `ladders`, whether it is a rung, and one without a label."""
+    rung = ladders and row.get("ladder") is not None
+    return task_of(row).name, row.get("copy_of") is not None, rung, rung and row.get("mos") is None
 
 
 class GlobalScores:

@@ -59,7 +59,6 @@ from vqathinker.training.groups import (
     copy_row,
     group_of,
     head_places,
-    kind_of,
     rows_about,
     split_groups,
     take_groups,
@@ -70,7 +69,7 @@ from vqathinker.training.options import check_trainer
 from vqathinker.training.order import EpochCallback, EpochSampler
 from vqathinker.training.precision import check_precision
 from vqathinker.training.processes import gathered_for_encoding
-from vqathinker.training.scores import score_global_batch
+from vqathinker.training.scores import kind_of, score_global_batch
 from vqathinker.training.shown import ShownClips, show_clips
 from vqathinker.training.validation import ValidationTrainer
 
