@@ -95,6 +95,17 @@ def test_a_policy_that_does_not_compare_leaves_the_order_of_the_scores(scorer, v
         rank_files(scorer, videos, by="mos")
 
 
+def test_pairs_that_vllm_has_not_reserved_for_are_named_before_anything_is_scored(scorer, videos, processor):
+    scorer.engine.max_model_length, scorer.engine.generate = scorer.engine.length + 8, None  # fails if it is asked
+    said = f"task 'compare' about '{videos[0]} [+] .*must fit into.*Make the scorer with clips_per_prompt=2"
+    for ask in (
+        lambda: rank_files(scorer, videos, progress=False),
+        lambda: next(scorer.compare_many([(videos[0], videos[1])])),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ask()
+
+
 def test_scores_tie_within_a_hundredth_or_their_spreads():
     def groups(*scores):
         return tied([RankedClip("", score=score, spread=spread) for score, spread in scores])

@@ -62,7 +62,7 @@ def _ask(options: argparse.Namespace) -> int:
     from vqathinker.scoring.seen import seen_line
 
     sample = question_sample(clips, options.question, options.options)
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, clips=len(clips))
     if options.model == DEMO and is_main():
         print(f"{DEMO} learned to score the demo's synthetic clips, not to answer questions", file=sys.stderr)
     [[answer]] = scorer.ask_many([sample])
@@ -120,7 +120,7 @@ def evaluate_file(options: argparse.Namespace) -> int:
         print(f"{left_out} for a score: skipped here, use `eval --labels`", file=sys.stderr)
     before, baseline = _ask_baseline(options, questions)
     free_memory()
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, clips=_most_clips(questions))
     report = evaluate_questions(scorer, questions, seed=options.seed, progress=True)
     if is_main():
         facts = {"command": command_line(), "questions": str(options.questions), "bootstrap_seed": options.seed}
@@ -148,9 +148,13 @@ def _ask_baseline(
         return None, {}
     if is_main():
         say(f"first the baseline {options.baseline}, then the policy {options.model}", sys.stderr)
-    scorer = load_scorer(options, options.baseline)
+    scorer = load_scorer(options, options.baseline, _most_clips(questions))
     report = evaluate_questions(scorer, questions, blank=False, rotate=False, seed=options.seed, progress=True)
     return report, settings_of(scorer)
+
+
+def _most_clips(questions: Sequence[Sample]) -> int:
+    return max(len(question.clips) for question in questions)
 
 
 def _check(options: argparse.Namespace) -> None:

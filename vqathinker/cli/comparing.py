@@ -63,7 +63,7 @@ def _compare(options: argparse.Namespace) -> int:
     from vqathinker.scoring.comparing import NOT_LEARNED
     from vqathinker.scoring.seen import seen_line
 
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, clips=2)
     [[found]] = scorer.compare_many([(options.first, options.second)])
     if is_main():
         say(seen_line(scorer.processor, {}, 2), sys.stderr)
@@ -142,7 +142,7 @@ def _rank(options: argparse.Namespace) -> int:
     from vqathinker.scoring.ranking import rank_files, ranking_text
     from vqathinker.scoring.seen import seen_line
 
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, clips=2)
     ranking = rank_files(scorer, videos, options.by, options.out)
     ranked = [clip for clip in ranking.clips if clip.rank is not None]
     if is_main():
@@ -220,7 +220,7 @@ def evaluate_labelled_pairs(options: argparse.Namespace) -> int:
     scale = mos_scale(label_table(options.labels, options.videos, options.mos_scale).mos_scale or "identity")
     clips = score_samples(read_labels(options.labels, options.videos, scale.name))
     pairs = pairs_of(clips, options.pairs, options.seed, sd_factor=scale.factor)
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, clips=2)
     report = evaluate_pairs(scorer, pairs, progress=is_main())
     if is_main():
         facts = {"command": command_line(), "labels": str(options.labels), "seed": options.seed}

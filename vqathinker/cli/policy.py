@@ -66,8 +66,11 @@ def add_looks(parser: argparse.ArgumentParser, batch_size: str, question: bool =
     )
 
 
-def load_scorer(options: argparse.Namespace, model: str | None = None) -> QualityScorer:
-    """What `add_policy`'s options ask for; of another checkpoint, if one is named. Says what it was not trained for."""
+def load_scorer(options: argparse.Namespace, model: str | None = None, clips: int = 1) -> QualityScorer:
+    """What `add_policy`'s options ask for; of another checkpoint, if one is named. Says what it was not trained for.
+
+    `clips` is how many a prompt may show.
+    """
     from vqathinker.chatter import set_verbose
     from vqathinker.scoring import QualityScorer
     from vqathinker.scoring.seen import trained_line
@@ -89,6 +92,7 @@ def load_scorer(options: argparse.Namespace, model: str | None = None) -> Qualit
         vllm_memory=options.vllm_memory,
         seed=options.seed,
         decode_threads=options.decode_threads,
+        clips_per_prompt=clips,
     )
     if is_main() and (line := trained_line(scorer.processor)):
         say(line, sys.stderr)

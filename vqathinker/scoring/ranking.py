@@ -21,6 +21,7 @@ from vqathinker.clips.errors import about
 from vqathinker.data import ClipLoader
 from vqathinker.metrics.ranking import Pair, bradley_terry, most_comparisons, tournament, wins_of
 from vqathinker.policy import ClipInput
+from vqathinker.scoring.asking import check_lengths
 from vqathinker.scoring.comparing import QualityComparison, compare_pairs, pair_sample
 from vqathinker.scoring.duration import Estimate
 from vqathinker.scoring.provenance import fingerprint, settings_of
@@ -110,11 +111,13 @@ def rank_files(
         progress: Show a progress bar, and tell about how long it will take.
 
     Raises:
-        ValueError: If `by` is neither, or a file in the folder is none of ours.
+        ValueError: If `by` is neither, a file in the folder is none of ours, or the prompt of two clips is longer than
+            the engine takes.
     """
     if by not in BY:
         raise ValueError(f"by={by!r}: must be one of {BY}.")
     names = list(dict.fromkeys(map(str, videos)))
+    check_lengths(scorer, [pair_sample(*names[:2])] if len(names) > 1 else [])  # before hours of scoring
     known, lost = (_scored if by == "score" else _readable)(scorer, names, folder, progress)
     known.sort(key=lambda clip: -clip.score if by == "score" else 0)
     groups = tied(known) if by == "score" else [0] * len(known)
