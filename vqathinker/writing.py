@@ -1,4 +1,4 @@
-"""How results are written: whole files, and JSON that other programs read. Needs no torch."""
+"""How results are written: whole files, and JSON that other programs read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 import os
 from pathlib import Path
 from typing import Any
+
+from vqathinker.clips.errors import about
 
 
 def write_whole(path: str | Path, text: str, **encoding: Any) -> None:
@@ -25,7 +27,7 @@ def write_whole(path: str | Path, text: str, **encoding: Any) -> None:
         partial.write_text(text, **({"encoding": "utf-8"} | encoding))
         os.replace(partial, path)
     except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise about(path, error) from error
 
 
 def finite(value: Any) -> Any:

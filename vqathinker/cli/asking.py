@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from vqathinker.arguments import add_command
-from vqathinker.cli.files import check_models, find_existing_videos
+from vqathinker.cli.files import check_clip, check_models
 from vqathinker.cli.policy import DEMO, add_policy, command_line, free_memory, is_main, load_scorer, say
-from vqathinker.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqathinker.places import check_file, check_folder
 from vqathinker.wording import counted
 
@@ -56,7 +55,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _ask(options: argparse.Namespace) -> int:
     clips = [clip for clip in (options.clip, options.second) if clip is not None]
     for clip in clips:
-        find_existing_videos([clip], (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
+        check_clip(clip)
     check_models(options)
     from vqathinker.scoring.asking import question_sample
     from vqathinker.scoring.seen import seen_line

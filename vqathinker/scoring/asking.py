@@ -21,7 +21,7 @@ from vqathinker.policy.prompts import instructed
 from vqathinker.rewards import choice
 from vqathinker.rewards.choice import letter, parse_choice
 from vqathinker.rewards.parsing import answer_block
-from vqathinker.scoring.predict import encode_clips
+from vqathinker.scoring.predict import encode_clips, reason_unreadable
 from vqathinker.tasks import find_task
 
 if TYPE_CHECKING:
@@ -275,7 +275,9 @@ def longest_prompt(processor: VQAThinkerProcessor, clips: int) -> int:
     return len(processor.render(user_prompt(("",) * clips, text_in(asked))).ids)
 
 
-def check_lengths(scorer: QualityScorer, samples: Sequence[Sample], clips: Mapping[str, ClipInput] | None = None) -> None:
+def check_lengths(
+    scorer: QualityScorer, samples: Sequence[Sample], clips: Mapping[str, ClipInput] | None = None
+) -> None:
     """Raise for a prompt that does not fit into what the engine has reserved, which vLLM does for its life.
 
     Args:
@@ -297,7 +299,9 @@ def check_lengths(scorer: QualityScorer, samples: Sequence[Sample], clips: Mappi
     if longest + answer > reserved:
         sample = samples[lengths.index(longest)]
         several = len(sample.clips) > scorer.clips_per_prompt
-        fix = f"Make the scorer with clips_per_prompt={len(sample.clips)}" if several else "Shorten question and options"
+        fix = (
+            f"Make the scorer with clips_per_prompt={len(sample.clips)}" if several else "Shorten question and options"
+        )
         raise ValueError(
             f"{_named(sample)}: its prompt of {longest} tokens and an answer of up to {answer} must fit into the "
             f"{reserved} tokens that vLLM reserved. {fix}, lower max_new_tokens, or use engine='transformers', which "
@@ -311,12 +315,6 @@ def _named(sample: Sample) -> str:
     return asked if len(sample.clips) == 1 else f"{asked} about {named_clips(sample.clips)!r:.200}"
 
 
-def reason_unreadable(sample: Sample, skipped: Mapping[str, str]) -> str:
-    """Why a sample's clip cannot be read; of several clips the first such, with its name."""
-    lost = next(name for name in sample.clips if name in skipped)
-    return skipped[lost] if len(sample.clips) == 1 else f"{lost}: {skipped[lost]}"
-
-
 def _unreadable(sample: Sample, skipped: Mapping[str, str]) -> QualityAnswer:
-    options, error = tuple(sample.target.get("options", ())), reason_unreadable(sample, skipped)
+    options, error = tuple(sample.target.get("options", ())), reason_unreadable(sample.clips, skipped)
     return QualityAnswer(named_clips(sample.clips), sample.question, "", "unreadable", options, error=error)

@@ -13,7 +13,8 @@ import torch
 from vqathinker.data import Sample
 from vqathinker.policy import ClipInput
 from vqathinker.rewards.comparison import COMPARISON_WORDS, ParsedComparison, comparison_word, parse_comparison
-from vqathinker.scoring.asking import ask_prompts, check_lengths, loaded_chunks, reason_unreadable
+from vqathinker.scoring.asking import ask_prompts, check_lengths, loaded_chunks
+from vqathinker.scoring.predict import reason_unreadable
 from vqathinker.scoring.readouts import tokens_before, word_probabilities
 
 if TYPE_CHECKING:
@@ -209,5 +210,5 @@ def _mean_scores(there: ParsedComparison, back: ParsedComparison) -> tuple[float
 
 def _unreadable(sample: Sample, skipped: Mapping[str, str]) -> QualityComparison:
     nothing = (math.nan, math.nan)
-    error = reason_unreadable(sample, skipped)
+    error = reason_unreadable(sample.clips, skipped)
     return QualityComparison(*pair_of(sample), "", math.nan, nothing, (), nothing, False, "unreadable", error=error)

@@ -166,7 +166,8 @@ def _scored(scorer: QualityScorer, videos: Sequence[str], folder: str | Path | N
 
 
 def _readable(scorer: QualityScorer, videos: Sequence[str], folder: object, progress: bool) -> Found:
-    """Those that can be decoded: a tournament with others would spend its comparisons on them. The processes share them."""
+    """Those that can be decoded: a tournament with others would spend its comparisons on them. The processes share
+    the work."""
     state = process_state()
     loader: ClipLoader[ClipInput] = ClipLoader(scorer.processor.load_clip, scorer.decode_threads)
     own = videos[state.process_index :: state.num_processes]
@@ -180,8 +181,8 @@ def _readable(scorer: QualityScorer, videos: Sequence[str], folder: object, prog
 def _ordered(
     clips: Sequence[RankedClip], tied: Sequence[int], pairs: Sequence[Pair], preferences: Sequence[float], scored: bool
 ) -> list[RankedClip]:
-    """The clips, the best first: by group of tied scores, in it the clips that comparisons join by their mean score, and
-    among these by ability, then by score.
+    """The clips, the best first: by group of tied scores, in it the clips that comparisons join by their mean
+    score, and among these by ability, then by score.
 
     Without scores, clips that no comparison joins to another one come last, without a rank.
     """
@@ -217,8 +218,8 @@ def _ordered(
 
 
 def _ranks(blocks: Sequence[tuple], parts: Sequence[int], keys: Sequence[tuple]) -> list[int]:
-    """1 + how many clips are better: those of better blocks, and of the same part those with a smaller key. Nothing tells
-    apart the clips of two parts of one block."""
+    """1 + how many clips are better: those of better blocks, and of the same part those with a smaller key. Nothing
+    tells apart the clips of two parts of one block."""
     ordered = sorted(blocks)
     own: dict[int, list[tuple]] = {}
     for part, key in sorted(zip(parts, keys, strict=True)):
