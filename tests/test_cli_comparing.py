@@ -66,7 +66,7 @@ def test_compare_says_plainly_what_a_policy_has_not_learned(run, engine, folder,
     [
         (["compare", "FOLDER", "b.mp4"], "is not one file: name one video"),
         (["ask", "FOLDER", "Which?"], "is not one file: name one video"),
-        (["compare", "a.mp4", "b.mp4", "--samples", "2"], "unrecognized arguments: --samples 2"),
+        (["compare", "a.mp4", "b.mp4", "--samples", "2"], "unknown option --samples"),
         (["rank", "FOLDER", "--by", "compare", "--samples", "2"], "--by compare with --samples: nothing is scored"),
         (["rank", "FOLDER", "--by", "compare", "--readout", "levels", "--question", "?"], "with --readout, --question"),
     ],
