@@ -199,7 +199,8 @@ def _ordered(
     keys = [(-abilities[i], -clip.score if scored else 0.0) for i, clip in enumerate(clips)]
     alone = {i for i in range(len(clips)) if not scored and not counts[i] and len(clips) > 1}
     own = [i for i in range(len(clips)) if i not in alone]
-    ranks = dict(zip(own, _ranks(*([values[i] for i in own] for values in (blocks, parts, keys))), strict=True))
+    known = _ranks([blocks[i] for i in own], [parts[i] for i in own], [keys[i] for i in own])
+    ranks = dict(zip(own, known, strict=True))
     numbers: dict[int, int] = {}
     ranked = []
     for i in [*sorted(own, key=lambda i: (ranks[i], i)), *sorted(alone)]:
