@@ -60,13 +60,15 @@ def agreement(scorer: QualityScorer, rows: Sequence[LabelRow]) -> list[float]:
 
 
 def cost(scorers: Mapping[str, QualityScorer], rows: Sequence[LabelRow], rounds: int) -> dict[str, Any]:
-    """Seconds a clip, decoding left out, taken in turns; and times over those of `answer`."""
-    clips = [scorers["answer"].processor.load_clip(row.video) for row in rows]
-    ways = {name: lambda own=own: own.score_clips(clips) for name, own in scorers.items()}
+    """Seconds a clip, decoding left out, taken in turns; and times over those of `answer`. Each policy gets the clips
+    as its own processor reads them."""
+    processors = {id(own.processor): own.processor for own in scorers.values()}
+    clips = {key: [processor.load_clip(row.video) for row in rows] for key, processor in processors.items()}
+    ways = {name: lambda own=own: own.score_clips(clips[id(own.processor)]) for name, own in scorers.items()}
     found = measure.in_turns({measure.OURS: ways.pop("answer"), **ways}, rounds)
     found["arms"]["answer"] = found["arms"].pop(measure.OURS)
-    seconds = {name: found["arms"][name]["median"] / len(clips) for name in scorers}
-    return {"clips": len(clips), "seconds": seconds, "over_answer": {"answer": 1.0, **found["ratios"]}}
+    seconds = {name: found["arms"][name]["median"] / len(rows) for name in scorers}
+    return {"clips": len(rows), "seconds": seconds, "over_answer": {"answer": 1.0, **found["ratios"]}}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

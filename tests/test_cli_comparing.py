@@ -61,6 +61,24 @@ def test_compare_says_plainly_what_a_policy_has_not_learned(run, engine, folder,
     assert "not learned" not in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["compare", "FOLDER", "b.mp4"], "is not one file: name one video"),
+        (["ask", "FOLDER", "Which?"], "is not one file: name one video"),
+        (["compare", "a.mp4", "b.mp4", "--samples", "2"], "unknown option --samples"),
+        (["rank", "FOLDER", "--by", "compare", "--samples", "2"], "--by compare with --samples: nothing is scored"),
+        (["rank", "FOLDER", "--by", "compare", "--readout", "levels", "--question", "?"], "with --readout, --question"),
+    ],
+)
+def test_what_a_comparison_does_not_take_is_refused(arguments, said, folder, capsys):
+    try:
+        code = main([str(folder) if word == "FOLDER" else word for word in arguments])
+    except SystemExit as end:
+        code = end.code
+    assert code == 2 and said in capsys.readouterr().err
+
+
 def test_rank_prints_and_writes_a_table(run, folder, tmp_path, capsys):
     files = [tmp_path / "new" / "r.csv", tmp_path / "r.json"]
     assert run("rank", folder, "--out", tmp_path / "kept", "--csv", files[0], "--json", files[1]) == 0

@@ -44,7 +44,7 @@ def test_a_cache_names_the_file_that_it_could_not_keep(tmp_path, small_files, ca
 
 
 def test_a_table_that_cannot_be_repaired_is_named(tmp_path):
-    (tmp_path / ".scores.csv.partial").mkdir()
+    (tmp_path / f".scores.csv.{os.getpid()}.partial").mkdir()
     with pytest.raises(IsADirectoryError) as error:
         ScoreTable(tmp_path / "scores.csv", "x")
     assert error.value.filename == str(tmp_path / "scores.csv")

@@ -205,7 +205,17 @@ def test_a_published_row_that_does_not_fit_is_named(tmp_path, row, message):
 
 
 def test_names_of_pairs_with_one_suffix():
-    assert clip_names("a_cat_b.mp4") == ["a.mp4", "b.mp4"] and clip_names("x/cat.mp4") == ["x/cat.mp4"]
+    assert clip_names("a_cat_b.mp4", lambda name: False) == ["a.mp4", "b.mp4"]
+    assert clip_names("x/cat.mp4", lambda name: False) == ["x/cat.mp4"]
+
+
+def test_a_clip_with_cat_in_its_name_is_one_clip_where_it_is_there(tmp_path):
+    (tmp_path / "my_cat_video.mp4").touch()
+    rows = [PUBLISHED | {"video_name": name} for name in ("my_cat_video.mp4", "your_cat_video.mp4")]
+    (tmp_path / "dev.json").write_text(json.dumps(rows))
+    one, two = read_questions(tmp_path / "dev.json", tmp_path)
+    assert one.clips == (str(tmp_path / "my_cat_video.mp4"),)
+    assert two.clips == (str(tmp_path / "your.mp4"), str(tmp_path / "video.mp4"))
 
 
 def test_a_repeated_row_is_kept_once_with_a_warning(tmp_path, caplog):

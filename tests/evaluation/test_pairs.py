@@ -57,7 +57,7 @@ def test_eval_compares_pairs_of_a_label_file(monkeypatch, engine, base, clip_set
     assert found["words"]["compare_consistency"] == 0 and found["by_difference"][-1][1] is None
     for more, said in (
         (["--pairs", "0"], "--pairs 0: needs at least 1"),
-        (["--pairs", "2", "--samples", "2"], "Leave"),
+        (["--pairs", "2", "--samples", "2", "--question", "?"], "--pairs with --samples, --question"),
     ):
         assert main([*command, *more]) == 2
         assert said in capsys.readouterr().err

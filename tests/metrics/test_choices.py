@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from vqathinker.metrics.choices import (
     Accuracy,
@@ -19,6 +20,17 @@ from vqathinker.metrics.paired import paired_difference
 
 YES_NO = ["Yes", "No"]
 LEVELS = ["low", "fair", "high"]
+
+
+def test_half_a_right_answer_counts_as_half_in_the_interval_too():
+    for hits, count in ((0, 4), (3, 4), (4, 4), (37, 90)):
+        wanted = stats.binomtest(hits, count).proportion_ci(0.95, method="wilson")
+        found = accuracy([True] * hits + [False] * (count - hits))
+        assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+    ties = accuracy([0.5] * 40)
+    assert (ties.value, ties.low, ties.high) == pytest.approx(
+        (0.5, *stats.binomtest(20, 40).proportion_ci(method="wilson"))
+    )
 
 
 def test_accuracy_has_a_wilson_interval():

@@ -1,11 +1,12 @@
 import math
+import time
 
 import numpy as np
 import pytest
 from scipy.special import expit
 from scipy.stats import kendalltau
 
-from vqathinker.metrics.ranking import bradley_terry, most_comparisons, tournament, wins_of
+from vqathinker.metrics.ranking import abilities_of, bradley_terry, most_comparisons, tournament, wins_of
 
 
 def test_two_clips_lie_the_logarithm_of_their_odds_apart():
@@ -114,3 +115,23 @@ def test_what_are_no_wins_is_named(wins, said):
         bradley_terry(wins)
     with pytest.raises(ValueError, match="prior=0"):
         bradley_terry(np.zeros((2, 2)), prior=0)
+
+
+def test_a_tie_of_ten_among_five_thousand_clips_is_all_that_is_fitted():
+    groups = [min(i, 4990) for i in range(5000)]
+    truth = np.arange(5000)
+    asked = []
+
+    def judge(pairs):
+        asked.append(pairs)
+        return [float(expit(truth[i] - truth[j])) for i, j in pairs]
+
+    began = time.process_time()
+    pairs, said = tournament(judge, 5000, groups=groups)
+    found = abilities_of(5000, pairs, said)
+    assert time.process_time() - began < 1  # a table of all would take a minute
+    alone, said_alone = tournament(lambda pairs: [float(expit(i - j)) for i, j in pairs], 10)
+    assert [(i - 4990, j - 4990) for i, j in pairs] == alone and len(asked[0]) == 5 and len(alone) == 34
+    assert found.values[4990:] == pytest.approx(bradley_terry(wins_of(10, alone, said_alone)).values, abs=1e-6)
+    assert np.isnan(found.values[:4990]).all() and [*np.argsort(found.values[4990:])] == [*range(10)]
+    assert len({*found.groups}) == 4991

@@ -9,7 +9,7 @@ import pytest
 from vqathinker import QualityScorer
 from vqathinker.metrics.ranking import bradley_terry, wins_of
 from vqathinker.rollout import Completion
-from vqathinker.scoring.ranking import RankedClip, rank_files, ranking_text, tied
+from vqathinker.scoring.ranking import RankedClip, _ordered, rank_files, ranking_text, tied
 
 SCORES = (3.40, 2.00, 3.41, 3.40)
 
@@ -93,6 +93,31 @@ def test_a_policy_that_does_not_compare_leaves_the_order_of_the_scores(scorer, v
     assert {(clip.rank, clip.status) for clip in alone.clips} == {(None, "not_compared")}
     with pytest.raises(ValueError, match="by='mos': must be one of"):
         rank_files(scorer, videos, by="mos")
+
+
+def test_pairs_that_vllm_has_not_reserved_for_are_named_before_anything_is_scored(scorer, videos, processor):
+    scorer.engine.max_model_length, scorer.engine.generate = scorer.engine.length + 8, None  # fails if it is asked
+    said = f"task 'compare' about '{videos[0]} [+] .*must fit into.*Make the scorer with clips_per_prompt=2"
+    for ask in (
+        lambda: rank_files(scorer, videos, progress=False),
+        lambda: next(scorer.compare_many([(videos[0], videos[1])])),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ask()
+
+
+def test_abilities_are_compared_among_joined_clips_only():
+    def ranks(scores, pairs, preferences):
+        clips = [RankedClip("abcd"[i], score=score) for i, score in enumerate(scores)]
+        return [(c.video, c.rank) for c in _ordered(clips, [0] * len(clips), pairs, preferences, True)]
+
+    # nothing joins a to the others: it is better than b and c by their mean score of 3.485, however sure b beat c
+    assert ranks((3.50, 3.49, 3.48), [(0, 1), (1, 2)], [math.nan, 0.9]) == [("a", 1), ("b", 2), ("c", 3)]
+    assert ranks((3.50, 3.49, 3.48), [(1, 2)], [0.1]) == [("a", 1), ("c", 2), ("b", 3)]
+    # means of 3.485 and 3.49: the better one of the first pair is below both of the second
+    assert ranks((3.50, 3.49, 3.49, 3.47), [(0, 3), (1, 2)], [0.8, 0.3]) == [("c", 1), ("b", 2), ("a", 3), ("d", 4)]
+    # equal means: only the clip that lost its comparison is known to be worse
+    assert ranks((3.4, 3.4, 3.4), [(0, 1)], [0.2]) == [("b", 1), ("c", 1), ("a", 2)]
 
 
 def test_scores_tie_within_a_hundredth_or_their_spreads():

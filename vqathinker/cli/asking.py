@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from vqathinker.arguments import add_command
-from vqathinker.cli.files import check_models, find_existing_videos
+from vqathinker.cli.files import check_clip, check_models
 from vqathinker.cli.policy import DEMO, add_policy, command_line, free_memory, is_main, load_scorer, say
-from vqathinker.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqathinker.places import check_file, check_folder
 from vqathinker.wording import counted
 
@@ -56,13 +55,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _ask(options: argparse.Namespace) -> int:
     clips = [clip for clip in (options.clip, options.second) if clip is not None]
     for clip in clips:
-        find_existing_videos([clip], (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
+        check_clip(clip)
     check_models(options)
     from vqathinker.scoring.asking import question_sample
     from vqathinker.scoring.seen import seen_line
 
     sample = question_sample(clips, options.question, options.options)
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, clips=len(clips))
     if options.model == DEMO and is_main():
         print(f"{DEMO} learned to score the demo's synthetic clips, not to answer questions", file=sys.stderr)
     [[answer]] = scorer.ask_many([sample])
@@ -120,7 +119,7 @@ def evaluate_file(options: argparse.Namespace) -> int:
         print(f"{left_out} for a score: skipped here, use `eval --labels`", file=sys.stderr)
     before, baseline = _ask_baseline(options, questions)
     free_memory()
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, clips=_most_clips(questions))
     report = evaluate_questions(scorer, questions, seed=options.seed, progress=True)
     if is_main():
         facts = {"command": command_line(), "questions": str(options.questions), "bootstrap_seed": options.seed}
@@ -148,9 +147,13 @@ def _ask_baseline(
         return None, {}
     if is_main():
         say(f"first the baseline {options.baseline}, then the policy {options.model}", sys.stderr)
-    scorer = load_scorer(options, options.baseline)
+    scorer = load_scorer(options, options.baseline, _most_clips(questions))
     report = evaluate_questions(scorer, questions, blank=False, rotate=False, seed=options.seed, progress=True)
     return report, settings_of(scorer)
+
+
+def _most_clips(questions: Sequence[Sample]) -> int:
+    return max(len(question.clips) for question in questions)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from vqathinker.arguments import add_command
-from vqathinker.cli.files import check_models, find_existing_videos
+from vqathinker.cli.files import check_clip, check_models, find_existing_videos
 from vqathinker.cli.policy import add_policy, command_line, is_main, load_scorer, say
 from vqathinker.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqathinker.places import check_output, check_table
@@ -45,25 +45,23 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("first", metavar="A", help="video file; an image is a clip of one frame")
     parser.add_argument("second", metavar="B", help="the other one")
-    add_policy(parser, readouts=False)
+    add_policy(parser, readouts=False, sampled=False)
     parser.add_argument("--explain", action="store_true", help="show the reasoning in both orders")
     parser.add_argument(
         "--format", default="text", choices=["text", "json"], help="output format: lines to read, or one JSON object"
     )
-    parser.set_defaults(run=_compare, readout="answer")
+    parser.set_defaults(run=_compare, readout="answer", samples=0, seed=0)
 
 
 def _compare(options: argparse.Namespace) -> int:
     for clip in (options.first, options.second):
-        find_existing_videos([clip], (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
-    if options.samples:
-        raise ValueError(f"--samples {options.samples}: each order gets one greedy answer. Leave it out.")
+        check_clip(clip)
     check_models(options)
-    from vqathinker.evaluation.benchmark import finite
     from vqathinker.scoring.comparing import NOT_LEARNED
     from vqathinker.scoring.seen import seen_line
+    from vqathinker.writing import finite
 
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, clips=2)
     [[found]] = scorer.compare_many([(options.first, options.second)])
     if is_main():
         say(seen_line(scorer.processor, {}, 2), sys.stderr)
@@ -131,6 +129,8 @@ def _add_rank(commands: argparse._SubParsersAction) -> None:
 
 
 def _rank(options: argparse.Namespace) -> int:
+    if options.by == "compare" and (given := for_scores(options)):
+        raise ValueError(f"--by compare with {', '.join(given)}: nothing is scored. Leave this out, or use --by score.")
     videos = find_existing_videos(options.paths, (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
     for name, path in (("--csv", options.csv), ("--json", options.json)):
         if path is not None:
@@ -142,7 +142,7 @@ def _rank(options: argparse.Namespace) -> int:
     from vqathinker.scoring.ranking import rank_files, ranking_text
     from vqathinker.scoring.seen import seen_line
 
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, clips=2)
     ranking = rank_files(scorer, videos, options.by, options.out)
     ranked = [clip for clip in ranking.clips if clip.rank is not None]
     if is_main():
@@ -203,6 +203,13 @@ def _summary(ranking: Ranking, by_score: bool) -> str:
     return "\n".join(lines)
 
 
+def for_scores(options: argparse.Namespace) -> list[str]:
+    """Those of `add_policy`'s options that were given and change scores only; a comparison takes none of them."""
+    known = {"--readout": options.readout != "answer", "--samples": options.samples}
+    known["--question"] = options.score_question is not None
+    return [name for name, given in known.items() if given]
+
+
 # ---------------------------------------------------------------- eval --pairs
 
 
@@ -220,7 +227,7 @@ def evaluate_labelled_pairs(options: argparse.Namespace) -> int:
     scale = mos_scale(label_table(options.labels, options.videos, options.mos_scale).mos_scale or "identity")
     clips = score_samples(read_labels(options.labels, options.videos, scale.name))
     pairs = pairs_of(clips, options.pairs, options.seed, sd_factor=scale.factor)
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, clips=2)
     report = evaluate_pairs(scorer, pairs, progress=is_main())
     if is_main():
         facts = {"command": command_line(), "labels": str(options.labels), "seed": options.seed}

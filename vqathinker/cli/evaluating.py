@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vqathinker.arguments import add_command
 from vqathinker.cli.asking import evaluate_file
-from vqathinker.cli.comparing import evaluate_labelled_pairs
+from vqathinker.cli.comparing import evaluate_labelled_pairs, for_scores
 from vqathinker.cli.files import check_models
 from vqathinker.cli.policy import add_policy, command_line, free_memory, is_main, load_scorer, say
 from vqathinker.places import check_file, check_folder, check_output
@@ -124,10 +124,10 @@ def _check_pairs(options: argparse.Namespace) -> None:
     """Raise ValueError for what does not go with `--pairs`."""
     if options.pairs < 1 or options.labels is None:
         raise ValueError(f"--pairs {options.pairs}: needs at least 1, and the --labels whose clips are compared.")
-    if options.baseline is not None or options.samples or options.readout != "answer":
+    if given := for_scores(options) + ["--baseline"] * (options.baseline is not None):
         raise ValueError(
-            "--pairs with --baseline, --samples or --readout: each pair gets one greedy answer in each order. Leave "
-            "them out, and run `eval` once for each policy."
+            f"--pairs with {', '.join(given)}: each pair gets one greedy answer in each order, to a question of its "
+            "own. Leave this out, and run `eval` once for each policy."
         )
 
 

@@ -76,6 +76,17 @@ def find_existing_videos(paths: Sequence[str], suffixes: Sequence[str] = VIDEO_S
     return found
 
 
+def check_clip(path: str) -> None:
+    """Raise for what is not one file.
+
+    Raises:
+        ValueError: For a folder, or a pattern that files fit.
+        FileNotFoundError: If there is none.
+    """
+    if os.path.isdir(path) or find_existing_videos([path], (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)) != [path]:
+        raise ValueError(f"{path!r} is not one file: name one video or image. `vqathinker rank` takes folders.")
+
+
 def _ending_in(files: Iterable[str], suffixes: Sequence[str]) -> list[str]:
     return [file for file in files if Path(file).suffix.lower() in suffixes]
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 DEMO = "runs/demo/grpo"
 
 
-def add_policy(parser: argparse.ArgumentParser, readouts: bool = True) -> None:
-    """Options of everything that shows a policy clips of the user's; read-outs are of scores only."""
+def add_policy(parser: argparse.ArgumentParser, readouts: bool = True, sampled: bool = True) -> None:
+    """Options of everything that shows a policy clips of the user's; read-outs are of scores only, and comparisons are
+    not sampled."""
     parser.add_argument("--model", default=DEMO, help=f"checkpoint folder or hub id; default {DEMO}, from `make demo`")
     if readouts:
         parser.add_argument(
@@ -27,13 +28,17 @@ def add_policy(parser: argparse.ArgumentParser, readouts: bool = True) -> None:
             "levels: from the probabilities of level words; head: the score head's, of a policy that has one",
         )
     counts = "the score is their mean" if readouts else "the most frequent one wins"
-    parser.add_argument("--samples", type=int, default=0, help=f"answers to sample ({counts}); 0: one greedy answer")
+    if sampled:
+        parser.add_argument(
+            "--samples", type=int, default=0, help=f"answers to sample ({counts}); 0: one greedy answer"
+        )
     parser.add_argument("--decode-threads", type=int, default=2, help="clips decoded in parallel")
     parser.add_argument(
         "--engine", default="transformers", choices=["transformers", "vllm"], help="engine that generates the answers"
     )
     parser.add_argument("--vllm-memory", type=float, default=0.5, help="share of the device's memory for vLLM")
-    parser.add_argument("--seed", type=int, default=0, help="seed of sampling and bootstrap")
+    if sampled:
+        parser.add_argument("--seed", type=int, default=0, help="seed of sampling and bootstrap")
     add_looks(parser, "8, with vLLM 64", question=readouts)
 
 
@@ -66,8 +71,11 @@ def add_looks(parser: argparse.ArgumentParser, batch_size: str, question: bool =
     )
 
 
-def load_scorer(options: argparse.Namespace, model: str | None = None) -> QualityScorer:
-    """What `add_policy`'s options ask for; of another checkpoint, if one is named. Says what it was not trained for."""
+def load_scorer(options: argparse.Namespace, model: str | None = None, clips: int = 1) -> QualityScorer:
+    """What `add_policy`'s options ask for; of another checkpoint, if one is named. Says what it was not trained for.
+
+    `clips` is how many a prompt may show.
+    """
     from vqathinker.chatter import set_verbose
     from vqathinker.scoring import QualityScorer
     from vqathinker.scoring.seen import trained_line
@@ -89,6 +97,7 @@ def load_scorer(options: argparse.Namespace, model: str | None = None) -> Qualit
         vllm_memory=options.vllm_memory,
         seed=options.seed,
         decode_threads=options.decode_threads,
+        clips_per_prompt=clips,
     )
     if is_main() and (line := trained_line(scorer.processor)):
         say(line, sys.stderr)

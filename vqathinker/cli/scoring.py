@@ -178,11 +178,15 @@ def _flip_rate(options: argparse.Namespace) -> int:
     check_models(options)
     if options.sources:
         find_videos([str(options.sources)])  # names what is not encoded
-    from vqathinker.evaluation.flip_rate import write_flip_rates
+    from vqathinker.evaluation.flip_rate import ladder_pairs, write_flip_rates
     from vqathinker.scoring import fingerprint, score_files, settings_of
+    from vqathinker.scoring.asking import check_lengths
+    from vqathinker.scoring.comparing import pair_sample
 
     encodes, made_with = _encodes(options, crfs)
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, clips=2 if options.compare else 1)
+    if options.compare:
+        check_lengths(scorer, [pair_sample(m.video, h.video) for m, h in ladder_pairs(encodes)[:1]])
     settings = settings_of(scorer)
     table = options.out / "scores" / f"{fingerprint(settings)}.csv"
     rows = score_files(scorer, [encode.video for encode in encodes], fingerprint(settings), [table])

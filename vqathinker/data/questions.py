@@ -62,7 +62,7 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
     check_places(path, Path(video_root), [".jsonl", ".json"], "question file")
     files = VideoFiles(Path(video_root))
     rows: list[_Row] = []
-    for place, record in _records(path):
+    for place, record in _records(path, files):
         try:
             rows.append(_row(place, record, files))
         except LabelError:
@@ -79,7 +79,7 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
     return _named(kept)
 
 
-def _records(path: Path) -> Iterator[tuple[str, Any]]:
+def _records(path: Path, files: VideoFiles) -> Iterator[tuple[str, Any]]:
     """The rows of a file as they stand there, with their places for messages; open questions are left out."""
     if path.suffix.lower() == ".jsonl":
         for place, text in lines_of(path):
@@ -92,7 +92,11 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
     for number, record in enumerate(records, start=1):
         place = f"{path}: row {number}"
         try:
-            known = plain_row(record) if is_published(record) else record
+            known = (
+                plain_row(record, lambda name: files.find(safe_name(name)).is_file())
+                if is_published(record)
+                else record
+            )
         except ValueError as error:
             raise LabelError(f"{place}: {error}") from None
         left_out += known is None

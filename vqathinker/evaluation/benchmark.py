@@ -31,6 +31,7 @@ from vqathinker.evaluation.report import Report, ShownClip, Table
 from vqathinker.metrics.correlation import bootstrap_interval, fit_logistic, krcc, mae, plcc, rmse, srcc, weighted_mean
 from vqathinker.scoring import QualityScorer, decoder, fingerprint, settings_of, versions
 from vqathinker.scoring.seen import seen_in
+from vqathinker.writing import finite
 
 CORRELATIONS = {"srcc": srcc, "plcc": plcc, "krcc": krcc}
 WORST = 8
@@ -382,12 +383,3 @@ def _plot(
         answers = {f"policy: {result['score']:.2f}": result["reasoning"]}
         worst.append((float(errors[place]), ShownClip(title, row.video, answers, seen=seen)))
     return worst
-
-
-def finite(value: Any) -> Any:
-    """NaN, which JSON does not know, as null."""
-    if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

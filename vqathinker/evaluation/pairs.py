@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from vqathinker.data import Sample
-from vqathinker.evaluation.benchmark import finite, markdown
+from vqathinker.evaluation.benchmark import markdown
 from vqathinker.evaluation.report import Table
 from vqathinker.metrics.choices import accuracy
 from vqathinker.scoring import QualityComparison, QualityScorer
 from vqathinker.scoring.comparing import compare_pairs, pair_of
+from vqathinker.scoring.scorer import process_state
 from vqathinker.tasks import accuracy_by_difference, find_task
+from vqathinker.writing import finite
 
 EDGES = (0.0, 0.25, 0.5, 1.0, math.inf)
 """Bounds of the differences of MOS that results are broken down by, in score units."""
@@ -55,7 +58,7 @@ class PairReport:
         unreadable: Clips of the others, with the reason.
         words: Of both orders' greedy answers, see `tasks.Compare.measure`.
         preference_accuracy: Share of pairs with a better clip whose preference is on its side; one without a preference
-            counts as wrong.
+            counts as wrong, and one of exactly 0.5 as half right.
         interval: Its 95 % Wilson interval, which takes pairs as independent.
         by_difference: For each range of `EDGES`: low, high, accuracy of the words, of the preference, answers, pairs.
     """
@@ -69,7 +72,8 @@ class PairReport:
 
 
 def evaluate_pairs(scorer: QualityScorer, samples: Sequence[Sample], progress: bool = False) -> PairReport:
-    """Compare pairs whose better clip is known.
+    """Compare pairs whose better clip is known; under `accelerate launch` the processes share them, and all of them
+    must call this.
 
     Args:
         scorer: Compares.
@@ -79,22 +83,25 @@ def evaluate_pairs(scorer: QualityScorer, samples: Sequence[Sample], progress: b
     """
     different = {frozenset(sample.clips): sample for sample in reversed(samples) if len({*sample.clips}) == 2}
     asked = list(reversed(different.values()))
-    compared = []
-    with tqdm(total=len(asked), desc="comparing", unit="pair", disable=None if progress else True) as bar:
-        for batch in compare_pairs(scorer, [pair_of(sample) for sample in asked]):
+    state = process_state()
+    own = [pair_of(sample) for sample in asked[state.process_index :: state.num_processes]]
+    compared: list[QualityComparison] = []
+    with tqdm(total=len(own), desc="comparing", unit="pair", disable=None if progress else True) as bar:
+        for batch in compare_pairs(scorer, own):
             compared += batch
             bar.update(len(batch))
-    both = [ComparedPair(sample, found) for sample, found in zip(asked, compared, strict=True)]
+    by_clips = {(found.first, found.second): found for found in gather_object(compared)}
+    both = [ComparedPair(sample, by_clips[pair_of(sample)]) for sample in asked]
     known = [one for one in both if one.found.status != "unreadable"]
     lost = dict.fromkeys(one.found.error for one in both if one.found.status == "unreadable")
     answers, rows = _answers(scorer, known)
     sure = [one.right for one in known if not math.isnan(one.right)]
-    share = accuracy([right > 0.5 for right in sure])
+    share = accuracy(sure)
     return PairReport(
         tuple(known),
         tuple(lost),
         find_task("compare").measure(answers, rows),
-        float(np.mean(sure)) if sure else math.nan,
+        share.value,
         (share.low, share.high),
         _by_difference(answers, rows, known),
     )

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vqathinker.evaluation.benchmark import finite, markdown
+from vqathinker.evaluation.benchmark import markdown
 from vqathinker.evaluation.comparison import signed
 from vqathinker.evaluation.questions import QuestionReport
 from vqathinker.evaluation.report import Table
@@ -19,6 +19,7 @@ from vqathinker.metrics.choices import Accuracy
 from vqathinker.metrics.paired import PairedDifference
 from vqathinker.rewards.choice import letter
 from vqathinker.wording import counted
+from vqathinker.writing import finite
 
 NOTE = (
     "accuracy: share of right greedy answers with its 95 % interval; an answer that names no option is wrong. "

@@ -93,19 +93,22 @@ class ChoiceSummary:
     yes_no: dict[str, YesNo] = field(default_factory=dict)
 
 
-def accuracy(right: Sequence[bool]) -> Accuracy:
-    """Share of right answers with its 95 % Wilson interval.
+def accuracy(right: Sequence[float]) -> Accuracy:
+    """Share of right answers with its 95 % Wilson interval (Wilson 1927), in which half a right answer counts as half.
 
     The interval takes questions as independent; several about one clip resemble each other, which makes it too narrow.
 
     Args:
-        right: N truth values.
+        right: N truth values, or numbers in [0, 1].
     """
-    count, hits = len(right), int(sum(map(bool, right)))
+    count = len(right)
     if not count:
         return Accuracy(math.nan, math.nan, math.nan, 0)
-    interval = stats.binomtest(hits, count).proportion_ci(0.95, method="wilson")
-    return Accuracy(hits / count, float(interval.low), float(interval.high), count)
+    value, z = float(sum(right)) / count, float(stats.norm.ppf(0.975))
+    centre = (value + z**2 / (2 * count)) / (1 + z**2 / count)
+    width = z / (1 + z**2 / count) * math.sqrt(value * (1 - value) / count + z**2 / (4 * count**2))
+    low, high = centre - width if value else 0.0, centre + width if value < 1 else 1.0  # not by rounding beside them
+    return Accuracy(value, low, high, count)
 
 
 def summarize_choices(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, log_expit
 from scipy.stats import norm
@@ -61,15 +61,42 @@ def bradley_terry(wins: np.ndarray, prior: float = PRIOR) -> Abilities:
         array([ 0.55, -0.55])
     """
     wins = _checked(wins)
+    _, groups = connected_components(wins + wins.T, directed=False)
+    return _fitted(groups, lambda own: wins[np.ix_(own, own)], prior)
+
+
+def abilities_of(count: int, pairs: Sequence[Pair], preferences: Sequence[float], prior: float = PRIOR) -> Abilities:
+    """The same from comparisons, those without an answer (NaN) left out; only clips that they join share a table.
+
+    Args:
+        count: N.
+        pairs: Places of P pairs.
+        preferences: How probably the first of each is better, in [0, 1].
+        prior: Standard deviation of the prior, > 0.
+    """
+    known = [(pair, p) for pair, p in zip(pairs, preferences, strict=True) if not math.isnan(p)]
+    first, second = np.array([pair for pair, _ in known], dtype=int).reshape(-1, 2).T
+    _, groups = connected_components(coo_array((np.ones(len(known)), (first, second)), (count, count)), directed=False)
+    said: dict[int, list[tuple[Pair, float]]] = {}
+    for pair, p in known:
+        said.setdefault(int(groups[pair[0]]), []).append((pair, p))
+
+    def wins(own: np.ndarray) -> np.ndarray:
+        places = {int(clip): place for place, clip in enumerate(own)}
+        mine = said[int(groups[own[0]])]
+        return wins_of(len(own), [(places[i], places[j]) for (i, j), _ in mine], [p for _, p in mine])
+
+    return _fitted(groups, wins, prior)
+
+
+def _fitted(groups: np.ndarray, wins: Callable[[np.ndarray], np.ndarray], prior: float) -> Abilities:
+    """Abilities in each group of at least two clips, of which `wins` gives the table."""
     if not prior > 0:
         raise ValueError(f"prior={prior}: must be a standard deviation above 0.")
-    count, groups = connected_components(wins + wins.T, directed=False)
-    values, width = np.full(len(wins), np.nan), np.full(len(wins), np.nan)
-    for group in range(count):
-        [own] = np.nonzero(groups == group)
-        if len(own) == 1:
-            continue
-        mode, covariance = _posterior(wins[np.ix_(own, own)], prior)
+    values, width = np.full(len(groups), np.nan), np.full(len(groups), np.nan)
+    for group in np.flatnonzero(np.bincount(groups) > 1):
+        own = np.flatnonzero(groups == group)
+        mode, covariance = _posterior(wins(own), prior)
         centred = np.eye(len(own)) - 1 / len(own)  # an ability is one among those of its group
         values[own] = centred @ mode
         width[own] = np.sqrt(np.diag(centred @ covariance @ centred)) * norm.ppf((1 + CONFIDENCE) / 2)
@@ -151,46 +178,70 @@ def tournament(
     Returns:
         The pairs compared, and the judge's preferences, NaN included.
     """
+    places: dict[int, list[int]] = {}
+    for place, name in enumerate([0] * count if groups is None else groups):
+        places.setdefault(name, []).append(place)
+    begin = np.zeros(count) if start is None else np.asarray(start, dtype=float)
+    parts = [_Group(own, begin[own], prior) for own in places.values() if len(own) > 1]
     pairs: list[Pair] = []
     preferences: list[float] = []
-    names = np.zeros(count, dtype=int) if groups is None else np.asarray(groups)
-    left = {name: most_comparisons(size) for name, size in Counter(names.tolist()).items()}
-    abilities = np.zeros(count) if start is None else np.asarray(start, dtype=float)
-    covariance = np.eye(count) * prior**2
-    while chosen := _next_round(abilities, covariance, names, left, pairs):
+    while chosen := [pair for part in parts for pair in part.next_round()]:
         pairs += chosen
         preferences += judge(chosen)
-        wins = wins_of(count, pairs, preferences)
-        if not wins.any():
+        if all(map(math.isnan, preferences)):
             break
-        abilities, covariance = _posterior(wins, prior, abilities)
+        known = dict(zip(chosen, preferences[-len(chosen) :], strict=True))
+        for part in parts:
+            part.learn(known)
     return pairs, preferences
 
 
-def _next_round(
-    abilities: np.ndarray, covariance: np.ndarray, groups: np.ndarray, left: dict[int, int], done: Sequence[Pair]
-) -> list[Pair]:
-    """Pairs of a group that were not compared yet, the most telling first, each clip in one of them at most.
+class _Group:
+    """At least two clips that are compared with one another.
 
     Args:
-        abilities: (N,) so far.
-        covariance: (N, N) of these.
-        groups: (N,) numbers.
-        left: Group -> how many comparisons it has left; those chosen are taken off.
-        done: What was compared.
+        clips: Their places, ascending.
+        start: Abilities before any comparison.
+        prior: See `bradley_terry`.
     """
-    first, second = np.triu_indices(len(abilities), 1)
-    new = groups[:, None] == groups
-    new[tuple(np.array(done, dtype=int).reshape(-1, 2).T)] = False
-    first, second = first[new[first, second]], second[new[first, second]]
-    chance = expit(abilities[first] - abilities[second])
-    variance = np.diag(covariance)[first] + np.diag(covariance)[second] - 2 * covariance[first, second]
-    free = np.ones(len(abilities), dtype=bool)
-    chosen: list[Pair] = []
-    for place in np.argsort(-chance * (1 - chance) * variance, kind="stable"):
-        i, j, group = int(first[place]), int(second[place]), int(groups[first[place]])
-        if free[i] and free[j] and left[group]:
-            free[[i, j]] = False
-            left[group] -= 1
-            chosen.append((i, j))
-    return chosen
+
+    def __init__(self, clips: Sequence[int], start: np.ndarray, prior: float) -> None:
+        self.clips, self.prior, self.left = clips, prior, most_comparisons(len(clips))
+        self.abilities, self.covariance = start, np.eye(len(clips)) * prior**2
+        self.asked: list[Pair] = []  # places among `clips`, as all below
+        self.wins = np.zeros((len(clips), len(clips)))
+        self._new: list[Pair] = []
+
+    def next_round(self) -> list[Pair]:
+        """Clips that were not compared yet, the most telling pairs first, each clip in one of them at most."""
+        self._new = self._most_telling() if self.left else []
+        self.left -= len(self._new)
+        self.asked += self._new
+        return [self._named(pair) for pair in self._new]
+
+    def _most_telling(self) -> list[Pair]:
+        first, second = np.triu_indices(len(self.clips), 1)
+        new = np.ones((len(self.clips), len(self.clips)), dtype=bool)
+        new[tuple(np.array(self.asked, dtype=int).reshape(-1, 2).T)] = False
+        first, second = first[new[first, second]], second[new[first, second]]
+        chance = expit(self.abilities[first] - self.abilities[second])
+        own = np.diag(self.covariance)
+        variance = own[first] + own[second] - 2 * self.covariance[first, second]
+        free = np.ones(len(self.clips), dtype=bool)
+        chosen: list[Pair] = []
+        for place in np.argsort(-chance * (1 - chance) * variance, kind="stable"):
+            i, j = int(first[place]), int(second[place])
+            if free[i] and free[j] and len(chosen) < self.left:
+                free[[i, j]] = False
+                chosen.append((i, j))
+        return chosen
+
+    def learn(self, known: Mapping[Pair, float]) -> None:
+        """Take in what was said of the pairs of the round, by the clips' places; NaN says nothing."""
+        said = wins_of(len(self.clips), self._new, [known[self._named(pair)] for pair in self._new])
+        if said.any():
+            self.wins += said
+            self.abilities, self.covariance = _posterior(self.wins, self.prior, self.abilities)
+
+    def _named(self, pair: Pair) -> Pair:
+        return self.clips[pair[0]], self.clips[pair[1]]

@@ -24,6 +24,7 @@ def make_engine(
     batch_size: int = BATCH_SIZE,
     longest_answer: int = 0,
     vllm_memory: float = 0.5,
+    longest_prompt: int = 0,
 ) -> RolloutEngine:
     """An engine that answers with this policy, and never with the visual placeholder.
 
@@ -36,6 +37,7 @@ def make_engine(
         batch_size: Sequences at a time.
         longest_answer: In tokens; vLLM reserves memory for it.
         vllm_memory: Share of the device's memory (on a CPU: of the machine's) that vLLM may take.
+        longest_prompt: In tokens, where one is longer than the processor's own question; vLLM reserves memory for it.
 
     Raises:
         ValueError: On another name, or if the memory does not suffice.
@@ -47,7 +49,12 @@ def make_engine(
             "first."
         )
     return ENGINES[name](
-        policy, processor, batch_size=batch_size, longest_answer=longest_answer, vllm_memory=vllm_memory
+        policy,
+        processor,
+        batch_size=batch_size,
+        longest_answer=longest_answer,
+        vllm_memory=vllm_memory,
+        longest_prompt=longest_prompt,
     )
 
 
@@ -65,9 +72,11 @@ def _vllm(
     batch_size: int,
     longest_answer: int,
     vllm_memory: float,
+    longest_prompt: int,
 ) -> RolloutEngine:
     from vqathinker.rollout.vllm_engine import VLLMEngine, check_vllm
 
+    prompt = max(len(processor.prompt_ids()), longest_prompt)
     try:
         check_vllm()
         engine = VLLMEngine(
@@ -75,7 +84,7 @@ def _vllm(
             Accelerator(cpu=policy.device.type == "cpu"),
             processor,
             gpu_memory_utilization=vllm_memory,
-            max_model_length=_model_length(policy, len(processor.prompt_ids()) + longest_answer),
+            max_model_length=_model_length(policy, prompt + longest_answer),
             max_num_seqs=batch_size,
         )
     except (ImportError, ValueError) as error:  # speaks of the trainer's settings
@@ -86,11 +95,11 @@ def _vllm(
 
 
 def _model_length(policy: VQAThinkerForConditionalGeneration, needed: int) -> int:
-    """Tokens of a prompt and its answer: what the processor's own question needs and, as far as the policy has
-    positions, 512 tokens more for longer ones."""
+    """Tokens of a prompt and its answer: what is known to be needed and, as far as the policy has positions, 512 tokens
+    more for longer questions."""
     return max(needed, min(needed + QUESTION_TOKENS, policy.config.get_text_config().max_position_embeddings))
 
 
 ENGINES: dict[str, Callable[..., RolloutEngine]] = {"transformers": _transformers, "vllm": _vllm}
-"""Name -> what makes the engine, called with policy and processor, and with `batch_size`, `longest_answer` and
-`vllm_memory` by keyword. Put one of your own here; it takes what it needs, and `**settings`."""
+"""Name -> what makes the engine, called with policy and processor, and with `batch_size`, `longest_answer`,
+`vllm_memory` and `longest_prompt` by keyword. Put one of your own here; it takes what it needs, and `**settings`."""

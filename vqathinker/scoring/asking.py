@@ -21,8 +21,7 @@ from vqathinker.policy.prompts import instructed
 from vqathinker.rewards import choice
 from vqathinker.rewards.choice import letter, parse_choice
 from vqathinker.rewards.parsing import answer_block
-from vqathinker.rollout import RolloutEngine, Sampling
-from vqathinker.scoring.predict import encode_clips
+from vqathinker.scoring.predict import encode_clips, reason_unreadable
 from vqathinker.tasks import find_task
 
 if TYPE_CHECKING:
@@ -116,11 +115,13 @@ def ask_samples(
         read: From a path to a clip; default the processor's.
 
     Raises:
-        ValueError: If a sample of the task "choice" has not 2 to 26 options.
+        ValueError: If a sample of the task "choice" has not 2 to 26 options, or a prompt is longer than the engine
+            takes, which is told before anything is decoded.
         TypeError: If its options are no list of texts.
     """
     for sample in samples:
         _check(sample)
+    check_lengths(scorer, samples)
     for chunk, clips, skipped in loaded_chunks(scorer, samples, read):
         readable = [clips.keys() >= {*sample.clips} for sample in chunk]
         shown = [sample for sample, known in zip(chunk, readable, strict=True) if known]
@@ -184,6 +185,7 @@ def ask_prompts(
         ValueError: If a prompt and its answer are longer than the engine takes.
     """
     policy, processor = scorer.policy, scorer.processor
+    check_lengths(scorer, samples, clips)
     shown = dict.fromkeys(name for sample in samples for name in sample.clips)
     features = {name: encode_clips(policy, [clips[name]])[0] for name in shown}
     prompts, seeds = [], []
@@ -192,8 +194,6 @@ def ask_prompts(
         prompt = processor.render(messages, [len(clip.frames) for clip in own])
         prompts.append(policy.prompt_embeds(prompt, [features[name] for name in sample.clips]))
         seeds.append(_seed(scorer.seed, own, messages))
-    if prompts:
-        _check_lengths(scorer.answering_engine(), samples, prompts, scorer.sampling)
     return prompts, seeds
 
 
@@ -267,26 +267,54 @@ def _check(sample: Sample) -> None:
         choice.check_options(sample.target["options"])
 
 
-def _check_lengths(
-    engine: RolloutEngine, samples: Sequence[Sample], prompts: Sequence[torch.Tensor], sampling: Sampling
+def longest_prompt(processor: VQAThinkerProcessor, clips: int) -> int:
+    """Tokens of a prompt that shows so many clips: the processor's question, or of several clips a comparison."""
+    if clips == 1:
+        return len(processor.prompt_ids())
+    asked = find_task("compare").messages(Sample("", "compare", ("", "")), processor)
+    return len(processor.render(user_prompt(("",) * clips, text_in(asked))).ids)
+
+
+def check_lengths(
+    scorer: QualityScorer, samples: Sequence[Sample], clips: Mapping[str, ClipInput] | None = None
 ) -> None:
-    """Raise for a prompt that does not fit into what the engine has reserved, which vLLM does for its life."""
-    reserved = getattr(engine, "max_model_length", math.inf)
-    sample, prompt = max(zip(samples, prompts, strict=True), key=lambda pair: len(pair[1]))
-    if len(prompt) + sampling.max_new_tokens > reserved:
+    """Raise for a prompt that does not fit into what the engine has reserved, which vLLM does for its life.
+
+    Args:
+        scorer: Asks.
+        samples: About any number of clips each.
+        clips: Name in the samples -> clip; without them, each counts as having all the key frames it may have.
+
+    Raises:
+        ValueError: If the longest prompt and its answer do not fit.
+    """
+    reserved = getattr(scorer.engine, "max_model_length", math.inf)
+    if not samples or reserved == math.inf:
+        return
+    lengths = []
+    for sample in samples:
+        frames = None if clips is None else [len(clips[name].frames) for name in sample.clips]
+        lengths.append(len(scorer.processor.render(_messages(sample, scorer.processor), frames).ids))
+    longest, answer = max(lengths), scorer.sampling.max_new_tokens
+    if longest + answer > reserved:
+        sample = samples[lengths.index(longest)]
+        several = len(sample.clips) > scorer.clips_per_prompt
+        fix = (
+            f"Make the scorer with clips_per_prompt={len(sample.clips)}" if several else "Shorten question and options"
+        )
         raise ValueError(
-            f"question {sample.question!r:.80}: its prompt of {len(prompt)} tokens and an answer of up to "
-            f"{sampling.max_new_tokens} must fit into the {reserved} tokens that vLLM reserved. Shorten question and "
-            "options, lower max_new_tokens, or use engine='transformers', which reserves nothing."
+            f"{_named(sample)}: its prompt of {longest} tokens and an answer of up to {answer} must fit into the "
+            f"{reserved} tokens that vLLM reserved. {fix}, lower max_new_tokens, or use engine='transformers', which "
+            "reserves nothing."
         )
 
 
-def reason_unreadable(sample: Sample, skipped: Mapping[str, str]) -> str:
-    """Why a sample's clip cannot be read; of several clips the first such, with its name."""
-    lost = next(name for name in sample.clips if name in skipped)
-    return skipped[lost] if len(sample.clips) == 1 else f"{lost}: {skipped[lost]}"
+def _named(sample: Sample) -> str:
+    """A question as messages name it: by its text, and where it is about several clips by these."""
+    asked = f"question {sample.question!r:.80}" if sample.question else f"task {sample.task!r}"
+    return asked if len(sample.clips) == 1 else f"{asked} about {named_clips(sample.clips)!r:.200}"
 
 
 def _unreadable(sample: Sample, skipped: Mapping[str, str]) -> QualityAnswer:
-    options, error = tuple(sample.target.get("options", ())), reason_unreadable(sample, skipped)
+    options, error = tuple(sample.target.get("options", ())), reason_unreadable(sample.clips, skipped)
     return QualityAnswer(named_clips(sample.clips), sample.question, "", "unreadable", options, error=error)

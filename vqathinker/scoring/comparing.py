@@ -13,7 +13,8 @@ import torch
 from vqathinker.data import Sample
 from vqathinker.policy import ClipInput
 from vqathinker.rewards.comparison import COMPARISON_WORDS, ParsedComparison, comparison_word, parse_comparison
-from vqathinker.scoring.asking import ask_prompts, loaded_chunks, reason_unreadable
+from vqathinker.scoring.asking import ask_prompts, check_lengths, loaded_chunks
+from vqathinker.scoring.predict import reason_unreadable
 from vqathinker.scoring.readouts import tokens_before, word_probabilities
 
 if TYPE_CHECKING:
@@ -90,8 +91,12 @@ def compare_pairs(scorer: QualityScorer, pairs: Sequence[tuple[str, str]]) -> It
     Args:
         scorer: Compares.
         pairs: Paths.
+
+    Raises:
+        ValueError: If a prompt is longer than the engine takes, before anything is decoded.
     """
     samples = [pair_sample(first, second) for first, second in pairs]
+    check_lengths(scorer, samples)
     for chunk, clips, skipped in loaded_chunks(scorer, samples):
         shown = [pair_of(sample) for sample in chunk if clips.keys() >= {*sample.clips}]
         known = dict(zip(shown, compare_clips(scorer, shown, clips), strict=True))
@@ -205,5 +210,5 @@ def _mean_scores(there: ParsedComparison, back: ParsedComparison) -> tuple[float
 
 def _unreadable(sample: Sample, skipped: Mapping[str, str]) -> QualityComparison:
     nothing = (math.nan, math.nan)
-    error = reason_unreadable(sample, skipped)
+    error = reason_unreadable(sample.clips, skipped)
     return QualityComparison(*pair_of(sample), "", math.nan, nothing, (), nothing, False, "unreadable", error=error)

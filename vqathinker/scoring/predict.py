@@ -105,16 +105,16 @@ def predict(
         predictions += [
             replace(known[start + i], video=" + ".join(names))
             if start + i in known
-            else Prediction(" + ".join(names), (), greedy, _reason(names, loader.skipped))
+            else Prediction(" + ".join(names), (), greedy, reason_unreadable(names, loader.skipped))
             for i, names in enumerate(chunk)
         ]
     return predictions
 
 
-def _reason(names: Sequence[str], skipped: Mapping[str, str]) -> str:
-    """Why not all clips of a question could be read."""
-    [first, *others] = [(name, skipped[name]) for name in names if name in skipped]
-    return first[1] if len(names) == 1 else "; ".join(f"{name}: {reason}" for name, reason in (first, *others))
+def reason_unreadable(names: Sequence[str], skipped: Mapping[str, str]) -> str:
+    """Why a prompt's clip cannot be read; of several clips the first such, with its name."""
+    lost = next(name for name in names if name in skipped)
+    return skipped[lost] if len(names) == 1 else f"{lost}: {skipped[lost]}"
 
 
 @torch.no_grad()

@@ -7,29 +7,33 @@ import hashlib
 import io
 import json
 import math
-import os
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
-from vqathinker.clips.errors import about
 from vqathinker.data import ClipLoader
-from vqathinker.metrics.ranking import Pair, bradley_terry, most_comparisons, tournament, wins_of
+from vqathinker.metrics.ranking import Pair, abilities_of, most_comparisons, tournament
 from vqathinker.policy import ClipInput
+from vqathinker.scoring.asking import check_lengths
 from vqathinker.scoring.comparing import QualityComparison, compare_pairs, pair_sample
 from vqathinker.scoring.duration import Estimate
 from vqathinker.scoring.provenance import fingerprint, settings_of
 from vqathinker.scoring.scorer import QualityScorer, process_state
 from vqathinker.scoring.table import DIGITS, score_files, stamp
 from vqathinker.tasks import find_task
+from vqathinker.writing import finite, write_whole
 
 BY = ("score", "compare")
 """`score`: clips are scored, and those whose scores tie are compared. `compare`: comparisons alone."""
+OF_SCORES = ("readout", "samples", "prompt_hash", "temperature", "top_p", "top_k", "seed")
+"""Settings that no comparison depends on: its answers are greedy, to a question of its own."""
 STEP = 0.01
 """Scores this close tie: answers have two decimals."""
 
@@ -110,11 +114,13 @@ def rank_files(
         progress: Show a progress bar, and tell about how long it will take.
 
     Raises:
-        ValueError: If `by` is neither, or a file in the folder is none of ours.
+        ValueError: If `by` is neither, a file in the folder is none of ours, or the prompt of two clips is longer than
+            the engine takes.
     """
     if by not in BY:
         raise ValueError(f"by={by!r}: must be one of {BY}.")
     names = list(dict.fromkeys(map(str, videos)))
+    check_lengths(scorer, [pair_sample(*names[:2])] if len(names) > 1 else [])  # before hours of scoring
     known, lost = (_scored if by == "score" else _readable)(scorer, names, folder, progress)
     known.sort(key=lambda clip: -clip.score if by == "score" else 0)
     groups = tied(known) if by == "score" else [0] * len(known)
@@ -160,42 +166,67 @@ def _scored(scorer: QualityScorer, videos: Sequence[str], folder: str | Path | N
 
 
 def _readable(scorer: QualityScorer, videos: Sequence[str], folder: object, progress: bool) -> Found:
-    """Those that can be decoded: a tournament with others would spend its comparisons on them."""
+    """Those that can be decoded: a tournament with others would spend its comparisons on them. The processes share
+    the work."""
+    state = process_state()
     loader: ClipLoader[ClipInput] = ClipLoader(scorer.processor.load_clip, scorer.decode_threads)
-    known = [name for _, clips in loader.batches(videos, scorer.batch_size) for name in clips]
-    lost = [RankedClip(name, status="unreadable", error=reason) for name, reason in loader.skipped.items()]
-    return [RankedClip(name) for name in known], lost
+    own = videos[state.process_index :: state.num_processes]
+    decoded = [name for _, clips in loader.batches(own, scorer.batch_size) for name in clips]
+    known = {*gather_object(decoded)}
+    lost = dict(gather_object([*loader.skipped.items()]))
+    unreadable = [RankedClip(name, status="unreadable", error=lost[name]) for name in videos if name in lost]
+    return [RankedClip(name) for name in videos if name in known], unreadable
 
 
 def _ordered(
     clips: Sequence[RankedClip], tied: Sequence[int], pairs: Sequence[Pair], preferences: Sequence[float], scored: bool
 ) -> list[RankedClip]:
-    """The clips, the best first: by group of tied scores, then by ability, then by score.
+    """The clips, the best first: by group of tied scores, in it the clips that comparisons join by their mean
+    score, and among these by ability, then by score.
 
     Without scores, clips that no comparison joins to another one come last, without a rank.
     """
-    wins = wins_of(len(clips), pairs, preferences)
-    found, counts = bradley_terry(wins), ((wins + wins.T) > 0).sum(1)
-    keys: dict[int, tuple[float, ...]] = {}
-    for i, clip in enumerate(clips):
-        ability = 0.0 if math.isnan(found.values[i]) else found.values[i]
-        keys[i] = (tied[i], -round(ability, 9), -clip.score) if scored else (-round(ability, 9),)
-    alone = {i for i in keys if not scored and not counts[i] and len(clips) > 1}
-    order = sorted(keys.keys() - alone, key=lambda i: (keys[i], i))
+    found = abilities_of(len(clips), pairs, preferences)
+    answered = [pair for pair, p in zip(pairs, preferences, strict=True) if not math.isnan(p)]
+    counts = Counter(place for pair in answered for place in pair)
+    parts: list[int] = found.groups.tolist() if scored else [0] * len(clips)
+    scores: dict[int, list[float]] = {}
+    for part, clip in zip(parts, clips, strict=True):
+        scores.setdefault(part, []).append(clip.score)
+    means = {part: fmean(known) for part, known in scores.items()}
+    blocks = [(tied[i], -round(means[part], 9)) if scored else (0, 0.0) for i, part in enumerate(parts)]
+    abilities = [0.0 if math.isnan(value) else round(float(value), 9) for value in found.values]
+    keys = [(-abilities[i], -clip.score if scored else 0.0) for i, clip in enumerate(clips)]
+    alone = {i for i in range(len(clips)) if not scored and not counts[i] and len(clips) > 1}
+    own = [i for i in range(len(clips)) if i not in alone]
+    known = _ranks([blocks[i] for i in own], [parts[i] for i in own], [keys[i] for i in own])
+    ranks = dict(zip(own, known, strict=True))
     numbers: dict[int, int] = {}
     ranked = []
-    for i in [*order, *sorted(alone)]:
+    for i in [*sorted(own, key=lambda i: (ranks[i], i)), *sorted(alone)]:
         whole = replace(
             clips[i],
+            rank=ranks.get(i),
             ability=float(found.values[i]),
             low=float(found.low[i]),
             high=float(found.high[i]),
-            comparisons=int(counts[i]),
+            comparisons=counts[i],
             group=numbers.setdefault(int(found.groups[i]), len(numbers) + 1),
+            status="not_compared" if i in alone else "ok",
         )
-        rank = None if i in alone else 1 + sum(keys[j] < keys[i] for j in order)
-        ranked.append(replace(whole, rank=rank, status="not_compared" if rank is None else "ok"))
+        ranked.append(whole)
     return ranked
+
+
+def _ranks(blocks: Sequence[tuple], parts: Sequence[int], keys: Sequence[tuple]) -> list[int]:
+    """1 + how many clips are better: those of better blocks, and of the same part those with a smaller key. Nothing
+    tells apart the clips of two parts of one block."""
+    ordered = sorted(blocks)
+    own: dict[int, list[tuple]] = {}
+    for part, key in sorted(zip(parts, keys, strict=True)):
+        own.setdefault(part, []).append(key)
+    places = zip(blocks, parts, keys, strict=True)
+    return [1 + bisect_left(ordered, block) + bisect_left(own[part], key) for block, part, key in places]
 
 
 def ranking_text(clips: Sequence[RankedClip], is_csv: bool) -> str:
@@ -205,7 +236,7 @@ def ranking_text(clips: Sequence[RankedClip], is_csv: bool) -> str:
     rows = [{name: getattr(clip, name) for name in columns} for clip in clips]
     rows = [{k: round(v, DIGITS) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     if not is_csv:  # NaN is no JSON
-        return "".join(_line({k: None if v != v else v for k, v in row.items()}) for row in rows)
+        return "".join(_line(finite(row)) for row in rows)
     table = io.StringIO()
     writer = csv.DictWriter(table, columns, lineterminator="\n")
     writer.writeheader()
@@ -236,7 +267,8 @@ class Comparisons:
             self._known = {(row["first"], row["second"]): row for row in _read(self.path)}
             self.state.wait_for_everyone()  # nobody writes before everybody has read
             if self.state.is_main_process:
-                _write(self.path, self._known.values())
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(self.path, "".join(map(_line, self._known.values())))
         self._show: Callable[[int], None] = lambda count: None
 
     def shown(self, total: int, progress: bool) -> tqdm:
@@ -270,10 +302,11 @@ class Comparisons:
 
 
 def _made_with(scorer: QualityScorer) -> str:
-    """Names all that an answer depends on."""
+    """Names all that an answer depends on: how scores are asked for is not among it."""
     prompt = scorer.processor.render(find_task("compare").messages(pair_sample("", ""), scorer.processor)).ids
     asked = hashlib.sha256(json.dumps(prompt).encode()).hexdigest()[:16]
-    return fingerprint(settings_of(scorer) | {"compare_hash": asked})
+    settings = {name: value for name, value in settings_of(scorer).items() if name not in OF_SCORES}
+    return fingerprint(settings | {"compare_hash": asked})
 
 
 def _record(found: QualityComparison) -> dict[str, Any]:
@@ -307,13 +340,3 @@ def _read(path: Path) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as error:
         why = f"{str(path)!r} holds no comparisons ({error!r})"
         raise ValueError(f"{why}: name another folder, or delete it.") from None
-
-
-def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text("".join(map(_line, rows)), encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise about(path, error) from error

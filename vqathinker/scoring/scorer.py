@@ -17,7 +17,7 @@ from vqathinker.data import ClipLoader, Sample
 from vqathinker.data.sample import named_clips
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor, load_policy
 from vqathinker.rollout import ENGINES, RolloutEngine, Sampling, make_engine
-from vqathinker.scoring.asking import QualityAnswer, ask_clips, ask_samples, question_sample
+from vqathinker.scoring.asking import QualityAnswer, ask_clips, ask_samples, longest_prompt, question_sample
 from vqathinker.scoring.comparing import QualityComparison, compare_clips, compare_pairs
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, embed_prompts, mean_score
 from vqathinker.scoring.readouts import (
@@ -99,6 +99,7 @@ class QualityScorer:
         seed: Of the samples.
         decode_threads: Clips decoded at a time.
         vllm_memory: Share of the device's memory (on a CPU: of the machine's) that vLLM may take.
+        clips_per_prompt: How many clips a prompt shows at most, for which vLLM reserves memory: 2 to compare.
 
     Raises:
         ValueError: On an unknown name or a number out of range, or for the read-out "head" of a policy without one.
@@ -122,21 +123,23 @@ class QualityScorer:
         seed: int = 0,
         decode_threads: int = 2,
         vllm_memory: float = 0.5,
+        clips_per_prompt: int = 1,
     ) -> None:
         if readout not in READOUTS or engine not in ENGINES:
             raise ValueError(
                 f"{readout=}, {engine=}: readout must be one of {READOUTS}, engine one of {list(ENGINES)}."
             )
         batch_size = {"vllm": 64}.get(engine, 8) if batch_size is None else batch_size
-        if min(samples, seed) < 0 or batch_size < 1 or decode_threads < 1:
-            raise ValueError(f"{samples=}, {seed=}, {batch_size=}, {decode_threads=}: must be at least 0, 0, 1 and 1.")
+        if min(samples, seed) < 0 or min(batch_size, decode_threads, clips_per_prompt) < 1:
+            given = f"{samples=}, {seed=}, {batch_size=}, {decode_threads=}, {clips_per_prompt=}"
+            raise ValueError(f"{given}: must be at least 0, 0, 1, 1 and 1.")
         if readout in WITHOUT_ANSWERS and (samples or engine != "transformers"):
             raise ValueError(f"{samples=}, {engine=} with {readout=}, which generates nothing: leave both out.")
         if readout == "head":
             check_head(policy)
         self.policy, self.processor = policy.eval(), processor
         self.readout, self.samples, self.batch_size, self.seed = readout, samples, batch_size, seed
-        self.decode_threads = decode_threads
+        self.decode_threads, self.clips_per_prompt = decode_threads, clips_per_prompt
         longest = policy.generation_config.max_new_tokens or sampling.max_new_tokens
         longest = longest if max_new_tokens is None else max_new_tokens
         temperature = sampling.temperature if samples else 0.0
@@ -150,7 +153,8 @@ class QualityScorer:
     def _make_engine(self, vllm_memory: float = 0.5) -> RolloutEngine:
         sequences = self.batch_size * max(1, self.samples)
         longest = self.sampling.max_new_tokens
-        return make_engine(self.policy, self.processor, self.engine_name, sequences, longest, vllm_memory)
+        prompt = longest_prompt(self.processor, self.clips_per_prompt)
+        return make_engine(self.policy, self.processor, self.engine_name, sequences, longest, vllm_memory, prompt)
 
     def answering_engine(self) -> RolloutEngine:
         """What generates answers. With a read-out that needs none it is made for the first question."""

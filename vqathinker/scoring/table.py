@@ -15,10 +15,10 @@ from typing import Any
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
-from vqathinker.clips.errors import about
 from vqathinker.places import check_table
 from vqathinker.scoring.duration import Estimate
 from vqathinker.scoring.scorer import QualityScore, QualityScorer, process_state
+from vqathinker.writing import finite, write_whole
 
 COLUMNS: tuple[str, ...] = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "notes")
 COLUMNS += ("reasoning", "error", "file", "made_with")
@@ -117,12 +117,7 @@ class ScoreTable:
     def _repair(self, data: bytes) -> None:
         clean = (",".join(self.names) + "\n" if self.is_csv else "") + "".join(self._lines(self.rows.values()))
         if clean.encode("utf-8", "surrogateescape") != data:
-            partial = self.path.with_name(f".{self.path.name}.partial")
-            try:
-                partial.write_text(clean, **ENCODING)
-                os.replace(partial, self.path)
-            except OSError as error:
-                raise about(self.path, error) from error
+            write_whole(self.path, clean, **ENCODING)
 
     def _names(self, data: bytes) -> tuple[str, ...]:
         """Of the file's columns, in the order of `COLUMNS`."""
@@ -169,7 +164,7 @@ def table_line(row: Mapping[str, Any], names: Sequence[str] = HEADER, is_csv: bo
     """
     named = {own: row[name] for name, own in zip(COLUMNS, names, strict=True)}
     if not is_csv:  # NaN is no JSON
-        return json.dumps({k: None if v != v else v for k, v in named.items()}, ensure_ascii=False) + "\n"
+        return json.dumps(finite(named), ensure_ascii=False) + "\n"
     line = io.StringIO()
     csv.DictWriter(line, names, lineterminator="\n").writerow(named)
     return line.getvalue()

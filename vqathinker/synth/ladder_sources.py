@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from vqathinker.synth.scenes import render_scene
 from vqathinker.synth.sources import source_scenes
 from vqathinker.synth.vmaf import Fidelity, measure
 from vqathinker.wording import counted
+from vqathinker.writing import write_whole
 
 if TYPE_CHECKING:
     from vqathinker.synth.ladders import LadderSpec
@@ -241,6 +241,4 @@ def _read_record(source: LadderSource, spec: LadderSpec, measured_by: dict[str, 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file aside and rename it, so that a run that is killed leaves a whole one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
