@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vqathinker.cli import main
-from vqathinker.clips import open_clip
+from vqathinker.clips import open_clip, write_video
 from vqathinker.synth.ladders import LadderSpec, make_ladders
 
 COMMON = ("--readout", "levels", "--device", "cpu")
@@ -22,6 +22,7 @@ def made(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ladder")
     spec = LadderSpec({"val": 3, "test": 1}, crfs=(24, 45), heights=(0, 32), size=64, num_frames=6)
     make_ladders(folder, spec, workers=1, progress=False)
+    write_video(folder / "large.mp4", np.zeros((2, 72, 128, 3), np.uint8), 25)
     arguments = ("--calibrate", folder / "val.csv", "--risk", 0.25, "--out", folder / "cal.json")
     assert ladder(base, folder, *arguments) == 0
     return folder
@@ -129,7 +130,7 @@ def test_held_out_sources_show_what_the_promise_is_worth(made, base, capsys):
     short = sum(rung is not None and rung[2] < 3.0 for rung in plain)
     assert cells["score above the target"][:2] == [str(sum(rung is not None for rung in plain)), str(short)]
     assert cells["the policy"][0] == cells["always h264 own size"][0] == "1"
-    assert float(cells["the policy"][1]) >= 0 and "0.75 on average over calibrations (here 3 sources)" in out
+    assert float(cells["the policy"][1]) >= 0 and "0.75 on average over calibrations (here 3 scenes)" in out
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_held_out_sources_show_what_the_promise_is_worth(made, base, capsys):
     [
         ("CLIP --target 3", r"CLIP without --calibration \(made with --calibrate\)"),
         ("CLIP --calibration CAL", "CLIP without --target"),
-        ("CLIP --calibration CAL --target 3 --risk 0.1", "risk 0.1 needs at least 9 calibration sources, these are 3"),
+        ("CLIP --calibration CAL --target 3 --risk 0.1", "risk 0.1 needs at least 9 calibration scenes, these are 3"),
         ("CLIP --calibration CAL --target 3 --risk 1.5", "risk 1.5: must be above 0 and below 1"),
         ("CLIP --calibration CAL --target 80 --risk 0.3", "target 80.0: must be a score above 0, at most 5"),
         ("CLIP --calibration CAL --target 3 --risk 0.3 --codec av1", r"codec \['av1'\]: .*it knows \['h264'\]"),
@@ -147,17 +148,27 @@ def test_held_out_sources_show_what_the_promise_is_worth(made, base, capsys):
         ("CLIP --calibration CAL --target 3 --risk 0.3 --out x.json", "CLIP with --out: leave it out"),
         ("CLIP --calibration TABLE --target 3", "is not a calibration .*: make one with"),
         ("CLIP --calibration CAL --target 3 --risk 0.3 --question Sharp?", "settings .*; now prompt_hash .* and not"),
-        ("CLIP --calibration CAL --target 3 --risk 0.3 --encodes VIDEOS", "holds encodes that another command made"),
+        ("CLIP --calibration CAL --target 3 --risk 0.3 --heights sources", "--heights 'sources': .* numbers or source"),
+        ("CLIP --calibration CAL --target 3 --risk 0.3 --codec=", r"codec \[''\]: .*it knows \['h264'\]"),
+        ("VIDEOS --calibration CAL --target 3 --risk 0.3", "videos' is a folder: name one video"),
+        ("LARGE --calibration CAL --target 3 --risk 0.3", "128x72, and the shorter sides .* are 64 to 64"),
+        ("--check TABLE --calibration CAL --target 3 --risk 0.3 --crf 24", r"made with 3 of its sources"),
         ("CLIP --calibrate TABLE --out x.json", "CLIP, --calibrate: give one of"),
         ("--calibrate TABLE", "--calibrate without --out"),
-        ("--calibrate TABLE --out x.json", "3 sources; a risk of 0.1 needs at least 9"),
+        ("--calibrate TABLE --out x.json", "3 scenes; a risk of 0.1 needs at least 9"),
         ("--calibrate OTHER --out x.json", "ladder.json cannot be read .*synth --ladder"),
         ("--check TABLE --calibration CAL --target 3 --risk 0.3", r"made with 3 of its sources, \['val_00000'"),
         ("", "no task: give one of CLIP"),
     ],
 )
 def test_what_has_no_promise_is_refused(made, base, tmp_path, capsys, given, said):
-    places = {"CLIP": "sources/test_00000.mp4", "CAL": "cal.json", "TABLE": "val.csv", "VIDEOS": "videos"}
+    places = {
+        "CLIP": "sources/test_00000.mp4",
+        "CAL": "cal.json",
+        "TABLE": "val.csv",
+        "VIDEOS": "videos",
+        "LARGE": "large.mp4",
+    }
     places = {word: made / name for word, name in places.items()} | {"OTHER": tmp_path / "other.csv"}
     places["OTHER"].write_text("video,mos\na.mp4,3\n")
     assert ladder(base, made, *(places.get(word, word) for word in given.split())) == 2
