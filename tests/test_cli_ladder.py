@@ -4,6 +4,8 @@ import csv
 import json
 import math
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,9 @@ import pytest
 
 from vqathinker.cli import main
 from vqathinker.clips import open_clip, write_video
+from vqathinker.clips.rungs import encode_rungs
+from vqathinker.evaluation.ladder_calibration import load_calibration, read_ladder_table
+from vqathinker.evaluation.ladder_pilot import encode_clip
 from vqathinker.synth.ladders import LadderSpec, make_ladders
 
 COMMON = ("--readout", "levels", "--device", "cpu")
@@ -174,3 +179,58 @@ def test_what_has_no_promise_is_refused(made, base, tmp_path, capsys, given, sai
     assert ladder(base, made, *(places.get(word, word) for word in given.split())) == 2
     error = capsys.readouterr().err.replace("\n", " ")
     assert re.search(said, error), error
+
+
+def rewritten(made, name, change):
+    """A table of some rows of `val.csv`, changed."""
+    rows = [row for row in map(change, read(made / "val.csv")) if row]
+    with (made / name).open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return read_ladder_table(made / name)
+
+
+def test_a_rung_is_of_the_height_that_was_asked_for(made):
+    """Also of a source that has that height, and of tables of before, which do not say it."""
+    own = rewritten(made, "asked.csv", lambda row: row | {"height_asked": 64} if row["width"] == "64" else None)
+    assert [kind.height for kind in own.kinds] == [64, 64] and own.sizes["val_00001"] == (64, 64)
+    before = rewritten(
+        made, "before.csv", lambda row: {k: v for k, v in row.items() if k not in ("height_asked", "scene")}
+    )
+    assert [kind.height for kind in before.kinds] == [0, 0, 32, 32] and before.ladders[0].unit == "val_00000"
+    match = rewritten(made, "match.csv", lambda row: row | {"scene": "match"})
+    assert {ladder.unit for ladder in match.ladders} == {"match"}
+
+
+def test_sources_are_told_by_labels_and_rates_of_the_rungs_that_both_have(made):
+    cal = load_calibration(made / "cal.json")
+    few = rewritten(made, "few.csv", lambda row: row if row["crf"] == "24" else None)
+    with pytest.raises(ValueError, match="made with 3 of its sources"):
+        cal.check_held_out(few)
+    with pytest.raises(ValueError, match="made with 3 of its sources"):
+        cal.narrowed(lambda kind: kind.crf == 24).check_held_out(read_ladder_table(made / "val.csv"))
+    other = tuple(replace(ladder, rates=ladder.rates + 1) for ladder in few.ladders)
+    cal.check_held_out(replace(few, ladders=other))  # the same labels, as many encodes of a VMAF of 100 have
+
+
+def test_a_clip_has_its_own_folder_and_each_rung_its_own_file(made, tmp_path):
+    cal = load_calibration(made / "cal.json")
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        shutil.copy(made / f"sources/val_0000{'ab'.index(name)}.mp4", tmp_path / name / "clip.mp4")
+    first, second = (encode_clip(tmp_path / name / "clip.mp4", cal, tmp_path / "out") for name in "ab")
+    assert all(rung.path.exists() for rung in (*first, *second)) and not {*first} & {*second}
+    twice = replace(cal, kinds=tuple(replace(kind, height=kind.height and 64) for kind in cal.kinds))
+    with pytest.raises(ValueError, match="its own size 64x64 is that of the rungs of height 64 too"):
+        encode_clip(tmp_path / "a/clip.mp4", twice, tmp_path / "out")
+    with pytest.raises(ValueError, match="several rungs would be one file"):
+        encode_rungs(tmp_path / "a/clip.mp4", [first[0], first[0]])
+
+
+def test_a_calibration_without_a_label_is_refused(made, tmp_path):
+    found = json.loads((made / "cal.json").read_text())
+    found["sources"]["val_00001"]["label"][2] = None
+    (tmp_path / "cal.json").write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="source 'val_00001' has rungs without a label"):
+        load_calibration(tmp_path / "cal.json")

@@ -94,8 +94,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     scenes = count_scenes(table.ladders)
     if scenes < needed:
         raise ValueError(
-            f"{options.calibrate}: {counted(scenes, 'scene')}; a risk of {options.risk:g} needs at least {needed}. Take "
-            "more, or a larger --risk. (Clips of one scene count once.)"
+            f"{options.calibrate}: {counted(scenes, 'scene')}; a risk of {options.risk:g} needs at least {needed}. "
+            "Take more, or a larger --risk. (Clips of one scene count once.)"
         )
     scorer = load_scorer(options)
     ladders = table.scored(_scores(options, scorer, table))
@@ -167,8 +167,8 @@ def _as_large(table: LadderTable, calibration: Calibration) -> LadderTable:
     if others := [source for source in table.sizes if source not in taken]:
         low, high = calibration.sides
         told = (
-            f"{counted(len(others), 'source')} of {len(table.sizes)} of {table.path} left out, {', '.join(others[:5])}: "
-            f"the shorter sides of the calibration's sources are {low} to {high}"
+            f"{counted(len(others), 'source')} of {len(table.sizes)} of {table.path} left out, {', '.join(others[:5])}"
+            f": the shorter sides of the calibration's sources are {low} to {high}"
         )
         if not taken:
             raise ValueError(f"{told}. Calibrate with sources of this size.")

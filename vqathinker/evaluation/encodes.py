@@ -17,7 +17,7 @@ from vqathinker.clips import ENCODER_OPTIONS, READING, VIDEO_SUFFIXES
 from vqathinker.clips.codecs import ENCODERS, MAX_CRF, check_codecs, check_crfs, library_of
 from vqathinker.clips.encode import WRITING
 from vqathinker.clips.rungs import Rung, encode_rungs
-from vqathinker.data.formats import number_of, repeated
+from vqathinker.data.tables import Table, read_table
 from vqathinker.scoring.scorer import process_state
 from vqathinker.scoring.table import stamp
 from vqathinker.wording import counted
@@ -194,42 +194,29 @@ def read_manifest(path: str | Path) -> list[Encode]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"manifest {str(path)!r} does not exist.")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        header = list(reader.fieldnames or [])
-        missing = [name for name in ("video", "source", "crf") if name not in header]
-        if missing:
-            raise ValueError(f"{path}: no columns {missing}; a manifest needs the header video,source,crf.")
-        if twice := repeated(header):
-            raise ValueError(
-                f"{path}: the header names the columns {twice} more than once: {header}. Keep one of each."
-            )
-        encodes = []
-        for row in reader:
-            place = f"{path}:{reader.line_num}"
-            if None in row or None in row.values() or not all(row.get(name, "-") for name in NAMED):
-                raise ValueError(
-                    f"{place}: {row} needs a video, a source and a crf, and a ladder where the header has one, in "
-                    f"{len(header)} fields like the header."
-                )
-            try:
-                crf = number_of(row["crf"])
-            except ValueError as error:
-                raise ValueError(f"{place}: crf {error}") from None
-            ladder = row["ladder"] if "ladder" in row else "/".join(row[name] for name in RESOLVED if name in row)
-            encodes.append(
-                Encode(
-                    str(path.parent / row["video"]),
-                    row["source"],
-                    crf,
-                    ladder,
-                    row.get("codec", ""),
-                    row.get("scene", ""),
-                )
-            )
-    if not encodes:
-        raise ValueError(f"{path}: the manifest lists no encodes.")
-    return encodes
+    table = read_table(path)
+    if missing := [name for name in ("video", "source", "crf") if name not in table.header]:
+        raise ValueError(
+            f"{path}: no columns {missing}; a manifest needs the columns video, source and crf. (A table of ladders "
+            "whose rungs have a rank and no crf is for training.)"
+        )
+    return [_encode(table, line, row) for line, row in table.rows]
+
+
+def _encode(table: Table, line: int, row: dict[str, str]) -> Encode:
+    if not all(row.get(name, "-") for name in NAMED):
+        raise ValueError(
+            f"{table.place(line)}: {row} needs a video, a source and a crf, and a ladder where the header has one."
+        )
+    try:
+        crf = table.number(row["crf"])
+    except ValueError as error:
+        raise ValueError(f"{table.place(line)}: crf {error}") from None
+    if crf is None:
+        raise ValueError(f"{table.place(line)}: crf {row['crf']!r} is not a number.")
+    ladder = row["ladder"] if "ladder" in row else "/".join(row[name] for name in RESOLVED if name in row)
+    video, others = str(table.path.parent / row["video"]), (row.get("codec", ""), row.get("scene", ""))
+    return Encode(video, row["source"], crf, ladder, *others)
 
 
 def settings_beside(manifest: str | Path) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def make_ladders(
         _check_sources(folder, split_of)
     smallest = min(sources, key=lambda source: min(source.size))
     check_model(spec.vmaf_model, smallest.size, str(smallest.path))
-    about = _about(spec) | {"splits": split_of}
+    about = _about(spec) | {"split_of": split_of}
     write_json(folder / ABOUT, about | {"finished": False})
     if force:
         _delete_others(folder, {rung.path for source in sources for rung in source.rungs})
@@ -194,7 +194,7 @@ def _check_sources(folder: Path, split_of: dict[str, str]) -> None:
     """
     if not (folder / ABOUT).exists():
         return
-    before = read_about(folder, []).get("splits", split_of)
+    before = read_about(folder, []).get("split_of", split_of)
     parts = {
         "missing": [name for name in before if name not in split_of],
         "new": [name for name in split_of if name not in before],
@@ -203,8 +203,8 @@ def _check_sources(folder: Path, split_of: dict[str, str]) -> None:
     if told := [f"{counted(len(names), 'source')} {what} ({_few(names)})" for what, names in parts.items() if names]:
         raise ValueError(
             f"{folder} holds ladders of other sources, now {'; '.join(told)}: bring the clips back (is a disk not "
-            "mounted?), choose another folder, or add --force, which splits the clips anew and deletes encodes of those "
-            "that are missing."
+            "mounted?), choose another folder, or add --force, which splits the clips anew and deletes encodes of "
+            "missing ones."
         )
 
 

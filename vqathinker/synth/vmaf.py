@@ -105,8 +105,8 @@ def check_model(model: str, size: tuple[int, int], name: str = "a clip") -> None
     if error:
         working = [name for name in VMAF_MODELS if not _try(name, size)]
         raise ValueError(
-            f"vmaf_model={model!r} gives no score for frames of {size[0]}x{size[1]}, the size of {name} ({error}): choose "
-            f"from {working}."
+            f"vmaf_model={model!r} gives no score for frames of {size[0]}x{size[1]}, the size of {name} ({error}): "
+            f"choose from {working}."
         )
 
 
