@@ -1,5 +1,6 @@
 """The rule of `vqathinker ladder`: by hand-made numbers, and by a simulation of its promise."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -18,11 +19,16 @@ from vqathinker.evaluation.ladder_choice import (
 )
 from vqathinker.evaluation.ladder_pilot import crossover_table
 
+NUMBERS = itertools.count()
 
-def ladder(rates, predicted, quality=None, names=None, source="a"):
+
+def ladder(rates, predicted, quality=None, names=None, source=""):
+    """A source of its own, if it is not named."""
     names = tuple(names or ["h264 360"] * len(rates))
     quality = np.full(len(rates), np.nan) if quality is None else np.array(quality, float)
-    return SourceLadder(source, names, np.array(rates, float), np.array(predicted, float), quality)
+    return SourceLadder(
+        source or f"source {next(NUMBERS)}", names, np.array(rates, float), np.array(predicted, float), quality
+    )
 
 
 def test_the_cheapest_rung_above_the_threshold_is_chosen():

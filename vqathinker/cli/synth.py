@@ -48,7 +48,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--fps", type=rate, help="frames per second; with --source also source, to keep theirs; default 12"
     )
     parser.add_argument("--codec", help="h264, hevc, vp9, av1, or several of these, comma-separated; default h264")
-    parser.add_argument("--crf", help="of --ladder: CRFs on each codec's own scale; default a dozen of its range")
+    parser.add_argument("--crf", help="of --ladder: CRFs on each codec's own scale; default 7 to 12 over its range")
     parser.add_argument("--heights", help="of --ladder: shorter sides to encode at, e.g. source,360; default source")
     parser.add_argument("--vmaf-model", help="of --ladder: the model built into libvmaf; default vmaf_v0.6.1")
     parser.add_argument(
