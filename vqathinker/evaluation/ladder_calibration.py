@@ -332,16 +332,17 @@ def _ladder(name: str, kinds: Sequence[RungKind], rungs: Mapping[str, Any]) -> S
     values = [np.array([math.nan if value is None else value for value in rungs[key]], float) for key in keys]
     if any(len(value) != len(kinds) for value in values):
         raise ValueError(f"source {name!r} does not have {len(kinds)} rungs")
-    rates, predicted, quality = values
-    for key, known in (("kbps", rates), ("label", quality)):
+    kbps, predicted, quality = values
+    for key, known in (("kbps", kbps), ("label", quality)):
         if not np.isfinite(known).all():
             raise ValueError(f"source {name!r} has rungs without a {key}: only `predicted` may be null")
-    return SourceLadder(name, tuple(kind.ladder for kind in kinds), rates, predicted, quality, rungs["scene"])
+    return SourceLadder(name, tuple(kind.ladder for kind in kinds), kbps, predicted, quality, rungs["scene"])
 
 
 def _part(ladder: SourceLadder, places: Sequence[int]) -> SourceLadder:
     names, values = tuple(ladder.ladders[i] for i in places), (ladder.rates, ladder.predicted, ladder.quality)
-    return SourceLadder(ladder.source, names, *(value[list(places)] for value in values), ladder.scene)
+    kbps, predicted, quality = (value[list(places)] for value in values)
+    return SourceLadder(ladder.source, names, kbps, predicted, quality, ladder.scene)
 
 
 def hash_of(path: str | Path) -> str:
