@@ -1,6 +1,8 @@
 import json
 import math
+import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from vqathinker.clips import ClipError, open_clip
+from vqathinker.evaluation.encodes import settings_beside
 from vqathinker.evaluation.flip_rate import (
     LADDER,
     Encode,
@@ -52,6 +55,17 @@ def test_the_interval_draws_sources_and_pairs_are_those_of_one_ladder():
     assert (six.difference, six.pairs, six.wrong, six.rate, six.sources) == (6, 8, 2, 0.25, 4)
     assert (six.low, six.high) == (every.low, every.high) == (0, 0.75)
     assert table([six]).rows == [["6", 8, 2, 0, 0, 0.25, "0.000 to 0.750"]]
+    right = {e.video: -e.crf for e in encodes}
+    [none, _], [all_, _] = flip_rates(encodes, right), flip_rates(encodes, {v: -s for v, s in right.items()})
+    assert (none.low, all_.high) == (0, 1)  # all resamples are equal: Clopper-Pearson of 0 and of 4 of 4 sources
+    assert none.high == pytest.approx(1 - 0.025**0.25) and all_.low == pytest.approx(0.025**0.25)
+    assert "over 4 sources; where no pair or every pair is wrong, Clopper-Pearson" in table([none]).note
+    of_two = [replace(e, scene="match" if e.source in "abc" else "") for e in encodes]
+    [two, _] = flip_rates(of_two, right)
+    assert (two.sources, two.scenes) == (4, 2) and two.high == pytest.approx(1 - 0.025**0.5)
+    [two, _] = flip_rates(of_two, scores)
+    assert (two.low, two.high) == (0, 1)  # either scene twice
+    assert "by bootstrap over 2 scenes of 4 sources" in table([two]).note
     [alone, _] = flip_rates([e for e in encodes if e.source == "d"], scores)
     assert math.isnan(alone.low) and table([alone]).rows[0][-1] == "-"
     preferences = {
@@ -173,6 +187,12 @@ def test_what_cannot_be_a_ladder_is_refused(sources, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds 0 videos"):
         encode_ladder(tmp_path / "empty", tmp_path / "x")
+    for name in (b"caf\xe9.mp4", rb"a\b.mp4", b" a.mp4"):
+        path = os.fsencode(sources) + b"/" + name
+        Path(os.fsdecode(path)).write_bytes(b"")
+        with pytest.raises(ValueError, match=r"1 name cannot stand in a table of encodes\. Rename to UTF-8"):
+            encode_ladder(sources, tmp_path / "x", (20,))
+        os.unlink(path)
     (sources / "torn.mp4").write_bytes(b"torn")
     with pytest.raises(ClipError, match=r"torn\.mp4"):
         encode_ladder(sources, tmp_path / "x", (20,), progress=False)
@@ -184,14 +204,14 @@ def test_what_cannot_be_a_ladder_is_refused(sources, tmp_path):
     [
         ("video,crf\na,1\n", "no columns"),
         ("video,source,crf\na,b,x\n", "m.csv:2: crf 'x' is not a number"),
-        ("video,source,crf\na,b,nan\n", "m.csv:2: crf nan is not finite"),
+        ("video,source,crf\na,b,nan\n", "m.csv:2: crf 'nan' is not a number"),
         ("video,source,crf\na,b,1_5\n", "m.csv:2: crf '1_5' is not a number"),
-        ("video,source,crf,crf\na,b,1,2\n", r"m.csv: .*columns \['crf'\] more than once.*Keep one"),
-        ("video,crf,source\na,1\n", "m.csv:2: .*in 3 fields"),
-        ("video,source,crf\na,b,1,2\n", "m.csv:2: .*in 3 fields"),
+        ("video,source,crf,crf\na,b,1,2\n", r"m.csv: .*columns \['crf'\] more than once"),
+        ("video,crf,source\na,1\n", "m.csv:2: the row has 2 cells, the header 3"),
+        ("video,source,crf\na,b,1,2\n", "m.csv:2: the row has 4 cells, the header 3"),
         ("video,source,crf\n,b,1\n", "m.csv:2: .*needs a video"),
-        ("video,source,crf,ladder\na,b,1,\n", "m.csv:2: .*a ladder where the header has one, in 4 fields"),
-        ("video,source,crf\n", "lists no"),
+        ("video,source,crf,ladder\na,b,1,\n", "m.csv:2: .*a ladder where the header has one"),
+        ("video,source,crf\n", "no rows below the header"),
     ],
 )
 def test_a_wrong_manifest_is_named(tmp_path, text, said):
@@ -200,3 +220,7 @@ def test_a_wrong_manifest_is_named(tmp_path, text, said):
         read_manifest(tmp_path / "m.csv")
     with pytest.raises(ValueError, match="does not exist"):
         read_manifest(tmp_path / "n.csv")
+    for text in ("[]", "{}", "{"):
+        (tmp_path / "ladder.json").write_text(text)
+        with pytest.raises(ValueError, match=r"ladder\.json (is not of|cannot be read .*) ?`?.*synth --ladder"):
+            settings_beside(tmp_path / "m.csv")

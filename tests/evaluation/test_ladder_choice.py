@@ -1,6 +1,8 @@
 """The rule of `vqathinker ladder`: by hand-made numbers, and by a simulation of its promise."""
 
+import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,17 +10,25 @@ import pytest
 from vqathinker.evaluation.ladder_choice import (
     SourceLadder,
     conformal_threshold,
+    count_scenes,
     crossover_loss,
     judge_rule,
-    min_sources,
+    min_scenes,
+    scene_thresholds,
     threshold_of,
 )
+from vqathinker.evaluation.ladder_pilot import crossover_table
+
+NUMBERS = itertools.count()
 
 
-def ladder(rates, predicted, quality=None, names=None, source="a"):
+def ladder(rates, predicted, quality=None, names=None, source=""):
+    """A source of its own, if it is not named."""
     names = tuple(names or ["h264 360"] * len(rates))
     quality = np.full(len(rates), np.nan) if quality is None else np.array(quality, float)
-    return SourceLadder(source, names, np.array(rates, float), np.array(predicted, float), quality)
+    return SourceLadder(
+        source or f"source {next(NUMBERS)}", names, np.array(rates, float), np.array(predicted, float), quality
+    )
 
 
 def test_the_cheapest_rung_above_the_threshold_is_chosen():
@@ -44,13 +54,13 @@ def test_the_quantile_is_the_kth_of_n_and_too_few_sources_are_refused():
     values = [0.5, 3.0, 1.0, 2.5, 2.0, 1.5, 4.0, 3.5, 0.0]
     assert conformal_threshold(values, 0.1) == 4.0  # ceil(10 * 0.9) = 9
     assert conformal_threshold(values, 0.2) == 3.5 and conformal_threshold(values, 0.5) == 2.0
-    assert [min_sources(risk) for risk in (0.5, 0.3, 0.2, 0.1, 0.05, 0.01)] == [1, 3, 4, 9, 19, 99]
-    with pytest.raises(ValueError, match=r"risk 0\.1 needs at least 9 calibration sources, these are 8: .*0\.112 or"):
+    assert [min_scenes(risk) for risk in (0.5, 0.3, 0.2, 0.1, 0.05, 0.01)] == [1, 3, 4, 9, 19, 99]
+    with pytest.raises(ValueError, match=r"risk 0\.1 needs at least 9 calibration scenes, these are 8: .*0\.112 or"):
         conformal_threshold(values[:8], 0.1)
     assert conformal_threshold(values[:8], 0.112) == 4.0
     for wrong in (0, 1, -0.1, math.nan):
         with pytest.raises(ValueError, match="above 0 and below 1"):
-            min_sources(wrong)
+            min_scenes(wrong)
 
 
 def random_source(rng, step):
@@ -122,3 +132,28 @@ def test_the_cross_over_loss_by_hand():
         ladder(rates, [1, 5, math.nan, 3], quality, names),
     ):
         assert math.isnan(crossover_loss(nothing).loss)
+
+
+def test_a_scene_of_several_sources_counts_once():
+    """Ten cuts of one match, of which one fails up to 4.4, and nine others that never fail."""
+    match = [ladder([100, 200], [3.0, 4.4 if i == 7 else 3.5], [4.0, 2.0 if i == 7 else 4.5]) for i in range(10)]
+    cuts = [replace(one, source=f"cut {i}", scene="match") for i, one in enumerate(match)]
+    others = [ladder([100, 200], [3.0, 4.0], [4.0, 4.5], source=f"s{i}") for i in range(9)]
+    known = [*cuts, *others]
+    assert count_scenes(known) == 10 and sorted(scene_thresholds(known, 3.8)) == [-math.inf] * 9 + [4.4]
+    assert conformal_threshold(scene_thresholds(known, 3.8), 0.1) == 4.4  # ceil(11 * 0.9) = 10 of 10
+    with pytest.raises(ValueError, match="at least 9 calibration scenes, these are 1"):
+        conformal_threshold(scene_thresholds(cuts, 3.8), 0.1)
+    found = judge_rule("scores", known, 3.8, lambda one: one.choose(3.9))
+    assert (found.sources, found.promised, found.short, found.scenes, found.broken) == (19, 10, 1, 10, 1)
+    assert found.coverage == 0.9 and found.interval[0] == pytest.approx(0.555, abs=1e-3)  # 9 of 10
+
+
+def test_always_one_ladder_leaves_out_what_has_no_score():
+    """Rungs of "b" without a score are in no row of the table: "a" alone is nothing to decide."""
+    names = ["a", "a", "b", "b"]
+    told = {
+        row[0]: row[1]
+        for row in crossover_table([ladder([1, 16, 1, 16], [1, 5, 4, math.nan], [1, 5, 3, 3], names)]).rows
+    }
+    assert told == {"the policy": 0, "always a": 0, "always b": 0}

@@ -15,6 +15,7 @@ from vqathinker.clips import ClipError, open_clip, write_video
 from vqathinker.data import mos_scale, read_labels
 from vqathinker.evaluation.flip_rate import ladder_pairs, read_manifest
 from vqathinker.synth import LadderSpec, make_ladders, render_scene, vmaf
+from vqathinker.synth.ladder_sources import find_sources
 from vqathinker.synth.vmaf import check_model, measure
 
 SMALL = {"num_frames": 4, "size": 64, "crfs": (20, 50)}
@@ -75,13 +76,14 @@ def test_five_own_clips_make_a_labelled_set_whose_splits_share_no_source(made, o
     tables = {split: rows_of(made / f"{split}.csv") for split in ("train", "val", "test")}
     sources = [{row["source"] for row in rows} for rows in tables.values()]
     assert [len(one) for one in sources] == [3, 1, 1] and len(set.union(*sources)) == 5
-    columns = "video,mos,vmaf,psnr,ssim,source,codec,crf,width,height,ladder,rank"
+    columns = "video,mos,vmaf,psnr,ssim,source,scene,codec,crf,width,height,height_asked,ladder,rank"
     rows = [row for rows in tables.values() for row in rows]
     assert {",".join(row) for row in rows} == {columns} and len(rows) == 20
     for row in rows:
         assert float(row["mos"]) == pytest.approx(1 + 4 * float(row["vmaf"]) / 100, abs=1e-4)
         assert float(row["rank"]) == float(row["crf"])
         assert row["ladder"] == f"{row['source']}/h264/{row['width']}x{row['height']}"
+        assert row["scene"] == row["source"] and int(row["height_asked"]) == (48 if "48" in row["ladder"] else 0)
         assert stored(made / row["video"]).shape == (4, int(row["height"]), int(row["width"]))
     sizes = {row["source"]: set() for row in rows}
     for row in rows:
@@ -228,12 +230,53 @@ def test_specs_and_folders_that_cannot_be_are_refused(own, tmp_path, capsys, cap
             ["--ladder", "--source", str(own), "--size", "64"],
             "--size with --ladder --source: clips are encoded as they",
         ),
+        (["--ladder", "--source", str(own), "--seed", "5"], "--seed with --ladder --source"),
+        (["--ladder", "--heights", "sources"], "--heights 'sources': write whole numbers or source"),
+        (["--ladder", "--codec="], "codecs ['']"),
         (["--ladder", "--ood", "3"], "ladders have neither"),
         (["--crf", "20,30"], "--crf without --ladder"),
         (["--ladder", "--crf", "20,x"], "--crf '20,x': write whole numbers"),
     ):
         assert main(["synth", "--out", str(tmp_path / "c"), *arguments]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_clips_that_come_or_go_are_refused_before_anything_is_deleted(tmp_path):
+    own, out = tmp_path / "own", tmp_path / "out"
+    frames = render_scene(np.random.default_rng(1), 2, 64)
+    for name in ("a", "b"):
+        write_video(own / f"{name}.mp4", frames, 25, 1)
+    spec = LadderSpec({"train": 1}, source=str(own), crfs=(20, 50))
+    make_ladders(out, spec, 1, progress=False)
+    rungs = sorted(out.rglob("*.mp4"))
+    (own / "b.mp4").rename(own / "c.mp4")
+    with pytest.raises(ValueError, match=r"1 source missing \(b\); 1 source new \(c\): bring .*--force"):
+        make_ladders(out, spec, 1, progress=False)
+    assert sorted(out.rglob("*.mp4")) == rungs and len(rungs) == 4
+    (own / "c.mp4").unlink()
+    make_ladders(out, spec, 1, progress=False, force=True)
+    assert sorted(out.rglob("*.mp4")) == rungs[:2] and {row["source"] for row in rows_of(out / "train.csv")} == {"a"}
+    write_video(own / "small.mp4", frames[:, :16, :16], 25, 1)
+    with pytest.raises(ValueError, match=r"small\.mp4: 16x16 is too small for every VMAF model: both sides must be 32"):
+        make_ladders(tmp_path / "other", spec)
+    (own / "a\\b.mp4").write_bytes((own / "a.mp4").read_bytes())
+    with pytest.raises(ValueError, match="1 name cannot stand in a table of encodes"):
+        make_ladders(tmp_path / "other", spec)
+    (out / "ladder.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"ladder\.json is not of `vqathinker synth --ladder`"):
+        make_ladders(out, spec)
+
+
+def test_clips_of_one_folder_are_one_scene(own, tmp_path):
+    for name in ("match/one", "match/two", "park_clean"):
+        (tmp_path / "own/match").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"own/{name}.mp4").write_bytes((own / "upright.mp4").read_bytes())
+    spec = LadderSpec({"train": 1, "test": 1}, source=str(tmp_path / "own"), heights=(72,))
+    found = find_sources(tmp_path / "out", spec)
+    assert {source.name: source.scene for source in found} == {
+        **{"match_one": "match", "match_two": "match", "park_clean": "park"},
+    }
+    assert {tuple(source.heights.items()) for source in found} == {(((128, 72), 72),)}  # asked for, if its own
 
 
 def test_vmaf_is_a_scale_of_its_own_name():

@@ -6,7 +6,7 @@ import argparse
 import glob
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vqathinker.cli.policy import say
@@ -29,6 +29,27 @@ def check_models(options: argparse.Namespace) -> None:
     if options.engine == "vllm":
         raise ValueError("--baseline with --engine vllm: two engines do not fit in one process. Leave --engine out.")
     check_checkpoint(baseline)
+
+
+def numbers(option: str, text: str | None, words: Mapping[str, int] | None = None) -> tuple[int, ...] | None:
+    """Whole numbers, comma-separated; `None` where the option is not given.
+
+    Args:
+        option: Its name, for the message.
+        text: Its value.
+        words: What may be written for a number.
+
+    Raises:
+        ValueError: If a part is neither.
+    """
+    known = words or {}
+    if text is None:
+        return None
+    try:
+        return tuple(int(known.get(part, part)) for part in text.split(","))
+    except ValueError:
+        others = "".join(f" or {word}" for word in known)
+        raise ValueError(f"{option} {text!r}: write whole numbers{others}, comma-separated.") from None
 
 
 def find_videos(paths: Sequence[str], suffixes: Sequence[str] = VIDEO_SUFFIXES) -> list[str]:

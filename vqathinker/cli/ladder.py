@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqathinker.arguments import add_command
-from vqathinker.cli.files import check_models, find_existing_videos
+from vqathinker.cli.files import check_models, find_existing_videos, numbers
 from vqathinker.cli.policy import add_policy, is_main, load_scorer, say
 from vqathinker.places import check_file, check_output
 from vqathinker.wording import counted
@@ -80,30 +80,33 @@ def _check(options: argparse.Namespace, task: str) -> None:
     check_output("--out", options.out, folder=False)
     check_output("--encodes", options.encodes)
     if options.clip is not None:
+        if Path(options.clip).is_dir():
+            raise ValueError(f"CLIP {options.clip!r} is a folder: name one video.")
         find_existing_videos([options.clip])
 
 
 def _calibrate(options: argparse.Namespace) -> int:
     from vqathinker.evaluation.ladder_calibration import Calibration, hash_of, read_ladder_table
-    from vqathinker.evaluation.ladder_choice import min_sources
+    from vqathinker.evaluation.ladder_choice import count_scenes, min_scenes
     from vqathinker.scoring import settings_of
 
-    table, needed = read_ladder_table(options.calibrate), min_sources(options.risk)
-    if len(table.ladders) < needed:
+    table, needed = read_ladder_table(options.calibrate), min_scenes(options.risk)
+    scenes = count_scenes(table.ladders)
+    if scenes < needed:
         raise ValueError(
-            f"{options.calibrate}: {counted(len(table.ladders), 'source')}; a risk of {options.risk:g} needs at least "
-            f"{needed}. Take more sources, or a larger --risk."
+            f"{options.calibrate}: {counted(scenes, 'scene')}; a risk of {options.risk:g} needs at least {needed}. "
+            "Take more, or a larger --risk. (Clips of one scene count once.)"
         )
     scorer = load_scorer(options)
     ladders = table.scored(_scores(options, scorer, table))
     name = f"{options.calibrate} ({hash_of(options.calibrate)})"
-    found = Calibration(settings_of(scorer), name, table.labels, table.encoders, table.kinds, ladders)
+    found = Calibration(settings_of(scorer), name, table.labels, table.encoders, table.kinds, ladders, table.sizes)
     unscored = sum(int(math.isnan(score)) for ladder in ladders for score in ladder.predicted)
     if is_main():
         found.save(options.out)
         say(
-            f"{counted(len(ladders), 'source')} of {counted(len(table.kinds), 'rung')} each, "
-            f"{counted(unscored, 'rung')} without a score; labels: {table.labels}"
+            f"{counted(scenes, 'scene')}, {counted(len(ladders), 'source')} of {counted(len(table.kinds), 'rung')} "
+            f"each, {counted(unscored, 'rung')} without a score; labels: {table.labels}"
         )
         say(str(options.out))
     return 1 if unscored and is_main() else 0
@@ -111,11 +114,12 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 def _check_held_out(options: argparse.Namespace) -> int:
     from vqathinker.evaluation.benchmark import markdown
-    from vqathinker.evaluation.ladder_calibration import read_ladder_table
+    from vqathinker.evaluation.ladder_calibration import load_calibration, read_ladder_table
     from vqathinker.evaluation.ladder_pilot import check_tables
 
-    whole = read_ladder_table(options.check)
-    calibration = _calibration(options)
+    whole, known = read_ladder_table(options.check), load_calibration(options.calibration)
+    known.check_held_out(whole)
+    calibration = _narrowed(known, options)
     if lacking := [str(kind) for kind in calibration.kinds if kind not in whole.kinds]:
         raise ValueError(
             f"{options.check} has no rungs {lacking[:3]}, which the calibration has: leave these out with --codec, "
@@ -124,8 +128,7 @@ def _check_held_out(options: argparse.Namespace) -> int:
     if whole.labels != calibration.labels:
         raise ValueError(f"{options.check} is labelled by {whole.labels}, the calibration by {calibration.labels}.")
     calibration.check_encoders(whole.encoders)
-    calibration.check_held_out(whole)
-    table = whole.narrowed(calibration.kinds)
+    table = _as_large(whole, calibration).narrowed(calibration.kinds)
     scorer = _scorer(options, calibration)
     ladders = table.scored(_scores(options, scorer, table))
     if is_main():
@@ -136,14 +139,15 @@ def _check_held_out(options: argparse.Namespace) -> int:
 def _choose(options: argparse.Namespace) -> int:
     from vqathinker.clips.codecs import encoder_settings
     from vqathinker.evaluation.benchmark import finite, markdown
+    from vqathinker.evaluation.ladder_calibration import load_calibration
     from vqathinker.evaluation.ladder_pilot import choose_rung, encode_clip
 
-    calibration = _calibration(options)
+    calibration = _narrowed(load_calibration(options.calibration), options)
     encoders = encoder_settings({kind.codec: () for kind in calibration.kinds})["codecs"]
     for codec in calibration.check_encoders(encoders):
         say(f"{codec}: the encoder's library has another version than the calibration's", sys.stderr)
     scorer = _scorer(options, calibration)
-    rungs = encode_clip(options.clip, calibration.kinds, options.encodes)
+    rungs = encode_clip(options.clip, calibration, options.encodes)
     scores = _score(options, scorer, [str(rung.path) for rung in rungs])
     choice = choose_rung(
         options.clip, rungs, [scores[str(rung.path)] for rung in rungs], calibration, options.target, options.risk
@@ -157,15 +161,28 @@ def _choose(options: argparse.Namespace) -> int:
     return 1 if is_main() and (unscored or not choice.promised) else 0
 
 
-def _calibration(options: argparse.Namespace) -> Calibration:
-    """What `--calibration` holds of the rungs that are asked for; whether it does for the target and the risk."""
-    from vqathinker.evaluation.ladder_calibration import load_calibration
+def _as_large(table: LadderTable, calibration: Calibration) -> LadderTable:
+    """The sources of a table for which a calibration holds; what is left out is told."""
+    taken = [source for source, size in table.sizes.items() if calibration.holds_for(size)]
+    if others := [source for source in table.sizes if source not in taken]:
+        low, high = calibration.sides
+        told = (
+            f"{counted(len(others), 'source')} of {len(table.sizes)} of {table.path} left out, {', '.join(others[:5])}"
+            f": the shorter sides of the calibration's sources are {low} to {high}"
+        )
+        if not taken:
+            raise ValueError(f"{told}. Calibrate with sources of this size.")
+        if is_main():
+            say(told, sys.stderr)
+    return table.of_sources(taken)
 
-    whole = load_calibration(options.calibration)
+
+def _narrowed(whole: Calibration, options: argparse.Namespace) -> Calibration:
+    """What a calibration holds of the rungs that are asked for; whether it does for the target and the risk."""
     asked = {
-        "codec": options.codec and options.codec.split(","),
-        "crf": _numbers("--crf", options.crf),
-        "height": _numbers("--heights", options.heights and options.heights.replace("source", "0")),
+        "codec": None if options.codec is None else options.codec.split(","),
+        "crf": numbers("--crf", options.crf),
+        "height": numbers("--heights", options.heights, {"source": 0}),
     }
     for name, values in asked.items():
         known = sorted({getattr(kind, name) for kind in whole.kinds})
@@ -175,20 +192,13 @@ def _calibration(options: argparse.Namespace) -> Calibration:
                 f"{name} {unseen}: {options.calibration} was made without; it knows {shown}. Calibrate with ladders "
                 "that have it."
             )
-    found = whole.narrowed(lambda kind: all(not v or getattr(kind, name) in v for name, v in asked.items()))
+    found = whole.narrowed(lambda kind: all(v is None or getattr(kind, name) in v for name, v in asked.items()))
     if not found.kinds:
         raise ValueError(
             f"--codec, --crf, --heights: no rung is all of this, of {[str(kind) for kind in whole.kinds]}."
         )
     found.threshold(options.target, options.risk)
     return found
-
-
-def _numbers(name: str, text: str | None) -> list[int] | None:
-    try:
-        return None if text is None else [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{name} {text!r}: write whole numbers, e.g. 30,36.") from None
 
 
 def _scorer(options: argparse.Namespace, calibration: Calibration) -> QualityScorer:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqathinker.arguments import add_command
-from vqathinker.cli.files import check_models, find_existing_videos, find_videos
+from vqathinker.cli.files import check_models, find_existing_videos, find_videos, numbers
 from vqathinker.cli.policy import DEMO, add_looks, add_policy, is_main, load_scorer, say
 from vqathinker.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqathinker.places import check_checkpoint, check_file, check_folder, check_output, check_table
@@ -173,7 +173,9 @@ def _flip_rate(options: argparse.Namespace) -> int:
     check_folder("--sources", options.sources)
     if options.manifest and (options.codec or options.crf):
         raise ValueError("--manifest with --codec or --crf: its encodes are there already. Leave these options out.")
-    crfs = _crfs(options.crf)
+    crfs = numbers("--crf", options.crf) or ()
+    if len(crfs) == 1:
+        raise ValueError(f"--crf {options.crf!r}: name at least two, e.g. 15,25,35.")
     check_output("--out", options.out)
     check_models(options)
     if options.sources:
@@ -230,16 +232,6 @@ def _encodes(options: argparse.Namespace, crfs: Sequence[int]) -> tuple[list[Enc
         say(f"encoding every video of {options.sources} {len(crfs)} times; existing encodes are kept", sys.stderr)
     folder = options.out / ("ladder" if codec == "h264" else f"ladder_{codec}")
     return encode_ladder(options.sources, folder, crfs, codec=codec), encoder_settings({codec: crfs})
-
-
-def _crfs(text: str | None) -> Sequence[int]:
-    try:
-        crfs = [int(crf) for crf in text.split(",")] if text else []
-        if len(crfs) == 1:
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"--crf {text!r}: write at least two whole numbers, e.g. 15,25,35.") from None
-    return crfs
 
 
 # ---------------------------------------------------------------- temporal-sensitivity

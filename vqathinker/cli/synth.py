@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker.arguments import add_command
-from vqathinker.cli.files import find_videos
+from vqathinker.cli.files import find_videos, numbers
 from vqathinker.places import check_folder, check_output
 
 LABELLED = "train=240,val=64,test=160"
@@ -48,10 +48,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--fps", type=rate, help="frames per second; with --source also source, to keep theirs; default 12"
     )
     parser.add_argument("--codec", help="h264, hevc, vp9, av1, or several of these, comma-separated; default h264")
-    parser.add_argument("--crf", help="of --ladder: CRFs on each codec's own scale; default a dozen of its range")
-    parser.add_argument(
-        "--heights", default="", help="of --ladder: shorter sides to encode at, e.g. source,360; default source"
-    )
+    parser.add_argument("--crf", help="of --ladder: CRFs on each codec's own scale; default 7 to 12 over its range")
+    parser.add_argument("--heights", help="of --ladder: shorter sides to encode at, e.g. source,360; default source")
     parser.add_argument("--vmaf-model", help="of --ladder: the model built into libvmaf; default vmaf_v0.6.1")
     parser.add_argument(
         "--short",
@@ -59,7 +57,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         choices=["skip", "take"],
         help="what to do with sources shorter than a clip: leave them out, or take them whole",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of scenes and distortions")
+    parser.add_argument("--seed", type=int, help="seed of scenes and distortions; default 0")
     parser.add_argument("--workers", type=int, default=2, help="clips made in parallel")
     parser.set_defaults(run=_synth)
 
@@ -80,7 +78,7 @@ def _synth(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> None:
     """Raise ValueError for options that do not go together."""
     own = {"--crf": options.crf, "--heights": options.heights, "--vmaf-model": options.vmaf_model}
-    if not options.ladder and (given := [name for name, value in own.items() if value]):
+    if not options.ladder and (given := [name for name, value in own.items() if value is not None]):
         raise ValueError(f"{', '.join(given)} without --ladder: add it, or leave these options out.")
     if options.questions and (options.ood or options.source or options.codec):
         raise ValueError(
@@ -93,7 +91,7 @@ def _check(options: argparse.Namespace) -> None:
         return
     if options.questions or options.ood or options.short != "skip":
         raise ValueError("--ladder with --questions, --ood or --short: ladders have neither. Leave these options out.")
-    drawn = {"--frames": options.frames, "--size": options.size, "--fps": options.fps}
+    drawn = {"--frames": options.frames, "--size": options.size, "--fps": options.fps, "--seed": options.seed}
     given = [name for name, value in drawn.items() if value is not None]
     if options.source and given:
         raise ValueError(
@@ -107,14 +105,13 @@ def _check(options: argparse.Namespace) -> None:
 def _ladder(options: argparse.Namespace) -> None:
     from vqathinker.synth.ladders import LadderSpec, found_line, make_ladders
 
-    drawn = {"num_frames": options.frames, "size": options.size, "fps": options.fps}
+    drawn = {"num_frames": options.frames, "size": options.size, "fps": options.fps, "seed": options.seed}
     given = {"splits": _splits(options.splits) if options.splits else None, "vmaf_model": options.vmaf_model}
     spec = LadderSpec(
         source=options.source,
-        codecs=tuple(options.codec.split(",")) if options.codec else ("h264",),
-        crfs=_numbers("--crf", options.crf),
-        heights=_numbers("--heights", options.heights.replace("source", "0")) or (0,),
-        seed=options.seed,
+        codecs=("h264",) if options.codec is None else tuple(options.codec.split(",")),
+        crfs=numbers("--crf", options.crf) or (),
+        heights=numbers("--heights", options.heights, {"source": 0}) or (0,),
         **{name: value for name, value in (drawn | given).items() if value is not None},
     )
     files = make_ladders(options.out, spec, options.workers, force=options.force)
@@ -138,7 +135,7 @@ def _labelled(options: argparse.Namespace) -> dict[str, Path]:
         _splits(options.splits or LABELLED),
         options.ood,
         source=options.source,
-        codecs=tuple(options.codec.split(",")) if options.codec else (),
+        codecs=() if options.codec is None else tuple(options.codec.split(",")),
         short=options.short,
         **_shape(options),
     )
@@ -150,7 +147,7 @@ def _shape(options: argparse.Namespace) -> dict[str, Any]:
     """Frames, size, rate and seed of a set."""
     frames = (0 if options.fps == "source" else 24) if options.frames is None else options.frames
     size, fps = 96 if options.size is None else options.size, 12 if options.fps is None else options.fps
-    return {"num_frames": frames, "size": size, "fps": fps, "seed": options.seed}
+    return {"num_frames": frames, "size": size, "fps": fps, "seed": options.seed or 0}
 
 
 def _splits(text: str) -> dict[str, int]:
@@ -158,13 +155,6 @@ def _splits(text: str) -> dict[str, int]:
         return {name: int(count) for name, count in (part.split("=") for part in text.split(","))}
     except ValueError:
         raise ValueError(f"--splits {text!r}: write SPLIT=CLIPS,... e.g. train=240,val=64.") from None
-
-
-def _numbers(option: str, text: str | None) -> tuple[int, ...]:
-    try:
-        return tuple(int(number) for number in text.split(",")) if text else ()
-    except ValueError:
-        raise ValueError(f"{option} {text!r}: write whole numbers, comma-separated.") from None
 
 
 def side(text: str) -> int | str:

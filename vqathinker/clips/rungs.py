@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,12 +49,19 @@ def encode_rungs(source: str | Path, rungs: Sequence[Rung]) -> int:
 
     Raises:
         ClipError: If the source cannot be decoded, or its frame size changes.
-        ValueError: If this FFmpeg lacks an encoder.
+        ValueError: If two rungs are one file, or this FFmpeg lacks an encoder.
     """
+    check_different(rungs)
     clip = open_clip(source)
     for first in range(0, len(rungs), AT_ONCE):
         _one_pass(clip, rungs[first : first + AT_ONCE])
     return clip.num_frames
+
+
+def check_different(rungs: Sequence[Rung]) -> None:
+    """Raise ValueError if two rungs would be written to one file."""
+    if twice := sorted({str(path) for path, count in Counter(rung.path for rung in rungs).items() if count > 1}):
+        raise ValueError(f"{twice[:3]}: several rungs would be one file. Give each its own size, codec or CRF.")
 
 
 def _one_pass(clip: Clip, rungs: Sequence[Rung]) -> None:

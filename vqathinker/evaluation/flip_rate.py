@@ -6,16 +6,18 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations, groupby
+from itertools import combinations, compress, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from vqathinker.evaluation.benchmark import markdown
 from vqathinker.evaluation.encodes import LADDER, Encode, crf_range, encode_ladder, read_manifest
 from vqathinker.evaluation.report import Table
 from vqathinker.metrics.correlation import bootstrap_interval
+from vqathinker.wording import counted
 
 __all__ = [
     "DIFFERENCES",
@@ -58,9 +60,10 @@ class FlipRate:
         wrong: Of these, where the harder compressed one is preferred.
         ties: Of these, where neither is.
         unscored: Pairs left out, as one of the two has no score, or they were not compared.
-        low: Low end of the rate's 95 % bootstrap interval over sources; NaN with fewer than two.
+        low: Low end of the rate's 95 % interval over scenes, see `rate_interval`; NaN with fewer than two.
         high: High end.
         sources: Sources of the judged pairs.
+        scenes: What these show; as many, where the manifest has no column `scene`.
     """
 
     difference: float | None
@@ -71,6 +74,7 @@ class FlipRate:
     low: float = math.nan
     high: float = math.nan
     sources: int = 0
+    scenes: int = 0
 
     @property
     def rate(self) -> float:
@@ -119,22 +123,45 @@ def flip_rates(
         known = preferences or {}
         margins = np.array([known.get((mild.video, hard.video), math.nan) - 0.5 for mild, hard in pairs])
     gaps = np.array([hard.crf - mild.crf for mild, hard in pairs])
-    sources = np.array([mild.source for mild, _ in pairs], dtype=object)
+    units = [(mild.scene or mild.source, mild.source) for mild, _ in pairs]
     if differences is None:
         occurring = sorted(set(gaps.tolist()))
         differences = [gap for gap in occurring if gap in DIFFERENCES] or occurring
     chosen = {difference: gaps == difference for difference in differences} | {None: np.ones(len(gaps), dtype=bool)}
-    return [_count(difference, margins[mask], sources[mask], seed) for difference, mask in chosen.items()]
+    return [_count(gap, margins[mask], list(compress(units, mask)), seed) for gap, mask in chosen.items()]
 
 
-def _count(difference: float | None, margins: np.ndarray, sources: np.ndarray, seed: int) -> FlipRate:
+def _count(difference: float | None, margins: np.ndarray, units: Sequence[tuple[str, str]], seed: int) -> FlipRate:
     judged = ~np.isnan(margins)
-    known, own = margins[judged], sources[judged].tolist()
+    known, own = margins[judged], list(compress(units, judged))
     wrong, ties = int((known < 0).sum()), int((known == 0).sum())
-    low, high = math.nan, math.nan
-    if len(known):
-        low, high = bootstrap_interval(_rate, known, known, seed, sources=own)
-    return FlipRate(difference, len(known), wrong, ties, len(margins) - len(known), low, high, len(set(own)))
+    scenes = [scene for scene, _ in own]
+    low, high = rate_interval(known, scenes, seed)
+    unscored = len(margins) - len(known)
+    return FlipRate(difference, len(known), wrong, ties, unscored, low, high, len(set(own)), len(set(scenes)))
+
+
+def rate_interval(margins: np.ndarray, scenes: Sequence[str], seed: int = 0) -> tuple[float, float]:
+    """95 % interval of a flip rate: bootstrap over whole scenes.
+
+    Where every pair or none is in the wrong order, all resamples are equal, which would say that other scenes cannot
+    differ. There it is the Clopper-Pearson interval of all or none of the n scenes: none gives 0 to 1 - 0.025 ** (1/n).
+
+    Args:
+        margins: N pairs, score of the milder encode less that of the harder.
+        scenes: N, what each pair shows.
+        seed: Of the bootstrap.
+
+    Returns:
+        Low and high end; NaN with fewer than two scenes.
+    """
+    count = len(set(scenes))
+    if count < 2:
+        return math.nan, math.nan
+    if (margins > 0).all() or (margins < 0).all():
+        found = stats.binomtest(count if margins[0] < 0 else 0, count).proportion_ci(0.95, method="exact")
+        return float(found.low), float(found.high)
+    return bootstrap_interval(_rate, margins, margins, seed, sources=scenes)
 
 
 def _rate(margins: np.ndarray, _: np.ndarray) -> float:
@@ -155,11 +182,16 @@ def table(rates: Sequence[FlipRate], title: str = "Flip rate") -> Table:
     """
     rows = [[_named(r.difference), r.pairs, r.wrong, r.ties, r.unscored, r.rate, _interval(r)] for r in rates]
     columns = ["CRF difference", "pairs", "wrong order", "ties", "unscored", "flip rate", "95 % interval"]
-    sources = max((r.sources for r in rates), default=0)
+    sources, scenes = (max((getattr(r, name) for r in rates), default=0) for name in ("sources", "scenes"))
+    over = counted(sources, "source")
+    if scenes < sources:
+        over = f"{counted(scenes, 'scene')} of {over}"
     note = (
         "(wrong order + ties / 2) / pairs, pairs of encodes of one source, codec and resolution; interval by bootstrap "
-        f"over {sources} sources"
+        f"over {over}"
     )
+    if any(r.rate in (0, 1) and not math.isnan(r.low) for r in rates):
+        note += "; where no pair or every pair is wrong, Clopper-Pearson for as many trials"
     return Table(title, columns, rows, note)
 
 

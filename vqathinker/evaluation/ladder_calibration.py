@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,9 @@ from vqathinker.data import read_labels
 from vqathinker.data.labels import LabelRow
 from vqathinker.data.scales import LABEL_RANGE, mos_scale
 from vqathinker.evaluation.benchmark import finite
-from vqathinker.evaluation.ladder_choice import SourceLadder, conformal_threshold, threshold_of
+from vqathinker.evaluation.encodes import ABOUT, read_about
+from vqathinker.evaluation.ladder_choice import SourceLadder, conformal_threshold, count_scenes, scene_thresholds
 
-ABOUT = "ladder.json"
-"""Beside a table of `vqathinker synth --ladder`: what its encodes were made with."""
 ENCODING = ("encoder", "options")
 """What of a codec's entry there decides what an encode looks like, but for versions."""
 
@@ -31,7 +30,7 @@ class RungKind:
 
     Attributes:
         codec: Key of `ENCODERS`.
-        height: Shorter side in pixels; 0 for the clip's own size.
+        height: Shorter side in pixels that was asked for; 0 for the clip's own size.
         crf: Constant rate factor.
     """
 
@@ -57,6 +56,7 @@ class LadderTable:
         kinds: N kinds of rungs.
         videos: Source -> N files.
         ladders: One per source, with labels and without scores.
+        sizes: Source -> its width and height.
         encoders: Codec -> what encoded it, see `encoder_settings`.
         labels: What the labels are, in words.
     """
@@ -65,6 +65,7 @@ class LadderTable:
     kinds: tuple[RungKind, ...]
     videos: dict[str, list[str]]
     ladders: tuple[SourceLadder, ...]
+    sizes: dict[str, tuple[int, int]]
     encoders: dict[str, Any]
     labels: str
 
@@ -86,6 +87,11 @@ class LadderTable:
         ladders = tuple(_part(ladder, places) for ladder in self.ladders)
         return replace(self, kinds=tuple(kinds), videos=videos, ladders=ladders)
 
+    def of_sources(self, names: Collection[str]) -> LadderTable:
+        """With these sources only."""
+        videos = {source: files for source, files in self.videos.items() if source in names}
+        return replace(self, videos=videos, ladders=tuple(one for one in self.ladders if one.source in names))
+
 
 def read_ladder_table(path: str | Path) -> LadderTable:
     """A table of `vqathinker synth --ladder`, with `ladder.json` beside it.
@@ -96,7 +102,7 @@ def read_ladder_table(path: str | Path) -> LadderTable:
         OSError: If an encode is missing.
     """
     path = Path(path)
-    about = _read_about(path)
+    about = read_about(path.parent, ["encodes", "found", "measured_by"])
     rows: dict[str, dict[RungKind, LabelRow]] = {}
     for row in read_labels(path, path.parent, "identity"):
         kind = _kind_of(path, row, about)
@@ -119,38 +125,32 @@ def read_ladder_table(path: str | Path) -> LadderTable:
             rates(videos[source]),
             np.full(len(kinds), np.nan),
             np.array([rungs[kind].mos for kind in kinds]),
+            next(iter(rungs.values())).extra.get("scene", ""),
         )
         for source, rungs in rows.items()
     )
-    return LadderTable(path, kinds, videos, ladders, about["encodes"]["codecs"], _labels_of(rows, about))
+    sizes = {source: _size(about, source) for source in rows}
+    return LadderTable(path, kinds, videos, ladders, sizes, about["encodes"]["codecs"], _labels_of(rows, about))
 
 
-def _read_about(path: Path) -> dict[str, Any]:
-    file = path.parent / ABOUT
-    try:
-        about = json.loads(file.read_text(encoding="utf-8"))
-        missing = [name for name in ("encodes", "found", "measured_by") if name not in about]
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}: {file} cannot be read ({error}). It says what encoded the rungs, as a clip will be: name a table "
-            "that `vqathinker synth --ladder` made (its column `mos` may hold other labels)."
-        ) from None
-    if missing:
-        raise ValueError(f"{file} has no {missing}: let `vqathinker synth --ladder` finish first.")
-    return about
+def _size(about: Mapping[str, Any], source: str) -> tuple[int, int]:
+    width, height = about["found"]["sources"][source]["size"]
+    return width, height
 
 
 def _kind_of(path: Path, row: LabelRow, about: Mapping[str, Any]) -> RungKind:
     try:
         source, codec = row.extra["source"], row.extra["codec"]
         size, crf = (int(row.extra["width"]), int(row.extra["height"])), int(row.extra["crf"])
-        own = tuple(about["found"]["sources"][source]["size"])
+        own = _size(about, source)
+        # Tables of before lack the column; there a height that is the source's own cannot be told from 0.
+        height = int(row.extra.get("height_asked", 0 if size == own else min(size)))
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"{path}: {row.video_id!r} does not fit ({error!r}): the table needs the columns source, codec, crf, width "
             f"and height, whole numbers, and sources that {ABOUT} knows."
         ) from None
-    return RungKind(codec, 0 if size == own else min(size), crf)
+    return RungKind(codec, height, crf)
 
 
 def _labels_of(rows: Mapping[str, Mapping[RungKind, LabelRow]], about: Mapping[str, Any]) -> str:
@@ -194,6 +194,7 @@ class Calibration:
         encoders: Codec -> what encoded it.
         kinds: N kinds of rungs.
         ladders: One per source, with scores.
+        sizes: Source -> its width and height.
     """
 
     policy: dict[str, Any]
@@ -202,16 +203,32 @@ class Calibration:
     encoders: dict[str, Any]
     kinds: tuple[RungKind, ...]
     ladders: tuple[SourceLadder, ...]
+    sizes: dict[str, tuple[int, int]]
+
+    @property
+    def scenes(self) -> int:
+        """Number of scenes: what a risk is bounded by."""
+        return count_scenes(self.ladders)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Of the sources' shorter sides the smallest and the largest, in pixels."""
+        sides = [min(size) for size in self.sizes.values()]
+        return min(sides), max(sides)
+
+    def holds_for(self, size: tuple[int, int]) -> bool:
+        """Whether a clip is as large as the sources: its width and height, or the reverse."""
+        return self.sides[0] <= min(size) <= self.sides[1]
 
     def threshold(self, target: float, risk: float) -> float:
         """The predicted score that a rung must pass, see `conformal_threshold`; -inf where every rung will do.
 
         Raises:
-            ValueError: If the target is no score, or there are too few sources for the risk.
+            ValueError: If the target is no score, or there are too few scenes for the risk.
         """
         if not LABEL_RANGE[0] < target <= LABEL_RANGE[1]:
             raise ValueError(f"target {target}: must be a score above {LABEL_RANGE[0]:g}, at most {LABEL_RANGE[1]:g}.")
-        return conformal_threshold([threshold_of(ladder, target) for ladder in self.ladders], risk)
+        return conformal_threshold(scene_thresholds(self.ladders, target), risk)
 
     def narrowed(self, keep: Callable[[RungKind], bool]) -> Calibration:
         """With only some kinds of rungs, at least one."""
@@ -251,9 +268,16 @@ class Calibration:
         return [codec for codec in codecs if encoders[codec]["library"] != self.encoders[codec]["library"]]
 
     def check_held_out(self, table: LadderTable) -> None:
-        """Raise ValueError if a source of a table has the very labels of one that this was made with."""
-        known = {tuple(np.round(ladder.quality, 4)) for ladder in self.ladders}
-        if same := [ladder.source for ladder in table.ladders if tuple(np.round(ladder.quality, 4)) in known]:
+        """Raise ValueError if a source of a table has the very labels and rates of one that this was made with.
+
+        Args:
+            table: All that it holds. Rungs that the two share are compared, so call it before narrowing.
+        """
+        shared = [kind for kind in self.kinds if kind in table.kinds]
+        if not shared:
+            return
+        known = {_traits(ladder) for ladder in self.narrowed(lambda kind: kind in shared).ladders}
+        if same := [ladder.source for ladder in table.narrowed(shared).ladders if _traits(ladder) in known]:
             raise ValueError(
                 f"{table.path}: the calibration was made with {len(same)} of its sources, {same[:3]}: check with "
                 "sources that are in neither the training set nor the calibration."
@@ -261,8 +285,10 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
-        sources: dict[str, dict[str, list[float]]] = {
+        sources: dict[str, dict[str, Any]] = {
             ladder.source: {
+                "scene": ladder.scene,
+                "size": list(self.sizes[ladder.source]),
                 "kbps": ladder.rates.tolist(),
                 "predicted": ladder.predicted.tolist(),
                 "label": ladder.quality.tolist(),
@@ -286,24 +312,37 @@ def load_calibration(path: str | Path) -> Calibration:
         whole = json.loads(Path(path).read_text(encoding="utf-8"))
         kinds = tuple(RungKind(**kind) for kind in whole["rungs"])
         ladders = tuple(_ladder(name, kinds, rungs) for name, rungs in whole["sources"].items())
-        return Calibration(whole["policy"], whole["table"], whole["labels"], whole["encoders"], kinds, ladders)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        sizes = {name: (int(rungs["size"][0]), int(rungs["size"][1])) for name, rungs in whole["sources"].items()}
+        if not sizes:
+            raise ValueError("it has no sources")
+        return Calibration(whole["policy"], whole["table"], whole["labels"], whole["encoders"], kinds, ladders, sizes)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(
             f"{str(path)!r} is not a calibration ({error!r}): make one with `vqathinker ladder --calibrate`."
         ) from None
 
 
-def _ladder(name: str, kinds: Sequence[RungKind], rungs: Mapping[str, Sequence[float | None]]) -> SourceLadder:
+def _traits(ladder: SourceLadder) -> tuple[float, ...]:
+    """Labels and rates, by which a source is known again under another name."""
+    return (*np.round(ladder.quality, 4), *np.round(ladder.rates, 3))
+
+
+def _ladder(name: str, kinds: Sequence[RungKind], rungs: Mapping[str, Any]) -> SourceLadder:
     keys = ("kbps", "predicted", "label")
     values = [np.array([math.nan if value is None else value for value in rungs[key]], float) for key in keys]
     if any(len(value) != len(kinds) for value in values):
         raise ValueError(f"source {name!r} does not have {len(kinds)} rungs")
-    return SourceLadder(name, tuple(kind.ladder for kind in kinds), *values)
+    kbps, predicted, quality = values
+    for key, known in (("kbps", kbps), ("label", quality)):
+        if not np.isfinite(known).all():
+            raise ValueError(f"source {name!r} has rungs without a {key}: only `predicted` may be null")
+    return SourceLadder(name, tuple(kind.ladder for kind in kinds), kbps, predicted, quality, rungs["scene"])
 
 
 def _part(ladder: SourceLadder, places: Sequence[int]) -> SourceLadder:
     names, values = tuple(ladder.ladders[i] for i in places), (ladder.rates, ladder.predicted, ladder.quality)
-    return SourceLadder(ladder.source, names, *(value[list(places)] for value in values))
+    kbps, predicted, quality = (value[list(places)] for value in values)
+    return SourceLadder(ladder.source, names, kbps, predicted, quality, ladder.scene)
 
 
 def hash_of(path: str | Path) -> str:

@@ -1,7 +1,7 @@
 """Which rung of a clip's ladder to send: the cheapest whose quality is kept, and how often that choice is wrong.
 
-The rule is calibrated by split conformal prediction (Vovk et al. 2005; Lei et al. 2018) with whole sources as the
-exchangeable units: rungs of one source are not independent, sources are.
+The rule is calibrated by split conformal prediction (Vovk et al. 2005; Lei et al. 2018) with whole scenes as the
+exchangeable units: rungs of one source are not independent, nor are several cuts of one scene.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class SourceLadder:
         rates: (N,) float, kbit/s, above 0.
         predicted: (N,) float, score units; NaN for a rung without a score, which is never chosen.
         quality: (N,) float, true labels in score units; NaN where they are not known.
+        scene: Names what several sources may show; "" where the source is a scene of its own.
     """
 
     source: str
@@ -34,6 +35,12 @@ class SourceLadder:
     rates: np.ndarray
     predicted: np.ndarray
     quality: np.ndarray
+    scene: str = ""
+
+    @property
+    def unit(self) -> str:
+        """Names what is exchangeable with others: the scene."""
+        return self.scene or self.source
 
     @property
     def order(self) -> np.ndarray:
@@ -82,8 +89,29 @@ def threshold_of(ladder: SourceLadder, target: float) -> float:
     return max(short, default=-math.inf)
 
 
-def min_sources(risk: float) -> int:
-    """Calibration sources that a risk needs: ceil(1 / risk) - 1.
+def scene_thresholds(ladders: Sequence[SourceLadder], target: float) -> list[float]:
+    """`threshold_of` each scene: the lowest one from which on none of its sources gets a rung that falls short.
+
+    Args:
+        ladders: With labels.
+        target: Score units.
+
+    Returns:
+        One per scene.
+    """
+    found: dict[str, float] = {}
+    for ladder in ladders:
+        found[ladder.unit] = max(found.get(ladder.unit, -math.inf), threshold_of(ladder, target))
+    return list(found.values())
+
+
+def count_scenes(ladders: Sequence[SourceLadder]) -> int:
+    """Number of different scenes."""
+    return len({ladder.unit for ladder in ladders})
+
+
+def min_scenes(risk: float) -> int:
+    """Calibration scenes that a risk needs: ceil(1 / risk) - 1.
 
     Raises:
         ValueError: If the risk is not in (0, 1).
@@ -94,22 +122,22 @@ def min_sources(risk: float) -> int:
 
 
 def conformal_threshold(thresholds: Sequence[float], risk: float) -> float:
-    """The threshold of a new source: the k-th smallest of n sources', k = ceil((n + 1) (1 - risk)).
+    """The threshold of a new scene: the k-th smallest of n scenes', k = ceil((n + 1) (1 - risk)).
 
-    If the new source and those are exchangeable, and the target was fixed before, then P(the chosen rung falls short
+    If the new scene and those are exchangeable, and the target was fixed before, then P(the chosen rung falls short
     of the target) <= risk. Where no rung is above the threshold nothing is promised, and nothing can fall short.
 
     Args:
-        thresholds: `threshold_of` n held-out sources.
+        thresholds: `scene_thresholds` of n held-out scenes.
         risk: In (0, 1).
 
     Raises:
-        ValueError: If there are too few sources for this risk.
+        ValueError: If there are too few scenes for this risk.
     """
-    count, needed = len(thresholds), min_sources(risk)
+    count, needed = len(thresholds), min_scenes(risk)
     if count < needed:
         raise ValueError(
-            f"risk {risk:g} needs at least {needed} calibration sources, these are {count}: calibrate with more, or "
+            f"risk {risk:g} needs at least {needed} calibration scenes, these are {count}: calibrate with more, or "
             f"take a risk of {_smallest_risk(count)} or more."
         )
     place = math.ceil(round((count + 1) * (1 - risk), 9))
@@ -131,6 +159,8 @@ class RuleReport:
         promised: Sources for which it chose a rung; for the others it sends the rung of most bits.
         short: Of these, where the chosen rung's label is below the target.
         saved: Share of the dearest rung's bits that the choice saves, mean over all sources.
+        scenes: Number of scenes.
+        broken: Of these, with a source that is short.
     """
 
     rule: str
@@ -138,16 +168,18 @@ class RuleReport:
     promised: int
     short: int
     saved: float
+    scenes: int
+    broken: int
 
     @property
     def coverage(self) -> float:
-        """Share of the sources whose promise is not broken: what `conformal_threshold` bounds from below."""
-        return 1 - self.short / self.sources
+        """Share of the scenes without a broken promise: what `conformal_threshold` bounds from below."""
+        return 1 - self.broken / self.scenes
 
     @property
     def interval(self) -> tuple[float, float]:
         """95 % Clopper-Pearson interval of the coverage."""
-        test = stats.binomtest(self.sources - self.short, self.sources)
+        test = stats.binomtest(self.scenes - self.broken, self.scenes)
         found = test.proportion_ci(0.95, method="exact")
         return float(found.low), float(found.high)
 
@@ -164,10 +196,14 @@ def judge_rule(
         choose: The rule: index of a rung, or `None`.
     """
     chosen = [choose(ladder) for ladder in ladders]
-    short = sum(i is not None and ladder.quality[i] < target for i, ladder in zip(chosen, ladders, strict=True))
+    short = [
+        ladder.unit for i, ladder in zip(chosen, ladders, strict=True) if i is not None and ladder.quality[i] < target
+    ]
     sent = [ladder.top if i is None else i for i, ladder in zip(chosen, ladders, strict=True)]
     saved = [1 - ladder.rates[i] / ladder.rates[ladder.top] for i, ladder in zip(sent, ladders, strict=True)]
-    return RuleReport(rule, len(ladders), sum(i is not None for i in chosen), int(short), float(np.mean(saved)))
+    promised = sum(i is not None for i in chosen)
+    scenes, broken = count_scenes(ladders), len({*short})
+    return RuleReport(rule, len(ladders), promised, len(short), float(np.mean(saved)), scenes, broken)
 
 
 @dataclass(frozen=True)

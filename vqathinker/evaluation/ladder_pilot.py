@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,43 +12,60 @@ from typing import Any
 
 import numpy as np
 
-from vqathinker.clips import ENCODER_OPTIONS, open_clip
+from vqathinker.clips import open_clip
 from vqathinker.clips.codecs import ENCODERS
 from vqathinker.clips.rungs import Rung, encoded_size, scaled_size
 from vqathinker.evaluation.encodes import encode_missing
 from vqathinker.evaluation.ladder_calibration import Calibration, RungKind, rates
-from vqathinker.evaluation.ladder_choice import SourceLadder, crossover_loss, judge_rule
+from vqathinker.evaluation.ladder_choice import SourceLadder, count_scenes, crossover_loss, judge_rule
 from vqathinker.evaluation.report import Table
 from vqathinker.scoring.scorer import process_state
+from vqathinker.wording import counted
 
 
-def encode_clip(clip: str | Path, kinds: Sequence[RungKind], folder: str | Path) -> list[Rung]:
+def encode_clip(clip: str | Path, calibration: Calibration, folder: str | Path) -> list[Rung]:
     """Encode a clip as a calibration's sources were; encodes that the same file gave before are kept.
 
     Args:
         clip: The file.
-        kinds: Kinds of rungs.
-        folder: Gets `NAME/CODEC_WxH_crfNN.mp4`.
+        calibration: Names the kinds of rungs, and how large its sources were.
+        folder: Gets `NAME-XXXXXXXX/CODEC_WxH_crfNN.mp4`, with digits that name the clip's path: clips of other folders
+            may have its name.
 
     Returns:
         A rung per kind, in their order. Under `accelerate launch` the main process makes them.
 
     Raises:
         ClipError: If the clip cannot be decoded.
-        ValueError: If it is smaller than a rung, or the folder holds encodes that something else made.
+        ValueError: If it is smaller or larger than the sources, smaller than a rung, or two kinds are one at its size.
     """
-    own, target = encoded_size(open_clip(clip)), Path(folder) / Path(clip).stem
-    if large := sorted({kind.height for kind in kinds if kind.height > min(own)}):
+    own, heights = encoded_size(open_clip(clip)), {kind.height for kind in calibration.kinds}
+    if not calibration.holds_for(own):
+        low, high = calibration.sides
+        raise ValueError(
+            f"{clip}: {own[0]}x{own[1]}, and the shorter sides of the calibration's sources are {low} to {high}: "
+            "calibrate with sources of its size."
+        )
+    if large := sorted(height for height in heights if height > min(own)):
         raise ValueError(
             f"{clip}: {own[0]}x{own[1]} is smaller than rungs of height {large}: leave these out with --heights."
         )
-    rungs = [_rung(target, kind, scaled_size(own, kind.height)) for kind in kinds]
-    if any(target.glob("*crf*.mp4")) and not (target / "made_from.txt").exists():
-        raise ValueError(f"{target} holds encodes that another command made: name another folder, with --encodes.")
+    if {0, min(own)} <= heights:
+        raise ValueError(
+            f"{clip}: its own size {own[0]}x{own[1]} is that of the rungs of height {min(own)} too: leave one of the "
+            f"two out, with --heights source or --heights {min(own)}."
+        )
+    target = Path(folder) / f"{Path(clip).stem}-{_digits(clip)}"
+    rungs = [_rung(target, kind, scaled_size(own, kind.height)) for kind in calibration.kinds]
     with process_state().main_process_first():
         if process_state().is_main_process:
-            encode_missing(Path(clip), rungs, ENCODER_OPTIONS)
+            encode_missing(Path(clip), rungs)
     return rungs
+
+
+def _digits(clip: str | Path) -> str:
+    """Eight hex digits that name where a file lies."""
+    return hashlib.sha256(os.fsencode(Path(clip).resolve())).hexdigest()[:8]
 
 
 def _rung(folder: Path, kind: RungKind, size: tuple[int, int]) -> Rung:
@@ -90,16 +109,16 @@ class RungChoice:
     @property
     def promise(self) -> str:
         """What is promised of the rung, in a sentence."""
-        count, labels = len(self.calibration.ladders), self.calibration.labels
+        count, labels = self.calibration.scenes, self.calibration.labels
         if self.promised:
             return (
                 f"promised: a quality of {self.target:g} or more ({labels}), at a risk of {self.risk:g}: of clips like "
-                f"the {count} calibration sources at most {100 * self.risk:g} % are promised what their rung has not."
+                f"the {count} calibration scenes' at most {100 * self.risk:g} % are promised what their rung has not."
             )
         best = np.nanmax(self.ladder.predicted) if np.isfinite(self.ladder.predicted).any() else math.nan
         return (
             f"not promised: no rung's score is above {self.threshold:.3f} (the best is {best:.3f}), which a quality of "
-            f"{self.target:g} ({labels}) needs at a risk of {self.risk:g} after {count} calibration sources. This is "
+            f"{self.target:g} ({labels}) needs at a risk of {self.risk:g} after {count} calibration scenes. This is "
             "the rung of most bits."
         )
 
@@ -152,6 +171,7 @@ class RungChoice:
             "labels": self.calibration.labels,
             "calibration_table": self.calibration.table,
             "calibration_sources": len(self.calibration.ladders),
+            "calibration_scenes": self.calibration.scenes,
             "rungs": self.rows(),
         }
 
@@ -166,8 +186,8 @@ def choose_rung(
         rungs: Its encodes, of the calibration's kinds.
         scores: Their scores; NaN where there is none.
         calibration: See `Calibration`.
-        target: Quality to keep, on the scale of the labels, 1 to 5. Decide it before: the risk of a target that is
-            tried out until a rung fits has no bound.
+        target: Quality to keep, on the scale of the labels, 1 to 5. Decide it before, and which rungs there are: what
+            is tried out until a rung fits has no bound.
         risk: Share of clips that may get a rung that falls short.
 
     Raises:
@@ -208,17 +228,23 @@ def check_tables(calibration: Calibration, ladders: Sequence[SourceLadder], targ
         judge_rule("labels known", ladders, target, lambda ladder: ladder.cheapest_kept(target)),
     ]
     kept = Table(
-        f"Rungs chosen for {target:g} on {len(ladders)} held-out sources",
+        f"Rungs chosen for {target:g} on {_told(ladders)}",
         ["rule", "promised", "short", "coverage", "95 % interval", "bits saved"],
         [
             [rule.rule, rule.promised, rule.short, rule.coverage, "{:.3f} to {:.3f}".format(*rule.interval), rule.saved]
             for rule in rules
         ],
-        f"coverage: share of the sources whose rung does not fall short of a promise; the bound's is at least "
-        f"{1 - risk:g} on average over calibrations (here {len(calibration.ladders)} sources). bits saved: against the "
-        "rung of most bits, which is sent where nothing is promised",
+        "coverage: share of the scenes none of whose rungs falls short of a promise; the bound's is at least "
+        f"{1 - risk:g} on average over calibrations (here {counted(calibration.scenes, 'scene')}). bits saved: against "
+        "the rung of most bits, which is sent where nothing is promised",
     )
     return [kept, crossover_table(ladders)]
+
+
+def _told(ladders: Sequence[SourceLadder]) -> str:
+    sources, scenes = len(ladders), count_scenes(ladders)
+    told = counted(sources, "held-out source")
+    return told if scenes == sources else f"{told} of {counted(scenes, 'scene')}"
 
 
 def crossover_table(ladders: Sequence[SourceLadder]) -> Table:
@@ -244,5 +270,6 @@ def crossover_table(ladders: Sequence[SourceLadder]) -> Table:
 
 
 def _always(ladder: SourceLadder, name: str) -> SourceLadder:
-    """Predictions that prefer one ladder wherever it reaches."""
-    return replace(ladder, predicted=np.array([float(other == name) for other in ladder.ladders]))
+    """Predictions that prefer one ladder wherever it reaches, of the rungs that have a score."""
+    preferred = np.array([float(other == name) for other in ladder.ladders])
+    return replace(ladder, predicted=np.where(np.isnan(ladder.predicted), np.nan, preferred))

@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
-
-from vqathinker.clips import ENCODER_OPTIONS, READING, Clip, write_video
+from vqathinker.clips import Clip, write_video
 from vqathinker.clips.codecs import ENCODERS
-from vqathinker.clips.encode import WRITING
 from vqathinker.clips.rungs import Rung, encode_rungs, encoded_size, scaled_size
 from vqathinker.data.scales import mos_scale
+from vqathinker.evaluation.encodes import check_names, made_with
 from vqathinker.scoring.table import stamp
 from vqathinker.synth.build import GENERATOR, stream
 from vqathinker.synth.own import codec_of, tell_compressed
 from vqathinker.synth.scenes import render_scene
-from vqathinker.synth.sources import source_scenes
+from vqathinker.synth.sources import scene_of, source_scenes
 from vqathinker.synth.vmaf import Fidelity, measure
 from vqathinker.wording import counted
 from vqathinker.writing import write_whole
@@ -49,16 +47,20 @@ class LadderSource:
         name: Names it in the table, its ladders and its folder.
         split: The split that it belongs to.
         path: The file.
-        scene: Number of the drawn scene; `None` for the user's own clips.
+        scene: Names what it shows, which several of the user's own clips may.
+        drawn: Number of the drawn scene; `None` for the user's own clips.
         size: Width and height, even, of its encodes at its own size, as stored.
+        heights: Size of encodes -> the height that was asked for, 0 for its own.
         rungs: Its encodes, ladder by ladder.
     """
 
     name: str
     split: str
     path: Path
-    scene: int | None
+    scene: str
+    drawn: int | None
     size: tuple[int, int]
+    heights: dict[tuple[int, int], int]
     rungs: tuple[Rung, ...]
 
 
@@ -86,7 +88,8 @@ def find_sources(folder: Path, spec: LadderSpec) -> list[LadderSource]:
 
     Raises:
         ClipError: If a clip cannot be opened, or there are fewer scenes than splits.
-        ValueError: If two clips share a name, one lies where the set is written, or is smaller than every height.
+        ValueError: If two clips share a name or one cannot stand in a table, one lies where the set is written, or is
+            smaller than every height.
     """
     found = list(_own_clips(folder, spec) if spec.source else _scenes(folder, spec))
     for height in spec.heights:
@@ -109,8 +112,9 @@ def _scenes(folder: Path, spec: LadderSpec) -> Iterator[LadderSource]:
     for split, count in spec.splits.items():
         for scene in range(count):
             name = f"{split}_{scene:05d}"
-            rungs = _rungs(folder / "videos" / name, spec, size)
-            yield LadderSource(name, split, folder / "sources" / f"{name}.mp4", scene, size, rungs)
+            sizes = _sizes(spec, size)
+            rungs = _rungs(folder / "videos" / name, spec, sizes)
+            yield LadderSource(name, split, folder / "sources" / f"{name}.mp4", name, scene, size, sizes, rungs)
 
 
 def _own_clips(folder: Path, spec: LadderSpec) -> Iterator[LadderSource]:
@@ -124,6 +128,7 @@ def _own_clips(folder: Path, spec: LadderSpec) -> Iterator[LadderSource]:
         return True
 
     shared = source_scenes(root, spec.splits, takes)
+    check_names(path.relative_to(root) for path in sizes)
     tell_compressed(Counter(map(codec_of, sizes)))
     names = {path: "_".join(path.relative_to(root).with_suffix("").parts) for path in sizes}
     twice = [path for path, name in names.items() if list(names.values()).count(name) > 1]
@@ -131,16 +136,26 @@ def _own_clips(folder: Path, spec: LadderSpec) -> Iterator[LadderSource]:
         raise ValueError(f"{[str(path) for path in twice]} would share a name: rename all but one.")
     for split, paths in shared.items():
         for path in paths:
-            rungs = _rungs(folder / "videos" / names[path], spec, sizes[path])
-            yield LadderSource(names[path], split, path, None, sizes[path], rungs)
+            heights = _sizes(spec, sizes[path])
+            rungs = _rungs(folder / "videos" / names[path], spec, heights)
+            scene = scene_of(path.relative_to(root))
+            yield LadderSource(names[path], split, path, scene, None, sizes[path], heights, rungs)
 
 
-def _rungs(folder: Path, spec: LadderSpec, size: tuple[int, int]) -> tuple[Rung, ...]:
+def _sizes(spec: LadderSpec, size: tuple[int, int]) -> dict[tuple[int, int], int]:
+    """Size of encodes -> the height that was asked for; of two heights that give one size the first."""
+    found: dict[tuple[int, int], int] = {}
+    for height in spec.heights:
+        if height <= min(size):
+            found.setdefault(scaled_size(size, height), height)
+    return found
+
+
+def _rungs(folder: Path, spec: LadderSpec, sizes: Iterable[tuple[int, int]]) -> tuple[Rung, ...]:
     """Mildest first within each ladder."""
-    scaled = [scaled_size(size, height) for height in spec.heights if height <= min(size)]
     return tuple(
         Rung(folder / f"{codec}_{width}x{height}_crf{crf:02d}.mp4", ENCODERS[codec], crf, (width, height))
-        for width, height in dict.fromkeys(scaled)
+        for width, height in sizes
         for codec in spec.codecs
         for crf in spec.crfs_of(codec)
     )
@@ -158,7 +173,7 @@ def make_source(job: tuple[LadderSource, LadderSpec, dict[str, str]]) -> MadeLad
     source, spec, measured_by = job
     folder = source.rungs[0].path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    if source.scene is not None:
+    if source.drawn is not None:
         _draw(source, spec)
     record = _read_record(source, spec, measured_by)
     missing = [rung for rung in source.rungs if not rung.path.exists()]
@@ -188,10 +203,12 @@ def _row(source: LadderSource, rung: Rung, found: Fidelity) -> dict[str, Any]:
         "psnr": round(found.psnr, 4),
         "ssim": round(found.ssim, 6),
         "source": source.name,
+        "scene": source.scene,
         "codec": codec,
         "crf": rung.crf,
         "width": width,
         "height": height,
+        "height_asked": source.heights[width, height],
         "ladder": f"{source.name}/{codec}/{width}x{height}",
         "rank": float(rung.crf),
     }
@@ -202,24 +219,23 @@ def _draw(source: LadderSource, spec: LadderSpec) -> None:
     made_from, marker = _origin(source, spec), source.path.with_suffix(".txt")
     if source.path.exists() and marker.exists() and marker.read_text(encoding="utf-8") == made_from:
         return
-    rng = stream(spec.seed, source.split, "scene", source.scene or 0)
+    rng = stream(spec.seed, source.split, "scene", source.drawn or 0)
     write_video(source.path, render_scene(rng, spec.num_frames, spec.size), spec.fps, SOURCE_CRF)
     marker.write_text(made_from, encoding="utf-8")
 
 
 def _origin(source: LadderSource, spec: LadderSpec) -> str:
     """What a source is made from, or which file it is."""
-    if source.scene is None:
+    if source.drawn is None:
         return stamp(source.path)
-    drawn = f"scene {source.scene} of {source.split}, seed {spec.seed}, generator {GENERATOR}"
+    drawn = f"scene {source.drawn} of {source.split}, seed {spec.seed}, generator {GENERATOR}"
     return f"{drawn}, {spec.num_frames} frames of {spec.size} pixels, {spec.fps} per second"
 
 
 def _read_record(source: LadderSource, spec: LadderSpec, measured_by: dict[str, str]) -> dict[str, Any]:
     """What is known of a source's encodes. Those that other settings made are deleted, measures of others dropped."""
     folder = source.rungs[0].path.parent
-    made_from = [_origin(source, spec), f"reading {READING}", f"writing {WRITING}", f"PyAV {av.__version__}"]
-    made_from.append(json.dumps(ENCODER_OPTIONS))
+    made_from = made_with(_origin(source, spec))
     fresh = {"made_from": made_from, "measured_by": measured_by, "num_frames": 0, "measured": {}}
     for partial in folder.glob(".*"):  # of a run that was killed
         partial.unlink()

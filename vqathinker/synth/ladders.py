@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from vqathinker.clips.codecs import ENCODERS, MAX_CRF, check_codecs, check_crfs, encoder_settings
+from vqathinker.evaluation.encodes import ABOUT, read_about
 from vqathinker.metrics.correlation import srcc
 from vqathinker.synth.build import check_splits, run_jobs, write_labels
 from vqathinker.synth.codecs import crf_of
@@ -35,8 +36,6 @@ SPLITS = {"train": 24, "val": 6, "test": 10}
 """Sources of each split."""
 H264_CRFS = tuple(range(18, MAX_CRF["libx264"] + 1, 3))
 """From next to no loss to the strongest compression; other codecs get what compresses as strongly."""
-ABOUT = "ladder.json"
-"""What made the ladders of a folder, and what was found."""
 LEAST_ITSELF = 95.0
 """VMAF of a source with itself; below this it is warned of."""
 
@@ -115,13 +114,15 @@ def make_ladders(
 
     Args:
         folder: Gets a label file `SPLIT.csv` per split with the columns video (relative to the folder), mos (1 to 5,
-            VMAF on the scale `vmaf:0,100`), vmaf, psnr, ssim, source, codec, crf, width, height, ladder (what can be
-            ordered: source, codec and size) and rank (in its ladder; higher is worse); `videos/SOURCE/*.mp4`; for
-            drawn scenes `sources/*.mp4`; and `ladder.json`: what made them, and what was found.
+            VMAF on the scale `vmaf:0,100`), vmaf, psnr, ssim, source, scene (what the source shows), codec, crf, width,
+            height, height_asked (0 for the source's own), ladder (what can be ordered: source, codec and size) and rank
+            (in its ladder; higher is worse); `videos/SOURCE/*.mp4`; for drawn scenes `sources/*.mp4`; and
+            `ladder.json`: what made them, and what was found.
         spec: What to make.
         workers: Sources at a time.
         progress: Show a progress bar.
-        force: Go on where the folder's ladders were made by another spec; encodes that the new one has not are deleted.
+        force: Go on where the folder's ladders were made by another spec, or of other sources; encodes of what is no
+            longer there are deleted. Without it only those of a source that has changed are, and made anew.
 
     Returns:
         Split -> label file. They are written last.
@@ -129,15 +130,20 @@ def make_ladders(
     Raises:
         ClipError: If a source cannot be read or measured, or there are fewer scenes than splits.
         ImportError: If `imageio-ffmpeg` is not installed.
-        ValueError: If the folder holds other ladders, or the VMAF model does not work.
+        ValueError: If the folder holds other ladders, a name cannot stand in a table, or the VMAF model does not work.
     """
     folder = Path(folder)
     _check_folder(folder, spec, force)
     sources = find_sources(folder, spec)
-    check_model(spec.vmaf_model, min((source.size for source in sources), key=min))
-    about = _about(spec)
+    split_of = {source.name: source.split for source in sources}
+    if not force:
+        _check_sources(folder, split_of)
+    smallest = min(sources, key=lambda source: min(source.size))
+    check_model(spec.vmaf_model, smallest.size, str(smallest.path))
+    about = _about(spec) | {"split_of": split_of}
     write_json(folder / ABOUT, about | {"finished": False})
-    _delete_others(folder, {rung.path for source in sources for rung in source.rungs})
+    if force:
+        _delete_others(folder, {rung.path for source in sources for rung in source.rungs})
     jobs = [(source, spec, about["measured_by"]) for source in sources]
     made = list(run_jobs(make_source, jobs, workers, progress, "source"))
     for split in spec.splits:
@@ -150,7 +156,7 @@ def make_ladders(
 
 def found_line(folder: str | Path) -> str:
     """What `ladder.json` tells of finished ladders, in one line."""
-    found = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))["found"]
+    found = read_about(folder, ["found"])["found"]
     srccs = found["srcc"]
     ladders, (low, high), itself = counted(found["ladders"], "ladder"), found["vmaf"], found["vmaf_of_itself"][0]
     order = f" (SRCC with the rank: {srccs[0]:.3f} on average, {srccs[1]:.3f} at worst)" if srccs else ""
@@ -170,13 +176,40 @@ def _check_folder(folder: Path, spec: LadderSpec, force: bool) -> None:
         if there := [name for name in there if (folder / name).exists()]:
             raise ValueError(f"{folder} already holds {', '.join(there)}: choose another folder, or add --force.")
         return
-    before, now = json.loads(file.read_text(encoding="utf-8"))["spec"], spec.to_json()
+    before, now = read_about(folder, [])["spec"], spec.to_json()
     if other := [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]:
         told = ", ".join(f"{name} {before.get(name)} and not {now.get(name)}" for name in other)
         raise ValueError(
             f"{folder} holds ladders with {told}: choose another folder, or add --force to go on there, which keeps "
             "the encodes that both have."
         )
+
+
+def _check_sources(folder: Path, split_of: dict[str, str]) -> None:
+    """Refuse to deal out anew what was dealt out when the folder was begun.
+
+    Args:
+        folder: With the ladders.
+        split_of: Source -> split, as they are now.
+    """
+    if not (folder / ABOUT).exists():
+        return
+    before = read_about(folder, []).get("split_of", split_of)
+    parts = {
+        "missing": [name for name in before if name not in split_of],
+        "new": [name for name in split_of if name not in before],
+        "in another split": [name for name in split_of if before.get(name, split_of[name]) != split_of[name]],
+    }
+    if told := [f"{counted(len(names), 'source')} {what} ({_few(names)})" for what, names in parts.items() if names]:
+        raise ValueError(
+            f"{folder} holds ladders of other sources, now {'; '.join(told)}: bring the clips back (is a disk not "
+            "mounted?), choose another folder, or add --force, which splits the clips anew and deletes encodes of "
+            "missing ones."
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _about(spec: LadderSpec) -> dict[str, Any]:

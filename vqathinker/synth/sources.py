@@ -40,7 +40,7 @@ def source_scenes(
         if path.suffix.lower() in VIDEO_SUFFIXES:
             if not takes(path, open_clip(path)):  # raises now rather than half-way
                 continue
-            scenes.setdefault(_scene(path.relative_to(folder)), []).append(path)
+            scenes.setdefault(scene_of(path.relative_to(folder)), []).append(path)
     if len(scenes) < len(splits):
         raise ClipError(
             folder,
@@ -57,7 +57,12 @@ def source_scenes(
     return {first: [path for name in names for path in scenes[name]]} | shared
 
 
-def _scene(path: Path) -> str:
+def scene_of(path: Path) -> str:
+    """The scene that a file shows, by its name.
+
+    Args:
+        path: Relative to the folder of clips.
+    """
     if len(path.parts) > 1:
         return path.parts[0]
     start, _, end = path.stem.replace("-", "_").rpartition("_")

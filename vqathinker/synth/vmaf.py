@@ -24,6 +24,8 @@ VMAF_MODELS = (
 Those of 2016 to 2020: for 1080p at three screen heights, for 4K, and both without credit for enhancement (NEG). Those
 of 2026 (v1): for 1080p at three and at five heights, for 4K at one and a half; `hfr` for 50 or 60 frames per second.
 """
+LEAST_SIDE = 32
+"""Shorter side in pixels below which no model gives a score."""
 BEYOND = "_3d0h_2160"
 """End of the names of models whose scores go up to 110."""
 
@@ -73,17 +75,24 @@ def measure(
 
 
 @lru_cache
-def check_model(model: str, size: tuple[int, int]) -> None:
+def check_model(model: str, size: tuple[int, int], name: str = "a clip") -> None:
     """Try a model on two frames, before anything is encoded.
 
     Args:
         model: Name of one that libvmaf has built in.
         size: Of the frames. The models of 2026 need a short side of 216 pixels and more.
+        name: Of the clip, for the message.
 
     Raises:
         ImportError: If `imageio-ffmpeg` is not installed.
-        ValueError: If its FFmpeg has no libvmaf, or the model does not work; the message names those that do.
+        ValueError: If its FFmpeg has no libvmaf, or the model does not work; the message names those that do, or says
+            that the frames are too small for any.
     """
+    if min(size) < LEAST_SIDE:
+        raise ValueError(
+            f"{name}: {size[0]}x{size[1]} is too small for every VMAF model: both sides must be {LEAST_SIDE} pixels or "
+            "more. Take it out of the sources."
+        )
     said = subprocess.run([ffmpeg(), "-hide_banner", "-h", "filter=libvmaf"], capture_output=True, text=True).stdout
     if "libvmaf AVOptions" not in said:
         raise ValueError(
@@ -96,7 +105,8 @@ def check_model(model: str, size: tuple[int, int]) -> None:
     if error:
         working = [name for name in VMAF_MODELS if not _try(name, size)]
         raise ValueError(
-            f"vmaf_model={model!r} gives no score for frames of {size[0]}x{size[1]} ({error}): choose from {working}."
+            f"vmaf_model={model!r} gives no score for frames of {size[0]}x{size[1]}, the size of {name} ({error}): "
+            f"choose from {working}."
         )
 
 
