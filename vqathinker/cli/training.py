@@ -54,7 +54,7 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
         [
             "--internvl InternVL3-8B-hf --slowfast SLOWFAST_8x8_R50.pyth --out models/8b",
             "--internvl InternVL3-1B-hf --slowfast random --motion-tokens 4 --out models/1b",
-            "--policy models/8b --low-tokens 16 --low-level vit-base-patch16-224 --out models/low",
+            "--policy models/8b --low-tokens 16 --low-level vit-base --out models/low",
         ],
     )
     start = parser.add_mutually_exclusive_group(required=True)
