@@ -180,6 +180,10 @@ def test_ladders_add_the_order_reward_and_need_no_labels(monkeypatch, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             made("plain.csv", **options)
+    (tmp_path / "own.csv").write_text("video,mos,rank\nc.mp4,3,B\n")
+    assert made("own.csv")[0][0].target["rank"] == "B"
+    with pytest.raises(ValueError, match=r"own\.csv has a column rank, but no column ladder, beside ladders"):
+        made("own.csv", ladders=[ladders])
     with pytest.raises(ValueError, match=r"ladder 'park' is in .*ladders\.csv and in .*again\.csv: rungs of one"):
         shutil.copy(ladders, tmp_path / "again.csv")
         made(ladders=[ladders, str(tmp_path / "again.csv")])

@@ -214,6 +214,10 @@ def test_the_share_of_pairs_in_order_is_logged_and_labels_alone_make_correlation
     assert found.metrics["srcc"] == pytest.approx(score_global_batch(rubric, plain).metrics["srcc"]) == 1
     assert "ladder_order" not in score_global_batch(rubric, plain).metrics
     assert math.isnan(score_global_batch(rubric, rows[:2] + plain).metrics["ladder_order"])
+    own = [row(name, score, rank=text, mos=mos) for name, score, mos, text in (("x", 4, 4.2, "1"), ("y", 3, 3.1, "B"))]
+    for one in own:
+        del one["ladder"]  # a column rank of somebody's own
+    assert "ladder_order" not in score_global_batch(rewards.named_rewards("format,regression"), own).metrics
     rewarded = dict(zip(rubric.names, found.rewards.isnan().logical_not().sum(0).tolist(), strict=True))
     assert rewarded == {"format": 18, "regression": 6, "order": 8}
 

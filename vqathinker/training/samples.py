@@ -189,9 +189,17 @@ def _weighed(option: str, entry: str) -> tuple[str, float]:
 
 
 def _check_ladders(files: Mapping[str, Sequence[Sample]]) -> None:
-    """Refuse two files with ladders of one name: their rungs would be compared, whatever they show."""
+    """Refuse two files with ladders of one name: their rungs would be compared, whatever they show; and ranks of rungs
+    beside somebody's own column of this name."""
     owners: dict[str, str] = {}
     for file, samples in files.items():
+        if any("rank" in sample.target and "ladder" not in sample.target for sample in samples) and any(
+            map(has_rungs, files.values())
+        ):
+            raise ValueError(
+                f"{file} has a column rank, but no column ladder, beside ladders, whose rank is the order of their "
+                "rungs: rename its column, or add the column ladder."
+            )
         for ladder in dict.fromkeys(sample.target.get("ladder") for sample in samples):
             if ladder is not None and (owner := owners.setdefault(ladder, file)) != file:
                 raise ValueError(

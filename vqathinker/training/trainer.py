@@ -427,7 +427,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         for part in parts:
             packed, seen = rows_about(clips, part, input_ids, attention_mask, logits_to_keep, self._packs)
             if self.args.head_weight and torch.is_grad_enabled():  # in the loss
-                places = head_places(base_policy(self.model).config.score_head, packed, part)
+                places = head_places(base_policy(self.model).config.score_head, packed, part, clips.prompts)
                 seen["score_at"] = torch.tensor(places, device=input_ids.device)
             with self.accelerator.autocast():
                 outputs = model(**packed.inputs, **seen, shift_labels=packed.targets, fused_lm_head=True)
