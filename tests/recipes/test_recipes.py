@@ -173,6 +173,25 @@ def test_ladders_add_the_order_reward_and_need_no_labels(monkeypatch, tmp_path):
     assert "order" not in weights and weights["contrast"] == 1
     _, weights, order = made(ladders=[ladders], rewards=["format", "order=2"], order_min_difference=4)
     assert weights == {"format": 1, "order": 2} and order.min_difference == 4
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "orders_of_mine.py").write_text(
+        "from rewards import Contrast\n\n\nclass Mine(Contrast):\n    pass\n\n\n"
+        "def mine():\n    return Mine(perturbed=False, name='mine', min_difference=9)\n\n\nordered = mine()\n"
+    )
+    _, weights, order = made(ladders=[ladders], rewards=["format", "orders_of_mine:ordered"])
+    assert type(order).__name__ == "Mine" and order.min_difference == 9  # as its owner set it
+    for rewards, options, message in (
+        (["orders_of_mine:ordered"], {"order_min_difference": 4}, "order_min_difference=4 .*: only `order` takes it"),
+        (["format"], {}, r"ladders=.* with rewards=\['format'\]: none of them pays for ladders.* Add order"),
+        (
+            [],
+            {"order_min_difference": 4, "order_weight": 0},
+            "with order_weight=0: there is no order reward to take it",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made(ladders=[ladders], rewards=rewards, **options)
+    assert grpo_lsvq.GRPOArguments(model="", ladders=[ladders]).training(0)[0].target["ladder"] == "park"
     for options, message in (
         ({"order_weight": 1.0}, r"order_weight=1\.0: there are no rungs of ladders. Leave it out, or give ladders, or"),
         ({"order_min_difference": 4.0}, r"order_min_difference=4\.0: there are no rungs of ladders"),

@@ -5,6 +5,7 @@ from statistics import NormalDist
 
 import pytest
 import torch
+from accelerate import Accelerator
 from transformers import AutoProcessor
 from trl import GRPOTrainer
 
@@ -14,7 +15,18 @@ from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.scoring.readouts import head_score
 from vqathinker.tasks import sample_dataset
 from vqathinker.training import SFTCollator, SFTTrainer, VQAGRPOTrainer, VQASFTConfig, sft_dataset
-from vqathinker.training.head_loss import bradley_terry_rank, fidelity_rank, head_terms, paper_rank, prepare_head
+from vqathinker.training.head_loss import (
+    HeadArguments,
+    HeadLoss,
+    bradley_terry_rank,
+    check_head_learns,
+    check_new_head,
+    fidelity_rank,
+    head_terms,
+    paper_rank,
+    prepare_head,
+    warn_of_pairs,
+)
 
 PHI = NormalDist().cdf
 SCORES, MOS = [3.0, 4.0, 2.0], [4.0, 2.0, 2.05]
@@ -162,6 +174,11 @@ def test_beside_answers_both_losses_are_added_and_reach_the_policy(fit, train_ro
     [
         ({"head_only": True}, "head_only=True with head_weight=0"),
         ({"head_weight": -1.0}, "head_weight=-1.0, head_rank_weight=1.0: must be at least 0"),
+        (
+            {"head_rank": "paper"},
+            r"\{'head_rank': 'paper', 'head_rank_weight': 1.0\} with head_weight=0: no score head",
+        ),
+        ({"head_rank_weight": 0.5}, r"'head_rank_weight': 0.5\} with head_weight=0: no score head is trained"),
         ({"head_rank": "triplet"}, r"head_rank='triplet': must be one of \['paper', 'fidelity', 'bradley_terry'\]"),
         ({"head_weight": 1.0}, "head_weight=1.0, but the policy has no score head: add one with score_head: hidden"),
     ],
@@ -169,6 +186,41 @@ def test_beside_answers_both_losses_are_added_and_reach_the_policy(fit, train_ro
 def test_options_that_cannot_be(fit, changes, message):
     with pytest.raises(ValueError, match=message):
         fit("", **changes)
+
+
+def test_a_head_that_does_not_learn_or_not_alone_is_refused(policy, base):
+    policy.set_score_head("hidden")
+    args = HeadArguments(head_weight=1.0)
+    check_head_learns(policy, args)
+    args.head_only = True
+    with pytest.raises(
+        ValueError, match=r"head_only=True, but \d+ other weights would be trained too \(first: lm_head"
+    ):
+        check_head_learns(policy, args)
+    prepare_head(policy, args)
+    check_head_learns(policy, args)
+    policy.freeze(["score_head"])
+    with pytest.raises(ValueError, match=r"no weight of a score head is trained\. .*leave it out of freeze"):
+        check_head_learns(policy, args)
+    with pytest.raises(
+        ValueError, match=r"score_head='visual' with head_weight=0: the new head would be saved untrained"
+    ):
+        check_new_head("visual", base, HeadArguments())
+    for form, weight in (("visual", 1.0), ("", 0.0), (None, 0.0)):
+        check_new_head(form, base, HeadArguments(head_weight=weight))
+
+
+def test_terms_are_logged_where_they_are(caplog):
+    loss = HeadLoss(HeadArguments(head_weight=2.0, head_rank="paper"), Accelerator(cpu=True))
+    for scores, mos in (([1.0, 2.0], [2.0, 1.0]), ([3.0, 9.0], [1.0, math.nan]), ([5.0], [math.nan])):
+        loss(torch.tensor(scores), torch.tensor(mos))
+    assert loss.logged() == {"head/mse": pytest.approx((1 + 4) / 2), "head/rank_paper": 1.0}
+    assert loss.logged() == {}
+    warn_of_pairs(HeadArguments(head_weight=1.0), 2)
+    warn_of_pairs(HeadArguments(head_weight=1.0, head_rank_weight=0.0), 1)
+    assert not caplog.text
+    warn_of_pairs(HeadArguments(head_weight=1.0), 1)
+    assert "head_rank_weight=1 does nothing: a micro-batch of all processes together has 1 prompt" in caplog.text
 
 
 def test_without_labels_there_is_nothing_to_learn(fit, train_rows):

@@ -239,6 +239,7 @@ def test_rows_paid_by_other_rewards_are_kinds_of_their_own():
     [
         ({}, {}, r"the rewards \['order'\] pay for rungs of ladders, but the data set has none"),
         ({"ladder": [None] * 8, "rank": [None] * 8}, {}, "the data set has none"),
+        ({"ladder": ["a"] * 8}, {}, "row 0 has ladder='a' and rank=None"),
         ({"ladder": ["a"] * 8, "rank": [1.0] * 7 + [None]}, {}, "row 7 has ladder='a' and rank=None"),
         ({"ladder": ["a"] * 8, "rank": list("12345678")}, {}, r"rank\[0\]='1': the rank of a rung must be a finite"),
         ({"ladder": ["a"] * 8, "rank": [1.0] * 8}, {}, "none of 8 rungs has another one in its ladder whose rank diff"),

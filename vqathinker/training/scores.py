@@ -136,7 +136,7 @@ def _ladder_order(
         return {}
     rungs: dict[Any, list[tuple[float, float]]] = {}
     for (ladder, rank), mean in _means(ids, known, _plausible(found)):
-        if ladder is not None:
+        if ladder is not None and rank is not None:
             rungs.setdefault(ladder, []).append((float(rank), mean))
     pairs = [pair for ladder in rungs.values() for pair in combinations(sorted(ladder), 2) if pair[0][0] < pair[1][0]]
     leads = [np.sign(mild - hard) for (_, mild), (_, hard) in pairs]

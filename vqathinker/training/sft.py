@@ -24,7 +24,15 @@ from vqathinker.policy import (
 from vqathinker.tasks import find_task
 from vqathinker.training.checkpoints import WholeCheckpointTrainer
 from vqathinker.training.groups import clip_places
-from vqathinker.training.head_loss import HeadArguments, HeadLoss, check_head_arguments, check_labels, labels_of
+from vqathinker.training.head_loss import (
+    HeadArguments,
+    HeadLoss,
+    check_head_arguments,
+    check_head_learns,
+    check_labels,
+    labels_of,
+    warn_of_pairs,
+)
 from vqathinker.training.options import SFT_REFUSED, refuse_options
 from vqathinker.training.processes import check_one_device, join_processes_on_cpu
 from vqathinker.training.reporting import check_reporting
@@ -198,6 +206,9 @@ class SFTTrainer(WholeCheckpointTrainer):
 
     def __init__(self, model: Any, args: VQASFTConfig, **kwargs: Any) -> None:
         super().__init__(model, args, **kwargs)
+        check_head_learns(self.model, args)
+        if self.accelerator.is_main_process:
+            warn_of_pairs(args, args.train_batch_size * args.world_size)
         if args.head_weight and self.train_dataset is not None:
             check_labels(args, self.train_dataset["mos"])
         self.head_loss = HeadLoss(args, self.accelerator)

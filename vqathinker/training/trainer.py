@@ -64,7 +64,15 @@ from vqathinker.training.groups import (
     split_groups,
     take_groups,
 )
-from vqathinker.training.head_loss import HeadLoss, check_labels, labels_of, prepare_head, scores_said
+from vqathinker.training.head_loss import (
+    HeadLoss,
+    check_head_learns,
+    check_labels,
+    labels_of,
+    prepare_head,
+    scores_said,
+    warn_of_pairs,
+)
 from vqathinker.training.micro_batches import loss_in_parts, loss_mask, merge, parts_of
 from vqathinker.training.options import check_trainer
 from vqathinker.training.order import EpochCallback, EpochSampler
@@ -175,6 +183,9 @@ class VQAGRPOTrainer(ValidationTrainer):
         policy, reference = (m and base_policy(self.accelerator.unwrap_model(m)) for m in (self.model, self.ref_model))
         check_models(policy, reference, args.max_completion_length, longest, args.sync_ref_model)
         prepare_head(policy, args)
+        check_head_learns(self.model, args)
+        if self.accelerator.is_main_process:
+            warn_of_pairs(args, args.per_device_train_batch_size // args.num_generations * args.world_size)
         check_labels(args, train_dataset["mos"] if "mos" in train_dataset.column_names else [])
         self.head_loss = HeadLoss(args, self.accelerator)
         self._packs = packs_rows(policy, reference, args.shared_prefix)
