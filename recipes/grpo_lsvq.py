@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     samples = data.training(args.seed)
     held_out = data.labelled(data.val_labels)
     held_out += data.paired(held_out, data.val_pairs, args.seed) if data.val_pairs else []
-    held_out += read_questions(data.val_questions, data.video_root) if data.val_questions else []
+    held_out += read_questions(data.val_questions, data.video_root or "") if data.val_questions else []
     if PartialState().is_main_process:
         print(preflight(samples, held_out, data.mos_scale))
     check_checkpoint(data.model)

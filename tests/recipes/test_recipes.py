@@ -123,6 +123,20 @@ def test_reward_weights_are_those_of_all_rewards_that_are_there(monkeypatch):
         grpo_lsvq.make_rubric(data, rows, [1, 1, 1, 1])
 
 
+def test_a_bias_chooses_no_checkpoint(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(RECIPES)
+    import grpo_lsvq
+
+    settings = {"use_cpu": True, "bf16": False, "report_to": "none", "eval_strategy": "steps", "eval_steps": 1}
+    data = grpo_lsvq.GRPOArguments(**FILES, val_labels="labels.csv", val_pairs=1.0)
+    for metric in ("compare_accuracy", "compare_first_bias"):
+        args = grpo_lsvq.VQAGRPOConfig(str(tmp_path), metric_for_best_model=metric, **settings)
+        if metric == "compare_accuracy":
+            grpo_lsvq.check_validation(data, args)
+    with pytest.raises(ValueError, match="metric_for_best_model='compare_first_bias': the best bias is 0"):
+        grpo_lsvq.check_validation(data, args)
+
+
 def test_questions_add_the_rewards_of_their_task(monkeypatch):
     monkeypatch.syspath_prepend(RECIPES)
     import grpo_lsvq

@@ -79,7 +79,7 @@ def test_pairs_of_labels_come_beside_their_scores(clip_set, tmp_path, monkeypatc
         ({"pairs": 1.0, "pairs_tau": 0.0}, r"pairs_tau=0\.0: must be a finite number above 0"),
         ({"pairs": 1.0, "pairs_min_rank": -1.0}, r"pairs_min_rank=-1\.0: must be a finite number at least 0"),
         ({"pairs_tau": 0.5, "pairs_min_rank": 2.0}, "'pairs_tau': 0.5, 'pairs_min_rank': 2.0} without pairs"),
-        ({"video_root": ""}, "train_labels without video_root"),
+        ({"video_root": None}, "train_labels without video_root"),
     ):
         with pytest.raises(ValueError, match=message):
             DataArguments(**labels | options)

@@ -33,8 +33,8 @@ class DataArguments:
             "an epoch, by default once."
         },
     )
-    video_root: str = field(
-        default="", metadata={"help": "Folder that the files' video names are relative to; ladders need none."}
+    video_root: str | None = field(
+        default=None, metadata={"help": "Folder that the files' video names are relative to; ladders need none."}
     )
     mos_scale: str | None = field(default=None, metadata={"help": f"Scale of the labels: {NAMES}."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
@@ -70,7 +70,7 @@ class DataArguments:
                 "neither train_labels nor questions: give a label file, question files, or both (for GRPO ladders too)."
             )
         named = ("train_labels", "questions", "val_labels", "val_questions")
-        if not self.video_root and (given := [name for name in named if getattr(self, name, None)]):
+        if self.video_root is None and (given := [name for name in named if getattr(self, name, None)]):
             raise ValueError(
                 f"{', '.join(given)} without video_root: give the folder that video names are relative to."
             )
@@ -106,7 +106,7 @@ class DataArguments:
         if not self.mos_scale:
             raise ValueError(f"labels {file!r} without mos_scale: give {NAMES}.")
         columns = {"video_column": self.video_column, "mos_column": self.mos_column}
-        return score_samples(read_labels(file, self.video_root, self.mos_scale, **columns))
+        return score_samples(read_labels(file, self.video_root or "", self.mos_scale, **columns))
 
     def training(self, seed: int) -> list[Sample]:
         """What one epoch goes through, see `vqathinker.tasks.mixture`."""
@@ -143,7 +143,7 @@ class DataArguments:
             parts[self.train_labels] = self.labelled(self.train_labels), self.labels_weight
         for entry in self.questions:
             file, weight = _weighed("questions", entry)
-            parts[entry] = read_questions(file, self.video_root), weight
+            parts[entry] = read_questions(file, self.video_root or ""), weight
         return parts
 
 
