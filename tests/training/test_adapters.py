@@ -33,6 +33,9 @@ from vqathinker.training.adapters import (
 from vqathinker.training.checks import check_models
 from vqathinker.training.head_loss import HeadArguments, check_head_learns
 
+TINY_VIT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8} | {
+    "image_size": 16, "patch_size": 8
+}  # fmt: skip
 SHIPPED = Path(vqathinker.synth.__file__).parent / "base"
 LONGER = {"max_completion_length": 24, "num_generations": 4, "per_device_train_batch_size": 8}
 
@@ -395,13 +398,15 @@ def test_what_an_adapter_could_not_be_loaded_with_or_train_is_refused(policy, ba
     args = VQASFTConfig(str(tmp_path), use_cpu=True, report_to="none", head_weight=1.0, head_only=True)
     with pytest.raises(ValueError, match=r"head_only=True with an adapter \(use_peft\)"):
         with_adapter(policy, config, args)
-    other = VQAThinkerForConditionalGeneration.from_pretrained(base, low_tokens=1)
+    other = VQAThinkerForConditionalGeneration.from_pretrained(base, low_tokens=1, low_config=TINY_VIT)
     args.head_only = False
     with pytest.raises(
         ValueError, match=r"the policy has low_tokens=1, but '.*', which its adapter .* base, 0: the ad"
     ):
         with_adapter(other, get_peft_config(AdapterArguments(use_peft=True), other), args)
-    with pytest.raises(ValueError, match=r"looks at clips by \{'spatial': 0, 'motion': 1\}, the policy by .*'low': 1"):
+    with pytest.raises(
+        ValueError, match=r"the reference, .*'low_tokens': 0\}, the policy .*'low', .*'low_tokens': 1\}"
+    ):
         check_models(other, policy, 8, 8)
 
 

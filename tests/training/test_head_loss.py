@@ -194,7 +194,7 @@ def test_a_head_that_does_not_learn_or_not_alone_is_refused(policy, base):
     check_head_learns(policy, args)
     args.head_only = True
     with pytest.raises(
-        ValueError, match=r"head_only=True, but \d+ other weights would be trained too \(first: lm_head"
+        ValueError, match=r"head_only=True, but \d+ other weights would be trained too \(first: model\.lang"
     ):
         check_head_learns(policy, args)
     prepare_head(policy, args)

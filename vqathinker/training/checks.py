@@ -281,9 +281,8 @@ def check_models(
         )
     if reference is not None and (found := _shown_by(reference)) != (wanted := _shown_by(policy)):
         raise ValueError(
-            f"the reference, loaded from {policy.config._name_or_path!r}, looks at clips by {found}, the policy by "
-            f"{wanted} (stream: tokens, where they are set): prompts would not fit both. Save the policy and start "
-            "from there, or set beta=0."
+            f"the reference, loaded from {policy.config._name_or_path!r}, has {found}, the policy {wanted}: the prompts of "
+            "one do not fit the other. Save the policy and start from there, or set beta=0."
         )
     if reference is not None and synced and reference.config.score_head != policy.config.score_head:
         raise ValueError(
@@ -293,7 +292,8 @@ def check_models(
         )
 
 
-def _shown_by(model: PreTrainedModel) -> dict[str, int]:
-    """Streams of a policy, with the tokens that its configuration sets for each."""
-    counts = {"motion": model.config.motion_tokens, "low": model.config.low_tokens}
-    return {stream.name: counts.get(stream.name, 0) for stream in model.streams}
+def _shown_by(model: PreTrainedModel) -> dict[str, Any]:
+    """How a policy looks at clips: what must be the same where two see the same prompts."""
+    config = model.config
+    names = [stream.name for stream in model.streams]
+    return {"streams": names, "motion_tokens": config.motion_tokens, "low_tokens": config.low_tokens}
