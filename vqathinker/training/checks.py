@@ -281,8 +281,8 @@ def check_models(
         )
     if reference is not None and (found := _shown_by(reference)) != (wanted := _shown_by(policy)):
         raise ValueError(
-            f"the reference, loaded from {policy.config._name_or_path!r}, has {found}, the policy {wanted}: the prompts "
-            "of one do not fit the other. Save the policy and start from there, or set beta=0."
+            f"the reference, loaded from {policy.config._name_or_path!r}, has {found}, the policy {wanted}: prompts "
+            "for one do not fit the other. Save the policy and start from there, or set beta=0."
         )
     if reference is not None and synced and reference.config.score_head != policy.config.score_head:
         raise ValueError(
