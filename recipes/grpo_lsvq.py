@@ -26,7 +26,7 @@ from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_quantization_config
 from vqathinker.training.arguments import lacks_config, parse_recipe
 from vqathinker.training.console import closing_summary, parts_line
-from vqathinker.training.head_loss import prepare_head
+from vqathinker.training.head_loss import check_new_head, prepare_head
 from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import (
     LadderArguments,
@@ -42,6 +42,8 @@ from vqathinker.training.stopping import StopEarly
 
 CONFIGS = Path(__file__).parent / "configs"
 NO_RUNGS = "there are no rungs of ladders"
+PAIR_REWARDS = ("pair_word", "pair_order", "pair_agreement", "product_hinge", "bradley_terry")
+"""Those of `rewards.REWARDS` that pay for the task "compare"."""
 RUNGS = "ladders, or labels with the columns ladder and rank"
 
 
@@ -131,7 +133,6 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         AdapterArguments.__post_init__(self)
         LadderArguments.__post_init__(self)
         for name in ("distortion_weight", "contrast_weight", "order_weight", "choice_weight", "compare_weight"):
@@ -159,10 +160,11 @@ def main(argv: list[str] | None = None) -> None:
     samples = data.training(args.seed)
     held_out = data.labelled(data.val_labels)
     held_out += data.paired(held_out, data.val_pairs, args.seed) if data.val_pairs else []
-    held_out += read_questions(data.val_questions, data.video_root) if data.val_questions else []
+    held_out += read_questions(data.val_questions, data.video_root or "") if data.val_questions else []
     if PartialState().is_main_process:
         print(preflight(samples, held_out, data.mos_scale))
     check_checkpoint(data.model)
+    check_new_head(data.score_head, data.model, args)
     processor = data.processor(data.model)
     if {"dtype", "torch_dtype"} & set(args.model_init_kwargs or {}):
         raise ValueError(
@@ -227,6 +229,11 @@ def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
     if data.early_stopping_patience and args.metric_for_best_model is None:
         args.metric_for_best_model, args.greater_is_better = "srcc" if data.val_labels else "choice_accuracy", True
     metric = args.metric_for_best_model
+    if metric and metric.endswith("compare_first_bias"):
+        raise ValueError(
+            f"metric_for_best_model={metric!r}: the best bias is 0, neither the highest nor the lowest. Set "
+            "compare_accuracy."
+        )
     if metric and metric.startswith("compare") and not data.val_pairs:
         raise ValueError(
             f"metric_for_best_model={metric!r} without val_pairs: there is nothing to compare. Set val_pairs."
@@ -256,6 +263,11 @@ def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float]
         )
     if data.compare_weight is not None and "compare" not in tasks:
         raise ValueError(f"compare_weight={data.compare_weight}: there are no pairs. Leave it out, or set pairs.")
+    if data.compare_weight == 0:
+        raise ValueError(
+            f"compare_weight=0 with pairs={data.pairs}: steps would be spent on pairs that only the format pays. Leave "
+            "pairs out, or give them a weight."
+        )
     asked = {"choice": data.choice_weight, "compare": data.compare_weight}
     asked_weights = {task: 1.0 if weight is None else weight for task, weight in asked.items()}
     distortion_weight = float(bool(kinds)) if data.distortion_weight is None else data.distortion_weight
@@ -265,6 +277,11 @@ def make_rubric(data: GRPOArguments, samples: list[Sample], weights: list[float]
             "Leave it out, or add the columns."
         )
     order_weight = float(rungs) if data.order_weight is None else data.order_weight
+    if data.order_min_difference and not order_weight:
+        raise ValueError(
+            f"order_min_difference={data.order_min_difference} with order_weight=0: there is no order reward to take "
+            "it. Leave one of them out."
+        )
     if order_weight and not rungs:
         raise ValueError(f"order_weight={order_weight}: {NO_RUNGS}. Leave it out, or give {RUNGS}.")
     further = [(distortion, distortion_weight), (Contrast(ladders=False), data.contrast_weight), (order, order_weight)]
@@ -289,9 +306,28 @@ def named_rubric(data: GRPOArguments, weights: list[float] | None, distortion: D
         )
     sys.path.append(str(Path.cwd()))  # where one's own may lie
     named = named_rewards(data.rewards)
-    own = [distortion if isinstance(reward, Distortion) else reward for reward in named.rewards]
-    own = [order if isinstance(reward, Contrast) and not reward.perturbed else reward for reward in own]
+    texts = [text.strip() for entry in data.rewards for text in entry.split(",")]
+    names = [text.partition("=")[0].strip() for text in texts if text]
+    check_named(data, names)
+    set_up = {"distortion": distortion, "order": order}
+    own = [set_up.get(name, reward) for name, reward in zip(names, named.rewards, strict=True)]
     return Rubric(own, named.weights)
+
+
+def check_named(data: GRPOArguments, names: list[str]) -> None:
+    """What `--rewards` must list: what pays for pairs and ladders, and what a least difference of rank is set on."""
+    if data.order_min_difference and "order" not in names:
+        raise ValueError(
+            f"order_min_difference={data.order_min_difference} with rewards={data.rewards}: only `order` takes it. Add "
+            "order, or leave it out; a reward of your own has its own settings."
+        )
+    pays = {"pairs": PAIR_REWARDS if data.pairs else (), "ladders": ("order",) if data.ladders else ()}
+    for option, known in pays.items():
+        if known and not any(name in known or ":" in name for name in names):
+            raise ValueError(
+                f"{option}={getattr(data, option)} with rewards={data.rewards}: none of them pays for {option}, on "
+                f"which steps would be spent. Add {', '.join(known)}, or leave {option} out."
+            )
 
 
 def preset_of(data: GRPOArguments, samples: list[Sample]) -> Rubric:

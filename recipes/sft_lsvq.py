@@ -35,7 +35,7 @@ from vqathinker.training.adapters import (
 )
 from vqathinker.training.arguments import lacks_config, parse_recipe
 from vqathinker.training.console import add_console, closing_summary, parts_line
-from vqathinker.training.head_loss import prepare_head
+from vqathinker.training.head_loss import check_new_head, prepare_head
 from vqathinker.training.preflight import preflight
 from vqathinker.training.samples import DataArguments, LookArguments
 from vqathinker.training.small_set import with_own_config
@@ -91,6 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     if PartialState().is_main_process:
         print(preflight(samples, mos_scale=data.mos_scale))
     check_checkpoint(data.model)
+    check_new_head(data.score_head, data.model, args)
     processor = data.processor(data.model)
     told = clips if PartialState().is_main_process else None
     processor.use_cache(data.frame_cache, data.frame_cache_gib, told)

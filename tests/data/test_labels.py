@@ -359,3 +359,11 @@ def test_further_columns_of_a_row_are_its_own():
     assert one.extra == {} == other.extra
     with pytest.raises(TypeError):
         one.extra["kind"] = "blur"  # no row can change what others have
+
+
+def test_a_clip_listed_as_two_rungs_is_refused(tmp_path):
+    (tmp_path / "labels.csv").write_text("video,mos,ladder,rank\na.mp4,3,park,20\na.mp4,3,park,20.0\n")
+    assert len(read_labels(tmp_path / "labels.csv", tmp_path, "identity")) == 1
+    (tmp_path / "labels.csv").write_text("video,mos,ladder,rank\na.mp4,3,park,20\na.mp4,3,park,30\n")
+    with pytest.raises(LabelError, match=r"'a\.mp4' is listed twice, with ladder and rank \('park', 20\.0\) and"):
+        read_labels(tmp_path / "labels.csv", tmp_path, "identity")

@@ -18,6 +18,7 @@ from vqathinker.policy import (
     STREAMS,
     FeatureCache,
     IncompleteCheckpoint,
+    VQAThinkerConfig,
     VQAThinkerForConditionalGeneration,
     add_low_level,
     load_policy,
@@ -215,6 +216,12 @@ def test_the_encoder_starts_from_a_vit_checkpoint(base, tmp_path):
     (tmp_path / "vit" / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="no readable safetensors"):
         add_low_level(base, tmp_path / "other", 4, tmp_path / "vit")
+
+
+@pytest.mark.parametrize("name", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
+def test_an_encoder_with_dropout_is_refused(name):
+    with pytest.raises(ValueError, match=f"low_config has {{'{name}': 0.1}}: rollouts and loss would see different"):
+        VQAThinkerConfig(low_tokens=4, low_config=VIT | {name: 0.1})
 
 
 @pytest.mark.parametrize("internvl", ["qwen2"], indirect=True)

@@ -123,6 +123,20 @@ def test_reward_weights_are_those_of_all_rewards_that_are_there(monkeypatch):
         grpo_lsvq.make_rubric(data, rows, [1, 1, 1, 1])
 
 
+def test_a_bias_chooses_no_checkpoint(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(RECIPES)
+    import grpo_lsvq
+
+    settings = {"use_cpu": True, "bf16": False, "report_to": "none", "eval_strategy": "steps", "eval_steps": 1}
+    data = grpo_lsvq.GRPOArguments(**FILES, val_labels="labels.csv", val_pairs=1.0)
+    for metric in ("compare_accuracy", "compare_first_bias"):
+        args = grpo_lsvq.VQAGRPOConfig(str(tmp_path), metric_for_best_model=metric, **settings)
+        if metric == "compare_accuracy":
+            grpo_lsvq.check_validation(data, args)
+    with pytest.raises(ValueError, match="metric_for_best_model='compare_first_bias': the best bias is 0"):
+        grpo_lsvq.check_validation(data, args)
+
+
 def test_questions_add_the_rewards_of_their_task(monkeypatch):
     monkeypatch.syspath_prepend(RECIPES)
     import grpo_lsvq
@@ -173,6 +187,25 @@ def test_ladders_add_the_order_reward_and_need_no_labels(monkeypatch, tmp_path):
     assert "order" not in weights and weights["contrast"] == 1
     _, weights, order = made(ladders=[ladders], rewards=["format", "order=2"], order_min_difference=4)
     assert weights == {"format": 1, "order": 2} and order.min_difference == 4
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "orders_of_mine.py").write_text(
+        "from rewards import Contrast\n\n\nclass Mine(Contrast):\n    pass\n\n\n"
+        "def mine():\n    return Mine(perturbed=False, name='mine', min_difference=9)\n\n\nordered = mine()\n"
+    )
+    _, weights, order = made(ladders=[ladders], rewards=["format", "orders_of_mine:ordered"])
+    assert type(order).__name__ == "Mine" and order.min_difference == 9  # as its owner set it
+    for rewards, options, message in (
+        (["orders_of_mine:ordered"], {"order_min_difference": 4}, "order_min_difference=4 .*: only `order` takes it"),
+        (["format"], {}, r"ladders=.* with rewards=\['format'\]: none of them pays for ladders.* Add order"),
+        (
+            [],
+            {"order_min_difference": 4, "order_weight": 0},
+            "with order_weight=0: there is no order reward to take it",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made(ladders=[ladders], rewards=rewards, **options)
+    assert grpo_lsvq.GRPOArguments(model="", ladders=[ladders]).training(0)[0].target["ladder"] == "park"
     for options, message in (
         ({"order_weight": 1.0}, r"order_weight=1\.0: there are no rungs of ladders. Leave it out, or give ladders, or"),
         ({"order_min_difference": 4.0}, r"order_min_difference=4\.0: there are no rungs of ladders"),
@@ -180,6 +213,10 @@ def test_ladders_add_the_order_reward_and_need_no_labels(monkeypatch, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             made("plain.csv", **options)
+    (tmp_path / "own.csv").write_text("video,mos,rank\nc.mp4,3,B\n")
+    assert made("own.csv")[0][0].target["rank"] == "B"
+    with pytest.raises(ValueError, match=r"own\.csv has a column rank, but no column ladder, beside ladders"):
+        made("own.csv", ladders=[ladders])
     with pytest.raises(ValueError, match=r"ladder 'park' is in .*ladders\.csv and in .*again\.csv: rungs of one"):
         shutil.copy(ladders, tmp_path / "again.csv")
         made(ladders=[ladders, str(tmp_path / "again.csv")])

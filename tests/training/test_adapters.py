@@ -21,7 +21,7 @@ from rewards import text_of
 from vqathinker import QualityScorer
 from vqathinker.data import clip_dataset
 from vqathinker.policy import STREAMS, VQAThinkerForConditionalGeneration, base_policy, has_adapters
-from vqathinker.policy.adapters import NAME, merged_weight, plain_parameters
+from vqathinker.policy.adapters import NAME, merged_weight, plain_parameters, save_adapter
 from vqathinker.training import VQAGRPOTrainer, VQASFTConfig, load_dtype
 from vqathinker.training.adapters import (
     AdapterArguments,
@@ -30,7 +30,12 @@ from vqathinker.training.adapters import (
     get_quantization_config,
     with_adapter,
 )
+from vqathinker.training.checks import check_models
+from vqathinker.training.head_loss import HeadArguments, check_head_learns
 
+TINY_VIT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8} | {
+    "image_size": 16, "patch_size": 8
+}  # fmt: skip
 SHIPPED = Path(vqathinker.synth.__file__).parent / "base"
 LONGER = {"max_completion_length": 24, "num_generations": 4, "per_device_train_batch_size": 8}
 
@@ -359,11 +364,50 @@ def test_a_score_head_is_trained_whole_or_the_run_is_refused(policy):
     assert get_peft_config(AdapterArguments(use_peft=True), policy).modules_to_save == [
         "motion_projector", "score_head"
     ]  # fmt: skip
+    everything = get_peft_config(AdapterArguments(use_peft=True, lora_target_modules=["all-linear"]), policy)
+    assert everything.modules_to_save == ["score_head"]  # the projectors are adapted
     named = AdapterArguments(use_peft=True, lora_modules_to_save=["motion_projector"])
-    with pytest.raises(ValueError, match="the score head learns only as a part that is trained whole"):
-        get_peft_config(named, policy)
-    policy.model.score_head.requires_grad_(False)  # with head_weight: 0
-    assert get_peft_config(named, policy).modules_to_save == ["motion_projector"]
+    without = peft.get_peft_model(policy, get_peft_config(named, policy))
+    with pytest.raises(
+        ValueError, match=r"head_weight=1\.0, but no weight of a score head is trained\. Beside an adap"
+    ):
+        check_head_learns(without, HeadArguments(head_weight=1.0))
+    check_head_learns(without, HeadArguments())
+
+
+@pytest.mark.parametrize("excluded", [None, ["k_proj"], r".*\.k_proj"])
+def test_an_adapter_leaves_the_score_head_whole(policy, tmp_path, excluded):
+    """A head with products on random weights would come back with other random weights."""
+    policy.set_score_head("hidden")
+    config = completed(peft.LoraConfig(target_modules="all-linear", exclude_modules=excluded), policy)
+    model = peft.get_peft_model(policy, config)
+    adapted = {name for name in trained(model) if "lora_" in name}
+    assert any("q_proj" in name for name in adapted) and not any("score_head" in name for name in adapted)
+    assert any("k_proj" in name for name in adapted) == (excluded is None)
+    assert sum("score_head.modules_to_save" in name for name in trained(model)) == 6
+    check_head_learns(model, HeadArguments(head_weight=1.0))
+    save_adapter(model, tmp_path)
+    found = VQAThinkerForConditionalGeneration.from_pretrained(tmp_path).state_dict()
+    own = {name.replace("modules_to_save.default.", ""): value for name, value in policy.state_dict().items()}
+    head = [name for name in found if "score_head" in name]
+    assert len(head) == 6 and all(torch.equal(found[name], own[name]) for name in head)
+
+
+def test_what_an_adapter_could_not_be_loaded_with_or_train_is_refused(policy, base, tmp_path):
+    config = get_peft_config(AdapterArguments(use_peft=True), policy)
+    args = VQASFTConfig(str(tmp_path), use_cpu=True, report_to="none", head_weight=1.0, head_only=True)
+    with pytest.raises(ValueError, match=r"head_only=True with an adapter \(use_peft\)"):
+        with_adapter(policy, config, args)
+    other = VQAThinkerForConditionalGeneration.from_pretrained(base, low_tokens=1, low_config=TINY_VIT)
+    args.head_only = False
+    with pytest.raises(
+        ValueError, match=r"the policy has low_tokens=1, but '.*', which its adapter .* base, 0: the ad"
+    ):
+        with_adapter(other, get_peft_config(AdapterArguments(use_peft=True), other), args)
+    with pytest.raises(
+        ValueError, match=r"the reference, .*'low_tokens': 0\}, the policy .*'low', .*'low_tokens': 1\}"
+    ):
+        check_models(other, policy, 8, 8)
 
 
 def test_auto_loads_the_type_in_which_a_run_with_an_adapter_computes(config):

@@ -390,4 +390,32 @@ def test_an_adapter_fits_one_gpu_as_the_readme_says(repo, capsys):
 
 def test_where_pairs_are_asked_about_a_prompt_may_show_two_clips(policy):
     one, two = (budget.shape_of(SETTINGS | {"pairs": pairs}, policy.config, 6, 100) for pairs in (0, 0.5))
-    assert (two.prompt, two.frames, two.clips) == (2 * one.prompt, 2 * one.frames, one.clips)
+    assert (two.prompt, two.prompt_frames, two.clips) == (2 * one.prompt, 2 * one.prompt_frames, one.clips)
+    cache = {"frame_cache": "cache", "frame_cache_gib": 1}
+    assert budget.frame_cache(cache, policy.config, two, 9) == budget.frame_cache(cache, policy.config, one, 9)
+    encoding = [budget.encoding_bytes(SETTINGS, policy.config, shape, 4) for shape in (one, two)]
+    assert encoding[1] == 2 * encoding[0]
+
+
+@pytest.mark.parametrize(
+    "adapter", [{}, {"use_peft": True}, {"use_peft": True, "lora_modules_to_save": ["motion_projector"]}]
+)
+def test_a_score_head_counts_where_it_is_trained(policy, adapter):
+    def trained(**settings):
+        settings = SETTINGS | adapter | settings
+        frozen = budget.frozen_parts(settings, policy.config)
+        return budget.parameter_counts(policy.config, frozen, budget.adapter_of(settings))["trained"]
+
+    without = trained()
+    policy.set_score_head("hidden")
+    head = sum(parameter.numel() for parameter in policy.model.score_head.parameters())
+    assert trained() == without
+    assert trained(head_weight=1.0) - without == (0 if "lora_modules_to_save" in adapter else head)
+
+
+@pytest.mark.parametrize(
+    ("options", "frozen"),
+    [({}, True), ({"lora_target_modules": ["all-linear"]}, False), ({"lora_modules_to_save": ["low_encoder"]}, False)],
+)
+def test_a_low_level_encoder_that_an_adapter_reaches_is_trained(policy, options, frozen):
+    assert budget.shape_of(SETTINGS | {"use_peft": True} | options, policy.config).frozen_low == frozen

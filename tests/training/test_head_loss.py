@@ -5,16 +5,28 @@ from statistics import NormalDist
 
 import pytest
 import torch
+from accelerate import Accelerator
 from transformers import AutoProcessor
 from trl import GRPOTrainer
 
 from rewards import text_of
-from vqathinker.data import ClipLoader, Sample, score_samples
+from vqathinker.data import ClipLoader, Sample, pairs_of, score_samples
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.scoring.readouts import head_score
 from vqathinker.tasks import sample_dataset
 from vqathinker.training import SFTCollator, SFTTrainer, VQAGRPOTrainer, VQASFTConfig, sft_dataset
-from vqathinker.training.head_loss import bradley_terry_rank, fidelity_rank, head_terms, paper_rank, prepare_head
+from vqathinker.training.head_loss import (
+    HeadArguments,
+    HeadLoss,
+    bradley_terry_rank,
+    check_head_learns,
+    check_new_head,
+    fidelity_rank,
+    head_terms,
+    paper_rank,
+    prepare_head,
+    warn_of_pairs,
+)
 
 PHI = NormalDist().cdf
 SCORES, MOS = [3.0, 4.0, 2.0], [4.0, 2.0, 2.05]
@@ -113,6 +125,19 @@ def test_a_head_is_fitted_alone_and_learns(fit, form, train_rows, processor):
     assert found.tolist() == pytest.approx(alone, abs=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["alone", "beside"])
+def test_behind_a_pair_a_visual_head_reads_its_own_clip(base, train_rows, processor, mode):
+    policy = VQAThinkerForConditionalGeneration.from_pretrained(base, score_head="visual").eval()
+    clip, *others = score_samples(train_rows[:3])
+    rows = sft_dataset([pairs_of(others, 1, seed=0)[0], clip], processor, 0).to_list()
+    with torch.no_grad():
+        batch = SFTCollator(processor, ClipLoader(processor.load_clip), policy, mode)(rows)
+        assert batch.pop("mos").tolist() == [pytest.approx(math.nan, nan_ok=True), pytest.approx(train_rows[0].mos)]
+        found = policy(**batch).scores
+    assert batch["score_at"].tolist() == [0, 2]
+    assert found[1].item() == pytest.approx(head_score(policy, processor, processor.load_clip(clip.clips[0])), abs=1e-4)
+
+
 def test_a_weight_of_zero_trains_as_without_a_head(fit):
     with_head, changed = fit("hidden")
     without, _ = fit("")
@@ -149,6 +174,11 @@ def test_beside_answers_both_losses_are_added_and_reach_the_policy(fit, train_ro
     [
         ({"head_only": True}, "head_only=True with head_weight=0"),
         ({"head_weight": -1.0}, "head_weight=-1.0, head_rank_weight=1.0: must be at least 0"),
+        (
+            {"head_rank": "paper"},
+            r"\{'head_rank': 'paper', 'head_rank_weight': 1.0\} with head_weight=0: no score head",
+        ),
+        ({"head_rank_weight": 0.5}, r"'head_rank_weight': 0.5\} with head_weight=0: no score head is trained"),
         ({"head_rank": "triplet"}, r"head_rank='triplet': must be one of \['paper', 'fidelity', 'bradley_terry'\]"),
         ({"head_weight": 1.0}, "head_weight=1.0, but the policy has no score head: add one with score_head: hidden"),
     ],
@@ -156,6 +186,41 @@ def test_beside_answers_both_losses_are_added_and_reach_the_policy(fit, train_ro
 def test_options_that_cannot_be(fit, changes, message):
     with pytest.raises(ValueError, match=message):
         fit("", **changes)
+
+
+def test_a_head_that_does_not_learn_or_not_alone_is_refused(policy, base):
+    policy.set_score_head("hidden")
+    args = HeadArguments(head_weight=1.0)
+    check_head_learns(policy, args)
+    args.head_only = True
+    with pytest.raises(
+        ValueError, match=r"head_only=True, but \d+ other weights would be trained too \(first: model\.lang"
+    ):
+        check_head_learns(policy, args)
+    prepare_head(policy, args)
+    check_head_learns(policy, args)
+    policy.freeze(["score_head"])
+    with pytest.raises(ValueError, match=r"no weight of a score head is trained\. .*leave it out of freeze"):
+        check_head_learns(policy, args)
+    with pytest.raises(
+        ValueError, match=r"score_head='visual' with head_weight=0: the new head would be saved untrained"
+    ):
+        check_new_head("visual", base, HeadArguments())
+    for form, weight in (("visual", 1.0), ("", 0.0), (None, 0.0)):
+        check_new_head(form, base, HeadArguments(head_weight=weight))
+
+
+def test_terms_are_logged_where_they_are(caplog):
+    loss = HeadLoss(HeadArguments(head_weight=2.0, head_rank="paper"), Accelerator(cpu=True))
+    for scores, mos in (([1.0, 2.0], [2.0, 1.0]), ([3.0, 9.0], [1.0, math.nan]), ([5.0], [math.nan])):
+        loss(torch.tensor(scores), torch.tensor(mos))
+    assert loss.logged() == {"head/mse": pytest.approx((1 + 4) / 2), "head/rank_paper": 1.0}
+    assert loss.logged() == {}
+    warn_of_pairs(HeadArguments(head_weight=1.0), 2)
+    warn_of_pairs(HeadArguments(head_weight=1.0, head_rank_weight=0.0), 1)
+    assert not caplog.text
+    warn_of_pairs(HeadArguments(head_weight=1.0), 1)
+    assert "head_rank_weight=1 does nothing: a micro-batch of all processes together has 1 prompt" in caplog.text
 
 
 def test_without_labels_there_is_nothing_to_learn(fit, train_rows):
@@ -174,7 +239,7 @@ def by_text(completions, **columns):
 
 @pytest.fixture
 def grpo(base, train_rows, config):
-    """Makes a trainer of a policy with a head: two labelled clips, one without a label, and a question."""
+    """Makes a trainer of a policy with a head: two labelled clips, one without a label, a question, and a pair."""
 
     def make(form, dtype=torch.float32, **changes):
         torch.manual_seed(0)
@@ -183,8 +248,10 @@ def grpo(base, train_rows, config):
         target = {"options": ["Yes", "No"], "answer": "A"}
         asked = Sample("q", "choice", (train_rows[0].video,), "Is it blurred?", target)
         without = Sample("u", "score", (train_rows[2].video,), target={"mos": None})
-        rows = sample_dataset([*score_samples(train_rows[:2]), asked, without], processor)
-        settings = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "max_steps": 1}
+        scores = score_samples(train_rows[:2])
+        pair = pairs_of(scores, 1, seed=0)[0]
+        rows = sample_dataset([*scores, asked, without, pair], processor)
+        settings = {"per_device_train_batch_size": 10, "gradient_accumulation_steps": 1, "max_steps": 1}
         settings |= {"beta": 0.0, "max_completion_length": 4}
         return VQAGRPOTrainer(policy, [by_text], config(**(settings | changes)), rows, processor)
 
@@ -198,15 +265,16 @@ def test_beside_grpo_the_head_reads_the_pass_of_the_loss(grpo, train_rows, form)
     trainer.current_gradient_accumulation_steps = 2
     inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     policy, prompts = trainer.model, inputs["clips"].prompts
+    assert any(prompt.num_clips == 2 for prompt in prompts[:-1])  # clips behind it have other numbers than prompts
     losses, plain = [], GRPOTrainer._compute_loss(trainer, policy, inputs)
     for trainer._packs in (True, False):
         losses.append(trainer._compute_loss(policy, inputs))
     mos = inputs["head_mos"][::2]
     assert sorted(mos[~mos.isnan()].tolist()) == pytest.approx(sorted(row.mos for row in train_rows[:2]))
     found = []
-    for prompt, clip in zip(prompts, inputs["clips"].clips, strict=True):  # each prompt in a pass of its own
-        index = trainer.processing_class.index_of([prompt])
-        seen = {name: [value] for name, value in clip.items()} | {"visual_index": index}
+    for prompt, place in zip(prompts, inputs["clips"].places, strict=True):  # each prompt in a pass of its own
+        index, clips = trainer.processing_class.index_of([prompt]), inputs["clips"].clips[place]
+        seen = {name: [clip[name] for clip in clips] for name in clips[0]} | {"visual_index": index}
         at = torch.tensor([0 if form == "visual" else len(prompt.ids) - 1])
         found.append(policy(torch.tensor([prompt.ids]), **seen, score_at=at).scores)
     error, rank = head_terms(torch.cat(found), mos, "bradley_terry")

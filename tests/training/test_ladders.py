@@ -213,6 +213,10 @@ def test_the_share_of_pairs_in_order_is_logged_and_labels_alone_make_correlation
     assert found.metrics["srcc"] == pytest.approx(score_global_batch(rubric, plain).metrics["srcc"]) == 1
     assert "ladder_order" not in score_global_batch(rubric, plain).metrics
     assert math.isnan(score_global_batch(rubric, rows[:2] + plain).metrics["ladder_order"])
+    own = [row(name, score, rank=text, mos=mos) for name, score, mos, text in (("x", 4, 4.2, "1"), ("y", 3, 3.1, "B"))]
+    for one in own:
+        del one["ladder"]  # a column rank of somebody's own
+    assert "ladder_order" not in score_global_batch(rewards.named_rewards("format,regression"), own).metrics
     rewarded = dict(zip(rubric.names, found.rewards.isnan().logical_not().sum(0).tolist(), strict=True))
     assert rewarded == {"format": 18, "regression": 6, "order": 8}
 
@@ -234,6 +238,7 @@ def test_rows_paid_by_other_rewards_are_kinds_of_their_own():
     [
         ({}, {}, r"the rewards \['order'\] pay for rungs of ladders, but the data set has none"),
         ({"ladder": [None] * 8, "rank": [None] * 8}, {}, "the data set has none"),
+        ({"ladder": ["a"] * 8}, {}, "row 0 has ladder='a' and rank=None"),
         ({"ladder": ["a"] * 8, "rank": [1.0] * 7 + [None]}, {}, "row 7 has ladder='a' and rank=None"),
         ({"ladder": ["a"] * 8, "rank": list("12345678")}, {}, r"rank\[0\]='1': the rank of a rung must be a finite"),
         ({"ladder": ["a"] * 8, "rank": [1.0] * 8}, {}, "none of 8 rungs has another one in its ladder whose rank diff"),

@@ -71,8 +71,24 @@ def test_pairs_of_labels_come_beside_their_scores(clip_set, tmp_path, monkeypatc
         grpo_lsvq.make_rubric(grpo_lsvq.GRPOArguments(model="", **labels, compare_weight=2.0), scores_only)
     with pytest.raises(ValueError, match=r"pairs=0\.5 without train_labels: .* Alone they reached SRCC 0\.667"):
         DataArguments(**questions, pairs=0.5)
-    with pytest.raises(ValueError, match=r"pairs=-1\.0: must be at least 0"):
-        DataArguments(**labels, pairs=-1.0)
+    with pytest.raises(ValueError, match=r"pairs=0\.5 without train_labels or ladders"):
+        grpo_lsvq.GRPOArguments(model="", **questions, pairs=0.5)
+    for options, message in (
+        ({"pairs": -1.0}, r"pairs=-1\.0: must be a finite number at least 0"),
+        ({"pairs": float("inf")}, "pairs=inf: must be a finite number at least 0"),
+        ({"pairs": 1.0, "pairs_tau": 0.0}, r"pairs_tau=0\.0: must be a finite number above 0"),
+        ({"pairs": 1.0, "pairs_min_rank": -1.0}, r"pairs_min_rank=-1\.0: must be a finite number at least 0"),
+        ({"pairs_tau": 0.5, "pairs_min_rank": 2.0}, "'pairs_tau': 0.5, 'pairs_min_rank': 2.0} without pairs"),
+        ({"video_root": None}, "train_labels without video_root"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DataArguments(**labels | options)
+    grpo_lsvq.GRPOArguments(model="", **labels, val_labels="v.csv", val_pairs=1.0, pairs_tau=0.5)
+    with pytest.raises(ValueError, match=r"compare_weight=0 with pairs=0\.5: steps would be spent on pairs"):
+        rubric(pairs=0.5, compare_weight=0.0)
+    with pytest.raises(ValueError, match=r"pairs=0\.5 with rewards=.* none of them pays for pairs.* Add pair_word"):
+        rubric(pairs=0.5, rewards=["format", "regression"])
+    assert rubric(pairs=0.5, rewards=["format,pair_order=2"]) == {"format": 1, "pair_order": 2}
     with pytest.raises(ValueError, match=r"val_pairs=1\.0 with val_labels=None"):
         grpo_lsvq.GRPOArguments(model="", **labels, val_pairs=1.0)
 

@@ -136,6 +136,12 @@ def read_labels(
                 raise LabelError(
                     f"{place}: {video_id!r} is listed twice, with MOS {known.mos} and {row.mos}. Keep one of them."
                 )
+            rungs = [rung_of(listed.extra) for listed in (known, row)]
+            if rungs[0] != rungs[1]:
+                raise LabelError(
+                    f"{place}: {video_id!r} is listed twice, with ladder and rank {rungs[0]} and {rungs[1]}: a clip is "
+                    "one rung of one ladder. Keep one of them."
+                )
     if not rows:
         raise LabelError(f"label file {str(path)!r} lists no videos.")
     if repeated:

@@ -213,6 +213,12 @@ class VQAThinkerConfig(InternVLConfig):
                 f"low_config has image_size={size!r} and patch_size={step!r}: must be whole numbers, the first a "
                 "multiple of the second."
             )
+        names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        if dropout := {name: value for name in names if (value := getattr(self.low_config, name))}:
+            raise ValueError(
+                f"low_config has {dropout}: rollouts and loss would see different tokens. Set them to 0 (in the ViT "
+                "checkpoint's config.json)."
+            )
         rows, columns = token_grid(self.low_tokens)
         if columns > size // step:
             raise ValueError(

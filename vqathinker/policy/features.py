@@ -48,7 +48,7 @@ class ClipFeatures:
         if start + count > len(rows) or (slot.frame is None and count < len(rows)):
             raise ValueError(
                 f"{slot} needs {count} tokens from {start} on, but the clip has {len(rows)}: processor and policy "
-                "disagree on frames, image size or motion tokens."
+                "disagree on frames, image size, motion tokens or low-level tokens."
             )
         return rows[start : start + count]
 

@@ -69,7 +69,7 @@ def take_visual(streams: Sequence[VisualStream], kwargs: dict[str, Any]) -> dict
 def _mismatch(placeholders: int, tokens: int) -> str:
     return (
         f"the prompt has {placeholders} placeholders but the clips give {tokens} visual tokens: processor and model "
-        "disagree on frames, image size or motion tokens."
+        "disagree on frames, image size, motion tokens or low-level tokens."
     )
 
 

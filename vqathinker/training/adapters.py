@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 Layers = str | Collection[str]
 """PEFT's `target_modules` or `exclude_modules`."""
 LANGUAGE_MODEL = "model.language_model."
+SCORE_HEAD = "model.score_head."
 NEW_PROJECTORS = ("motion_projector", "low_projector")
 """Those that `vqathinker init` starts without trained weights."""
 SAVED_WHOLE = (*NEW_PROJECTORS, "multi_modal_projector", "low_encoder", "score_head")
@@ -156,17 +157,18 @@ def get_peft_config(
     if not options.use_peft:
         return None
     peft = import_peft("use_peft=True")
-    target, saved = completed_names(options, policy, frozen)
+    target, excluded, saved = completed_names(options, policy, frozen)
     config = peft.LoraConfig(
         r=options.lora_r,
         lora_alpha=options.lora_alpha,
         lora_dropout=options.lora_dropout,
         target_modules=target,
+        exclude_modules=excluded,
         modules_to_save=saved,
         use_rslora=options.use_rslora,
     )
     check_lora(config, policy)
-    if trained := sorted(set(frozen) & {*saved, *adapted_parts(target, policy)}):
+    if trained := sorted(set(frozen) & {*saved, *adapted_parts(target, policy, excluded)}):
         raise ValueError(f"freeze={trained}, but the adapter trains it: leave it out of one of the two.")
     return config
 
@@ -194,21 +196,23 @@ def adapted_parts(target: Layers, policy: PreTrainedModel, excluded: Layers | No
 
 def completed_names(
     options: AdapterArguments, policy: PreTrainedModel, frozen: Sequence[str] = ()
-) -> tuple[str, list[str]]:
-    """PEFT's `target_modules`, and the parts that are trained whole: by default the new projectors and a score head,
-    unless they are adapted or frozen.
+) -> tuple[str, Layers | None, list[str]]:
+    """PEFT's `target_modules` and `exclude_modules`, and the parts that are trained whole: by default the new
+    projectors and a score head, unless they are adapted or frozen."""
+    target, saved = target_modules(policy, options.lora_target_modules), options.lora_modules_to_save
+    excluded = without_head(target, policy)
+    return target, excluded, whole_parts(target, policy, frozen, excluded) if saved is None else saved
 
-    Raises:
-        ValueError: If the run trains a score head that is not among the parts that are named.
-    """
-    target = target_modules(policy, options.lora_target_modules)
-    default, saved = whole_parts(target, policy, frozen), options.lora_modules_to_save
-    if saved is not None and "score_head" in default and "score_head" not in saved:
-        raise ValueError(
-            f"lora_modules_to_save={saved} with head_weight: beside an adapter the score head learns only as a part "
-            "that is trained whole. Add score_head, or set head_weight: 0."
-        )
-    return target, default if saved is None else saved
+
+def without_head(target: Layers, policy: PreTrainedModel, excluded: Layers | None = None) -> Layers | None:
+    """PEFT's `exclude_modules` with a score head's layers, where `target_modules` reaches them: a head is trained whole
+    or not at all, as a new one's weights are in no base to which an adapter's products could be added."""
+    reached = [name for name in adapted_names(target, policy, excluded) if name.startswith(SCORE_HEAD)]
+    if not reached:
+        return excluded
+    if isinstance(excluded, str):
+        return rf"{excluded}|{re.escape(SCORE_HEAD)}.*"
+    return [*(excluded or ()), *reached]
 
 
 def whole_parts(
@@ -270,11 +274,11 @@ def check_lora(config: LoraConfig, policy: PreTrainedModel) -> None:
         raise ValueError(f"{variants}: an adapter may only add products to the weights of layers. Leave it out.")
     parts = adapted_parts(config.target_modules, policy, config.exclude_modules)
     saved = config.modules_to_save or []
-    never = {"lm_head", "embed_tokens", *(part for stream in policy.streams for part in stream.fixed)}
+    never = {"lm_head", "embed_tokens", "score_head", *(part for stream in policy.streams for part in stream.fixed)}
     if not parts or (fixed := parts & never):
         raise ValueError(
             f"target_modules={config.target_modules!r} names {sorted(fixed) if parts else 'no layer'}: SlowFast, token "
-            "embedding and head cannot be adapted. Leave target_modules out for the language model's linear layers."
+            "embedding and heads cannot be adapted. Leave target_modules out for the language model's linear layers."
         )
     if both := sorted(parts & set(saved)):
         raise ValueError(f"modules_to_save={both} is in target_modules too: it is trained whole or adapted, not both.")
@@ -322,6 +326,12 @@ def check_run(policy: PreTrainedModel, config: LoraConfig | None, args: Training
             "an adapter names its base by path, but this policy was built in memory: save it, and pass "
             "from_pretrained(...) or its path."
         )
+    if getattr(args, "head_only", False):
+        raise ValueError(
+            "head_only=True with an adapter (use_peft), which would be trained too: leave one of them out. A head "
+            "alone needs no adapter."
+        )
+    check_base(policy)
     if getattr(args, "sync_ref_model", False):
         raise ValueError(
             "sync_ref_model=True with an adapter: the reference is the policy with its adapter off, and cannot be "
@@ -341,6 +351,16 @@ def check_run(policy: PreTrainedModel, config: LoraConfig | None, args: Training
         raise ValueError(
             "an adapter in the vision tower gets no gradient through reentrant checkpointing (which ZeRO-3 needs with "
             "adapters): set use_reentrant to false, gradient_checkpointing to false, or adapt the language model only."
+        )
+
+
+def check_base(policy: PreTrainedModel) -> None:
+    """Raise `ValueError` if the policy that an adapter would name as its base has another low-level stream."""
+    base = policy.config._name_or_path
+    if Path(base).is_dir() and (there := VQAThinkerConfig.from_pretrained(base).low_tokens) != policy.config.low_tokens:
+        raise ValueError(
+            f"the policy has low_tokens={policy.config.low_tokens}, but {base!r}, which its adapter would name as its "
+            f"base, {there}: the adapter could not be loaded. Save the policy, and load it from there."
         )
 
 
@@ -410,6 +430,7 @@ def completed(config: LoraConfig, policy: PreTrainedModel) -> LoraConfig:
     if str(getattr(config, "peft_type", "")).rpartition(".")[2] == "LORA":
         if config.target_modules is None:
             config.target_modules = target_modules(policy)
+        config.exclude_modules = without_head(config.target_modules, policy, config.exclude_modules)
         if config.modules_to_save is None:
             config.modules_to_save = whole_parts(config.target_modules, policy, excluded=config.exclude_modules)
     return config

@@ -71,11 +71,12 @@ class Shape:
     """Sizes of one micro-batch on one GPU.
 
     Attributes:
-        clips: C clips, each with K answers; perturbed copies count where they are trained on.
+        clips: C prompts, each with K answers; perturbed copies count where they are trained on.
         answers: K.
         prompt: Tokens of a prompt, visual ones included.
         completion: Longest answer in tokens.
         frames: Key frames T of a clip.
+        shown: Clips of a prompt.
         frozen_vision: Whether clips are encoded for the rollouts only, as vision tower and projector are frozen.
         frozen_low: Whether their patches are, as the low-level encoder is frozen.
         rank: Of the language model's LoRA, 0 = all weights are trained.
@@ -88,6 +89,7 @@ class Shape:
     prompt: int
     completion: int
     frames: int
+    shown: int = 1
     frozen_vision: bool = False
     frozen_low: bool = False
     rank: int = 0
@@ -100,6 +102,11 @@ class Shape:
         if not self.packs:
             return self.clips * self.answers * (self.prompt + self.completion)
         return self.clips * (self.prompt - 1 + self.answers * (self.completion + 1))
+
+    @property
+    def prompt_frames(self) -> int:
+        """Key frames of a prompt."""
+        return self.shown * self.frames
 
     @property
     def one_pass(self) -> Shape:
@@ -181,6 +188,12 @@ def adapter_of(settings: Mapping[str, Any]) -> AdapterArguments | None:
     return options if options.use_peft else None
 
 
+def frozen_parts(settings: Mapping[str, Any], config: VQAThinkerConfig) -> tuple[str, ...]:
+    """Parts that a run keeps as they are: those of `freeze`, and a score head that it does not train."""
+    untrained = config.score_head and not settings.get("head_weight")
+    return (*(settings.get("freeze") or ()), *(["score_head"] if untrained else []))
+
+
 def parameter_counts(
     config: VQAThinkerConfig, frozen: tuple[str, ...] = (), adapter: AdapterArguments | None = None
 ) -> dict[str, int]:
@@ -210,8 +223,8 @@ def parameter_counts(
     packed = packed if adapter and adapter.load_in_4bit else []
     counts |= {"packed": sum(packed), "layer": max(packed, default=0)}
     if adapter:
-        target, saved = completed_names(adapter, policy, frozen)
-        chosen = [linear[name] for name in adapted_names(target, policy) if name in linear]
+        target, excluded, saved = completed_names(adapter, policy, frozen)
+        chosen = [linear[name] for name in adapted_names(target, policy, excluded) if name in linear]
         products = sum(adapter.lora_r * (layer.in_features + layer.out_features) for layer in chosen)
         whole = [p for part in saved for p in getattr(policy.model, part).parameters()]
         counts["trained"] = products + sum(p.numel() for p in whole)
@@ -239,8 +252,9 @@ def shape_of(
         answers=answers,
         prompt=shown * (prompt or visual + TEXT_TOKENS),
         completion=settings["max_completion_length"],
-        frames=shown * frames,
-        frozen_vision=frozen or (adapter is not None and not _reaches_vision(adapter)),
+        frames=frames,
+        shown=shown,
+        frozen_vision=frozen or (adapter is not None and not _reaches(adapter, "multi_modal_projector")),
         frozen_low="low_encoder" in _kept(settings, adapter),
         rank=adapter.lora_r if adapter else 0,
         packs=settings.get("shared_prefix", "auto") != "never",
@@ -248,16 +262,16 @@ def shape_of(
     )
 
 
-def _reaches_vision(adapter: AdapterArguments) -> bool:
-    """Whether an adapter changes what a frame's tokens are."""
+def _reaches(adapter: AdapterArguments, part: str) -> bool:
+    """Whether an adapter changes what a part gives: it is trained whole, or an expression may name its layers."""
     names, saved = adapter.lora_target_modules or [], adapter.lora_modules_to_save or []
-    return "multi_modal_projector" in saved or (len(names) == 1 and not names[0].isidentifier())
+    return part in saved or (len(names) == 1 and not names[0].isidentifier())
 
 
 def _kept(settings: Mapping[str, Any], adapter: AdapterArguments | None) -> set[str]:
-    """Whole parts that are not trained: the low-level encoder, unless an adapter's run trains it beside."""
-    trained = set((adapter.lora_modules_to_save if adapter else None) or ())
-    return set(settings.get("freeze") or ()) | ({"low_encoder"} - trained if adapter else set())
+    """Whole parts that are not trained: with an adapter the low-level encoder too, unless the adapter reaches it."""
+    left = {"low_encoder"} if adapter and not _reaches(adapter, "low_encoder") else set()
+    return set(settings.get("freeze") or ()) | left
 
 
 def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpointing: bool) -> int:
@@ -273,7 +287,7 @@ def activation_bytes(config: VQAThinkerConfig, shape: Shape, width: int, checkpo
         checkpointing: Whether gradient checkpointing is on.
     """
     text, shape = config.get_text_config(), shape.one_pass
-    encoders, frames = trained_encoders(config, shape), shape.clips * shape.frames
+    encoders, frames = trained_encoders(config, shape), shape.clips * shape.prompt_frames
     language, *others = layer_bytes(config, shape, width)
     scored = shape.clips * shape.answers * shape.completion
     outside = (2 * shape.packed + scored) * text.hidden_size + 2 * shape.packed * head_size(text)
@@ -302,7 +316,7 @@ def layer_bytes(config: VQAThinkerConfig, shape: Shape, width: int) -> list[int]
     if shape.rank:
         copies = 5 * text.hidden_size + heads + text.intermediate_size if width < 4 else 0
         kept += 7 * shape.rank + copies
-    frames = shape.clips * shape.frames
+    frames = shape.clips * shape.prompt_frames
     return [width * shape.packed * kept, *(width * e.layer_numbers(frames) for e in trained_encoders(config, shape))]
 
 
@@ -372,7 +386,7 @@ def memory(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape, 
         )
     width, adapter = weight_bytes(settings, machine.zero), adapter_of(settings)
     trained = 4 if adapter and not machine.zero else width  # an adapter is float32 beside whatever was loaded
-    count = parameter_counts(config, tuple(settings.get("freeze") or ()), adapter)
+    count = parameter_counts(config, frozen_parts(settings, config), adapter)
     shared = [machine.gpus if machine.zero >= stage else 1 for stage in (1, 2, 3)]
     computed = 2 if settings["bf16"] or settings.get("fp16") else 4
     loaded = width * (count["all"] - count["packed"]) + int(_packed_bytes(settings) * count["packed"])
@@ -427,7 +441,7 @@ def encoding_bytes(settings: Mapping[str, Any], config: VQAThinkerConfig, shape:
         shape: The micro-batch.
         width: Bytes per number.
     """
-    frames = _generated(settings, shape) // 2 * shape.frames
+    frames = _generated(settings, shape) // 2 * shape.prompt_frames
     return max(encoder.pass_bytes(frames, width) for encoder in encoders_of(config))
 
 

@@ -158,8 +158,10 @@ def check_ladders(rubric: Rubric, args: VQAGRPOConfig, dataset: Dataset) -> Rung
     if not comparing:
         return None
     least = max(getattr(reward, "min_difference", 0.0) for reward in comparing)
-    there = {"ladder", "rank"} <= set(dataset.column_names)
-    names, ranks = (list(dataset[column]) if there else [None] * len(dataset) for column in ("ladder", "rank"))
+    there = set(dataset.column_names) if "ladder" in dataset.column_names else set()  # else a rank is somebody's own
+    names, ranks = (
+        list(dataset[column]) if column in there else [None] * len(dataset) for column in ("ladder", "rank")
+    )
     check_rungs(names, ranks)
     ladders = {row: name for row, name in enumerate(names) if name is not None}
     if not ladders:
@@ -277,9 +279,21 @@ def check_models(
             f"{type(policy).__name__}: save the policy and load it again, so that its path holds the policy, or set "
             "beta=0."
         )
+    if reference is not None and (found := _shown_by(reference)) != (wanted := _shown_by(policy)):
+        raise ValueError(
+            f"the reference, loaded from {policy.config._name_or_path!r}, has {found}, the policy {wanted}: prompts "
+            "for one do not fit the other. Save the policy and start from there, or set beta=0."
+        )
     if reference is not None and synced and reference.config.score_head != policy.config.score_head:
         raise ValueError(
             f"sync_ref_model=True: the reference has score_head={reference.config.score_head!r}, the policy "
             f"{policy.config.score_head!r}, so their weights cannot be matched. Save the policy with its head and "
             "start from there."
         )
+
+
+def _shown_by(model: PreTrainedModel) -> dict[str, Any]:
+    """How a policy looks at clips: what must be the same where two see the same prompts."""
+    config = model.config
+    names = [stream.name for stream in model.streams]
+    return {"streams": names, "motion_tokens": config.motion_tokens, "low_tokens": config.low_tokens}

@@ -332,20 +332,26 @@ def rows_about(
     return single_rows(input_ids, attention_mask, completion_length, rows), seen
 
 
-def head_places(form: str, rows: PackedGroups | SingleRows, trees: Sequence[Tree]) -> list[int]:
-    """What a score head reads of each group, in order, see `score_at` of the policy's `forward`.
+def head_places(
+    form: str, rows: PackedGroups | SingleRows, trees: Sequence[Tree], prompts: Sequence[Prompt]
+) -> list[int]:
+    """What a score head reads of each group, in order, see `score_at` of the policy's `forward`. A visual head reads
+    the first clip of a prompt about several.
 
     Args:
         form: The head's.
         rows: Of all these trees.
         trees: As they were given to `rows_about`.
+        prompts: Of all groups, by number.
     """
-    clips = {group: number for number, tree in enumerate(trees) for group in tree.groups}
+    groups = sorted(group for tree in trees for group in tree.groups)
     if form == "hidden":  # the first answer's copy of the prompt's last token, which sees the prompt only
-        return rows.starts[:: len(rows.rows) // len(clips)]
-    if isinstance(rows, SingleRows):  # each group has its own
-        return list(range(len(clips)))
-    return [clips[group] for group in sorted(clips)]
+        return rows.starts[:: len(rows.rows) // len(groups)]
+    if isinstance(rows, SingleRows):  # each group has its own clips
+        return [place.start for place in clip_places([prompts[group] for group in groups])]
+    places = clip_places([prompts[tree.groups[0]] for tree in trees])  # a tree's clips are there once
+    first = {group: place.start for tree, place in zip(trees, places, strict=True) for group in tree.groups}
+    return [first[group] for group in groups]
 
 
 class _Row:

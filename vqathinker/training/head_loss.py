@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,9 +11,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 from torch.nn.functional import logsigmoid, relu
 
-from vqathinker.policy import VQAThinkerForConditionalGeneration
+from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration
+from vqathinker.wording import counted
+
+logger = logging.getLogger(__name__)
 
 TIE = 0.1
 """Score units: a pair whose labels are not further apart is a tie. About the standard error of a MOS of 30 raters."""
@@ -87,7 +92,7 @@ class HeadArguments:
 
 
 def check_head_arguments(args: HeadArguments) -> None:
-    """Raise `ValueError` if a value is out of range."""
+    """Raise `ValueError` if a value is out of range, or would not be used."""
     if min(args.head_weight, args.head_rank_weight) < 0:
         raise ValueError(
             f"head_weight={args.head_weight}, head_rank_weight={args.head_rank_weight}: must be at least 0; 0 leaves "
@@ -95,6 +100,64 @@ def check_head_arguments(args: HeadArguments) -> None:
         )
     if args.head_rank not in RANKS:
         raise ValueError(f"head_rank={args.head_rank!r}: must be one of {[*RANKS]}.")
+    own = {name: getattr(args, name) for name in ("head_rank", "head_rank_weight")}
+    if not args.head_weight and own != {name: getattr(HeadArguments, name) for name in own}:
+        raise ValueError(f"{own} with head_weight=0: no score head is trained. Set head_weight: 1, or leave them out.")
+
+
+def check_new_head(form: str | None, model: str, args: HeadArguments) -> None:
+    """Raise `ValueError` if a policy is given a new score head that the run does not train: it would be saved with its
+    first, random weights.
+
+    Args:
+        form: `--score-head`.
+        model: Folder of the policy, which may have such a head already.
+        args: Of the run.
+    """
+    if form and not args.head_weight and VQAThinkerConfig.from_pretrained(model).score_head != form:
+        raise ValueError(
+            f"score_head={form!r} with head_weight=0: the new head would be saved untrained. Set head_weight: 1, or "
+            "leave score_head out."
+        )
+
+
+def check_head_learns(model: nn.Module, args: HeadArguments) -> None:
+    """Raise `ValueError` if a score head is to be trained and is not, or with `head_only` something else is too.
+
+    Args:
+        model: What the trainer optimizes: the policy, or a `PeftModel` of it.
+        args: Of the run.
+    """
+    if not args.head_weight:
+        return
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    others = sorted(name for name in trained if ".score_head." not in name)
+    if len(others) == len(trained):
+        raise ValueError(
+            f"head_weight={args.head_weight}, but no weight of a score head is trained. Beside an adapter add "
+            "score_head to the parts that are trained whole (lora_modules_to_save, in Python modules_to_save), else "
+            "leave it out of freeze; or set head_weight: 0."
+        )
+    if others and getattr(args, "head_only", False):
+        raise ValueError(
+            f"head_only=True, but {counted(len(others), 'other weight')} would be trained too (first: {others[0]}): "
+            "freeze all but the head, in Python prepare_head(policy, args), and train no adapter."
+        )
+
+
+def warn_of_pairs(args: HeadArguments, prompts: int) -> None:
+    """Say once that the term for pairs is never there.
+
+    Args:
+        args: Of the run.
+        prompts: Of a micro-batch, of all processes together.
+    """
+    if args.head_weight and args.head_rank_weight and prompts < 2:
+        logger.warning(
+            "head_rank_weight=%g does nothing: a micro-batch of all processes together has %s, and pairs are made of "
+            "its clips. Raise per_device_train_batch_size, or set head_rank_weight: 0.",
+            *(args.head_rank_weight, counted(prompts, "prompt")),
+        )
 
 
 def prepare_head(policy: VQAThinkerForConditionalGeneration, args: HeadArguments) -> None:
@@ -148,12 +211,14 @@ class HeadLoss:
         """
         scores, mos = of_all_processes(scores.float(), mos.to(scores.device), self.accelerator)
         error, rank = head_terms(scores, mos, self.args.head_rank)
-        for name, value in (("mse", error), (f"rank_{self.args.head_rank}", rank)):
-            self._logged.setdefault(name, []).append(value.item())
+        labelled = int((~mos.isnan()).sum())
+        for name, value, clips in (("mse", error, 1), (f"rank_{self.args.head_rank}", rank, 2)):
+            if labelled >= clips:
+                self._logged.setdefault(name, []).append(value.item())
         return self.args.head_weight * (error + self.args.head_rank_weight * rank)
 
     def logged(self) -> dict[str, float]:
-        """Means of both terms since the last time; nothing where there were none."""
+        """Means of both terms since the last time, over the batches that had them: of one labelled clip, of two."""
         found = {f"head/{name}": sum(values) / len(values) for name, values in self._logged.items()}
         self._logged.clear()
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import isfunction
@@ -32,7 +33,9 @@ class DataArguments:
             "an epoch, by default once."
         },
     )
-    video_root: str = field(metadata={"help": "Folder that the files' video names are relative to."})
+    video_root: str | None = field(
+        default=None, metadata={"help": "Folder that the files' video names are relative to; ladders need none."}
+    )
     mos_scale: str | None = field(default=None, metadata={"help": f"Scale of the labels: {NAMES}."})
     video_column: str = field(default="video", metadata={"help": "CSV column of the video name."})
     mos_column: str = field(default="mos", metadata={"help": "CSV column of the label."})
@@ -66,21 +69,35 @@ class DataArguments:
             raise ValueError(
                 "neither train_labels nor questions: give a label file, question files, or both (for GRPO ladders too)."
             )
+        named = ("train_labels", "questions", "val_labels", "val_questions")
+        if self.video_root is None and (given := [name for name in named if getattr(self, name, None)]):
+            raise ValueError(
+                f"{', '.join(given)} without video_root: give the folder that video names are relative to."
+            )
         if self.train_labels and not self.mos_scale:
             raise ValueError(f"train_labels={self.train_labels!r} without mos_scale: give {NAMES}.")
-        if self.pairs and not self._scored_files():
-            raise ValueError(
-                f"pairs={self.pairs} without train_labels: pairs are made of labelled clips, and trained on beside "
-                "their scores only. Alone they reached SRCC 0.667 where both together reached 0.851 (CP-LLM, Table 4). "
-                "Give train_labels, or leave pairs out."
-            )
-        for name, fits in (("pairs", self.pairs >= 0), ("pairs_tau", self.pairs_tau > 0)):
-            if not fits:
-                raise ValueError(
-                    f"{name}={getattr(self, name)}: must be {'at least' if name == 'pairs' else 'above'} 0."
-                )
+        self._check_pairs()
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"max_minutes={self.max_minutes}: must be above 0; leave it out for no limit.")
+
+    def _check_pairs(self) -> None:
+        """Raise `ValueError` if pairs cannot be made as they are asked for."""
+        sources = "train_labels or ladders" if hasattr(self, "ladders") else "train_labels"
+        if self.pairs and not self._scored_files():
+            raise ValueError(
+                f"pairs={self.pairs} without {sources}: pairs are made of clips to be scored, and trained on beside "
+                "their scores only. Alone they reached SRCC 0.667 where both together reached 0.851 (CP-LLM, Table 4). "
+                f"Give {sources}, or leave pairs out."
+            )
+        for name in ("pairs", "pairs_tau", "pairs_min_rank"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0 and (value or name != "pairs_tau")):
+                least = "above" if name == "pairs_tau" else "at least"
+                raise ValueError(f"{name}={value}: must be a finite number {least} 0.")
+        known = {"pairs_tau": TAU, "pairs_min_rank": 0.0}
+        given = {name: value for name, default in known.items() if (value := getattr(self, name)) != default}
+        if given and not (self.pairs or getattr(self, "val_pairs", 0)):
+            raise ValueError(f"{given} without pairs: there are none. Set pairs, or leave these out.")
 
     def labelled(self, file: str | None) -> list[Sample]:
         """The samples of a label file; none of no file."""
@@ -89,7 +106,7 @@ class DataArguments:
         if not self.mos_scale:
             raise ValueError(f"labels {file!r} without mos_scale: give {NAMES}.")
         columns = {"video_column": self.video_column, "mos_column": self.mos_column}
-        return score_samples(read_labels(file, self.video_root, self.mos_scale, **columns))
+        return score_samples(read_labels(file, self.video_root or "", self.mos_scale, **columns))
 
     def training(self, seed: int) -> list[Sample]:
         """What one epoch goes through, see `vqathinker.tasks.mixture`."""
@@ -126,7 +143,7 @@ class DataArguments:
             parts[self.train_labels] = self.labelled(self.train_labels), self.labels_weight
         for entry in self.questions:
             file, weight = _weighed("questions", entry)
-            parts[entry] = read_questions(file, self.video_root), weight
+            parts[entry] = read_questions(file, self.video_root or ""), weight
         return parts
 
 
@@ -189,9 +206,17 @@ def _weighed(option: str, entry: str) -> tuple[str, float]:
 
 
 def _check_ladders(files: Mapping[str, Sequence[Sample]]) -> None:
-    """Refuse two files with ladders of one name: their rungs would be compared, whatever they show."""
+    """Refuse two files with ladders of one name: their rungs would be compared, whatever they show; and ranks of rungs
+    beside somebody's own column of this name."""
     owners: dict[str, str] = {}
     for file, samples in files.items():
+        if any("rank" in sample.target and "ladder" not in sample.target for sample in samples) and any(
+            map(has_rungs, files.values())
+        ):
+            raise ValueError(
+                f"{file} has a column rank, but no column ladder, beside ladders, whose rank is the order of their "
+                "rungs: rename its column, or add the column ladder."
+            )
         for ladder in dict.fromkeys(sample.target.get("ladder") for sample in samples):
             if ladder is not None and (owner := owners.setdefault(ladder, file)) != file:
                 raise ValueError(

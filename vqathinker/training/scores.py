@@ -139,11 +139,11 @@ def _ladder_order(
     """Share of pairs of rungs whose mean answers are in order, a tie as half of one: one minus the batch's flip rate.
     NaN where no two rungs of a ladder have an answer with a number; nothing where the batch has no rungs."""
     known = [(row.get("ladder"), row.get("rank")) for row in rows]
-    if all(rank is None for _, rank in known):
+    if all(ladder is None for ladder, _ in known):  # a column rank alone is somebody's own
         return {}
     rungs: dict[Any, list[tuple[float, float]]] = {}
     for (ladder, rank), mean in _means(ids, known, _plausible(found)):
-        if rank is not None:
+        if ladder is not None and rank is not None:
             rungs.setdefault(ladder, []).append((float(rank), mean))
     pairs = [pair for ladder in rungs.values() for pair in combinations(sorted(ladder), 2) if pair[0][0] < pair[1][0]]
     leads = [np.sign(mild - hard) for (_, mild), (_, hard) in pairs]

@@ -16,13 +16,23 @@ from vqathinker.data import ClipLoader, Sample
 from vqathinker.policy import (
     ClipInput,
     FeatureCache,
+    Prompt,
     VQAThinkerForConditionalGeneration,
     VQAThinkerProcessor,
     copied_trunk,
 )
 from vqathinker.tasks import find_task
 from vqathinker.training.checkpoints import WholeCheckpointTrainer
-from vqathinker.training.head_loss import HeadArguments, HeadLoss, check_head_arguments, check_labels, labels_of
+from vqathinker.training.groups import clip_places
+from vqathinker.training.head_loss import (
+    HeadArguments,
+    HeadLoss,
+    check_head_arguments,
+    check_head_learns,
+    check_labels,
+    labels_of,
+    warn_of_pairs,
+)
 from vqathinker.training.options import SFT_REFUSED, refuse_options
 from vqathinker.training.processes import check_one_device, join_processes_on_cpu
 from vqathinker.training.reporting import check_reporting
@@ -136,7 +146,7 @@ class SFTCollator:
         ids = [prompt.ids for prompt in shown.prompts]
         batch = self._prompts(ids) if self.alone else self._tokens(ids, [row["completion"] for row in rows], nothing)
         if self.head:
-            batch |= self._head_inputs(ids, batch["input_ids"].shape[1], rows, nothing)
+            batch |= self._head_inputs(shown.prompts, batch["input_ids"].shape[1], rows, nothing)
         for stream in self.streams:
             raw = [getattr(clip, stream.takes) for clip in shown.clips]
             if stream in self.kept:
@@ -175,13 +185,14 @@ class SFTCollator:
         return {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
 
     def _head_inputs(
-        self, prompts: Sequence[Sequence[int]], width: int, rows: Sequence[dict[str, Any]], nothing: Sequence[bool]
+        self, prompts: Sequence[Prompt], width: int, rows: Sequence[dict[str, Any]], nothing: Sequence[bool]
     ) -> dict[str, torch.Tensor]:
-        """Labels, and where the head reads: clips by number, or the prompts' last tokens in rows of `width`."""
+        """Labels, and where the head reads: each prompt's first clip, or its last token in rows of `width`."""
         mos = torch.tensor(labels_of(rows)).masked_fill(torch.tensor(nothing), torch.nan)
-        ends = torch.tensor([len(prompt) - 1 for prompt in prompts])
-        places = torch.arange(len(rows))
-        return {"mos": mos, "score_at": places if self.head == "visual" else places * width + ends}
+        if self.head == "visual":
+            return {"mos": mos, "score_at": torch.tensor([place.start for place in clip_places(prompts)])}
+        ends = torch.tensor([len(prompt.ids) - 1 for prompt in prompts])
+        return {"mos": mos, "score_at": torch.arange(len(rows)) * width + ends}
 
 
 class SFTTrainer(WholeCheckpointTrainer):
@@ -195,6 +206,9 @@ class SFTTrainer(WholeCheckpointTrainer):
 
     def __init__(self, model: Any, args: VQASFTConfig, **kwargs: Any) -> None:
         super().__init__(model, args, **kwargs)
+        check_head_learns(self.model, args)
+        if self.accelerator.is_main_process:
+            warn_of_pairs(args, args.train_batch_size * args.world_size)
         if args.head_weight and self.train_dataset is not None:
             check_labels(args, self.train_dataset["mos"])
         self.head_loss = HeadLoss(args, self.accelerator)

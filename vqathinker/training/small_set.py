@@ -90,7 +90,7 @@ def with_own_config(argv: Sequence[str], arguments: type[DataArguments], config:
     supervised = not issubclass(config, GRPOConfig)
     name = SFT_CONFIG if supervised else CONFIG
     options = ["--config", str(own_config(name))]
-    if not {"model", "video_root"} <= set(given):
+    if not {"model", *(["video_root"] if {"train_labels", "questions"} & set(given) else [])} <= set(given):
         return [*options, *argv]  # the parser says what is missing
     data = arguments(**{field.name: given[field.name] for field in fields(arguments) if field.name in given})
     clips, state = len(data.training(0)), process_state()

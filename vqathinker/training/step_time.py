@@ -24,6 +24,7 @@ from vqathinker.training.budget import (
     adapter_of,
     cache_bytes_per_token,
     clips_answered,
+    frozen_parts,
     head_size,
     parameter_counts,
 )
@@ -104,7 +105,7 @@ def step_of(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Shape,
     micro_steps = settings["gradient_accumulation_steps"]
     share = (1 + 1 / settings["perturb_every"]) / 2  # copies are half of a generation batch that has them
     answered = clips_answered(settings, shape) * micro_steps
-    trained = parameter_counts(config, tuple(settings.get("freeze") or ()), adapter_of(settings))["trained"]
+    trained = parameter_counts(config, frozen_parts(settings, config), adapter_of(settings))["trained"]
     return Step(
         shape,
         prompts=answered * share,
@@ -128,7 +129,7 @@ def step_work(config: VQAThinkerConfig, step: Step) -> dict[str, Work]:
     shape = step.shape
     language, head = _loss_flops(config, step)
     patches, tower = frame_flops(config, shape)
-    frames = shape.clips * shape.frames
+    frames = shape.clips * shape.prompt_frames
     again, backward = int(step.checkpointing), 1 if shape.rank else 2
     update = (1 + again + backward) * language + (2 + backward) * head
     update += frames * ((2 + again) * patches + (3 + again) * tower)
@@ -148,8 +149,8 @@ def _rollouts(config: VQAThinkerConfig, step: Step) -> Work:
     # Keys that one answer's queries meet: with transformers those of the prompt's other answers too, to be masked.
     met = tokens * prompt + (own if step.vllm else answers * own)
     read = answers * met if step.vllm else met
-    flops = (step.prompts - step.copies) * shape.frames * sum(frame_flops(config))  # frozen parts too
-    flops += step.prompts * motion_flops(config, shape.frames) if config.motion_tokens else 0
+    flops = (step.prompts - step.copies) * shape.prompt_frames * sum(frame_flops(config))  # frozen parts too
+    flops += step.prompts * shape.shown * motion_flops(config, shape.frames) if config.motion_tokens else 0
     flops += step.prompts * (layers * prompt + of_pairs * prompt**2 / 2)
     flops += step.prompts * answers * (tokens * (layers + head) + of_pairs * met)
     batches = 1 if step.vllm else math.ceil(step.prompts * answers / BATCH_SIZE)

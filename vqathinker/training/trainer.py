@@ -63,7 +63,15 @@ from vqathinker.training.groups import (
     split_groups,
     take_groups,
 )
-from vqathinker.training.head_loss import HeadLoss, check_labels, labels_of, prepare_head, scores_said
+from vqathinker.training.head_loss import (
+    HeadLoss,
+    check_head_learns,
+    check_labels,
+    labels_of,
+    prepare_head,
+    scores_said,
+    warn_of_pairs,
+)
 from vqathinker.training.micro_batches import loss_in_parts, loss_mask, merge, parts_of
 from vqathinker.training.options import check_trainer
 from vqathinker.training.order import EpochCallback, EpochSampler
@@ -174,6 +182,9 @@ class VQAGRPOTrainer(ValidationTrainer):
         policy, reference = (m and base_policy(self.accelerator.unwrap_model(m)) for m in (self.model, self.ref_model))
         check_models(policy, reference, args.max_completion_length, longest, args.sync_ref_model)
         prepare_head(policy, args)
+        check_head_learns(self.model, args)
+        if self.accelerator.is_main_process:
+            warn_of_pairs(args, args.per_device_train_batch_size // args.num_generations * args.world_size)
         check_labels(args, train_dataset["mos"] if "mos" in train_dataset.column_names else [])
         self.head_loss = HeadLoss(args, self.accelerator)
         self._packs = packs_rows(policy, reference, args.shared_prefix)
@@ -426,7 +437,7 @@ class VQAGRPOTrainer(ValidationTrainer):
         for part in parts:
             packed, seen = rows_about(clips, part, input_ids, attention_mask, logits_to_keep, self._packs)
             if self.args.head_weight and torch.is_grad_enabled():  # in the loss
-                places = head_places(base_policy(self.model).config.score_head, packed, part)
+                places = head_places(base_policy(self.model).config.score_head, packed, part, clips.prompts)
                 seen["score_at"] = torch.tensor(places, device=input_ids.device)
             with self.accelerator.autocast():
                 outputs = model(**packed.inputs, **seen, shift_labels=packed.targets, fused_lm_head=True)
