@@ -122,7 +122,6 @@ MISTAKES = [
     ("eval --questions file.csv --video-root none --model model", "--video-root '{place}/none' is not a folder"),
     ("eval --labels file.csv --videos empty --out file.csv", "--out '{place}/file.csv' is a file: name a folder."),
     ("compare clip.mp4 none.mp4 --model model", "no such file: '{place}/none.mp4'. Check"),
-    ("compare clip.mp4 clip.mp4 --model model --samples 2", "--samples 2: each order gets one greedy answer. Leave"),
     ("rank empty", "no video in {place}/empty; looked for .mp4, .mkv, "),
     ("rank clip.mp4 --model model --csv clip.mp4", "scores go to a .csv file, or to .json"),
     ("rank clip.mp4 --model none", "no checkpoint folder at '{place}/none'"),

@@ -40,7 +40,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         ],
         "Exit code: 0 promised, 1 not promised or a rung without a score, 2 wrong input.",
     )
-    parser.add_argument("clip", nargs="?", metavar="CLIP", help="video to encode, at best uncompressed or nearly so")
+    parser.add_argument("clip", nargs="?", metavar="CLIP", help="video to encode, at best uncompressed")
     parser.add_argument("--target", type=float, help="quality to keep, as a score of 1 to 5")
     parser.add_argument("--risk", type=float, default=0.1, help="share of clips whose rung may break its promise")
     parser.add_argument("--calibration", type=Path, help="file that --calibrate made with this policy")
