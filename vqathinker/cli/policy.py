@@ -48,7 +48,7 @@ def add_looks(parser: argparse.ArgumentParser, batch_size: str, question: bool =
     parser.add_argument("--batch-size", type=int, help=f"clips per batch; default {batch_size}")
     parser.add_argument("--frames", type=int, help="key frames per clip (paper: 12); default the checkpoint's")
     parser.add_argument(
-        "--image-size", type=int, help="side of the key frames in pixels (paper: 560); default the checkpoint's"
+        "--image-size", type=int, help="key frames' side in pixels (paper: 560); default the checkpoint's"
     )
     parser.add_argument(
         "--sampling",
