@@ -25,7 +25,7 @@ def add_policy(parser: argparse.ArgumentParser, readouts: bool = True, sampled: 
             default="answer",
             choices=["answer", "expected", "levels", "head"],
             help="answer: the number in the text; expected: its expectation over the model's probabilities; "
-            "levels: from the probabilities of level words; head: the score head's, of a policy that has one",
+            "levels: from the probabilities of level words; head: a score head's",
         )
     counts = "the score is their mean" if readouts else "the most frequent one wins"
     if sampled:
@@ -48,7 +48,7 @@ def add_looks(parser: argparse.ArgumentParser, batch_size: str, question: bool =
     parser.add_argument("--batch-size", type=int, help=f"clips per batch; default {batch_size}")
     parser.add_argument("--frames", type=int, help="key frames per clip (paper: 12); default the checkpoint's")
     parser.add_argument(
-        "--image-size", type=int, help="key frames' side in pixels (paper: 560); default the checkpoint's"
+        "--image-size", type=int, help="side of the key frames in pixels (paper: 560); default the checkpoint's"
     )
     parser.add_argument(
         "--sampling",
