@@ -30,7 +30,7 @@ from vqathinker.policy.streams import STREAMS, Sizes, VisualStream
 
 if TYPE_CHECKING:
     from vqathinker.policy.configuration import VQAThinkerConfig
-    from vqathinker.policy.modeling import VQAThinkerModel
+    from vqathinker.policy.inner_model import VQAThinkerModel
 
 LEFT_OUT = r"^(classifier|decoder|pooler|vit\.pooler)\.|mask_token$"
 """Weights of ViT checkpoints that are no part of the encoder: heads for other uses."""

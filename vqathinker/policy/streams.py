@@ -20,7 +20,7 @@ from vqathinker.policy.motion import MotionEncoder, MotionProjector
 
 if TYPE_CHECKING:
     from vqathinker.policy.configuration import VQAThinkerConfig
-    from vqathinker.policy.modeling import VQAThinkerModel
+    from vqathinker.policy.inner_model import VQAThinkerModel
     from vqathinker.policy.processing import VQAThinkerProcessor
 
 
