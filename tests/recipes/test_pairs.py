@@ -10,27 +10,16 @@ import pytest
 ONE_PROCESS = """
 import sys
 sys.path.insert(0, {recipes!r})
-import pairs, pairs_controls
+import pairs
 
-
-def here(arm, seed, jobs):
-    pairs_controls.folder_of(arm, seed).mkdir(parents=True, exist_ok=True)
-    pairs_controls.run_arm(arm, seed)
-
-
-pairs.COMPARED = 2
 pairs.judge = lambda policies, ladders: {{name: pairs.evaluate(policy, ladders) for name, policy in policies.items()}}
 pairs.main(["--quick", "--seed", "1"])
-pairs_controls.prepare_default = pairs.prepare_ladders = lambda *a: None  # those that are there
-pairs_controls.launch = here
-pairs.STEPS[1] = pairs_controls.STEPS[1] = "2"
-pairs_controls.main(["--seeds", "0", "--arms", "compare,low", "--jobs", "1"])
 """
 """Most of several processes' time would be imports."""
 
 
 @pytest.mark.engine
-def test_pairs_ends_in_its_tables_and_the_controls_in_theirs(repo, tmp_path, without_vllm):
+def test_pairs_ends_in_its_tables(repo, tmp_path, without_vllm):
     (tmp_path / "small.py").write_text(ONE_PROCESS.format(recipes=str(repo / "recipes")))
     env = os.environ | without_vllm
     done = subprocess.run(
@@ -42,7 +31,3 @@ def test_pairs_ends_in_its_tables_and_the_controls_in_theirs(repo, tmp_path, wit
     assert "| policy " in done.stdout and (tmp_path / "runs/pairs/pairs.md").read_text() in done.stdout
     history = json.loads((tmp_path / "runs/pairs/grpo/trainer_state.json").read_text())["log_history"]
     assert any("rewards/order/mean" in entry for entry in history)
-
-    table = json.loads((tmp_path / "runs/pairs_controls/controls.json").read_text())
-    assert table.keys() == {"sft_compare", "sft_low", "compare", "low"} and "order consistency" in done.stdout
-    assert "words" in table["compare"]["0"] and "words" not in table["low"]["0"]
