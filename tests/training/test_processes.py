@@ -30,11 +30,11 @@ processor = AutoProcessor.from_pretrained(base)
 trainer = VQAGRPOTrainer(policy, "recommended", args, clip_dataset(rows, processor), processor)
 
 
-def answers(self, policy, rows, names, clips, maps):
+def answers(self, policy, rows, shown):
     """Answers that say the clip's label and place in its group, instead of sampled ones."""
     texts = [
         f"<think>a</think><answer>{max(1.0, mos[name] - 0.31 * k):.2f}</answer>"
-        for name in names for k in range(self.num_generations)
+        for name in shown.names for k in range(self.num_generations)
     ]
     self._perturbed = [text.replace(">1", ">2").replace(">4", ">3") for text in texts]
     eos = self._tokenizer.eos_token_id
