@@ -5,6 +5,7 @@ with ties. They compare an answer's score with the mean score of every other lab
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def tie_likelihood(difference: float, outcome: int, k: float = 5.0) -> float:
     return wins(outcome * difference) if outcome else (k**2 - 1) * wins(difference) * wins(-difference)
 
 
-class _AgainstOthers:
+class _AgainstOthers(ABC):
     """A reward for each answer's score against the mean scores of the other labelled clips of the batch."""
 
     compares_videos = True
@@ -56,9 +57,9 @@ class _AgainstOthers:
     def __init__(self, name: str) -> None:
         self.__name__ = name
 
+    @abstractmethod
     def pair(self, difference: float, mos_difference: float) -> float:
         """Reward for one pair."""
-        raise NotImplementedError
 
     def __call__(
         self,

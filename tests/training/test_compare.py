@@ -8,7 +8,6 @@ import torch
 from transformers import AutoProcessor
 
 import rewards
-from rewards import text_of
 from vqathinker.data import ClipLoader, Sample, pairs_of, score_samples
 from vqathinker.messages import videos_in
 from vqathinker.policy import Prompt, Slot, VQAThinkerForConditionalGeneration
@@ -20,19 +19,6 @@ from vqathinker.training.groups import AnsweredCopy, ClipBatch, Tree
 from vqathinker.training.samples import with_tasks
 
 ALL = ("format", "regression", "rank", "temporal", "contrast", "pair_word", "pair_order", "pair_agreement")
-
-
-class Noted:
-    """Pays by the text, so that there is a gradient at random weights, and notes what it was given."""
-
-    __name__ = "noted"
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, completions, **columns):
-        self.calls.append(columns)
-        return [len(set(text)) / 20 for text in map(text_of, completions)]
 
 
 @pytest.fixture
@@ -62,8 +48,7 @@ def logps_alone(policy, processor, row, ids):
     return logits[0, len(prompt.ids) - 1 : -1].log_softmax(-1).gather(-1, ids[:, None])[:, 0]
 
 
-def test_scores_and_comparisons_are_trained_in_one_run(make_trainer, samples):
-    noted = Noted()
+def test_scores_and_comparisons_are_trained_in_one_run(make_trainer, samples, noted):
     rubric = with_tasks(rewards.Rubric([noted, *rewards.preset("recommended").rewards, rewards.Contrast()]), samples)
     assert rubric.names == ["noted", *ALL]
     trainer = make_trainer(rubric, beta=0.04, temperature=1.0, max_completion_length=6)
@@ -120,8 +105,8 @@ def update(trainer, chunk):
     return loss.item(), {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
 
 
-def test_packed_single_and_partial_rows_make_the_same_update(make_trainer, samples):
-    trainer = make_trainer([Noted()], [*samples[4:6], samples[0], samples[6]], dtype=torch.float64, temperature=1.0)
+def test_packed_single_and_partial_rows_make_the_same_update(make_trainer, samples, noted):
+    trainer = make_trainer([noted], [*samples[4:6], samples[0], samples[6]], dtype=torch.float64, temperature=1.0)
     trainer.model.train()
     trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     trainer.current_gradient_accumulation_steps = 2
@@ -135,11 +120,11 @@ def test_packed_single_and_partial_rows_make_the_same_update(make_trainer, sampl
             torch.testing.assert_close(others[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
 
 
-def test_a_pair_with_an_unreadable_clip_teaches_nothing(make_trainer, samples, tmp_path):
+def test_a_pair_with_an_unreadable_clip_teaches_nothing(make_trainer, samples, tmp_path, noted):
     pair = samples[4]
     broken = Sample("broken", "compare", (pair.clips[0], str(tmp_path / "no.mp4")), target=pair.target)
     trainer = make_trainer(
-        [Noted(), rewards.PairWord()], [samples[0], samples[1], pair, broken], eval_rows=[pair, broken]
+        [noted, rewards.PairWord()], [samples[0], samples[1], pair, broken], eval_rows=[pair, broken]
     )
     trainer.model.train()
     trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))

@@ -9,7 +9,6 @@ from transformers import AutoProcessor
 from trl.trainer.utils import nanstd
 
 import rewards
-from rewards import text_of
 from vqathinker.data import clip_dataset
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.training import VQAGRPOTrainer
@@ -19,19 +18,6 @@ from vqathinker.training.scores import score_global_batch
 
 FROZEN_VISION = ("vision_tower", "multi_modal_projector")
 ANSWER = "<think>a</think><answer>{:.2f}</answer>"
-
-
-class Noted:
-    """Pays by the text, so that there is a gradient at random weights, and notes what it was given."""
-
-    __name__ = "noted"
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, completions, **columns):
-        self.calls.append(columns)
-        return [len(set(text)) / 20 for text in map(text_of, completions)]
 
 
 @pytest.fixture
@@ -63,8 +49,8 @@ def draw(trainer):
 
 
 @pytest.mark.parametrize("freeze", [(), FROZEN_VISION])
-def test_the_loss_looks_at_the_copies_that_were_answered(make_trainer, freeze):
-    trainer = make_trainer([Noted(), rewards.Contrast()], freeze, perturbation_variant="official")  # blanks some frames
+def test_the_loss_looks_at_the_copies_that_were_answered(make_trainer, freeze, noted):
+    trainer = make_trainer([noted, rewards.Contrast()], freeze, perturbation_variant="official")  # blanks some frames
     chunks, prompts = draw(trainer)
     assert len(prompts) == 8 and [len(chunk["clips"]) for chunk in chunks] == [4, 4]
     assert [len(chunk["completion_ids"]) for chunk in chunks] == [8, 8]  # 2 clips and 2 copies, 2 answers each
@@ -82,8 +68,7 @@ def test_the_loss_looks_at_the_copies_that_were_answered(make_trainer, freeze):
         assert not torch.allclose(original, copy, atol=1e-3)
 
 
-def test_a_copy_is_a_clip_without_labels_that_names_its_original(make_trainer):
-    noted = Noted()
+def test_a_copy_is_a_clip_without_labels_that_names_its_original(make_trainer, noted):
     trainer = make_trainer([noted, rewards.Contrast()], perturbation_variant="official", max_steps=1)
     trainer.train()
     columns = noted.calls[0]
@@ -97,8 +82,7 @@ def test_a_copy_is_a_clip_without_labels_that_names_its_original(make_trainer):
     assert entry["quality/skipped_clips"] == 0 and math.isfinite(entry["loss"]) and entry["grad_norm"] > 0
 
 
-def test_only_some_draws_may_have_copies(make_trainer):
-    noted = Noted()
+def test_only_some_draws_may_have_copies(make_trainer, noted):
     trainer = make_trainer([noted, rewards.Contrast()], perturbation_variant="official", max_steps=4, perturb_every=3)
     trainer.train()
     assert [len(set(call["video_id"])) for call in noted.calls] == [8, 4, 4, 8]
@@ -112,8 +96,7 @@ def test_only_some_draws_may_have_copies(make_trainer):
 
 
 @pytest.mark.parametrize("freeze", [(), FROZEN_VISION])
-def test_a_copy_that_lost_frames_is_trained_on_like_the_others(make_trainer, freeze):
-    noted = Noted()
+def test_a_copy_that_lost_frames_is_trained_on_like_the_others(make_trainer, freeze, noted):
     trainer = make_trainer([noted, rewards.Contrast()], freeze, perturbation_modes=["drop"], max_steps=1)
     trainer.train()
     assert len(set(noted.calls[0]["video_id"])) == 8 and noted.calls[0]["copy_of"].count(None) == 8

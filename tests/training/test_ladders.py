@@ -10,7 +10,6 @@ from transformers import AutoProcessor
 from trl.trainer.utils import RepeatSampler
 
 import rewards
-from rewards import text_of
 from vqathinker.data import read_ladders, score_samples
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout import Completion
@@ -122,21 +121,7 @@ def make_trainer(base, train_rows, table, config):
     return make
 
 
-class Noted:
-    """Pays by the text, so that there is a gradient at random weights, and notes what it was given."""
-
-    __name__ = "noted"
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, completions, **columns):
-        self.calls.append(columns)
-        return [len(set(text)) / 20 for text in map(text_of, completions)]
-
-
-def test_rungs_without_labels_are_trained_on_beside_labelled_clips(make_trainer):
-    noted = Noted()
+def test_rungs_without_labels_are_trained_on_beside_labelled_clips(make_trainer, noted):
     rubric = rewards.preset("recommended").plus(noted).plus(rewards.named_rewards("order").rewards[0])
     trainer = make_trainer(rubric, scale_rewards="batch", perturbation_variant="official", beta=0)
     sampled = []
@@ -221,11 +206,11 @@ def test_the_share_of_pairs_in_order_is_logged_and_labels_alone_make_correlation
     assert rewarded == {"format": 18, "regression": 6, "order": 8}
 
 
-def test_rows_paid_by_other_rewards_are_kinds_of_their_own():
+def test_rows_paid_by_other_rewards_are_kinds_of_their_own(noted):
     rung = {"task": "score", "ladder": "a", "rank": 1.0, "mos": None}
     assert kind_of(rung, True) == ("score", False, True, True) != kind_of(rung | {"mos": 3.0}, True)
     assert kind_of(rung, False) == ("score", False, False, False) == kind_of({"mos": 3.0}, True)
-    temporal, own = rewards.preset("recommended").rewards[3], Noted()
+    temporal, own = rewards.preset("recommended").rewards[3], noted
     own.needs_perturbed = True
     assert [wants_copy(rung, [reward]) for reward in (temporal, own, rewards.Contrast(), rewards.Format())] == [
         False, True, True, False
