@@ -161,7 +161,10 @@ def test_commands_in_examples_can_be_typed(repo, page, monkeypatch):
                 if recipe == "grpo_lsvq"
                 else (module.SFTArguments, module.VQASFTConfig)
             )
-            RecipeParser(own, config).refuse_options(dashed(rest))
+            rest = dashed(rest)
+            RecipeParser(own, config).refuse_options(rest)
+            if "--config" not in rest and {"--train-labels", "--questions"} & {*rest}:
+                assert "--model" in rest, words  # own.yaml, which these commands take, names no policy
 
 
 def test_readme_first_screen_shows_the_two_commands(repo):

@@ -18,7 +18,9 @@ from vqathinker.rollout import Sampling
 base, *videos = sys.argv[1:]
 def answers(videos, **settings):
     scorer = QualityScorer.from_pretrained(base, "cpu", max_new_tokens=8, vllm_memory=0.2, **settings)
-    return scorer, [list(result.answers) for batch in scorer.score_many(videos) for result in batch]
+    found = [list(result.answers) for batch in scorer.score_many(videos) for result in batch]
+    pairs = [(videos[0], videos[1]), (videos[2], videos[0])]  # two clips in a prompt
+    return scorer, found + [list(pair.answers) for batch in scorer.compare_many(pairs) for pair in batch]
 
 _, plain = answers(videos)
 scorer, fast = answers(videos, engine="vllm", batch_size=2)
@@ -39,4 +41,5 @@ def test_vllm_gives_the_greedy_answers_of_transformers_and_seeded_samples(base, 
     [line] = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
     plain, fast, forth, back = json.loads(line.removeprefix("RESULT"))
     assert fast == plain and forth == back
+    assert [len(answers) for answers in plain] == [1, 1, 1, 2, 2] and plain[3] != plain[4]  # pairs in both orders
     assert all(first != second for first, second in forth)
