@@ -50,8 +50,8 @@ OWN = {"train": 3, "val": 1, "test": 1}
 QUICK = {"splits": {"sft": 8, "train": 24, "val": 4, "test": 8}, "ood": 2}
 DIFFERENCES = (2, 4, 6, 10, 20)
 """CRF differences of the table."""
-LONGEST = 40
-"""Tokens of an answer."""
+LONGEST, LONGEST_COMPARISON = 40, 96
+"""Tokens of an answer that scores a clip, and of one that compares two."""
 STEPS = ["--max_steps", "400"]
 """Of GRPO: fewer than the demo's, so that all of it takes a quarter of an hour."""
 COMPARED = 150
@@ -130,7 +130,8 @@ def evaluate(checkpoint: Path, ladders: Path, compares: bool = False) -> dict[st
         compares: Whether it has learned to compare two clips, and is asked to.
     """
     set_verbose(False)  # a process of its own
-    scorer = QualityScorer.from_pretrained(checkpoint, readout="expected", max_new_tokens=LONGEST)
+    longest = LONGEST_COMPARISON if compares else LONGEST
+    scorer = QualityScorer.from_pretrained(checkpoint, readout="expected", max_new_tokens=longest)
     scorer.processor.use_cache(demo.FOLDER / "cache")
     rungs = read_labels(ladders, ladders.parent, "identity")
     clips = demo.labels("test")

@@ -52,12 +52,13 @@ LOW_LEVEL = {
         "patch_size": 8,
     },
 }
-STEPS = ["--max_steps", "150"]
-WARM_STARTS = {"sft": STEPS, "sft_compare": [*STEPS, "--pairs", "0.5"], "sft_low": STEPS}
+SFT_STEPS, GRPO_STEPS = ["--max_steps", "150"], ["--max_steps", "240"]
+WARM_STARTS = {"sft": SFT_STEPS, "sft_compare": [*SFT_STEPS, "--pairs", "0.5"], "sft_low": SFT_STEPS}
 ARMS = {"score": "sft", "rungs": "sft", "compare": "sft_compare", "low": "sft_low"}
 """Arm -> its warm start."""
 FROZEN = ["vision_tower", "multi_modal_projector", "motion_projector", "low_encoder", "low_projector"]
-ADDED = {"compare": ["--pairs", "0.25"], "low": ["--freeze", *FROZEN]}
+LONGER = ["--max_completion_length", str(pairs.LONGEST_COMPARISON)]
+ADDED = {"compare": ["--pairs", "0.25", *LONGER], "low": ["--freeze", *FROZEN]}
 """What an arm adds to `rungs`; like the demo's other encoders the low-level one is trained by the warm start alone."""
 
 
@@ -117,7 +118,7 @@ def arguments(arm: str) -> list[str]:
     if arm in WARM_STARTS:
         return WARM_STARTS[arm]
     ladders = [] if arm == "score" else ["--ladders", str(LADDERS / "train" / "train.csv")]
-    return [*pairs.STEPS, *ladders, *ADDED.get(arm, [])]
+    return [*GRPO_STEPS, *ladders, *ADDED.get(arm, [])]
 
 
 def run_arm(arm: str, seed: int) -> None:

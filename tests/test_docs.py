@@ -214,6 +214,19 @@ def test_the_tables_of_controls_are_those_that_were_measured(repo, monkeypatch):
     assert fresh in page
 
 
+def test_the_tables_of_ladders_are_those_that_were_measured(repo, monkeypatch):
+    monkeypatch.syspath_prepend(repo / "recipes")
+    import pairs
+    import pairs_controls
+
+    page = (repo / "docs/results.md").read_text(encoding="utf-8")
+    found = measured(repo, "pairs")
+    for table in pairs.tables({pairs.PHASES[phase]: result for phase, result in found["results"].items()}):
+        assert pairs.shown(table) in page
+    assert f"{sum(found['seconds'].values()):.0f} s" in page
+    assert pairs_controls.render(measured(repo, "pairs_controls")) in page
+
+
 def test_the_table_of_read_outs_is_the_one_measured(repo):
     rows = table_rows((repo / "docs/results.md").read_text(encoding="utf-8"))
     for readout, found in measured(repo, "readouts")["agreement"].items():
