@@ -144,8 +144,8 @@ def level_distributions(samples: Sequence[Sample], form: str) -> list[list[float
         missing = sum(value is None for value in values)
         if missing == len(asked):
             raise ValueError(
-                f"level_targets={form!r}, but none of {counted(len(asked), 'sample')} of the task 'level' has a {what}: "
-                "label them, ask for levels (ask: level), or set level_targets: word."
+                f"level_targets={form!r}, but none of {counted(len(asked), 'sample')} of the task 'level' has a {what}"
+                ": label them, ask for levels (ask: level), or set level_targets: word."
             )
         if missing:
             less = "the right word alone" if what == "MOS" else "the two words whose mean is the MOS"
@@ -306,7 +306,7 @@ def take_targets(inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def answer_loss(
-    logits: torch.Tensor, targets: Mapping[str, torch.Tensor], total: torch.Tensor | None = None
+    logits: torch.Tensor, targets: Mapping[str, torch.Tensor], total: torch.Tensor | int | None = None
 ) -> torch.Tensor:
     """Weighted mean of the cross-entropy over targets; at level words less the entropy of their shares, which makes it
     the Kullback-Leibler divergence from these. 0, with gradients, where there is nothing to learn.
@@ -319,5 +319,5 @@ def answer_loss(
     said = logits.flatten(0, 1)[targets["target_at"]].float()
     losses = cross_entropy(said, targets["target_ids"], reduction="none")
     weights = targets["target_weights"].float()
-    total = weights.sum() if total is None else total.to(losses.device)
+    total = weights.sum() if total is None else torch.as_tensor(total, device=losses.device)
     return ((weights * losses).sum() - targets["target_entropy"].float().sum()) / total.clamp(min=1e-8)

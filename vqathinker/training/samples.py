@@ -25,7 +25,6 @@ from vqathinker.rewards import LEVEL_WORDS, Contrast, Distortion, Rubric
 from vqathinker.rewards.distortion import KINDS
 from vqathinker.tasks import find_task, mixture
 
-
 ASKED = ("score", "level", "both")
 """What can be asked of labelled clips."""
 

@@ -40,8 +40,8 @@ from vqathinker.training.level_loss import (
     level_distributions,
     level_wordings,
     take_targets,
-    weighted_batch,
     weighs,
+    weighted_batch,
 )
 from vqathinker.training.options import SFT_REFUSED, refuse_options
 from vqathinker.training.processes import check_one_device, join_processes_on_cpu
@@ -51,7 +51,8 @@ from vqathinker.training.shown import show_clips
 
 @dataclass
 class VQASFTConfig(HeadArguments, AnswerArguments, TrainingArguments):
-    """`TrainingArguments` for clips, of a score head, and of what counts in answers; several processes without GPUs are one run.
+    """`TrainingArguments` for clips, and those of a score head and of the answers' loss; several processes without GPUs
+    are one run.
 
     Args:
         head_only: Train the score head alone, see `SFTTrainer`.
@@ -266,6 +267,7 @@ class SFTTrainer(WholeCheckpointTrainer):
         """As transformers', or `answer_loss` where a batch has its targets; and the head's loss where it has `mos`."""
         inputs = dict(inputs)
         mos, targets = inputs.pop("mos", None), take_targets(inputs)
+        loss: Any
         if targets:
             outputs = model(**inputs)
             loss = answer_loss(outputs.logits, targets, num_items_in_batch)
@@ -288,7 +290,7 @@ class SFTTrainer(WholeCheckpointTrainer):
         """As transformers'; where not all tokens count alike with the sum of their weights, of all processes, in place
         of their number."""
         batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if not batches or "target_weights" not in batches[0]:
+        if not (batches and "target_weights" in batches[0] and self.model_accepts_loss_kwargs):
             return batches, count
         total = torch.stack([batch["target_weights"].sum() for batch in batches]).sum().to(device)
         return batches, self.accelerator.reduce(total) if self.args.average_tokens_across_devices else total
