@@ -30,6 +30,7 @@ from .comparisons import Length, Linear, Threshold, linear_reward, threshold_rew
 from .contrast import Contrast, contrast_fidelity, order_fidelity
 from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
+from .key_terms import KeyTerms, key_term_f1, key_terms
 from .pairwise import BradleyTerry, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
 from .presets import PRESETS, REWARDS, named_rewards, preset
@@ -49,6 +50,7 @@ __all__ = [
     "Contrast",
     "Distortion",
     "Format",
+    "KeyTerms",
     "Length",
     "Linear",
     "PairAgreement",
@@ -73,6 +75,8 @@ __all__ = [
     "fidelity_ranking",
     "format_reward",
     "gaussian_regression",
+    "key_term_f1",
+    "key_terms",
     "letter",
     "linear_reward",
     "named_rewards",
