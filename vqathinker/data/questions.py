@@ -107,6 +107,7 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
     videos, question, system = _asked(record)
     names = [safe_name(video) for video in videos]
     columns = _columns(record)
+    target: dict[str, Any]
     if "mos" in record:
         if len(names) > 1:
             raise ValueError(f"the row has 'mos' and shows the videos {names!r:.200}: a score is of one clip.")
