@@ -30,7 +30,6 @@ from .comparisons import Length, Linear, Threshold, linear_reward, threshold_rew
 from .contrast import Contrast, contrast_fidelity, order_fidelity
 from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
-from .key_terms import KeyTerms, key_term_f1, key_terms
 from .pairwise import BradleyTerry, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
 from .presets import PRESETS, REWARDS, named_rewards, preset
@@ -39,6 +38,7 @@ from .regression import Regression, gaussian_regression
 from .reward import FLAGS, Reward, check_reward
 from .rubric import RewardTable, Rubric
 from .temporal import Temporal, temporal_bonus
+from .terms import KeyTerms, key_term_f1, key_terms
 
 __all__ = [
     "COMPARISON_WORDS",

@@ -12,13 +12,13 @@ from .comparisons import Length, Linear, Threshold
 from .contrast import Contrast
 from .distortion import Distortion
 from .format import Format
-from .key_terms import KeyTerms
 from .pairwise import BradleyTerry, ProductHinge
 from .ranking import Ranking
 from .regression import Regression
 from .reward import find_reward
 from .rubric import Rubric
 from .temporal import Temporal
+from .terms import KeyTerms
 
 
 def _paper() -> Rubric:

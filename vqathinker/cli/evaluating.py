@@ -42,8 +42,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--baseline", help="checkpoint to compare --model with, on the same clips or questions")
     parser.add_argument(
         "--benchmarks",
-        help="in-domain, ood, all, own, or comma-separated names; default ood, or own with --sets; or one public set of "
-        "questions: q_bench_video_dev, finevd_presence ...",
+        help="in-domain, ood, all, own, or comma-separated names; default ood, or own with --sets; or one public set "
+        "of questions: q_bench_video_dev, finevd_presence ...",
     )
     parser.add_argument("--data-root", type=Path, help="folder with NAME/labels.* and NAME/videos/ of public sets")
     parser.add_argument("--sets", type=Path, help="YAML list of your own sets")
@@ -105,8 +105,8 @@ def _find_questions(options: argparse.Namespace) -> None:
         return
     if len(names) > 1:
         raise ValueError(
-            f"--benchmarks {options.benchmarks}: {asked[0]} is a set of questions and is evaluated alone. Run `eval` once "
-            "for each."
+            f"--benchmarks {options.benchmarks}: {asked[0]} is a set of questions and is evaluated alone. Run `eval` "
+            "once for each."
         )
     options.questions, options.video_root = find_questions(asked[0], options.data_root)
     options.benchmarks = options.data_root = None

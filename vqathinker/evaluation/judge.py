@@ -224,5 +224,5 @@ def _read(record: Path) -> dict[tuple[str, ...], Verdicts]:
                 tuple(row["values"]), row["invalid"], row["timeouts"], row["failed"]
             )
         except (ValueError, LookupError, TypeError):
-            raise JudgeError(f"{record}:{number}: {line:.80!r} is no recorded verdict: remove the line.") from None
+            raise JudgeError(f"{record}:{number}: {line!r:.80} is no recorded verdict: remove the line.") from None
     return known

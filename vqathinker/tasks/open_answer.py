@@ -10,7 +10,7 @@ import numpy as np
 
 from vqathinker.data import Sample
 from vqathinker.rewards import Format, KeyTerms, Rubric, key_term_f1
-from vqathinker.rewards.key_terms import said_in
+from vqathinker.rewards.terms import said_in
 from vqathinker.tasks.choice import REASONS
 from vqathinker.tasks.task import Answer, Row, Said, Task
 
