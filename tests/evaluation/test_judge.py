@@ -114,6 +114,7 @@ def test_a_torn_record_is_repaired_and_another_file_refused(judge_server, tmp_pa
 @pytest.fixture(scope="module")
 def vllm_server(base, tmp_path_factory):
     """vLLM's own OpenAI server on this machine's CPU, with the tiny policy's language model."""
+    pytest.importorskip("vllm", reason="vllm is not installed")
     import socket
 
     from transformers import AutoProcessor
@@ -122,23 +123,23 @@ def vllm_server(base, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("judge")
     policy = VQAThinkerForConditionalGeneration.from_pretrained(base)
-    language = export_language_model(policy, folder)
+    save_language_model(policy, folder)
     AutoProcessor.from_pretrained(base).tokenizer.save_pretrained(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--port", str(port)]
     command += ["--host", "127.0.0.1", "--served-model-name", "tiny", "--max-model-len", "400", "--enforce-eager"]
+    command += ["--block-size", "32", "--gpu-memory-utilization", "0.2"]
     command += ["--dtype", "float32", "--max-num-seqs", "8", "--generation-config", str(folder)]
     env = os.environ | {
-        "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }
-    log = folder / "judge_server.log"
+    log = folder / "server.log"
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=env, start_new_session=True)
-    yield f"http://127.0.0.1:{port}/v1", process, log, language
+    yield f"http://127.0.0.1:{port}/v1", process, log
     process.terminate()
     try:
         process.wait(30)
@@ -146,7 +147,7 @@ def vllm_server(base, tmp_path_factory):
         process.kill()
 
 
-def export_language_model(policy, folder):
+def save_language_model(policy, folder):
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     config = policy.config.text_config
@@ -155,13 +156,11 @@ def export_language_model(policy, folder):
     language.lm_head.load_state_dict(policy.lm_head.state_dict())
     language.generation_config = GenerationConfig(max_new_tokens=8, eos_token_id=policy.generation_config.eos_token_id)
     language.save_pretrained(folder)
-    return language
 
 
 @pytest.mark.engine
 def test_vllms_own_server_is_asked_and_what_it_says_is_counted(vllm_server, tmp_path, monkeypatch):
-    pytest.importorskip("vllm", reason="vllm is not installed")
-    url, process, log, _ = vllm_server
+    url, process, log = vllm_server
     monkeypatch.setattr("vqathinker.evaluation.judge.FIRST_TIMEOUT", 20.0)
     judge = Judge("tiny", tmp_path / "v.jsonl", url, timeout=30)
     until = time.monotonic() + 110
