@@ -39,6 +39,7 @@ from .regression import Regression, gaussian_regression
 from .reward import FLAGS, Reward, check_reward
 from .rubric import RewardTable, Rubric
 from .temporal import Temporal, temporal_bonus
+from .terms import KeyTerms, key_term_f1, key_terms
 
 __all__ = [
     "COMPARISON_WORDS",
@@ -52,6 +53,7 @@ __all__ = [
     "Contrast",
     "Distortion",
     "Format",
+    "KeyTerms",
     "Length",
     "Level",
     "Linear",
@@ -78,6 +80,8 @@ __all__ = [
     "fidelity_ranking",
     "format_reward",
     "gaussian_regression",
+    "key_term_f1",
+    "key_terms",
     "letter",
     "level_of",
     "level_words",

@@ -19,6 +19,7 @@ from .regression import Regression
 from .reward import find_reward
 from .rubric import Rubric
 from .temporal import Temporal
+from .terms import KeyTerms
 
 
 def _paper() -> Rubric:
@@ -88,6 +89,7 @@ REWARDS: dict[str, Callable[[], Any]] = {
     "length": Length,
     "choice": Choice,
     "level": Level,
+    "key_terms": KeyTerms,
     "pair_word": PairWord,
     "pair_order": PairOrder,
     "pair_agreement": PairAgreement,

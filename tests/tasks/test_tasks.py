@@ -41,6 +41,10 @@ SAMPLES = {
             "b: level", "level", ("b.mp4",), "How good?", {"level": "low", "words": "vqa2", "reason": "It flickers."}
         ),
     ],
+    "open": [
+        Sample("o", "open", ("a.mp4",), "What is wrong?", {"reference": "Noise in the sky.", "reason": "I see grain."}),
+        Sample("p", "open", ("a.mp4", "b.mp4"), "How do they differ?", {"reference": "The second is darker."}),
+    ],
 }
 
 
@@ -109,6 +113,17 @@ def test_choices_are_measured():
         "choice_unparsable": pytest.approx(1 / 3),
     }
     assert math.isnan(TASKS["choice"].measure([None], rows[:1])["choice_accuracy"])
+
+
+def test_open_answers_are_measured():
+    rows = [{"reference": "Noise in the sky."}] * 4
+    said = ["<answer>a noisy sky</answer>", "<answer>noise</answer>", "<answer> </answer>", None]
+    assert TASKS["open"].measure(said, rows) == {
+        "open_key_terms": pytest.approx((1 + 2 / 3 + 0) / 3),
+        "open_unanswered": pytest.approx(1 / 3),
+    }
+    assert TASKS["open"].parse(said[1], rows[1]).value == pytest.approx(2 / 3)
+    assert TASKS["open"].parse("noise", rows[1]).status == "no_answer"
 
 
 def test_a_slip_does_not_count_as_a_score():

@@ -94,12 +94,12 @@ WORDS = {"itu": ("excellent", "good", "fair", "poor", "bad"), "vqa2": ("high", "
 @pytest.mark.parametrize("words", list(WORDS))
 def test_the_loss_is_the_divergence_from_the_shares_and_weighs_what_decides(policy, processor, train_rows, words):
     """With the embedded default's tokenizer "high" and "low" are three and two tokens, which branch off the answer."""
-    mos = (4.7, 1.3, 3.0)
+    mos = (4.1, 1.9, 3.0)  # good and some high, poor and some low, fair
     rows = [type(row)(row.video, row.video_id, value) for row, value in zip(train_rows, mos, strict=False)]
     samples = [*level_samples(rows, words), score_samples(train_rows[3:4])[0]]
     args = AnswerArguments(decision_weight=4.0, level_targets="linear")
     dataset = sft_dataset(samples, processor, 0, reasoning=False, level_targets=args.level_targets).to_list()
-    assert dataset[0]["completion"] == f"<answer>The quality of the video is {WORDS[words][0]}.</answer>"
+    assert dataset[0]["completion"] == "<answer>The quality of the video is good.</answer>"
     batch = SFTCollator(processor, ClipLoader(processor.load_clip), policy, answers=args)(dataset)
     assert batch["attention_mask"].dim() == (4 if words == "vqa2" else 2) and "labels" not in batch
     targets = take_targets(batch)

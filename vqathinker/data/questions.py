@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from vqathinker.data.files import VideoFiles, check_places, safe_name
-from vqathinker.data.formats import LabelError, lines_of, load_json, number_of
+from vqathinker.data.formats import LabelError, number_of
 from vqathinker.data.options import check_options, letter_of, options_in
-from vqathinker.data.qbench import is_published, plain_row
+from vqathinker.data.question_files import READERS, records_of
 from vqathinker.data.sample import Sample, named_clips
 from vqathinker.data.scales import LABEL_RANGE
-from vqathinker.data.vqa2 import is_conversation
-from vqathinker.data.vqa2 import plain_row as plain_conversation
 from vqathinker.rewards import level_words
 from vqathinker.rewards.distortion import parse_distortions
 from vqathinker.wording import counted
@@ -33,9 +31,11 @@ KEYS = (
 FORMS = (
     '{"video": "a/b.mp4", "question": "...", "options": ["...", "..."], "answer": "B"} or '
     '{"prompt": [{"role": "user", "content": [{"type": "video", "video": "a/b.mp4"}, {"type": "text", "text": "..."}'
-    ']}], "options": [...], "answer": "B"}; a row with "mos" and neither options nor answer asks for a score, one '
-    'with "level" for a level word'
+    ']}], "options": [...], "answer": "B"}; a row with "mos" and neither options nor answer asks for a score, one with '
+    '"level" for a level word, and the answer to one with "type": "open" is a text'
 )
+OPEN = "open"
+"""Type of a question that is answered in the policy's own words."""
 YES_NO = ("Yes", "No")
 """Options of a question of the type "yesno" that names none."""
 
@@ -49,31 +49,33 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
     question are the options, and are cut from it; a question of the type "yesno" has "Yes" and "No". The answer is a
     letter or an option's text. A row with `mos`, in score units, and neither options nor answer is a score sample; one
     with `level`, a quality word of `words` (a name of `rewards.LEVEL_WORDS`, default "itu"), asks for that, and may
-    have `mos` beside it. Keys whose value is null count as absent. Keys other than `KEYS` are label columns and go into
-    the target.
+    have `mos` beside it. One of the type "open" has no options, and its answer is a reference text. Keys whose value is
+    null count as absent. Keys other than `KEYS` are label columns and go into the target.
 
-    A `.json` file is one list of rows. Rows of Q-Bench-Video (`vqathinker.data.qbench`) and of VQA²
-    (`vqathinker.data.vqa2`) are read as published; their open-ended questions are left out and counted in a warning.
+    A `.json` file is one list of such rows. Published files are read too, and give their questions the tag `set`:
+    Q-Bench-Video's JSON and VLMEvalKit's `.tsv` of it (`vqathinker.data.qbench`), FineVD's `.jsonl`
+    (`vqathinker.data.finevd`), VQA²'s conversations (`vqathinker.data.vqa2`).
 
     Args:
-        path: A `.jsonl` or `.json` file; UTF-8 with or without BOM, LF or CRLF.
+        path: A `.jsonl`, `.json` or `.tsv` file; UTF-8 with or without BOM, LF or CRLF.
         video_root: Folder the video names are relative to, as for `read_labels`.
 
     Returns:
-        One sample per row in file order, of the task "choice", "score" or "level"; `target["answer"]` is a letter. A
-        row without `id` is named `VIDEO: QUESTION`, with the options behind it where two rows would have one name; a
-        score row without a question is named like its video, a level row `VIDEO: level`. A row that repeats another in
-        everything is dropped, with a warning.
+        One sample per row in file order, of the task "choice" (`target["answer"]` is a letter), "open"
+        (`target["reference"]`), "score" or "level". A row without `id` is named `VIDEO: QUESTION`, with options or
+        reference behind it where two rows would have one name; a score row without a question is named like its video,
+        a level row `VIDEO: level`. A row that repeats another in everything is dropped, with a warning, and so is an
+        open question without a reference.
 
     Raises:
         LabelError: If the file is missing or empty, a line does not fit, two rows have one id, or one question about
             one clip has two answers.
     """
     path = Path(path)
-    check_places(path, Path(video_root), [".jsonl", ".json"], "question file")
+    check_places(path, Path(video_root), list(READERS), "question file")
     files = VideoFiles(Path(video_root))
     rows: list[_Row] = []
-    for place, record in _records(path, files):
+    for place, record in records_of(path, files):
         try:
             rows.append(_row(place, record, files))
         except LabelError:
@@ -88,53 +90,6 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
         logger.warning("%s: %s another one: dropped.", path, rows_repeat)
     _check_answers(kept)
     return _named(kept)
-
-
-def _records(path: Path, files: VideoFiles) -> Iterator[tuple[str, Any]]:
-    """The rows of a file in our own form, with their places for messages; open questions are left out."""
-    left_out = []
-    for place, record in _listed_records(path):
-        try:
-            known = _plain(record, files)
-        except ValueError as error:
-            raise LabelError(f"{place}: {error}") from None
-        if known is None:
-            left_out.append(place)
-        else:
-            yield place, known
-    if left_out:
-        open_rows = counted(len(left_out), "open-ended question")
-        logger.warning(
-            "%s: %s left out (first: %s): only answers to choose from can be told right from wrong.",
-            *(path, open_rows, left_out[0]),
-        )
-
-
-def _listed_records(path: Path) -> Iterator[tuple[str, Any]]:
-    """The rows of a file as they stand there, with their places."""
-    if path.suffix.lower() == ".jsonl":
-        for place, text in lines_of(path):
-            yield place, _loaded(place, text, "write one object per line")
-        return
-    records = _loaded(str(path), "\n".join(text for _, text in lines_of(path)), "it must hold one list of rows")
-    if not isinstance(records, list):
-        raise LabelError(f"{path}: found {type(records).__name__}: a .json file must hold one list of rows.")
-    for number, record in enumerate(records, start=1):
-        yield f"{path}: row {number}", record
-
-
-def _plain(record: Any, files: VideoFiles) -> Any:
-    """A row of a published form in our own; `None` for an open question, any other row as it is."""
-    if is_published(record):
-        return plain_row(record, lambda name: files.find(safe_name(name)).is_file())
-    return plain_conversation(record) if is_conversation(record) else record
-
-
-def _loaded(place: str, text: str, fix: str) -> Any:
-    try:
-        return load_json(place, text)
-    except json.JSONDecodeError as error:
-        raise LabelError(f"{place}: {text[:80]!r} is not valid JSON ({error}); {fix}.") from None
 
 
 @dataclass(frozen=True)
@@ -158,6 +113,7 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
     videos, question, system = _asked(record)
     names = [safe_name(video) for video in videos]
     columns = _columns(record)
+    target: dict[str, Any]
     if label := next((key for key in ("level", "mos") if key in record), None):
         if len(names) > 1:
             raise ValueError(f"the row has {label!r} and shows the videos {names!r:.200}: a score is of one clip.")
@@ -165,6 +121,8 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
         if asked:
             raise ValueError(f"the row has {label!r} and {asked}: a row asks one question. Write one row for each.")
         task, target = ("level" if label == "level" else "score"), _judged(record)
+    elif record.get("type") == OPEN:
+        task, target = "open", {"reference": _reference(record, question)}
     else:
         question, target = _choice(record, question)
         task = "choice"
@@ -292,6 +250,17 @@ def _judged(record: Mapping[str, Any]) -> dict[str, Any]:
     return target | {"level": word, "words": name}
 
 
+def _reference(record: Mapping[str, Any], question: str) -> str:
+    """The right answer of an open question."""
+    if not question:
+        raise ValueError(f"question {record.get('question')!r:.80} must be a non-empty string: write the question.")
+    if "options" in record:
+        raise ValueError(f"type {OPEN!r} with options {record['options']!r:.120}: leave the options out, or the type.")
+    if not (reference := _text(record, "answer")):
+        raise ValueError("the row has no 'answer': give the text that answers are to be measured against.")
+    return reference
+
+
 def _mos(value: Any) -> float:
     try:
         mos = number_of(value)
@@ -375,8 +344,9 @@ def _named(rows: Sequence[_Row]) -> list[Sample]:
     places: dict[str, str] = {}
     samples = []
     for row, name in zip(rows, short, strict=True):
-        if not row.sample.id and counts[name] > 1 and "options" in row.sample.target:
-            name = f"{name} [{' | '.join(row.sample.target['options'])}]"
+        told = row.sample.target.get("options") or [row.sample.target.get("reference")]
+        if not row.sample.id and counts[name] > 1 and told != [None]:
+            name = f"{name} [{' | '.join(told)}]"
         if name in places:
             raise LabelError(
                 f"{row.place}: the row at {places[name]} also has the id {name!r:.200}, and the rows differ: an id "

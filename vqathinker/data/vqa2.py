@@ -11,6 +11,8 @@ from vqathinker.data.options import letter_of, options_in
 from vqathinker.rewards.answer_choice import LETTERS
 from vqathinker.rewards.level import LEVEL_WORDS
 
+SET = "VQA2"
+"""Tag `set` of its questions."""
 ASKERS, ANSWERERS = ("human", "user"), ("gpt", "assistant")
 _PLACEHOLDER = re.compile(r"<(?:image|video)>")
 _SENTENCE = re.compile(r"(?:the )?(?:overall )?quality of (?:the|this) (?:video|image|picture|clip) is (\w+)\W*", re.I)
@@ -19,28 +21,23 @@ _YES_NO = re.compile(r"(yes|no)\b(?![\w'-])", re.I)
 _OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-Z])[.):]\s*")
 
 
-def is_conversation(record: Any) -> bool:
-    """Whether a row is of the published form: `conversations` about what stands under `image` or `video`, of speakers
-    that none is called "ai" (which FineVD's are)."""
-    if not isinstance(record, dict) or "conversations" not in record or not {"image", "video"} & record.keys():
-        return False
-    return all(_said(turn)[0] != "ai" for turn in record["conversations"] or ())
+def is_published(record: Any) -> bool:
+    """Whether a row is of the published form: `conversations` about what stands under `image` or `video`."""
+    return isinstance(record, dict) and "conversations" in record and bool({"image", "video"} & record.keys())
 
 
-def plain_row(record: Mapping[str, Any]) -> dict[str, Any] | None:
+def plain_row(record: Mapping[str, Any]) -> dict[str, Any]:
     """A row `{"id", "image" or "video", "conversations": [question, answer]}` as a plain one.
 
     The answer decides what is asked: a sentence "The quality of the video is good." (or its last word, where a rating
     is asked for) a level; one of the options that the question lists, in lines or in a line, a choice; an answer that
-    begins with yes or no, a choice between these, with the whole answer as `reason`. `gt_score`, whose scale
-    differs among sets, is kept as a column. The other keys are passed over, `id` too, which may name a clip.
-
-    Args:
-        record: The row.
+    begins with yes or no, a choice between these, with the whole answer as `reason`; any other an open question, whose
+    reference it is. `gt_score`, whose scale differs among sets, is kept as a column. The other keys are passed over,
+    `id` too, which may name a clip.
 
     Returns:
-        `{"video", "question", ...}` with `level` and `words`, or `options` and `answer`; `None` for an open-ended
-        question, whose answer another model has to judge.
+        `{"video", "question", "tags", ...}` with `level` and `words`, or `answer`, `type` and, but for open questions,
+        `options`.
 
     Raises:
         ValueError: If the row is none of this form.
@@ -48,10 +45,10 @@ def plain_row(record: Mapping[str, Any]) -> dict[str, Any] | None:
     question, answer = _turns(record["conversations"])
     if ("image" in record) == ("video" in record):
         raise ValueError("the row has both 'image' and 'video': keep the one that names its clip.")
-    row = {"video": record.get("image", record.get("video")), "question": question}
-    row |= {key: record[key] for key in ("gt_score",) if record.get(key) is not None}
-    known = _level(question, answer) or _choice(question, answer)
-    return None if known is None else row | known
+    row = {"video": record.get("image", record.get("video")), "question": question, "tags": {"set": SET}}
+    if record.get("gt_score") is not None:
+        row["gt_score"] = record["gt_score"]
+    return row | (_level(question, answer) or _choice(question, answer) or {"answer": answer, "type": "open"})
 
 
 def _turns(conversations: Any) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from vqathinker.tasks.choice import Choice
 from vqathinker.tasks.compare import Compare, accuracy_by_difference
 from vqathinker.tasks.level import Level
+from vqathinker.tasks.open_answer import Open
 from vqathinker.tasks.registry import TASKS, find_task
 from vqathinker.tasks.rows import by_task, mixture, sample_dataset, task_of
 from vqathinker.tasks.score import Score
@@ -14,6 +15,7 @@ __all__ = [
     "Choice",
     "Compare",
     "Level",
+    "Open",
     "Score",
     "Task",
     "accuracy_by_difference",
