@@ -1,4 +1,4 @@
-"""Rows of question files: our own forms as they stand there, published forms (Q-Bench-Video, FineVD, VQA²) as plain ones."""
+"""Rows of question files: our own forms as they stand there, published ones (Q-Bench-Video, FineVD, VQA²) as plain."""
 
 from __future__ import annotations
 
