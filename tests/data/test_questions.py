@@ -255,6 +255,7 @@ def test_the_example_in_the_docs_is_read(repo, tmp_path):
         ("choice", "Is this clip sharp?", "B"),
         ("choice", "How strong is the noise?", "B"),
         ("score", "", None),
+        ("level", "", None),
     ]
 
 
