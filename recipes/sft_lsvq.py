@@ -120,8 +120,8 @@ def main(argv: list[str] | None = None) -> None:
     trainer = SFTTrainer(
         trained,
         args,
-        data_collator=SFTCollator(processor, loader, policy, head),
-        train_dataset=sft_dataset(samples, processor, args.seed, data.reasoning),
+        data_collator=SFTCollator(processor, loader, policy, head, args),
+        train_dataset=sft_dataset(samples, processor, args.seed, data.reasoning, args.level_targets),
         processing_class=processor,
     )
     add_console(trainer)
@@ -136,6 +136,9 @@ def main(argv: list[str] | None = None) -> None:
     trainer.save_state()
     if trainer.is_world_process_zero():
         following = [f"vqathinker train grpo_lsvq --config FILE.yaml --model {args.output_dir}"]
+        if data.ask != "score" and not data.reasoning:
+            read = f"--readout levels --level-asked level --level-words {data.level_words}"
+            following = [f"vqathinker score CLIPS --model {args.output_dir} {read}", *following]
         if args.head_weight:
             following = [f"vqathinker score CLIPS --model {args.output_dir} --readout head", *following]
         print(closing_summary(trainer.state, args, following))

@@ -30,6 +30,7 @@ from .comparisons import Length, Linear, Threshold, linear_reward, threshold_rew
 from .contrast import Contrast, contrast_fidelity, order_fidelity
 from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
+from .level import LEVEL_WEIGHTS, LEVEL_WORDS, Level, ParsedLevel, level_of, level_words, parse_level
 from .pairwise import BradleyTerry, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
 from .presets import PRESETS, REWARDS, named_rewards, preset
@@ -38,10 +39,13 @@ from .regression import Regression, gaussian_regression
 from .reward import FLAGS, Reward, check_reward
 from .rubric import RewardTable, Rubric
 from .temporal import Temporal, temporal_bonus
+from .terms import KeyTerms, key_term_f1, key_terms
 
 __all__ = [
     "COMPARISON_WORDS",
     "FLAGS",
+    "LEVEL_WEIGHTS",
+    "LEVEL_WORDS",
     "PRESETS",
     "REWARDS",
     "BradleyTerry",
@@ -49,7 +53,9 @@ __all__ = [
     "Contrast",
     "Distortion",
     "Format",
+    "KeyTerms",
     "Length",
+    "Level",
     "Linear",
     "PairAgreement",
     "PairOrder",
@@ -57,6 +63,7 @@ __all__ = [
     "ParsedAnswer",
     "ParsedChoice",
     "ParsedComparison",
+    "ParsedLevel",
     "ProductHinge",
     "Ranking",
     "Regression",
@@ -73,7 +80,11 @@ __all__ = [
     "fidelity_ranking",
     "format_reward",
     "gaussian_regression",
+    "key_term_f1",
+    "key_terms",
     "letter",
+    "level_of",
+    "level_words",
     "linear_reward",
     "named_rewards",
     "order_fidelity",
@@ -81,6 +92,7 @@ __all__ = [
     "parse_answer",
     "parse_choice",
     "parse_comparison",
+    "parse_level",
     "preset",
     "product_hinge",
     "temporal_bonus",

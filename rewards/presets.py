@@ -12,12 +12,14 @@ from .comparisons import Length, Linear, Threshold
 from .contrast import Contrast
 from .distortion import Distortion
 from .format import Format
+from .level import Level
 from .pairwise import BradleyTerry, ProductHinge
 from .ranking import Ranking
 from .regression import Regression
 from .reward import find_reward
 from .rubric import Rubric
 from .temporal import Temporal
+from .terms import KeyTerms
 
 
 def _paper() -> Rubric:
@@ -86,6 +88,8 @@ REWARDS: dict[str, Callable[[], Any]] = {
     "linear": Linear,
     "length": Length,
     "choice": Choice,
+    "level": Level,
+    "key_terms": KeyTerms,
     "pair_word": PairWord,
     "pair_order": PairOrder,
     "pair_agreement": PairAgreement,

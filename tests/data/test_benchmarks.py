@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from vqathinker.data import BENCHMARKS, PUBLISHED_OVERALL, find_benchmarks
+from vqathinker.data import BENCHMARKS, FURTHER_SETS, PUBLISHED_OVERALL, find_benchmarks
 from vqathinker.data.benchmarks import split_of
 
 IN_DOMAIN = ["lsvq_test", "lsvq_1080p", "konvid_1k", "live_vqc", "youtube_ugc"]
@@ -85,6 +85,35 @@ def test_without_a_data_root_public_sets_are_absent(tmp_path):
     assert all("no data root" in missing.reason for missing in absent)
     with pytest.raises(ValueError, match=r"data root .*nope' is not a folder"):
         find_benchmarks("ood", tmp_path / "nope")
+
+
+def test_further_sets_are_chosen_by_name_and_need_a_scale(data_root, caplog):
+    assert not FURTHER_SETS.keys() & BENCHMARKS.keys()
+    for name, known in FURTHER_SETS.items():
+        assert known.name == name and known.native_scale == "unknown" and known.published is None and known.licence
+        assert known.num_sources is None or known.num_videos > known.num_sources
+    for known in (BENCHMARKS | FURTHER_SETS).values():
+        assert not re.search(r"\bMIT\b", known.licence)
+    assert [missing.name for missing in find_benchmarks("all", data_root)[1]] == IN_DOMAIN + [
+        n for n in OOD if n != "cgvds"
+    ]
+    (data_root / "chug/videos").mkdir(parents=True)
+    (data_root / "chug/labels.csv").write_text("video,mos,take\na.mp4,70,x\nb.mp4,20,x\n")
+    with pytest.raises(ValueError, match=r"CHUG: the scale of its labels .* not known.*huggingface.*--mos-scale"):
+        find_benchmarks("chug", data_root)
+    [found], [] = find_benchmarks("chug", data_root, scale="linear:0,100")
+    with caplog.at_level(logging.WARNING):
+        assert [row.mos for row in found.rows()] == [pytest.approx(3.8), pytest.approx(1.8)]
+    assert found.domain == "" and "come from 856 sources" in caplog.text and "Add the column 'source'" in caplog.text
+    caplog.clear()
+    (data_root / "chug/labels.csv").write_text("video,mos,source\na.mp4,70,x\nb.mp4,20,x\n")
+    found.rows()
+    assert "sources" not in caplog.text
+    for choice in ("chug,cgvds", "all"):
+        with pytest.raises(ValueError, match="it goes with one public set"):
+            find_benchmarks(choice, data_root, scale="linear:0,100")
+    [absent] = find_benchmarks("lsco", data_root)[1]
+    assert absent.domain == "live sports, where two resolutions cross over" and "arxiv" in absent.reason
 
 
 def test_own_sets_join_their_domain(own, data_root, caplog):

@@ -143,7 +143,7 @@ def test_files_that_do_not_fit(tmp_path):
     with pytest.raises(LabelError, match="holds no questions"):
         read(tmp_path, "")
     (tmp_path / "q.csv").write_text("video,question\n")
-    with pytest.raises(LabelError, match=r"q.csv': suffix must be one of \['.jsonl', '.json'\]"):
+    with pytest.raises(LabelError, match=r"q.csv': suffix must be one of \['.jsonl', '.json', '.tsv'\]"):
         read_questions(tmp_path / "q.csv", tmp_path)
     with pytest.raises(LabelError, match="is not a folder"):
         read_questions(write(tmp_path, plain()), tmp_path / "gone")
@@ -180,10 +180,11 @@ def test_q_bench_videos_form_is_read_with_its_pairs(tmp_path, caplog):
     pair, alone = read_questions(tmp_path / "dev.json", tmp_path)
     assert pair.clips == (f"{tmp_path}/1.mp4", f"{tmp_path}/b.c.mp4") and pair.question == "Which one is sharper?"
     assert pair.target == {"options": ("The first", "The second", "Alike"), "answer": "B"}
-    assert pair.tags == {"type": "what/how", "context": "Compare, Global", "concern": "Technical"}
+    shared = {"set": "Q-Bench-Video"}
+    assert pair.tags == shared | {"type": "what/how", "context": "Compare, Global", "concern": "Technical"}
     assert alone.clips == (f"{tmp_path}/1.mp4",) and alone.target["answer"] == "B"
-    assert alone.tags == {"type": "yes-or-no question", "context": "Global"}
-    assert "1 open-ended question left out" in caplog.text
+    assert alone.tags == shared | {"type": "yes-or-no question", "context": "Global"}
+    assert "1 open question left out" in caplog.text  # as there is no reference
 
 
 @pytest.mark.parametrize(
@@ -254,6 +255,7 @@ def test_the_example_in_the_docs_is_read(repo, tmp_path):
         ("choice", "Is this clip sharp?", "B"),
         ("choice", "How strong is the noise?", "B"),
         ("score", "", None),
+        ("level", "", None),
     ]
 
 

@@ -1,10 +1,12 @@
+import hashlib
+import json
 import math
 
 import pytest
 import torch
 
 from vqathinker.data.traces import LEVELS
-from vqathinker.scoring import expected_score, level_score
+from vqathinker.scoring import QualityScorer, expected_score, level_score, settings_of
 from vqathinker.scoring.readouts import LEVEL_PREFIX, before_number
 
 TEXT = "<think>soft</think><answer>3.42</answer>"
@@ -60,6 +62,15 @@ def test_levels_are_weighed_by_the_probability_of_the_whole_word(policy, tokeniz
     chances = [probability(word) for word in LEVELS]
     mean = sum(c * w for c, w in zip(chances, (5, 4, 3, 2, 1), strict=True)) / sum(chances)
     assert level_score(policy, tokenizer, prompt)[0] == pytest.approx(mean, abs=1e-4)
+
+
+def test_scores_of_other_words_are_told_apart(policy, processor):
+    """A table of scores goes on only where words and question are the same; the default's are those of before."""
+    forms = ({}, {"level_words": "vqa2"}, {"level_asked": "level"})
+    scorers = [QualityScorer(policy, processor, readout="levels", **form) for form in forms]
+    plain, *others = (settings_of(scorer)["prompt_hash"] for scorer in scorers)
+    known = json.dumps(processor.prompt_ids()) + f"The quality of the video is {LEVELS}"
+    assert plain == hashlib.sha256(known.encode()).hexdigest()[:16] and len({plain, *others}) == 3
 
 
 def test_the_number_starts_behind_the_first_answer_tag(tokenizer):

@@ -1,4 +1,5 @@
 import math
+import re
 from statistics import NormalDist
 
 import numpy as np
@@ -33,6 +34,16 @@ SAMPLES = {
         Sample("ab", "compare", ("a.mp4", "b.mp4"), target=SURE | {"kind_first": "blur", "severity_first": "0.1"}),
         Sample("ba", "compare", ("b.mp4", "a.mp4"), "Which?", {"better": "second", "mos_first": 1, "mos_second": 3.5}),
         Sample("ac", "compare", ("a.mp4", "c.mp4"), target=UNSURE),
+    ],
+    "level": [
+        Sample("a: level", "level", ("a.mp4",), target={"mos": 3.4, "kind": "blur", "severity": "0.4"}),
+        Sample(
+            "b: level", "level", ("b.mp4",), "How good?", {"level": "low", "words": "vqa2", "reason": "It flickers."}
+        ),
+    ],
+    "open": [
+        Sample("o", "open", ("a.mp4",), "What is wrong?", {"reference": "Noise in the sky.", "reason": "I see grain."}),
+        Sample("p", "open", ("a.mp4", "b.mp4"), "How do they differ?", {"reference": "The second is darker."}),
     ],
 }
 
@@ -104,6 +115,17 @@ def test_choices_are_measured():
     assert math.isnan(TASKS["choice"].measure([None], rows[:1])["choice_accuracy"])
 
 
+def test_open_answers_are_measured():
+    rows = [{"reference": "Noise in the sky."}] * 4
+    said = ["<answer>a noisy sky</answer>", "<answer>noise</answer>", "<answer> </answer>", None]
+    assert TASKS["open"].measure(said, rows) == {
+        "open_key_terms": pytest.approx((1 + 2 / 3 + 0) / 3),
+        "open_unanswered": pytest.approx(1 / 3),
+    }
+    assert TASKS["open"].parse(said[1], rows[1]).value == pytest.approx(2 / 3)
+    assert TASKS["open"].parse("noise", rows[1]).status == "no_answer"
+
+
 def test_a_slip_does_not_count_as_a_score():
     row = {"mos": 3.0}
     assert TASKS["score"].parse("<answer>34.2</answer>", row).value is None
@@ -126,7 +148,7 @@ def test_a_mixture_shows_each_sample_as_often_as_its_weight_says():
 
 
 def test_an_unknown_task_is_refused(processor):
-    with pytest.raises(ValueError, match=r"task 'loud' is unknown: must be one of \['choice', 'compare', 'score'\]"):
+    with pytest.raises(ValueError, match=f"task 'loud' is unknown: must be one of {re.escape(str(sorted(TASKS)))}"):
         find_task("loud")
     with pytest.raises(ValueError, match="'loud'"):
         sample_dataset([Sample("a", "loud", ("a.mp4",))], processor)

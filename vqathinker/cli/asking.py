@@ -19,8 +19,12 @@ from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.data import Sample
-    from vqathinker.evaluation import QuestionReport
-    from vqathinker.scoring import QualityAnswer
+    from vqathinker.evaluation import Judge, OpenReport, QuestionReport
+    from vqathinker.evaluation.question_tables import QuestionComparison
+    from vqathinker.scoring import QualityAnswer, QualityScorer
+
+VERDICTS = "verdicts.jsonl"
+"""File in `--out`."""
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -97,43 +101,111 @@ def evaluate_file(options: argparse.Namespace) -> int:
     """`vqathinker eval --questions FILE --video-root DIR`: tables on stdout and in `--out`.
 
     Raises:
-        ValueError: If options do not go together, or the file has no question with options.
+        ValueError: If options do not go together, the file has no question with a right answer, or the judge cannot be
+            asked.
     """
     _check(options)
     from vqathinker.data import read_questions
-    from vqathinker.evaluation import compare_questions, evaluate_questions, question_tables, write_questions
+    from vqathinker.evaluation import evaluate_open, evaluate_questions
+
+    samples = read_questions(options.questions, options.video_root)
+    asked = {task: [sample for sample in samples if sample.task == task] for task in ("choice", "open")}
+    questions, opened = asked["choice"], asked["open"]
+    if not questions + opened:
+        raise ValueError(
+            f"--questions {str(options.questions)!r} has no question with options and no open one: evaluate scores "
+            "with `eval --labels`."
+        )
+    if is_main() and len(questions + opened) < len(samples):
+        left_out = counted(len(samples) - len(questions + opened), "row asks", "rows ask")
+        what = "a score or a level word" if any(sample.task == "level" for sample in samples) else "a score"
+        print(f"{left_out} for {what}: skipped here, use `eval --labels`", file=sys.stderr)
+    judge = _judge(options, bool(opened))
+    before, baseline = _ask_baseline(options, questions)
+    free_memory()
+    scorer = load_scorer(options, clips=_most_clips(questions + opened))
+    report = evaluate_questions(scorer, questions, seed=options.seed, progress=True) if questions else None
+    own_words = evaluate_open(scorer, opened, seed=options.seed, progress=True) if opened else None
+    if is_main():
+        own_words = _judged(judge, own_words, options.seed) if judge and own_words else own_words
+        _tell(options, scorer, report, own_words, _comparison(before, baseline, report, options.seed))
+    return 0 if (report and report.questions) or (own_words and own_words.questions) else 1
+
+
+def _tell(
+    options: argparse.Namespace,
+    scorer: QualityScorer,
+    report: QuestionReport | None,
+    opened: OpenReport | None,
+    comparison: QuestionComparison | None,
+) -> None:
+    """Write and print the tables."""
+    from vqathinker.evaluation import result_tables, write_questions
     from vqathinker.evaluation.benchmark import markdown
-    from vqathinker.evaluation.question_tables import QuestionComparison
     from vqathinker.scoring import decoder, settings_of, versions
     from vqathinker.scoring.seen import seen_line
 
-    samples = read_questions(options.questions, options.video_root)
-    questions = [sample for sample in samples if sample.task == "choice"]
-    if not questions:
+    facts = {"command": command_line(), "questions": str(options.questions), "bootstrap_seed": options.seed}
+    facts |= settings_of(scorer) | {"decoder": decoder(), "versions": versions(), "judge": options.judge_model}
+    facts |= {"device": str(scorer.policy.device), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    write_questions(options.out, report, facts, comparison, opened)
+    asked = sum(len(one.questions) + len(one.unreadable) for one in (report, opened) if one)
+    say(seen_line(scorer.processor, {}, asked), sys.stderr)
+    print(markdown(result_tables(report, comparison, opened)))
+    files = ["questions.md", "questions.json"] + (["answers.csv"] if report else [])
+    files += ["open_answers.csv"] if opened else []
+    print(", ".join(f"{options.out}/{name}" for name in files))
+
+
+def _judge(options: argparse.Namespace, needed: bool) -> Judge | None:
+    """The judge that is asked for, if it answers; its verdicts stand in `--out`.
+
+    Raises:
+        ValueError: If nothing is to be judged, the endpoint cannot be used, or there is neither an endpoint nor a file
+            of verdicts.
+    """
+    from vqathinker.evaluation import Judge
+
+    if options.judge_model is None:
+        return None
+    if not needed:
         raise ValueError(
-            f"--questions {str(options.questions)!r} has no question with options: evaluate scores with `eval "
-            "--labels`."
+            f"--judge-model {options.judge_model}: {options.questions} has no open question, and answers to others "
+            "need no judge. Leave it out."
         )
-    if is_main() and len(questions) < len(samples):
-        left_out = counted(len(samples) - len(questions), "row asks", "rows ask")
-        print(f"{left_out} for a score: skipped here, use `eval --labels`", file=sys.stderr)
-    before, baseline = _ask_baseline(options, questions)
-    free_memory()
-    scorer = load_scorer(options, clips=_most_clips(questions))
-    report = evaluate_questions(scorer, questions, seed=options.seed, progress=True)
+    judge = Judge(options.judge_model, options.out / VERDICTS, options.judge_url or "")
+    if options.judge_url is None and not judge.record.is_file():
+        raise ValueError(
+            f"--judge-model {options.judge_model} without --judge-url: no verdicts are recorded at {judge.record}. "
+            "Name the endpoint, e.g. --judge-url http://localhost:8000/v1."
+        )
     if is_main():
-        facts = {"command": command_line(), "questions": str(options.questions), "bootstrap_seed": options.seed}
-        facts |= settings_of(scorer) | {"decoder": decoder(), "versions": versions()}
-        date = datetime.now(UTC).isoformat(timespec="seconds")
-        comparison = None
-        if before is not None:
-            change = compare_questions(before, report, options.seed)
-            comparison = QuestionComparison(baseline, before.summary.accuracy.value, change)
-        write_questions(options.out, report, facts | {"device": str(scorer.policy.device), "date": date}, comparison)
-        say(seen_line(scorer.processor, {}, len(questions)), sys.stderr)
-        print(markdown(question_tables(report, comparison)))
-        print(f"{options.out}/questions.md, {options.out}/questions.json, {options.out}/answers.csv")
-    return 0 if report.questions else 1
+        judge.check()
+    return judge
+
+
+def _judged(judge: Judge, opened: OpenReport, seed: int) -> OpenReport:
+    """The report with the judge's verdicts."""
+    from tqdm.auto import tqdm
+
+    from vqathinker.evaluation import with_verdicts
+
+    shown = tqdm(opened.questions, desc="judging", unit="answer")
+    verdicts = [judge.verdicts(question.question, question.said, question.reference) for question in shown]
+    if judge.last_failure:
+        print(f"judge: calls without a reply, the last one because {judge.last_failure}", file=sys.stderr)
+    return with_verdicts(opened, verdicts, seed)
+
+
+def _comparison(
+    before: QuestionReport | None, baseline: dict[str, Any], report: QuestionReport | None, seed: int
+) -> QuestionComparison | None:
+    from vqathinker.evaluation import compare_questions
+    from vqathinker.evaluation.question_tables import QuestionComparison
+
+    if before is None or report is None:
+        return None
+    return QuestionComparison(baseline, before.summary.accuracy.value, compare_questions(before, report, seed))
 
 
 def _ask_baseline(
@@ -145,6 +217,11 @@ def _ask_baseline(
 
     if options.baseline is None:
         return None, {}
+    if not questions:
+        raise ValueError(
+            f"--baseline {options.baseline}: {options.questions} has no question with options, which two policies are "
+            "compared on. Leave it out, and run `eval` once for each."
+        )
     if is_main():
         say(f"first the baseline {options.baseline}, then the policy {options.model}", sys.stderr)
     scorer = load_scorer(options, options.baseline, _most_clips(questions))
@@ -177,5 +254,7 @@ def _check(options: argparse.Namespace) -> None:
             f"--questions with --samples {options.samples} --readout {options.readout}: each question gets one greedy "
             "answer, read from its text. Leave both options out."
         )
+    if options.judge_url is not None and options.judge_model is None:
+        raise ValueError(f"--judge-url {options.judge_url} without --judge-model: name the model to be asked there.")
     check_file("--questions", options.questions)
     check_folder("--video-root", options.video_root)

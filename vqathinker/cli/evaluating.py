@@ -36,19 +36,27 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--videos", type=Path, help="folder that the video names in --labels are relative to")
     parser.add_argument(
         "--mos-scale",
-        help="scale of --labels: linear:LO,HI, div20 (MOS / 20, for 0-100) or identity (scores, 1 to 5); default "
-        "identity",
+        help="scale of --labels, or of the one public set in --benchmarks: linear:LO,HI, div20 (MOS / 20, for 0-100) "
+        "or identity (scores, 1 to 5); default identity",
     )
     parser.add_argument("--baseline", help="checkpoint to compare --model with, on the same clips or questions")
     parser.add_argument(
-        "--benchmarks", help="in-domain, ood, all, own, or comma-separated names; default ood, or own with --sets"
+        "--benchmarks",
+        help="in-domain, ood, all, own, or comma-separated names; default ood, or own with --sets; or one public set "
+        "of questions: q_bench_video_dev, finevd_presence ...",
     )
     parser.add_argument("--data-root", type=Path, help="folder with NAME/labels.* and NAME/videos/ of public sets")
     parser.add_argument("--sets", type=Path, help="YAML list of your own sets")
     parser.add_argument(
-        "--questions", type=Path, help="JSON lines of questions with options; measures accuracy, not scores"
+        "--questions", type=Path, help="file of questions (.jsonl, .json, .tsv); measures answers, not scores"
     )
     parser.add_argument("--video-root", type=Path, help="folder that the video names in --questions are relative to")
+    parser.add_argument(
+        "--judge-url", help="OpenAI-compatible endpoint that judges answers to open questions: http://HOST:PORT/v1"
+    )
+    parser.add_argument(
+        "--judge-model", help="name of the judging model there; without --judge-url recorded verdicts are used"
+    )
     parser.add_argument("--pairs", type=int, help="compare so many pairs of the clips of --labels, in both orders")
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder for tables, plots and report.html")
     add_policy(parser)
@@ -56,6 +64,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _eval(options: argparse.Namespace) -> int:
+    _find_questions(options)
     _check(options)
     check_output("--out", options.out)
     check_models(options)
@@ -85,6 +94,24 @@ def _eval(options: argparse.Namespace) -> int:
     return 1 if any(result.num_scored == 0 for result in results) else 0
 
 
+def _find_questions(options: argparse.Namespace) -> None:
+    """Point --questions and --video-root at the public set of questions that --benchmarks names, if it names one."""
+    if options.benchmarks is None or options.questions is not None:
+        return
+    from vqathinker.data.question_sets import QUESTION_SETS, find_questions
+
+    names = [name.strip() for name in options.benchmarks.split(",")]
+    if not (asked := [name for name in names if name in QUESTION_SETS]):
+        return
+    if len(names) > 1:
+        raise ValueError(
+            f"--benchmarks {options.benchmarks}: {asked[0]} is a set of questions and is evaluated alone. Run `eval` "
+            "once for each."
+        )
+    options.questions, options.video_root = find_questions(asked[0], options.data_root)
+    options.benchmarks = options.data_root = None
+
+
 def _score_baseline(options: argparse.Namespace, found: Sequence[BenchmarkSet]) -> PolicyScores:
     from vqathinker.evaluation.comparison import score_sets
     from vqathinker.evaluation.plots import pyplot
@@ -99,10 +126,15 @@ def _check(options: argparse.Namespace) -> None:
     """Raise ValueError for options that do not go together."""
     if options.questions is None and options.video_root is not None:
         raise ValueError("--video-root without --questions: it goes with a question file. For --labels use --videos.")
+    if options.questions is None and (options.judge_url or options.judge_model):
+        raise ValueError(
+            "--judge-url and --judge-model without --questions: a judge looks at answers to open questions."
+        )
     if options.pairs is not None:
         _check_pairs(options)
     if options.labels is None:
-        own = {"--videos": options.videos, "--mos-scale": options.mos_scale}
+        of_set = options.benchmarks is not None and options.questions is None
+        own = {"--videos": options.videos} | ({} if of_set else {"--mos-scale": options.mos_scale})
         if given := [name for name, value in own.items() if value is not None]:
             raise ValueError(f"{', '.join(given)} without --labels: name the label file, e.g. --labels test.csv.")
         return
@@ -142,7 +174,7 @@ def _sets(options: argparse.Namespace) -> tuple[list[BenchmarkSet], list[Absent]
     synthetic = choice in ("ood", "all") or "synthetic_" in choice
     if options.data_root is None and sets is None and synthetic:
         sets = _synthetic_sets()
-    found, absent = find_benchmarks(choice, options.data_root, sets)
+    found, absent = find_benchmarks(choice, options.data_root, sets, options.mos_scale)
     if not found:
         reasons = "; ".join(f"{missing.title}: {missing.reason}" for missing in absent)
         raise ValueError(f"--benchmarks {choice}: none of these sets was found. {reasons}")

@@ -3,11 +3,14 @@
 from vqathinker.data.benchmarks import Absent, BenchmarkSet, find_benchmarks, label_table
 from vqathinker.data.dataset import clip_dataset
 from vqathinker.data.formats import READERS, RawRow, lines_of
+from vqathinker.data.further_sets import FURTHER_SETS
 from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_labels
 from vqathinker.data.ladders import read_ladders
+from vqathinker.data.levels import level_samples
 from vqathinker.data.loader import ClipLoader
 from vqathinker.data.pairs import pairs_of
 from vqathinker.data.public_sets import BENCHMARKS, PUBLISHED_OVERALL, Benchmark
+from vqathinker.data.question_sets import QUESTION_SETS, QuestionSet
 from vqathinker.data.questions import read_questions
 from vqathinker.data.ratings import RatedClip, Ratings, read_ratings, write_labels
 from vqathinker.data.sample import Sample, score_samples
@@ -18,8 +21,10 @@ from vqathinker.data.traces import trace
 
 __all__ = [
     "BENCHMARKS",
+    "FURTHER_SETS",
     "NATIVE",
     "PUBLISHED_OVERALL",
+    "QUESTION_SETS",
     "READERS",
     "Absent",
     "Benchmark",
@@ -28,6 +33,7 @@ __all__ = [
     "LabelError",
     "LabelRow",
     "MosScale",
+    "QuestionSet",
     "RatedClip",
     "Ratings",
     "RawRow",
@@ -38,6 +44,7 @@ __all__ = [
     "distortions_of",
     "find_benchmarks",
     "label_table",
+    "level_samples",
     "lines_of",
     "mos_scale",
     "pairs_of",

@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from vqathinker.data.formats import READERS, LabelError
+from vqathinker.data.further_sets import FURTHER_SETS
 from vqathinker.data.labels import LabelRow, read_labels
-from vqathinker.data.public_sets import BENCHMARKS, Benchmark
+from vqathinker.data.public_sets import BENCHMARKS, UNKNOWN, Benchmark
 from vqathinker.data.scales import LABEL_RANGE, NAMES, NATIVE, SCORES, mos_scale
 from vqathinker.data.sources import Sources, sources_of
 from vqathinker.wording import counted
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 DOMAINS = ("in-domain", "ood")
 CHOICES = (*DOMAINS, "all", "own")
+PUBLIC = BENCHMARKS | FURTHER_SETS
+"""Name -> public set: those of the paper, and those that are chosen by name only."""
 SPLITS = ("test", "train")
 
 
@@ -45,6 +48,7 @@ class BenchmarkSet:
         source_pattern: Rule for file names, see `sources_of`.
         mos_scale: Name of the scale that brings its labels to score units; none: they stay in native units.
         split: "test", or "train" for clips that a policy was trained on; the two are never averaged together.
+        num_sources: From how many sources its clips were made, where that is known and several share one.
     """
 
     name: str
@@ -61,6 +65,7 @@ class BenchmarkSet:
     source_pattern: str = ""
     mos_scale: str | None = None
     split: str = "test"
+    num_sources: int | None = None
 
     def rows(self) -> list[LabelRow]:
         """Its clips, labels in native units unless `mos_scale` is set. A number other than `num_videos` is warned of.
@@ -73,6 +78,14 @@ class BenchmarkSet:
         if self.num_videos not in (None, len(rows)):
             listed = counted(len(rows), "video")
             logger.warning("%s: %s lists %s, not %d.", self.title, self.labels, listed, self.num_videos)
+        if self.num_sources is not None and not self.sources(rows).names:
+            logger.warning(
+                "%s: its clips come from %d sources, and %s does not tell which: intervals will be too narrow. Add the "
+                "column 'source'.",
+                self.title,
+                self.num_sources,
+                self.labels,
+            )
         return rows
 
     def _check_source_column(self, rows: Sequence[LabelRow]) -> None:
@@ -144,7 +157,10 @@ class Absent:
 
 
 def find_benchmarks(
-    choice: str, data_root: str | Path | None = None, own: str | Path | None = None
+    choice: str,
+    data_root: str | Path | None = None,
+    own: str | Path | None = None,
+    scale: str | None = None,
 ) -> tuple[list[BenchmarkSet], list[Absent]]:
     """Find test sets on disk: public ones below `data_root`, and the user's own.
 
@@ -154,13 +170,15 @@ def find_benchmarks(
         own: YAML list of own sets, paths relative to it: `name`, `labels`, `videos` and, if wanted, `domain` (default
             "ood"), `title`, `num_videos`, `video_column`, `mos_column`, `source_column`, `synthetic`, `mos_scale`,
             `split` (default "train" where the name or that of the label file says so, else "test").
+        scale: MOS scale by name, see `mos_scale`, of the one public set that is chosen; must be given where the set's
+            is unknown.
 
     Returns:
         The chosen sets that are there, and those that are not; public ones first, each in order.
 
     Raises:
-        ValueError: If `choice` has an unknown name, `data_root` is no folder, a set has several label files, or `own`
-            does not fit; the message names file, entry, value, rule and fix.
+        ValueError: If `choice` has an unknown name, `data_root` is no folder, a set has several label files, its scale
+            is unknown and none is given, or `own` does not fit; the message names file, entry, value, rule and fix.
 
     Example:
         >>> found, absent = find_benchmarks("cgvds,vdpve")
@@ -170,9 +188,11 @@ def find_benchmarks(
     if data_root is not None and not Path(data_root).is_dir():
         raise ValueError(f"data root {str(data_root)!r} is not a folder: name the one that holds the sets' folders.")
     own_sets = {} if own is None else _read_own(Path(own))
-    chosen = _chosen(choice, {name: known.domain for name, known in (BENCHMARKS | own_sets).items()})
+    chosen = _chosen(choice, {name: known.domain for name, known in (PUBLIC | own_sets).items()})
+    if scale is not None and (len(chosen) != 1 or chosen[0] not in PUBLIC):
+        raise ValueError(f"mos scale {scale!r} with the sets {chosen}: it goes with one public set. Choose that alone.")
     looked_up = [
-        _own_on_disk(own_sets[name]) if name in own_sets else _public_on_disk(BENCHMARKS[name], data_root)
+        _own_on_disk(own_sets[name]) if name in own_sets else _public_on_disk(PUBLIC[name], data_root, scale)
         for name in chosen
     ]
     found = [one for one in looked_up if isinstance(one, BenchmarkSet)]
@@ -182,9 +202,9 @@ def find_benchmarks(
 def _chosen(choice: str, domains: dict[str, str]) -> list[str]:
     """The names that a choice stands for, each once, out of name -> domain."""
     if choice == "own":
-        return [name for name in domains if name not in BENCHMARKS]
+        return [name for name in domains if name not in PUBLIC]
     if choice in CHOICES:
-        return [name for name, domain in domains.items() if choice in (domain, "all")]
+        return [name for name, domain in domains.items() if choice in (domain, "all") and name not in FURTHER_SETS]
     names = list(dict.fromkeys(name.strip() for name in choice.split(",")))
     unknown = [name for name in names if name not in domains]
     if unknown:
@@ -194,7 +214,7 @@ def _chosen(choice: str, domains: dict[str, str]) -> list[str]:
     return names
 
 
-def _public_on_disk(benchmark: Benchmark, data_root: str | Path | None) -> BenchmarkSet | Absent:
+def _public_on_disk(benchmark: Benchmark, data_root: str | Path | None, scale: str | None) -> BenchmarkSet | Absent:
     def absent(reason: str) -> Absent:
         return Absent(benchmark.name, benchmark.title, benchmark.domain, f"{reason}; get it from {benchmark.source}")
 
@@ -208,15 +228,22 @@ def _public_on_disk(benchmark: Benchmark, data_root: str | Path | None) -> Bench
         return absent(f"{folder} holds no label file labels{{{','.join(READERS)}}}")
     if not (folder / "videos").is_dir():
         return absent(f"{folder} holds no videos folder")
+    if benchmark.native_scale == UNKNOWN and scale is None:
+        raise ValueError(
+            f"{benchmark.title}: the scale of its labels ({benchmark.labels}) is not known here, nor whether more is "
+            f"better. Look it up ({benchmark.source}) and name it: mos_scale (--mos-scale) {NAMES}."
+        )
     return BenchmarkSet(
         benchmark.name,
         benchmark.title,
-        benchmark.domain,
+        benchmark.domain if benchmark.domain in DOMAINS else "",
         labels[0],
         folder / "videos",
         benchmark.num_videos,
         benchmark.published,
         source_pattern=benchmark.source_pattern,
+        mos_scale=scale,
+        num_sources=benchmark.num_sources,
     )
 
 
@@ -295,7 +322,7 @@ def _own_set(entry: Any, folder: Path, place: str) -> BenchmarkSet:
         fits, rule = OWN_KEYS[key]
         if not fits(value):
             raise ValueError(f"{place}: {key} is {value!r}; it must be {rule}.")
-    if entry["name"] in BENCHMARKS or entry["name"] in CHOICES:
+    if entry["name"] in PUBLIC or entry["name"] in CHOICES:
         raise ValueError(
             f"{place}: name {entry['name']!r} belongs to a public set or a group of sets; choose another name, or put "
             "the public set below the data root."

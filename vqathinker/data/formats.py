@@ -105,7 +105,7 @@ def _read_jsonl(path: Path, *columns: str) -> Iterator[RawRow]:
 def _read_json(path: Path, *columns: str) -> Iterator[RawRow]:
     """One of `SHAPES`, told apart by their keys. Annotations of another `ann_type` than "score" are passed over."""
     try:
-        content = load_json(str(path), _text(path))
+        content = load_json(str(path), read_text(path))
     except json.JSONDecodeError as error:
         raise LabelError(
             f"{path}: not valid JSON ({error}); a file with one object per line must be named .jsonl."
@@ -153,7 +153,7 @@ def _read_txt(path: Path, *columns: str) -> Iterator[RawRow]:
 
 
 def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow]:
-    reader = csv.DictReader(io.StringIO(_text(path)), skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True)
     header = reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
     video_column, mos_column = video_column.strip(), mos_column.strip()
     if not header:
@@ -220,12 +220,17 @@ def only_name(video: Any) -> Any:
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
     """The lines that hold something: their place for messages (`file:line`) and their text, spaces around it cut."""
     # Not splitlines(): it also splits at separators that a name may hold.
-    for line, text in enumerate(_text(path).split("\n"), start=1):
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
         if text.strip():
             yield f"{path}:{line}", text.strip()
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file's text: UTF-8, with or without BOM.
+
+    Raises:
+        LabelError: If it is another encoding.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -12,31 +12,42 @@ class Benchmark:
     Attributes:
         name: Short name, safe as a file name.
         title: As papers write it.
-        domain: "in-domain" (user-generated clips, as LSVQ, the training set) or "ood".
-        num_videos: Clips that the published values are for.
-        native_scale: Of the labels that VQAThinker was tested with.
+        domain: "in-domain" (user-generated clips, as LSVQ, the training set) or "ood"; of a set beyond the paper's what
+            its clips are.
+        num_videos: Clips that the published values are for, or that it has; `None` if it is not known.
+        native_scale: Of the labels that VQAThinker was tested with; `UNKNOWN` where it could not be read.
         label_formats: As what labels circulate.
         source: Where to get it.
         licence: A note, no legal advice.
-        published: (SRCC, PLCC) of VQAThinker-8B (Cao et al., 2025).
+        published: (SRCC, PLCC) of VQAThinker-8B (Cao et al., 2025); `None` where there is none.
         source_pattern: Rule for its file names, see `sources_of`; "" where they do not tell from what a clip was made.
+        labels: What its labels are, and in which columns, as far as is known.
+        num_sources: From how many sources its clips were made, where several share one.
     """
 
     name: str
     title: str
     domain: str
-    num_videos: int
+    num_videos: int | None
     native_scale: str
     label_formats: tuple[str, ...]
     source: str
     licence: str
-    published: tuple[float, float]
+    published: tuple[float, float] | None
     source_pattern: str = ""
+    labels: str = "MOS"
+    num_sources: int | None = None
 
 
+UNKNOWN = "unknown"
+"""A native scale that could not be read: the set needs a `mos_scale`."""
 TEST_JSON = "VQAThinker test JSON"
 DOVER_TXT = "DOVER / FAST-VQA txt"
 LIVE_TERMS = "see the set's page; research use with attribution, on request"
+LSVQ_TERMS = (
+    "see the set's page; free use with attribution; the clips are from YFCC100M and the Internet Archive. A copy on "
+    "Hugging Face is tagged as freely licensed, which it is not: its own card names Facebook and UT Austin as holders"
+)
 
 BENCHMARKS = {
     benchmark.name: benchmark
@@ -55,7 +66,7 @@ BENCHMARKS = {
                 "the set's CSV, its test rows, with the columns video and mos",
             ),
             "https://github.com/baidut/PatchVQ",
-            "see the set's page; free use with attribution; the clips are from YFCC100M and the Internet Archive",
+            LSVQ_TERMS,
             (0.883, 0.880),
         ),
         Benchmark(
@@ -66,7 +77,7 @@ BENCHMARKS = {
             "0-100",
             (TEST_JSON, DOVER_TXT, "Q-Align JSON", "the set's CSV, with the columns video and mos"),
             "https://github.com/baidut/PatchVQ",
-            "see the set's page; free use with attribution; the clips are from YFCC100M and the Internet Archive",
+            LSVQ_TERMS,
             (0.798, 0.834),
         ),
         Benchmark(

@@ -5,30 +5,37 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from vqathinker.data.files import VideoFiles, check_places, safe_name
-from vqathinker.data.formats import LabelError, lines_of, load_json, number_of
+from vqathinker.data.formats import LabelError, number_of
 from vqathinker.data.options import check_options, letter_of, options_in
-from vqathinker.data.qbench import is_published, plain_row
+from vqathinker.data.question_files import READERS, records_of
 from vqathinker.data.sample import Sample, named_clips
 from vqathinker.data.scales import LABEL_RANGE
+from vqathinker.rewards import level_words
 from vqathinker.rewards.distortion import parse_distortions
 from vqathinker.wording import counted
 
 logger = logging.getLogger(__name__)
 
-KEYS = ("video", "question", "prompt", "options", "answer", "reason", "mos", "type", "tags", "id", "system")
+KEYS = (
+    *("video", "question", "prompt", "options", "answer", "reason", "mos", "level", "words", "type", "tags", "id"),
+    "system",
+)
 """Keys that mean something to the reader; all others are label columns."""
 FORMS = (
     '{"video": "a/b.mp4", "question": "...", "options": ["...", "..."], "answer": "B"} or '
     '{"prompt": [{"role": "user", "content": [{"type": "video", "video": "a/b.mp4"}, {"type": "text", "text": "..."}'
-    ']}], "options": [...], "answer": "B"}; a row with "mos" and neither options nor answer asks for a score'
+    ']}], "options": [...], "answer": "B"}; a row with "mos" and neither options nor answer asks for a score, one with '
+    '"level" for a level word, and the answer to one with "type": "open" is a text'
 )
+OPEN = "open"
+"""Type of a question that is answered in the policy's own words."""
 YES_NO = ("Yes", "No")
 """Options of a question of the type "yesno" that names none."""
 
@@ -40,29 +47,35 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
     clips `video` is a list of both. Conversational: clips and question stand in `prompt`, a list of messages: a system
     message, or none, and one user message. Where `options` is absent, lines "A. ...", "B. ..." at the end of the
     question are the options, and are cut from it; a question of the type "yesno" has "Yes" and "No". The answer is a
-    letter or an option's text. A row with `mos`, in score units, and neither options nor answer is a score sample. Keys
-    whose value is null count as absent. Keys other than `KEYS` are label columns and go into the target.
+    letter or an option's text. A row with `mos`, in score units, and neither options nor answer is a score sample; one
+    with `level`, a quality word of `words` (a name of `rewards.LEVEL_WORDS`, default "itu"), asks for that, and may
+    have `mos` beside it. One of the type "open" has no options, and its answer is a reference text. Keys whose value is
+    null count as absent. Keys other than `KEYS` are label columns and go into the target.
 
-    A `.json` file is one list of rows of these forms, or of Q-Bench-Video's, see `vqathinker.data.qbench`.
+    A `.json` file is one list of such rows. Published files are read too, and give their questions the tag `set`:
+    Q-Bench-Video's JSON and VLMEvalKit's `.tsv` of it (`vqathinker.data.qbench`), FineVD's `.jsonl`
+    (`vqathinker.data.finevd`), VQA²'s conversations (`vqathinker.data.vqa2`).
 
     Args:
-        path: A `.jsonl` or `.json` file; UTF-8 with or without BOM, LF or CRLF.
+        path: A `.jsonl`, `.json` or `.tsv` file; UTF-8 with or without BOM, LF or CRLF.
         video_root: Folder the video names are relative to, as for `read_labels`.
 
     Returns:
-        One sample per row in file order, of the task "choice" or "score"; `target["answer"]` is a letter. A row without
-        `id` is named `VIDEO: QUESTION`, with the options behind it where two rows would have one name; a score row
-        without a question is named like its video. A row that repeats another in everything is dropped, with a warning.
+        One sample per row in file order, of the task "choice" (`target["answer"]` is a letter), "open"
+        (`target["reference"]`), "score" or "level". A row without `id` is named `VIDEO: QUESTION`, with options or
+        reference behind it where two rows would have one name; a score row without a question is named like its video,
+        a level row `VIDEO: level`. A row that repeats another in everything is dropped, with a warning, and so is an
+        open question without a reference.
 
     Raises:
         LabelError: If the file is missing or empty, a line does not fit, two rows have one id, or one question about
             one clip has two answers.
     """
     path = Path(path)
-    check_places(path, Path(video_root), [".jsonl", ".json"], "question file")
+    check_places(path, Path(video_root), list(READERS), "question file")
     files = VideoFiles(Path(video_root))
     rows: list[_Row] = []
-    for place, record in _records(path, files):
+    for place, record in records_of(path, files):
         try:
             rows.append(_row(place, record, files))
         except LabelError:
@@ -77,41 +90,6 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
         logger.warning("%s: %s another one: dropped.", path, rows_repeat)
     _check_answers(kept)
     return _named(kept)
-
-
-def _records(path: Path, files: VideoFiles) -> Iterator[tuple[str, Any]]:
-    """The rows of a file as they stand there, with their places for messages; open questions are left out."""
-    if path.suffix.lower() == ".jsonl":
-        for place, text in lines_of(path):
-            yield place, _loaded(place, text, "write one object per line")
-        return
-    records = _loaded(str(path), "\n".join(text for _, text in lines_of(path)), "it must hold one list of rows")
-    if not isinstance(records, list):
-        raise LabelError(f"{path}: found {type(records).__name__}: a .json file must hold one list of rows.")
-    left_out = 0
-    for number, record in enumerate(records, start=1):
-        place = f"{path}: row {number}"
-        try:
-            known = (
-                plain_row(record, lambda name: files.find(safe_name(name)).is_file())
-                if is_published(record)
-                else record
-            )
-        except ValueError as error:
-            raise LabelError(f"{place}: {error}") from None
-        left_out += known is None
-        if known is not None:
-            yield place, known
-    if left_out:
-        open_rows = counted(left_out, "open-ended question")
-        logger.warning("%s: %s left out: only answers to choose from can be told right from wrong.", path, open_rows)
-
-
-def _loaded(place: str, text: str, fix: str) -> Any:
-    try:
-        return load_json(place, text)
-    except json.JSONDecodeError as error:
-        raise LabelError(f"{place}: {text[:80]!r} is not valid JSON ({error}); {fix}.") from None
 
 
 @dataclass(frozen=True)
@@ -135,13 +113,16 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
     videos, question, system = _asked(record)
     names = [safe_name(video) for video in videos]
     columns = _columns(record)
-    if "mos" in record:
+    target: dict[str, Any]
+    if label := next((key for key in ("level", "mos") if key in record), None):
         if len(names) > 1:
-            raise ValueError(f"the row has 'mos' and shows the videos {names!r:.200}: a score is of one clip.")
+            raise ValueError(f"the row has {label!r} and shows the videos {names!r:.200}: a score is of one clip.")
         asked = [key for key in ("options", "answer") if key in record]
         if asked:
-            raise ValueError(f"the row has 'mos' and {asked}: a row asks one question. Write one row for each.")
-        task, target = "score", {"mos": _mos(record["mos"])}
+            raise ValueError(f"the row has {label!r} and {asked}: a row asks one question. Write one row for each.")
+        task, target = ("level" if label == "level" else "score"), _judged(record)
+    elif record.get("type") == OPEN:
+        task, target = "open", {"reference": _reference(record, question)}
     else:
         question, target = _choice(record, question)
         task = "choice"
@@ -160,7 +141,7 @@ def _without_null(value: Any) -> Any:
 def _asked(record: Mapping[str, Any]) -> tuple[list[Any], str, str]:
     """Videos as written, one or two, question and system message of a row of either form."""
     if "prompt" not in record:
-        if "video" not in record or not ("question" in record or "mos" in record):
+        if "video" not in record or not record.keys() & {"question", "mos", "level"}:
             raise ValueError(f"found the keys {list(record)}; a line must be one of: {FORMS}.")
         return _shown(_listed(record)), _text(record, "question"), _text(record, "system")
     if "question" in record:
@@ -257,6 +238,29 @@ def _choice(record: Mapping[str, Any], asked: str) -> tuple[str, dict[str, Any]]
     return question, {"options": options, "answer": letter_of(record["answer"], options)}
 
 
+def _judged(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Target of a row that asks how good a clip is."""
+    target = {"mos": _mos(record["mos"])} if "mos" in record else {}
+    if "level" not in record:
+        return target
+    name = _text(record, "words") or "itu"
+    words, word = level_words(name), _text(record, "level").casefold()
+    if word not in words:
+        raise ValueError(f"level {record['level']!r:.80} must be one of {list(words)}, the words {name!r}.")
+    return target | {"level": word, "words": name}
+
+
+def _reference(record: Mapping[str, Any], question: str) -> str:
+    """The right answer of an open question."""
+    if not question:
+        raise ValueError(f"question {record.get('question')!r:.80} must be a non-empty string: write the question.")
+    if "options" in record:
+        raise ValueError(f"type {OPEN!r} with options {record['options']!r:.120}: leave the options out, or the type.")
+    if not (reference := _text(record, "answer")):
+        raise ValueError("the row has no 'answer': give the text that answers are to be measured against.")
+    return reference
+
+
 def _mos(value: Any) -> float:
     try:
         mos = number_of(value)
@@ -340,8 +344,9 @@ def _named(rows: Sequence[_Row]) -> list[Sample]:
     places: dict[str, str] = {}
     samples = []
     for row, name in zip(rows, short, strict=True):
-        if not row.sample.id and counts[name] > 1 and "options" in row.sample.target:
-            name = f"{name} [{' | '.join(row.sample.target['options'])}]"
+        told = row.sample.target.get("options") or [row.sample.target.get("reference")]
+        if not row.sample.id and counts[name] > 1 and told != [None]:
+            name = f"{name} [{' | '.join(told)}]"
         if name in places:
             raise LabelError(
                 f"{row.place}: the row at {places[name]} also has the id {name!r:.200}, and the rows differ: an id "
@@ -353,4 +358,5 @@ def _named(rows: Sequence[_Row]) -> list[Sample]:
 
 
 def _default_id(row: _Row) -> str:
-    return f"{row.name}: {row.sample.question}" if row.sample.question else row.name
+    asked = row.sample.question or ("level" if row.sample.task == "level" else "")
+    return f"{row.name}: {asked}" if asked else row.name

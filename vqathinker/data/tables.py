@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from vqathinker.data.formats import LabelError, _text, number_of, repeated
+from vqathinker.data.formats import LabelError, number_of, read_text, repeated
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -97,7 +97,7 @@ def _table_text(path: Path) -> str:
             raise LabelError(f"table {str(path)!r} is a spreadsheet: save it as CSV and pass that file.")
         if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return path.read_text(encoding="utf-16")
-        return _text(path)
+        return read_text(path)
     except OSError as error:
         raise LabelError(f"table {str(path)!r} cannot be read ({error.strerror}); check its permissions.") from None
     except UnicodeDecodeError as error:

@@ -1,6 +1,9 @@
 """Metrics, summaries, plots and reports."""
 
-from vqathinker.evaluation.question_tables import question_table, question_tables, write_questions
+from vqathinker.evaluation.judge import Judge, Verdicts
+from vqathinker.evaluation.open_questions import OpenAnswer, OpenReport, evaluate_open, with_verdicts
+from vqathinker.evaluation.question_results import result_tables, write_questions
+from vqathinker.evaluation.question_tables import question_table, question_tables
 from vqathinker.evaluation.questions import (
     AnsweredQuestion,
     QuestionReport,
@@ -31,18 +34,24 @@ __all__ = [
     "AnsweredQuestion",
     "ChoiceSummary",
     "CorrelationDifference",
+    "Judge",
+    "OpenAnswer",
+    "OpenReport",
     "PairedDifference",
     "QuestionReport",
     "Summary",
     "TemporalPreference",
+    "Verdicts",
     "compare_questions",
     "correlation_difference",
+    "evaluate_open",
     "evaluate_questions",
     "naming_accuracy",
     "paired_difference",
     "plcc",
     "question_table",
     "question_tables",
+    "result_tables",
     "rotation_consistency",
     "sensitivity_table",
     "srcc",
@@ -50,5 +59,6 @@ __all__ = [
     "summarize_choices",
     "temporal_preference",
     "temporal_sensitivity",
+    "with_verdicts",
     "write_questions",
 ]

@@ -1,25 +1,19 @@
-"""Tables of answered questions, and the files that keep them."""
+"""Tables of answered questions."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from vqathinker.evaluation.benchmark import markdown
 from vqathinker.evaluation.comparison import signed
 from vqathinker.evaluation.questions import QuestionReport
 from vqathinker.evaluation.report import Table
 from vqathinker.metrics.choices import Accuracy
 from vqathinker.metrics.paired import PairedDifference
-from vqathinker.rewards.choice import letter
 from vqathinker.wording import counted
-from vqathinker.writing import finite
 
 NOTE = (
     "accuracy: share of right greedy answers with its 95 % interval; an answer that names no option is wrong. "
@@ -31,8 +25,6 @@ CHANGE_NOTE = (
     "lost: questions that only the policy, or only the baseline, answers correctly; p: McNemar's exact test, which "
     "treats questions as independent."
 )
-COLUMNS = ("id", "video", "type", "question", "options", "right", "chosen", "status", "no_video", "rotated", "answer")
-"""Of `answers.csv`, and `error`."""
 
 
 @dataclass(frozen=True)
@@ -125,40 +117,3 @@ def _counts(report: QuestionReport) -> list[str]:
     if report.num_rotated:
         said.append(f"One option in every rotation of the options: {report.consistency:.3f} of {report.num_rotated}.")
     return said
-
-
-def write_questions(
-    out: str | Path,
-    report: QuestionReport,
-    provenance: Mapping[str, Any],
-    comparison: QuestionComparison | None = None,
-) -> None:
-    """Write `questions.json` (everything), `questions.md` (the tables) and `answers.csv` (a line per question).
-
-    Args:
-        out: Folder; made where there is none.
-        report: From `evaluate_questions`.
-        provenance: What the answers were made with.
-        comparison: With another policy, if there was one.
-    """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    whole = {"provenance": dict(provenance), **asdict(report), "comparison": comparison and asdict(comparison)}
-    (out / "questions.json").write_text(json.dumps(finite(whole), indent=1) + "\n", encoding="utf-8")
-    (out / "questions.md").write_text(markdown(question_tables(report, comparison)), encoding="utf-8")
-    with (out / "answers.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.DictWriter(file, (*COLUMNS, "error"), lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        for question in report.questions:
-            named = {key: _letter(getattr(question, key)) for key in ("right", "chosen", "no_video")}
-            lists = {
-                "options": " | ".join(question.options),
-                "rotated": " ".join(_letter(i) or "-" for i in question.rotated),
-            }
-            writer.writerow({**asdict(question), **named, **lists, "answer": " ".join(question.answer.split())})
-        for name, error in report.unreadable.items():
-            writer.writerow({"id": name, "status": "unreadable", "error": error})
-
-
-def _letter(index: int | None) -> str:
-    return "" if index is None else letter(index)

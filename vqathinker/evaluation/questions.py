@@ -135,12 +135,13 @@ def evaluate_questions(
     """
     _check(samples)
     asked = _asked(samples, rotate)
-    answers = iter(_greedy(scorer, [sample for _, sample in asked], "answering", progress))
+    answers = iter(greedy_answers(scorer, [sample for _, sample in asked], "answering", progress))
     found: dict[int, list[QualityAnswer]] = {}
     for place, _ in asked:
         found.setdefault(place, []).append(next(answers))
     readable = [i for i in range(len(samples)) if found[i][0].status != "unreadable"]
-    without = _without_video(scorer, [samples[i] for i in readable], progress) if blank else [None] * len(readable)
+    blanks = [_with_options(samples[i], samples[i].target["options"]) for i in readable]
+    without = answers_without_video(scorer, blanks, progress) if blank else [None] * len(readable)
     questions = [_answered(samples[i], found[i], own) for i, own in zip(readable, without, strict=True)]
     unreadable = {samples[i].id: found[i][0].error for i in range(len(samples)) if i not in set(readable)}
     return summarize_questions(questions, unreadable, blank, seed)
@@ -227,14 +228,22 @@ def _with_options(sample: Sample, options: Sequence[str]) -> Sample:
     return replace(sample, target=target | {"options": tuple(options)})
 
 
-def _greedy(
+def greedy_answers(
     scorer: QualityScorer,
     samples: Sequence[Sample],
     title: str,
     progress: bool,
     read: Callable[[str], ClipInput] | None = None,
 ) -> list[QualityAnswer]:
-    """Greedy answers in order, on every process; each asks about its own part, one run of neighbours."""
+    """Greedy answers in order, on every process; each asks about its own part, one run of neighbours.
+
+    Args:
+        scorer: Asks.
+        samples: Of any tasks.
+        title: Of the progress bar.
+        progress: Whether to show it.
+        read: From a path to a clip; default the processor's.
+    """
     state = process_state()
     first, end = (len(samples) * (state.process_index + i) // state.num_processes for i in (0, 1))
     own: list[QualityAnswer] = []
@@ -248,14 +257,19 @@ def _greedy(
     return gather_object(own)
 
 
-def _without_video(scorer: QualityScorer, samples: Sequence[Sample], progress: bool) -> list[QualityAnswer]:
-    """Answers to the same prompts about a black clip. Equal prompts are asked once: without the clip they are one."""
-    blanked = [replace(sample, clips=("",) * len(sample.clips)) for sample in samples]
-    prompts = [_with_options(sample, sample.target["options"]) for sample in blanked]
-    keys = [(prompt.clips, prompt.question, prompt.target["options"], prompt.system) for prompt in prompts]
+def answers_without_video(scorer: QualityScorer, samples: Sequence[Sample], progress: bool) -> list[QualityAnswer]:
+    """Answers to the same prompts about a black clip. Equal prompts are asked once: without the clip they are one.
+
+    Args:
+        scorer: Asks.
+        samples: Of any tasks.
+        progress: Whether to show a progress bar.
+    """
+    prompts = [replace(sample, clips=("",) * len(sample.clips)) for sample in samples]
+    keys = [(p.task, p.clips, p.question, p.target.get("options"), p.system) for p in prompts]
     different = dict(zip(keys, prompts, strict=True))
     blank = scorer.processor.blank_clip()
-    answers = _greedy(scorer, list(different.values()), "answering without video", progress, lambda _: blank)
+    answers = greedy_answers(scorer, list(different.values()), "answering without video", progress, lambda _: blank)
     known = dict(zip(different, answers, strict=True))
     return [known[key] for key in keys]
 

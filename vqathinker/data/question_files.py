@@ -1,0 +1,106 @@
+"""Rows of question files: our own forms as they stand there, published ones (Q-Bench-Video, FineVD, VQA²) as plain."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vqathinker.data import finevd, qbench, vqa2
+from vqathinker.data.files import VideoFiles, safe_name
+from vqathinker.data.formats import LabelError, lines_of, load_json, read_text
+from vqathinker.wording import counted
+
+logger = logging.getLogger(__name__)
+
+
+def records_of(path: Path, files: VideoFiles) -> Iterator[tuple[str, Any]]:
+    """The rows of a question file with their places for messages, published ones in the plain form.
+
+    Args:
+        path: With one of the suffixes in `READERS`.
+        files: Of the videos.
+
+    Returns:
+        Rows as they stand there, not checked. Open questions without a reference are left out, with a warning.
+
+    Raises:
+        LabelError: If the file, or a row of a published form, does not fit.
+    """
+    left_out = 0
+    for place, record in READERS[path.suffix.lower()](path):
+        try:
+            known = _plain(record, lambda name: files.find(safe_name(name)).is_file())
+        except ValueError as error:
+            raise LabelError(f"{place}: {error}") from None
+        left_out += known is None
+        if known is not None:
+            yield place, known
+    if left_out:
+        open_rows = counted(left_out, "open question")
+        logger.warning("%s: %s left out: an answer can only be measured against a reference.", path, open_rows)
+
+
+def _plain(record: Any, exists: Callable[[str], bool]) -> Any:
+    """A row of a published form as a plain one, any other as it is; `None` for what nothing can be measured against."""
+    if qbench.is_published(record):
+        return qbench.plain_row(record, exists)
+    if finevd.is_published(record):
+        return finevd.plain_row(record)
+    if vqa2.is_published(record):
+        return vqa2.plain_row(record)
+    if isinstance(record, _TableRow):
+        return qbench.table_row(record, exists)
+    return record
+
+
+class _TableRow(dict[str, str]):
+    """A row of a `.tsv` file."""
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
+    for place, text in lines_of(path):
+        yield place, _loaded(place, text, "write one object per line")
+
+
+def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
+    records = _loaded(str(path), read_text(path), "it must hold one list of rows")
+    if not isinstance(records, list):
+        raise LabelError(f"{path}: found {type(records).__name__}: a .json file must hold one list of rows.")
+    for number, record in enumerate(records, start=1):
+        yield f"{path}: row {number}", record
+
+
+def _read_tsv(path: Path) -> Iterator[tuple[str, Any]]:
+    """Rows of VLMEvalKit's form; cells in quotes may hold line ends."""
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t")
+    header = reader.fieldnames or []
+    missing = [name for name in qbench.COLUMNS[2:] if name not in header]
+    if missing or not set(header) & set(qbench.COLUMNS[:2]):
+        raise LabelError(
+            f"{path}: the columns are {list(header)}: a .tsv file must be VLMEvalKit's of Q-Bench-Video, with "
+            f"{list(qbench.COLUMNS)}, tabs between them. Write other questions as .jsonl."
+        )
+    for number, record in enumerate(reader, start=1):
+        if None in record or None in record.values():
+            raise LabelError(f"{path}: row {number}: the row must have {len(header)} cells like the header.")
+        yield f"{path}: row {number}", _TableRow(record)
+
+
+READERS: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".tsv": _read_tsv,
+}
+"""Suffix -> reader of a file's rows as they stand there, with their places for messages."""
+
+
+def _loaded(place: str, text: str, fix: str) -> Any:
+    try:
+        return load_json(place, text)
+    except json.JSONDecodeError as error:
+        raise LabelError(f"{place}: {text[:80]!r} is not valid JSON ({error}); {fix}.") from None
