@@ -15,6 +15,7 @@ Needs numpy only.
 """
 
 from .advantages import advantages, zero_gradient_groups
+from .answer_places import ParsedValues, box_iou, interval_iou, parse_box, parse_count, parse_interval
 from .choice import Choice, ParsedChoice, choice_index, letter, parse_choice
 from .comparison import (
     COMPARISON_WORDS,
@@ -32,11 +33,13 @@ from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
 from .pairwise import BradleyTerry, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
+from .places import Count, When, Where
 from .presets import PRESETS, REWARDS, named_rewards, preset
 from .ranking import Ranking, fidelity_ranking
 from .regression import Regression, gaussian_regression
 from .reward import FLAGS, Reward, check_reward
 from .rubric import RewardTable, Rubric
+from .severity import Severity
 from .temporal import Temporal, temporal_bonus
 
 __all__ = [
@@ -47,6 +50,7 @@ __all__ = [
     "BradleyTerry",
     "Choice",
     "Contrast",
+    "Count",
     "Distortion",
     "Format",
     "Length",
@@ -57,15 +61,20 @@ __all__ = [
     "ParsedAnswer",
     "ParsedChoice",
     "ParsedComparison",
+    "ParsedValues",
     "ProductHinge",
     "Ranking",
     "Regression",
     "Reward",
     "RewardTable",
     "Rubric",
+    "Severity",
     "Temporal",
     "Threshold",
+    "When",
+    "Where",
     "advantages",
+    "box_iou",
     "check_reward",
     "choice_index",
     "contrast_fidelity",
@@ -73,14 +82,18 @@ __all__ = [
     "fidelity_ranking",
     "format_reward",
     "gaussian_regression",
+    "interval_iou",
     "letter",
     "linear_reward",
     "named_rewards",
     "order_fidelity",
     "pair_order_fidelity",
     "parse_answer",
+    "parse_box",
     "parse_choice",
     "parse_comparison",
+    "parse_count",
+    "parse_interval",
     "preset",
     "product_hinge",
     "temporal_bonus",

@@ -13,10 +13,12 @@ from .contrast import Contrast
 from .distortion import Distortion
 from .format import Format
 from .pairwise import BradleyTerry, ProductHinge
+from .places import Count, When, Where
 from .ranking import Ranking
 from .regression import Regression
 from .reward import find_reward
 from .rubric import Rubric
+from .severity import Severity
 from .temporal import Temporal
 
 
@@ -86,6 +88,10 @@ REWARDS: dict[str, Callable[[], Any]] = {
     "linear": Linear,
     "length": Length,
     "choice": Choice,
+    "severity": Severity,
+    "when": When,
+    "where": Where,
+    "count": Count,
     "pair_word": PairWord,
     "pair_order": PairOrder,
     "pair_agreement": PairAgreement,

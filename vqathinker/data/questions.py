@@ -14,6 +14,7 @@ from typing import Any
 from vqathinker.data.files import VideoFiles, check_places, safe_name
 from vqathinker.data.formats import LabelError, lines_of, load_json, number_of
 from vqathinker.data.options import check_options, letter_of, options_in
+from vqathinker.data.places import placed_target, task_named
 from vqathinker.data.qbench import is_published, plain_row
 from vqathinker.data.sample import Sample, named_clips
 from vqathinker.data.scales import LABEL_RANGE
@@ -22,7 +23,8 @@ from vqathinker.wording import counted
 
 logger = logging.getLogger(__name__)
 
-KEYS = ("video", "question", "prompt", "options", "answer", "reason", "mos", "type", "tags", "id", "system")
+KEYS: tuple[str, ...] = ("video", "question", "prompt", "options", "answer", "reason", "mos", "type", "tags", "id")
+KEYS += ("system", "task", "ordered")
 """Keys that mean something to the reader; all others are label columns."""
 FORMS = (
     '{"video": "a/b.mp4", "question": "...", "options": ["...", "..."], "answer": "B"} or '
@@ -40,8 +42,10 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
     clips `video` is a list of both. Conversational: clips and question stand in `prompt`, a list of messages: a system
     message, or none, and one user message. Where `options` is absent, lines "A. ...", "B. ..." at the end of the
     question are the options, and are cut from it; a question of the type "yesno" has "Yes" and "No". The answer is a
-    letter or an option's text. A row with `mos`, in score units, and neither options nor answer is a score sample. Keys
-    whose value is null count as absent. Keys other than `KEYS` are label columns and go into the target.
+    letter or an option's text. `"ordered": true` says that the options are given in their order on a scale. A row with
+    the task "when", "where" or "count" has an answer in numbers, see `vqathinker.data.places`. A row with `mos`, in
+    score units, and neither options nor answer is a score sample. Keys whose value is null count as absent. Keys other
+    than `KEYS` are label columns and go into the target.
 
     A `.json` file is one list of rows of these forms, or of Q-Bench-Video's, see `vqathinker.data.qbench`.
 
@@ -50,9 +54,11 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
         video_root: Folder the video names are relative to, as for `read_labels`.
 
     Returns:
-        One sample per row in file order, of the task "choice" or "score"; `target["answer"]` is a letter. A row without
-        `id` is named `VIDEO: QUESTION`, with the options behind it where two rows would have one name; a score row
-        without a question is named like its video. A row that repeats another in everything is dropped, with a warning.
+        One sample per row in file order, of the task "choice" or "score", or that of its key `task`; of a choice
+        `target["answer"]` is a letter, and `target["steps"]` the step of each option where they are ordered. A row
+        without `id` is named `VIDEO: QUESTION`, with the options behind it where two rows would have one name; a score
+        row without a question is named like its video. A row that repeats another in everything is dropped, with a
+        warning.
 
     Raises:
         LabelError: If the file is missing or empty, a line does not fit, two rows have one id, or one question about
@@ -135,7 +141,14 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
     videos, question, system = _asked(record)
     names = [safe_name(video) for video in videos]
     columns = _columns(record)
-    if "mos" in record:
+    task = task_named(record)
+    if task is not None:
+        if len(names) > 1:
+            raise ValueError(
+                f"the row has the task {task!r} and shows the videos {names!r:.200}: it is about one clip."
+            )
+        target = placed_target(record, task, question)
+    elif "mos" in record:
         if len(names) > 1:
             raise ValueError(f"the row has 'mos' and shows the videos {names!r:.200}: a score is of one clip.")
         asked = [key for key in ("options", "answer") if key in record]
@@ -254,7 +267,11 @@ def _choice(record: Mapping[str, Any], asked: str) -> tuple[str, dict[str, Any]]
         raise ValueError(f"question {asked!r:.80} must be a non-empty string: write the question.")
     if "answer" not in record:
         raise ValueError("the row has no 'answer': give the letter or the text of the right option.")
-    return question, {"options": options, "answer": letter_of(record["answer"], options)}
+    ordered = record.get("ordered", False)
+    if not isinstance(ordered, bool):
+        raise ValueError(f"ordered {ordered!r:.80} must be true or false: whether the options are steps of a scale.")
+    steps = {"steps": tuple(range(len(options)))} if ordered else {}
+    return question, {"options": options, "answer": letter_of(record["answer"], options)} | steps
 
 
 def _mos(value: Any) -> float:
@@ -320,11 +337,14 @@ def _check_answers(rows: Sequence[_Row]) -> None:
     known: dict[tuple, tuple[str, str]] = {}
     for row in rows:
         sample = row.sample
-        if sample.task != "choice":
+        if sample.task == "score":
             continue
-        options = sample.target["options"]
-        answer = options[ord(sample.target["answer"]) - ord("A")].casefold()
-        asked = (sample.clips, sample.question, frozenset(option.casefold() for option in options))
+        options = sample.target.get("options", ())
+        if options:
+            answer = options[ord(sample.target["answer"]) - ord("A")].casefold()
+        else:
+            answer = str([sample.target[key] for key in sample.target if key.startswith("answer_")])
+        asked = (sample.clips, sample.question, sample.task, frozenset(option.casefold() for option in options))
         before, place = known.setdefault(asked, (answer, row.place))
         if before != answer:
             raise LabelError(

@@ -36,14 +36,17 @@ class FaultAttribution:
     degree: float
 
 
+SHARES = ("precision", "recall", "f1", "balanced_accuracy", "degree")
+"""Fields of `FaultAttribution` that a mean is taken of, in their order."""
+
+
 @dataclass(frozen=True)
 class Attribution:
     """How well the faults of a set's clips are named.
 
     Attributes:
         faults: Name -> numbers; of the faults that some clip has or is said to have.
-        mean: Means over the faults that some clip has, in their order in `FaultAttribution`; `clips` and `named` are
-            sums.
+        mean: Means over the faults that some clip has; `clips` and `named` are sums.
         exact: Share of clips of which exactly the right faults are named.
         num_clips: Of how many clips.
     """
@@ -68,14 +71,15 @@ def attribute(named: Sequence[Mapping[str, str | None]], truths: Sequence[Mappin
         raise ValueError(f"named has {len(named)} entries, truths {len(truths)}: need one of each per clip.")
     said = [{_spelt(kind): word for kind, word in own.items()} for own in named]
     true = [{_spelt(kind): severity for kind, severity in own.items()} for own in truths]
-    faults = {kind: _fault(kind, said, true) for kind in sorted({kind for own in [*said, *true] for kind in own})}
+    known = {kind for own in said for kind in own} | {kind for own in true for kind in own}
+    faults = {kind: _fault(kind, said, true) for kind in sorted(known)}
     present = [own for own in faults.values() if own.clips]
     return Attribution(
         faults=faults,
         mean=FaultAttribution(
             sum(own.clips for own in faults.values()),
             sum(own.named for own in faults.values()),
-            *(_mean([getattr(own, name) for own in present]) for name in list(FaultAttribution.__annotations__)[2:]),
+            *(_mean([getattr(own, name) for own in present]) for name in SHARES),
         ),
         exact=_mean([own.keys() == right.keys() for own, right in zip(said, true, strict=True)]),
         num_clips=len(said),

@@ -2,6 +2,7 @@
 
 from vqathinker.tasks.choice import Choice
 from vqathinker.tasks.compare import Compare, accuracy_by_difference
+from vqathinker.tasks.places import Count, When, Where
 from vqathinker.tasks.registry import TASKS, find_task
 from vqathinker.tasks.rows import by_task, mixture, sample_dataset, task_of
 from vqathinker.tasks.score import Score
@@ -12,8 +13,11 @@ __all__ = [
     "Answer",
     "Choice",
     "Compare",
+    "Count",
     "Score",
     "Task",
+    "When",
+    "Where",
     "accuracy_by_difference",
     "by_task",
     "find_task",

@@ -36,10 +36,11 @@ class Choice(Task):
         return "\n".join([sample.question, *options, ASKED_FOR])
 
     def columns(self, sample: Sample) -> dict[str, Any]:
-        """Question, options, and the right option's letter."""
+        """Question, options, the right option's letter, and each option's step on a scale where they have an order."""
         options = list(sample.target["options"])
         right = letter(choice_index(sample.target["answer"], options))
-        return {"question": sample.question, "options": options, "answer": right, "system": sample.system}
+        steps = {"steps": list(sample.target["steps"])} if sample.target.get("steps") else {}
+        return {"question": sample.question, "options": options, "answer": right, "system": sample.system} | steps
 
     def vary(self, row: Row, processor: VQAThinkerProcessor, rng: np.random.Generator) -> dict[str, Any]:
         """The same question with its options in another order. A prompt that lists them in a form of its own stays."""
@@ -54,6 +55,8 @@ class Choice(Task):
         moved = [options[i] for i in order]
         asked = replace(shown, target={"options": moved})
         own = {"prompt": self.messages(asked, processor), "options": moved, "answer": letter(list(order).index(right))}
+        if row.get("steps"):
+            own["steps"] = [row["steps"][i] for i in order]
         return dict(row) | own
 
     def rubric(self) -> Rubric:
