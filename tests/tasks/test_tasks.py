@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from vqathinker.data import Sample
 from vqathinker.messages import text_in, videos_in
 from vqathinker.rewards import Distortion, Severity
-from vqathinker.tasks import TASKS, Score, by_task, find_task, mixture, sample_dataset, task_of
+from vqathinker.tasks import TASKS, Score, by_task, find_task, mixture, rotated, sample_dataset, task_of
 from vqathinker.training import VQAGRPOConfig
 from vqathinker.training.samples import with_tasks
 
@@ -101,11 +102,28 @@ def test_options_change_places_and_the_letter_follows(processor):
 def test_choices_are_measured():
     rows = [{"options": ["Yes", "No"], "answer": "A"}] * 4
     said = ["<answer>A</answer>", "<answer>no</answer>", "good", None]
-    assert TASKS["choice"].measure(said, rows) == {
-        "choice_accuracy": pytest.approx(1 / 3),
-        "choice_unparsable": pytest.approx(1 / 3),
-    }
+    found = TASKS["choice"].measure(said, rows)
+    assert found["choice_accuracy"] == found["choice_unparsable"] == pytest.approx(1 / 3)
+    assert math.isnan(found["choice_consistency"])  # options in one order only
     assert math.isnan(TASKS["choice"].measure([None], rows[:1])["choice_accuracy"])
+
+
+def test_questions_in_every_rotation_measure_consistency(processor):
+    ordered = replace(QUESTION, id="o", question="How strong?", target=QUESTION.target | {"steps": (0, 1, 2)})
+    samples = rotated([QUESTION, ordered, *SAMPLES["score"][:1]])
+    assert [sample.target.get("options") for sample in samples[:3]] == [
+        ("Blur", "Noise", "None"),
+        ("Noise", "None", "Blur"),
+        ("None", "Blur", "Noise"),
+    ]
+    assert [sample.target.get("answer") for sample in samples[:3]] == ["B", "A", "C"] and len(samples) == 7
+    assert samples[4].target["steps"] == (1, 2, 0) and len({sample.id for sample in samples}) == 7
+    rows = list(sample_dataset(samples[:6], processor))
+    looks, letters = ["<answer>noise</answer>"] * 3, ["<answer>A</answer>"] * 3
+    found = TASKS["choice"].measure(looks + letters, rows)
+    assert found["choice_consistency"] == 0.5 and found["choice_accuracy"] == pytest.approx(4 / 6)
+    assert TASKS["choice"].measure([*looks[:2], "?"], rows[:3])["choice_consistency"] == 0
+    assert TASKS["choice"].measure([*looks[:2], None], rows[:3])["choice_consistency"] == 1
 
 
 def test_places_are_measured_and_asked_for():

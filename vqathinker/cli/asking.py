@@ -20,7 +20,7 @@ from vqathinker.wording import counted
 if TYPE_CHECKING:
     from vqathinker.data import Sample
     from vqathinker.evaluation import QuestionReport
-    from vqathinker.scoring import QualityAnswer
+    from vqathinker.scoring import QualityAnswer, QualityScorer
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -101,39 +101,81 @@ def evaluate_file(options: argparse.Namespace) -> int:
     """
     _check(options)
     from vqathinker.data import read_questions
-    from vqathinker.evaluation import compare_questions, evaluate_questions, question_tables, write_questions
-    from vqathinker.evaluation.benchmark import markdown
-    from vqathinker.evaluation.question_tables import QuestionComparison
-    from vqathinker.scoring import decoder, settings_of, versions
     from vqathinker.scoring.seen import seen_line
+    from vqathinker.tasks import PLACED
 
     samples = read_questions(options.questions, options.video_root)
     questions = [sample for sample in samples if sample.task == "choice"]
-    if not questions:
+    placed = [sample for sample in samples if sample.task in PLACED]
+    asked = [*questions, *placed]
+    if not asked:
         raise ValueError(
             f"--questions {str(options.questions)!r} has no question with options: evaluate scores with `eval "
             "--labels`."
         )
-    if is_main() and len(questions) < len(samples):
-        left_out = counted(len(samples) - len(questions), "row asks", "rows ask")
+    if is_main() and len(asked) < len(samples):
+        left_out = counted(len(samples) - len(asked), "row asks", "rows ask")
         print(f"{left_out} for a score: skipped here, use `eval --labels`", file=sys.stderr)
+    if options.baseline is not None and not questions:
+        raise ValueError(
+            f"--baseline {options.baseline}: only questions with options are compared, and --questions has none. Leave "
+            "it out, and run `eval` once for each policy."
+        )
     before, baseline = _ask_baseline(options, questions)
     free_memory()
-    scorer = load_scorer(options, clips=_most_clips(questions))
+    scorer = load_scorer(options, clips=_most_clips(asked))
+    answered = [_evaluate_choices(options, scorer, questions, before, baseline)] if questions else []
+    answered += [_evaluate_placed(options, scorer, placed)] if placed else []
+    if is_main():
+        say(seen_line(scorer.processor, {}, len(asked)), sys.stderr)
+    return 0 if all(answered) else 1
+
+
+def _evaluate_choices(
+    options: argparse.Namespace,
+    scorer: QualityScorer,
+    questions: Sequence[Sample],
+    before: QuestionReport | None,
+    baseline: dict[str, Any],
+) -> bool:
+    """Ask questions with options, and print and write what the answers are worth; whether any clip could be read."""
+    from vqathinker.evaluation import compare_questions, evaluate_questions, question_tables, write_questions
+    from vqathinker.evaluation.benchmark import markdown
+    from vqathinker.evaluation.question_tables import QuestionComparison
+
     report = evaluate_questions(scorer, questions, seed=options.seed, progress=True)
     if is_main():
-        facts = {"command": command_line(), "questions": str(options.questions), "bootstrap_seed": options.seed}
-        facts |= settings_of(scorer) | {"decoder": decoder(), "versions": versions()}
-        date = datetime.now(UTC).isoformat(timespec="seconds")
         comparison = None
         if before is not None:
             change = compare_questions(before, report, options.seed)
             comparison = QuestionComparison(baseline, before.summary.accuracy.value, change)
-        write_questions(options.out, report, facts | {"device": str(scorer.policy.device), "date": date}, comparison)
-        say(seen_line(scorer.processor, {}, len(questions)), sys.stderr)
+        write_questions(options.out, report, _facts(options, scorer), comparison)
         print(markdown(question_tables(report, comparison)))
         print(f"{options.out}/questions.md, {options.out}/questions.json, {options.out}/answers.csv")
-    return 0 if report.questions else 1
+    return bool(report.questions)
+
+
+def _evaluate_placed(options: argparse.Namespace, scorer: QualityScorer, placed: Sequence[Sample]) -> bool:
+    """The same of questions that are answered in numbers."""
+    from vqathinker.evaluation.benchmark import markdown
+    from vqathinker.evaluation.placed import evaluate_placed, placed_table, write_placed
+
+    reports = evaluate_placed(scorer, placed, progress=True)
+    if is_main():
+        write_placed(options.out, reports, _facts(options, scorer))
+        print(markdown([placed_table(reports)]))
+        print(f"{options.out}/places.md, {options.out}/places.json")
+    return any(report.ids for report in reports)
+
+
+def _facts(options: argparse.Namespace, scorer: QualityScorer) -> dict[str, Any]:
+    """What the answers were made with."""
+    from vqathinker.scoring import decoder, settings_of, versions
+
+    facts = {"command": command_line(), "questions": str(options.questions), "bootstrap_seed": options.seed}
+    facts |= settings_of(scorer) | {"decoder": decoder(), "versions": versions()}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return facts | {"device": str(scorer.policy.device), "date": date}
 
 
 def _ask_baseline(

@@ -135,7 +135,7 @@ def evaluate_questions(
     """
     _check(samples)
     asked = _asked(samples, rotate)
-    answers = iter(_greedy(scorer, [sample for _, sample in asked], "answering", progress))
+    answers = iter(greedy_answers(scorer, [sample for _, sample in asked], "answering", progress))
     found: dict[int, list[QualityAnswer]] = {}
     for place, _ in asked:
         found.setdefault(place, []).append(next(answers))
@@ -227,7 +227,7 @@ def _with_options(sample: Sample, options: Sequence[str]) -> Sample:
     return replace(sample, target=target | {"options": tuple(options)})
 
 
-def _greedy(
+def greedy_answers(
     scorer: QualityScorer,
     samples: Sequence[Sample],
     title: str,
@@ -255,7 +255,7 @@ def _without_video(scorer: QualityScorer, samples: Sequence[Sample], progress: b
     keys = [(prompt.clips, prompt.question, prompt.target["options"], prompt.system) for prompt in prompts]
     different = dict(zip(keys, prompts, strict=True))
     blank = scorer.processor.blank_clip()
-    answers = _greedy(scorer, list(different.values()), "answering without video", progress, lambda _: blank)
+    answers = greedy_answers(scorer, list(different.values()), "answering without video", progress, lambda _: blank)
     known = dict(zip(different, answers, strict=True))
     return [known[key] for key in keys]
 

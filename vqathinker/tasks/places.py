@@ -22,7 +22,7 @@ HIT = 0.5
 """An interval or box whose IoU is above counts as found (as in detection, PASCAL VOC)."""
 
 
-class _Placed(Task):
+class Placed(Task):
     """An answer in numbers, which a column of the row has too."""
 
     num_clips = 1
@@ -65,7 +65,7 @@ class _Placed(Task):
         return [(self.read(said).values, row[self.column]) for said, row in pairs if said is not None]
 
 
-class _Overlap(_Placed):
+class _Overlap(Placed):
     """Its value is the IoU with the right answer."""
 
     @abstractmethod
@@ -139,7 +139,7 @@ class Where(_Overlap):
         return ", ".join(f"{edge:g}" for edge in right)
 
 
-class Count(_Placed):
+class Count(Placed):
     """How often is it? A whole number."""
 
     name = "count"
@@ -175,6 +175,10 @@ class Count(_Placed):
         right = [bool(values) and values[0] == truth for values, truth in found]
         errors = [abs(values[0] - truth) for values, truth in found if values]
         return dict(zip(self.metrics, (_mean(right), _mean(errors), _mean([not v for v, _ in found])), strict=True))
+
+
+PLACED: dict[str, Placed] = {task.name: task for task in (When(), Where(), Count())}
+"""Name -> task whose answers are numbers."""
 
 
 def _mean(values: Sequence[float]) -> float:

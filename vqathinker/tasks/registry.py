@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from vqathinker.tasks.choice import Choice
 from vqathinker.tasks.compare import Compare
-from vqathinker.tasks.places import Count, When, Where
+from vqathinker.tasks.places import PLACED
 from vqathinker.tasks.score import Score
 from vqathinker.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (Score(), Choice(), Compare(), When(), Where(), Count())}
+TASKS: dict[str, Task] = {task.name: task for task in (Score(), Choice(), Compare(), *PLACED.values())}
 """Name -> task. Put one of your own here, under its `name`, before samples name it."""
 
 
