@@ -32,22 +32,26 @@ _WORDS = {
         r"|no (?:doubt|question|lack|absence|less|more than)|without (?:a )?(?:doubt|question)|nothing (?:but|except)"
         r"|,? ?(?:such as|like|including)"
     ),
+    # between a denial and what it denies
     "": r"really|actually|even|any|at all|truly|quite|particularly",
-    "N": (  # no ...
+    "N": (  # denies a list of nouns
         r"no longer|no|without|neither|nor|none of|(?:free|devoid|absence|absent) (?:of|from)|rather than|instead of"
         r"|as opposed to"
     ),
+    # denies the next word, and lists of nouns behind "show" and the like (v)
     "n": r"not|never|lack of|lacks|lacking",
     "T": (  # ends a clause
         r"but|however|although|though|yet|while|whereas|except|besides|apart|aside|other|than|because|due|since|with"
         r"|despite|only|just|which|that|then|so|if|when|where"
     ),
+    # denials that stand behind: "is absent" (A), "-free" (F), "is not visible" (V)
     "A": r"absent|missing|non-?existent|nowhere|none",
-    "F": r"free",  # blur-free
+    "F": r"free",
     "V": (
         r"visible|present|seen|noticeable|noticed|apparent|evident|found|detect(?:ed|able)|observ(?:ed|able)|there"
         r"|perceptible|discernible|occur|exist|appear|issues?|problems?|concerns?"
     ),
+    # the rest tells where a list of denied nouns ends: verbs (v, b), degrees, articles, prepositions, general nouns
     "v": r"(?:show|see|contain|exhibit|display|suffer|notice?|find|detect|observe?|spot|reveal|look|seem)(?:ing)?|have",
     "b": r"is|are|was|were|has|had|shows|looks|sees|suffers|seems|appears|can|could|does|do|did|be|been|being",
     "d": r"(?:barely|slight|mild|moderate|strong|severe|heavy|heavi|clear)(?:ly)?|some",
@@ -79,7 +83,7 @@ def faults_named(text: str, kinds: Sequence[str], degrees: Sequence[str] = ()) -
 
     Args:
         text: Words.
-        kinds: Names of faults, in lower case; "_", "-" and a space count as the same. Of names within one another
+        kinds: Names of faults; case does not matter, and "_", "-" and a space are the same. Of names within one another
             ("motion blur", "blur") the longest counts. With a name in `FORMS` its other forms count.
         degrees: Words for how strong a fault is, as "slight"; "slightly" counts too.
 

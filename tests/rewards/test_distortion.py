@@ -131,7 +131,7 @@ def test_the_first_mention_that_is_not_denied_has_the_degree():
 
 def test_reading_is_linear_in_the_text():
     parts = ("blur, ", "no ", "no visible banding, ", "or blur and ", "no artifacts, w, ", "blur in the ")
-    start = time.perf_counter()
+    start = time.process_time()
     for part in parts:
         faults_named(part * 5000, ["blur", "noise"])
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
