@@ -221,7 +221,7 @@ def test_the_right_option_earns_1():
     columns = {"answer": ["blur", "B", "A", None, None], "options": [KINDS, KINDS, YES_NO, None, []]}
     logged = {}
     assert Choice()(answers, **columns, log_metric=logged.__setitem__) == [1.0, 0.0, 0.0, None, None]
-    letters = {f"choice_letter_{name}": share for name, share in zip("ABC", (1 / 3, 1 / 3, 0), strict=True)}
+    letters = {f"choice_letter_{name}": share for name, share in zip("ABCD", (1 / 3, 1 / 3, 0, 0), strict=True)}
     assert logged == {"choice_unparsable": 1 / 3, **letters}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     assert [Choice().applies(row) for row in rows] == [True, True, True, False, False]
