@@ -21,7 +21,7 @@ from vqathinker.chatter import set_verbose
 from vqathinker.data import Sample, read_questions
 from vqathinker.policy import VQAThinkerForConditionalGeneration, check_checkpoint
 from vqathinker.rewards import Contrast, Distortion, Rubric, named_rewards, preset
-from vqathinker.tasks import sample_dataset
+from vqathinker.tasks import TASKS, rotated, sample_dataset
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_quantization_config
 from vqathinker.training.arguments import lacks_config, parse_recipe
@@ -124,6 +124,10 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
     val_questions: str | None = field(
         default=None, metadata={"help": "Held-out question file, scored at the same steps; '' for none."}
     )
+    val_rotations: bool = field(
+        default=False,
+        metadata={"help": "Ask each question of val_questions in every rotation of its options (choice_consistency)."},
+    )
     val_pairs: float = field(default=0.0, metadata={"help": "Pairs in validation for each clip of val_labels."})
     early_stopping_patience: int = field(
         default=0,
@@ -143,6 +147,8 @@ class GRPOArguments(AdapterArguments, LadderArguments, LookArguments):
                 f"val_pairs={self.val_pairs} with val_labels={self.val_labels!r}: must be at least 0, and pairs are "
                 "made of clips that val_labels lists."
             )
+        if self.val_rotations and not self.val_questions:
+            raise ValueError("val_rotations without val_questions: there are no options to rotate. Leave it out.")
         if self.early_stopping_patience < 0:
             raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: must be at least 0.")
 
@@ -160,7 +166,8 @@ def main(argv: list[str] | None = None) -> None:
     samples = data.training(args.seed)
     held_out = data.labelled(data.val_labels)
     held_out += data.paired(held_out, data.val_pairs, args.seed) if data.val_pairs else []
-    held_out += read_questions(data.val_questions, data.video_root or "") if data.val_questions else []
+    asked = read_questions(data.val_questions, data.video_root or "") if data.val_questions else []
+    held_out += rotated(asked) if data.val_rotations else asked
     if PartialState().is_main_process:
         print(preflight(samples, held_out, data.mos_scale))
     check_checkpoint(data.model)
@@ -239,10 +246,10 @@ def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
         raise ValueError(
             f"metric_for_best_model={metric!r} without val_pairs: there is nothing to compare. Set val_pairs."
         )
-    if given and metric and not metric.startswith("choice") and not data.val_labels:
+    if given and metric and metric.removeprefix("eval_") in TASKS["score"].metrics and not data.val_labels:
         raise ValueError(
-            f"metric_for_best_model={metric!r} without val_labels: questions have only choice_accuracy and "
-            "choice_unparsable. Set one of these, or give val_labels."
+            f"metric_for_best_model={metric!r} without val_labels: that is of scores, and questions have others, such "
+            "as choice_accuracy. Set one of these, or give val_labels."
         )
 
 
@@ -352,7 +359,7 @@ def next_steps(data: GRPOArguments, args: VQAGRPOConfig, samples: list[Sample]) 
     folder, tasks = args.output_dir, {sample.task for sample in samples}
     steps = [f"vqathinker score CLIPS --model {folder} --csv scores.csv"] if "score" in tasks else []
     steps += [f"vqathinker eval --labels FILE --videos DIR --model {folder}"] if "score" in tasks else []
-    if "choice" in tasks:
+    if tasks - {"score", "compare"}:
         steps.append(f"vqathinker eval --questions FILE --video-root {data.video_root} --model {folder}")
     steps += [f"vqathinker compare A B --model {folder}"] if "compare" in tasks else []
     return steps + ([f"vqathinker merge {folder} --out DIR"] if data.use_peft else [])

@@ -15,6 +15,7 @@ Needs numpy only.
 """
 
 from .advantages import advantages, zero_gradient_groups
+from .answer_places import ParsedValues, box_iou, interval_iou, parse_box, parse_count, parse_interval
 from .choice import Choice, ParsedChoice, choice_index, letter, parse_choice
 from .comparison import (
     COMPARISON_WORDS,
@@ -33,11 +34,13 @@ from .format import Format, format_reward
 from .level import LEVEL_WEIGHTS, LEVEL_WORDS, Level, ParsedLevel, level_of, level_words, parse_level
 from .pairwise import BradleyTerry, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
+from .places import Count, When, Where
 from .presets import PRESETS, REWARDS, named_rewards, preset
 from .ranking import Ranking, fidelity_ranking
 from .regression import Regression, gaussian_regression
 from .reward import FLAGS, Reward, check_reward
 from .rubric import RewardTable, Rubric
+from .severity import Severity
 from .temporal import Temporal, temporal_bonus
 from .terms import KeyTerms, key_term_f1, key_terms
 
@@ -51,6 +54,7 @@ __all__ = [
     "BradleyTerry",
     "Choice",
     "Contrast",
+    "Count",
     "Distortion",
     "Format",
     "KeyTerms",
@@ -64,15 +68,20 @@ __all__ = [
     "ParsedChoice",
     "ParsedComparison",
     "ParsedLevel",
+    "ParsedValues",
     "ProductHinge",
     "Ranking",
     "Regression",
     "Reward",
     "RewardTable",
     "Rubric",
+    "Severity",
     "Temporal",
     "Threshold",
+    "When",
+    "Where",
     "advantages",
+    "box_iou",
     "check_reward",
     "choice_index",
     "contrast_fidelity",
@@ -80,6 +89,7 @@ __all__ = [
     "fidelity_ranking",
     "format_reward",
     "gaussian_regression",
+    "interval_iou",
     "key_term_f1",
     "key_terms",
     "letter",
@@ -90,8 +100,11 @@ __all__ = [
     "order_fidelity",
     "pair_order_fidelity",
     "parse_answer",
+    "parse_box",
     "parse_choice",
     "parse_comparison",
+    "parse_count",
+    "parse_interval",
     "parse_level",
     "preset",
     "product_hinge",

@@ -173,7 +173,7 @@ class Choice:
             answer: N right answers, see `choice_index`; `None` entries, or none at all, for rows of other tasks.
             options: N lists of 2 to 26 texts, alike.
             log_metric: TRL's hook; gets `choice_unparsable`, the share of the answers to questions with options that
-                name none of them.
+                name none of them, and `choice_letter_A` and so on, the share that names the option of each letter.
             columns: Not needed.
 
         Raises:
@@ -184,16 +184,20 @@ class Choice:
         if answer is None or options is None:
             return [None] * len(completions)
         values: list[float | None] = []
-        unparsable = []
+        named: list[int | None] = []
+        letters = 0
         for completion, right, own in zip(completions, answer, options, strict=True):
             if not _is_question(right, own):
                 values.append(None)
                 continue
             found = parse_choice(completion, own)  # type: ignore[arg-type]  # `_is_question` has looked
             values.append(float(found.index == choice_index(right, own)))  # type: ignore[arg-type]  # likewise
-            unparsable.append(found.index is None)
-        if log_metric is not None and unparsable:
-            log_metric("choice_unparsable", sum(unparsable) / len(unparsable))
+            named.append(found.index)
+            letters = max(letters, len(own or ()))
+        if log_metric is not None and named:
+            log_metric("choice_unparsable", named.count(None) / len(named))
+            for index in range(letters):
+                log_metric(f"choice_letter_{letter(index)}", named.count(index) / len(named))
         return values
 
     def applies(self, row: Mapping[str, Any]) -> bool:

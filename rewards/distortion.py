@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .naming import faults_named
 from .parsing import check_columns, text_of
 
 DEGREES = ("barely visible", "slight", "moderate", "strong", "severe")
@@ -28,26 +28,24 @@ def degree(severity: float) -> str:
     return DEGREES[min(int(severity * len(DEGREES)), len(DEGREES) - 1)]
 
 
+def reasoning_of(text: str) -> str:
+    """What stands between `<think>` and `</think>`; nothing where it is never closed, all of a text without it."""
+    _, opened, rest = text.partition("<think>")
+    inside, closed, _ = rest.partition("</think>")
+    return inside if closed else "" if opened else text
+
+
 def named_distortions(text: str, kinds: Sequence[str] = KINDS) -> dict[str, str | None]:
-    """What a text's reasoning names. Words are found, not understood: "no blur" names blur.
+    """What a text's reasoning names; what it denies ("no blur", "blur is not visible") it does not name.
 
     Args:
-        text: A completion; what stands between `<think>` and `</think>` counts, or all of it if it has no `<think>`.
-        kinds: Names to look for.
+        text: A completion; its reasoning counts, see `reasoning_of`.
+        kinds: Names to look for, with their other forms, see `rewards.naming`.
 
     Returns:
         Kind (as spelt in `kinds`) -> the degree word directly before its first mention, `None` where there is none.
     """
-    _, opened, rest = text.partition("<think>")
-    inside, closed, _ = rest.partition("</think>")
-    reasoning = (inside if closed else "" if opened else text).lower().replace("_", " ")
-    degrees = "|".join(DEGREES)
-    found = {}
-    for kind in kinds:
-        match = re.search(rf"(?:\b({degrees}) )?\b{re.escape(kind.lower().replace('_', ' '))}\b", reasoning)
-        if match:
-            found[kind] = match.group(1)
-    return found
+    return faults_named(reasoning_of(text), kinds, DEGREES)
 
 
 def distortion_reward(text: str, truth: dict[str, float], kinds: Sequence[str] = KINDS) -> float:

@@ -14,10 +14,12 @@ from .distortion import Distortion
 from .format import Format
 from .level import Level
 from .pairwise import BradleyTerry, ProductHinge
+from .places import Count, When, Where
 from .ranking import Ranking
 from .regression import Regression
 from .reward import find_reward
 from .rubric import Rubric
+from .severity import Severity
 from .temporal import Temporal
 from .terms import KeyTerms
 
@@ -90,6 +92,10 @@ REWARDS: dict[str, Callable[[], Any]] = {
     "choice": Choice,
     "level": Level,
     "key_terms": KeyTerms,
+    "severity": Severity,
+    "when": When,
+    "where": Where,
+    "count": Count,
     "pair_word": PairWord,
     "pair_order": PairOrder,
     "pair_agreement": PairAgreement,

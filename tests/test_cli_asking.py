@@ -108,3 +108,28 @@ def test_eval_fails_where_no_clip_can_be_read(engine, base, tmp_path, capsys):
     file = write(tmp_path, {"question": "Which?", "answer": "Noise"})
     assert run(base, "eval", "--questions", file, "--video-root", tmp_path, "--out", tmp_path / "out") == 1
     assert "cannot be read: 1 question." in capsys.readouterr().out
+
+
+def test_eval_measures_answers_in_numbers_beside_a_constant_and_no_video(engine, base, clip_set, tmp_path, capsys):
+    def said(text, blank):
+        if "start and end" in text:
+            return "<think>a</think><answer>0-1</answer>" if blank else "<think>a</think><answer>1-2 s</answer>"
+        return "<answer>two</answer>" if "whole number" in text else "<answer>B</answer>"
+
+    engine.say = said
+    rows = [{"question": f"When {i}?", "task": "when", "answer": f"{i}-2", "options": None} for i in (1, 0)]
+    rows += [{"question": f"How many {n}?", "task": "count", "answer": n, "options": None} for n in (2, 3, 5)]
+    rows += [{"question": "Gone?", "video": "gone.mp4", "task": "count", "answer": 2, "options": None}]
+    file, out = write(tmp_path, *rows), tmp_path / "out"
+    where = ["--questions", file, "--video-root", clip_set / "videos", "--out", out]
+    assert run(base, "eval", *where) == 0
+    text = capsys.readouterr().out
+    assert "Questions answered in numbers" in text and "cannot be read: 1 question." in text
+    when, count = json.loads((out / "places.json").read_text())["tasks"]
+    assert when["metrics"] == {"when_iou": 0.75, "when_hit": 0.5, "when_unparsable": 0.0}
+    assert when["constant"]["when_iou"] == 0.75 and when["no_video"]["when_iou"] == 0.25  # 0-2; 0-1
+    assert count["metrics"]["count_error"] == pytest.approx(4 / 3) and count["constant"]["count_error"] == 1.0
+    assert len(count["ids"]) == 3 and list(count["unreadable"]) == ["gone.mp4: Gone?"]
+    assert (out / "places.md").read_text() in text and not (out / "questions.json").exists()
+    assert run(base, "eval", *where, "--baseline", base) == 2
+    assert "only questions with options are compared" in capsys.readouterr().err

@@ -259,6 +259,46 @@ def test_the_example_in_the_docs_is_read(repo, tmp_path):
     ]
 
 
+def test_answers_in_numbers_and_ordered_options_are_read(tmp_path):
+    rows = [
+        {"video": "a.mp4", "task": "when", "question": "When is it noisy?", "answer": "1.2-2.4", "type": "when_seen"},
+        {"video": "a.mp4", "task": "where", "question": "Where is it noisy?", "answer": [10, 20, 60, 80]},
+        {"video": "a.mp4", "task": "count", "question": "How many freezes?", "answer": 3, "reason": "I see three."},
+        {"video": "a.mp4", "task": "count", "question": "How many jumps?", "answer": "two"},
+        plain(question="How strong?", options=["Mild", "Clear", "Strong"], answer="C", ordered=True),
+    ]
+    when, where, count, jumps, strong = read(tmp_path, *rows)
+    assert (when.task, when.target, when.tags) == ("when", {"answer_interval": [1.2, 2.4]}, {"type": "when_seen"})
+    assert (where.task, where.target) == ("where", {"answer_box": [10, 20, 60, 80]})
+    assert count.target == {"answer_count": 3, "reason": "I see three."} and jumps.target == {"answer_count": 2}
+    assert strong.task == "choice" and strong.target["steps"] == (0, 1, 2) and when.id == "a.mp4: When is it noisy?"
+
+
+WHEN = {"video": "a.mp4", "task": "when", "question": "When?", "answer": "1-2"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (WHEN | {"task": "how"}, r"task 'how' must be one of \['when', 'where', 'count'\]"),
+        (WHEN | {"answer": "late"}, "answer 'late' of the task 'when' must be start and end in seconds.*no_value"),
+        (WHEN | {"answer": [2, 1]}, r"interval \[2.0, 1.0\]: must be start and end"),
+        (WHEN | {"answer": None}, "no 'answer': give start and end in seconds"),
+        (WHEN | {"options": ["a", "b"]}, r"the task 'when' and \['options'\]"),
+        (WHEN | {"question": ""}, "no question"),
+        (WHEN | {"video": ["a.mp4", "b.mp4"]}, "it is about one clip"),
+        (WHEN | {"task": "where", "answer": "0, 0, 10, 120"}, "left, top, right and bottom in percent.*out_of_range"),
+        (WHEN | {"task": "count", "answer": 2.5}, "count 2.5: must be a whole number"),
+        (WHEN | {"answer": "1-3"}, "has the answer .*, but .* at"),
+        (plain(ordered="yes"), "ordered 'yes' must be true or false"),
+    ],
+)
+def test_an_answer_in_numbers_that_does_not_fit_is_named(tmp_path, row, message):
+    with pytest.raises(LabelError, match=message) as caught:
+        read(tmp_path, WHEN, row)
+    assert "q.jsonl:2: " in str(caught.value)
+
+
 def test_label_rows_become_score_samples():
     row = LabelRow("/root/a.mp4", "a.mp4", 3.2, {"kind": "blur", "severity": "0.4"})
     [sample] = score_samples([row])

@@ -221,7 +221,8 @@ def test_the_right_option_earns_1():
     columns = {"answer": ["blur", "B", "A", None, None], "options": [KINDS, KINDS, YES_NO, None, []]}
     logged = {}
     assert Choice()(answers, **columns, log_metric=logged.__setitem__) == [1.0, 0.0, 0.0, None, None]
-    assert logged == {"choice_unparsable": 1 / 3}
+    letters = {f"choice_letter_{name}": share for name, share in zip("ABCD", (1 / 3, 1 / 3, 0, 0), strict=True)}
+    assert logged == {"choice_unparsable": 1 / 3, **letters}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     assert [Choice().applies(row) for row in rows] == [True, True, True, False, False]
 
@@ -242,4 +243,6 @@ def test_questions_and_scores_share_a_batch():
     answers = ["<think>x</think><answer>3.0</answer>", "<think>x</think><answer>A. Yes</answer>"]
     table = rubric.score(answers, [3.0, None], ["a", "b"], answer=[None, "Yes"], options=[None, YES_NO])
     assert table.rewards["choice"] == [None, 1.0] and table.rewards["regression"] == [1.0, None]
-    assert table.total == [2.0, 1.5] and table.metrics == {"choice_unparsable": 0.0}
+    assert (
+        table.total == [2.0, 1.5] and table.metrics["choice_unparsable"] == 0 and table.metrics["choice_letter_A"] == 1
+    )

@@ -1,7 +1,10 @@
+import time
+
 import pytest
 
 from rewards import Distortion
 from rewards.distortion import DEGREES, degree, named_distortions, parse_distortions
+from rewards.naming import faults_named
 
 SEVERE = "<think>I see severe blur and slight frame drop late. Overall bad.</think><answer>1.20</answer>"
 
@@ -50,3 +53,85 @@ def test_bad_input_names_value_rule_and_fix():
             parse_distortions(kind, severity)
     with pytest.raises(ValueError, match="kinds is empty"):
         Distortion([])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("no blur", "without noise", "free of banding", "not blurry", "neither noise nor blur", "blur is absent"),
+        *(
+            "no noise, blur or banding",
+            "no blur and noise in the frames",
+            "without noise and without blur",
+            "no blur/noise",
+        ),
+        *("no visible banding effects or blur", "no faults, such as blur or noise", "no faults (blur, noise)"),
+        *(
+            "I do not see any blur or noise",
+            "it doesn't suffer from blur",
+            "I cannot see noise",
+            "there isn\u2019t any blur",
+        ),
+        *("blur and noise are not present", "blur isn't really noticeable", "noise is no longer visible", "blur: none"),
+        *(
+            "noise is not visible, nor is blur",
+            "blur is nowhere to be seen",
+            "blur-free",
+            "lacks noise",
+            "never blurry",
+        ),
+        *("absence of blur or noise", "not clearly visible blur", "does not look noisy or blurry", "blur? no."),
+    ],
+)
+def test_what_is_denied_is_not_named(text):
+    assert faults_named(text, ["blur", "noise", "banding"]) == {}
+    assert faults_named(f"Overall good. {text.capitalize()}; but blur late", ["blur", "noise", "banding"]) == {
+        "blur": None
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("not only blur but also noise", "blur noise"),
+        ("no noise and severe blur", "blur"),
+        ("no noise, slight blur", "blur"),
+        ("no noise, blur is strong", "blur"),
+        ("no noise and the blur is severe", "blur"),
+        ("there is no noise and blur dominates", "blur"),
+        ("no noise with slight blur", "blur"),
+        ("no visible noise in the first half, severe blur in the second", "blur"),
+        ("no artifacts, blur everywhere", "blur"),
+        ("lack of detail and blur", "blur"),
+        ("not sharp, blur everywhere", "blur"),
+        ("not sharp because of blur", "blur"),
+        ("not sharp and blurry", "blur"),
+        ("not blurry but noisy", "noise"),
+        ("noise rather than blur", "noise"),
+        ("no doubt: blur. No fault except noise", "blur noise"),
+        ("not without blur, not free of noise", "blur noise"),
+        ("nothing but blur", "blur"),
+        ("blur is not severe; the noise is not the main problem", "blur noise"),
+        ("noise is strong and blur is absent", "noise"),
+        ("No, there is blur", "blur"),
+        ("no motion blur, slight blur", "blur"),
+        ("severe motion blur", "motion blur"),
+    ],
+)
+def test_a_denial_reaches_no_farther_than_it_is_meant_to(text, named):
+    expected = {"motion blur"} if named == "motion blur" else set(named.split())
+    assert faults_named(text, ["blur", "noise", "banding", "motion blur"]).keys() == expected
+
+
+def test_the_first_mention_that_is_not_denied_has_the_degree():
+    text = "<think>No severe blur early, slightly blurry late. Dropped frames, not stutter.</think>"
+    assert named_distortions(text) == {"blur": "slight", "frame drop": None}
+    assert score("<think>moderate blur, no noise, no stutter</think>", "blur", 0.5) == 1.0
+
+
+def test_reading_is_linear_in_the_text():
+    parts = ("blur, ", "no ", "no visible banding, ", "or blur and ", "no artifacts, w, ", "blur in the ")
+    start = time.process_time()
+    for part in parts:
+        faults_named(part * 5000, ["blur", "noise"])
+    assert time.process_time() - start < 5

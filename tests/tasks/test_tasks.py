@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 
 from vqathinker.data import Sample
 from vqathinker.messages import text_in, videos_in
-from vqathinker.rewards import Distortion
-from vqathinker.tasks import TASKS, Score, by_task, find_task, mixture, sample_dataset, task_of
+from vqathinker.rewards import Distortion, Severity
+from vqathinker.tasks import TASKS, Score, by_task, find_task, mixture, rotated, sample_dataset, task_of
 from vqathinker.training import VQAGRPOConfig
+from vqathinker.training.samples import with_tasks
 
 QUESTION = Sample(
     "a: Which?",
@@ -30,6 +32,9 @@ SAMPLES = {
         QUESTION,
         Sample("b: Noise?", "choice", ("b.mp4",), "Is there noise?", {"options": ("Yes", "No"), "answer": "no"}),
     ],
+    "when": [Sample("t", "when", ("a.mp4",), "When is it noisy?", {"answer_interval": [0.5, 1.25], "reason": "Late."})],
+    "where": [Sample("p", "where", ("a.mp4",), "Where is it noisy?", {"answer_box": [10.0, 20.0, 62.5, 80.0]})],
+    "count": [Sample("n", "count", ("a.mp4",), "How many freezes?", {"answer_count": 3, "kind": "x"})],
     "compare": [
         Sample("ab", "compare", ("a.mp4", "b.mp4"), target=SURE | {"kind_first": "blur", "severity_first": "0.1"}),
         Sample("ba", "compare", ("b.mp4", "a.mp4"), "Which?", {"better": "second", "mos_first": 1, "mos_second": 3.5}),
@@ -108,10 +113,9 @@ def test_options_change_places_and_the_letter_follows(processor):
 def test_choices_are_measured():
     rows = [{"options": ["Yes", "No"], "answer": "A"}] * 4
     said = ["<answer>A</answer>", "<answer>no</answer>", "good", None]
-    assert TASKS["choice"].measure(said, rows) == {
-        "choice_accuracy": pytest.approx(1 / 3),
-        "choice_unparsable": pytest.approx(1 / 3),
-    }
+    found = TASKS["choice"].measure(said, rows)
+    assert found["choice_accuracy"] == found["choice_unparsable"] == pytest.approx(1 / 3)
+    assert math.isnan(found["choice_consistency"])  # options in one order only
     assert math.isnan(TASKS["choice"].measure([None], rows[:1])["choice_accuracy"])
 
 
@@ -124,6 +128,76 @@ def test_open_answers_are_measured():
     }
     assert TASKS["open"].parse(said[1], rows[1]).value == pytest.approx(2 / 3)
     assert TASKS["open"].parse("noise", rows[1]).status == "no_answer"
+
+
+def test_questions_in_every_rotation_measure_consistency(processor):
+    ordered = replace(QUESTION, id="o", question="How strong?", target=QUESTION.target | {"steps": (0, 1, 2)})
+    samples = rotated([QUESTION, ordered, *SAMPLES["score"][:1]])
+    assert [sample.target.get("options") for sample in samples[:3]] == [
+        ("Blur", "Noise", "None"),
+        ("Noise", "None", "Blur"),
+        ("None", "Blur", "Noise"),
+    ]
+    assert [sample.target.get("answer") for sample in samples[:3]] == ["B", "A", "C"] and len(samples) == 7
+    assert samples[4].target["steps"] == (1, 2, 0) and len({sample.id for sample in samples}) == 7
+    rows = list(sample_dataset(samples[:6], processor))
+    looks, letters = ["<answer>noise</answer>"] * 3, ["<answer>A</answer>"] * 3
+    found = TASKS["choice"].measure(looks + letters, rows)
+    assert found["choice_consistency"] == 0.5 and found["choice_accuracy"] == pytest.approx(4 / 6)
+    assert TASKS["choice"].measure([*looks[:2], "?"], rows[:3])["choice_consistency"] == 0
+    assert TASKS["choice"].measure([*looks[:2], None], rows[:3])["choice_consistency"] == 1
+
+
+def test_places_are_measured_and_asked_for():
+    rows = [{"answer_interval": [0.0, 2.0]}] * 4
+    said = ["<answer>0-2</answer>", "<answer>1-2</answer>", "late", None]
+    assert TASKS["when"].measure(said, rows) == {
+        "when_iou": pytest.approx(0.5),
+        "when_hit": pytest.approx(1 / 3),  # an IoU of 0.5 is none
+        "when_unparsable": pytest.approx(1 / 3),
+    }
+    assert TASKS["when"].parse(said[1], rows[0]).value == 0.5 and TASKS["when"].parse("late", rows[0]).value is None
+    boxes = [{"answer_box": [0, 0, 50, 100]}] * 2
+    found = TASKS["where"].measure(["<answer>0, 0, 100, 100</answer>", "<answer>0, 0, 50, 90</answer>"], boxes)
+    assert found == {"where_iou": pytest.approx(0.7), "where_hit": 0.5, "where_unparsable": 0.0}
+    counts = [{"answer_count": 3}] * 3
+    found = TASKS["count"].measure(["<answer>3</answer>", "<answer>one</answer>", "<answer>?</answer>"], counts)
+    assert found == {
+        "count_accuracy": pytest.approx(1 / 3),
+        "count_error": 1.0,
+        "count_unparsable": pytest.approx(1 / 3),
+    }
+    assert all(
+        math.isnan(value) for name in ("when", "where", "count") for value in TASKS[name].measure([], []).values()
+    )
+    assert (
+        TASKS["when"].text(SAMPLES["when"][0]) == "When is it noisy? Answer with start and end in seconds, as 1.2-2.4."
+    )
+    assert "in percent of width and height" in TASKS["where"].text(SAMPLES["where"][0])
+    gold = [TASKS[name].gold(SAMPLES[name][0], np.random.default_rng(0)) for name in ("when", "where", "count")]
+    assert gold[0] == "<think>Late.</think><answer>0.5-1.25</answer>"
+    assert gold[1].endswith("<answer>10, 20, 62.5, 80</answer>") and gold[2].endswith("<answer>3</answer>")
+
+
+def test_the_steps_of_a_scale_move_with_its_options(processor):
+    target = {"options": ("None", "Mild", "Strong"), "answer": "B", "steps": (0, 1, 2)}
+    sample = Sample("s", "choice", ("a.mp4",), "How strong?", target)
+    row = sample_dataset([sample], processor)[0]
+    assert row["steps"] == [0, 1, 2]
+    for seed in range(5):
+        asked = TASKS["choice"].vary(row, processor, np.random.default_rng(seed))
+        assert [target["options"][step] for step in asked["steps"]] == asked["options"]
+        wrong = [f"<answer>{name}</answer>" for name in ("Mild", "Strong")]
+        columns = {key: [asked[key]] * 2 for key in ("answer", "options", "steps")}
+        assert Severity()(wrong, **columns) == [1.0, 0.5]
+    rubric = with_tasks(None, [sample, *SAMPLES["when"]], {"choice": 0.5})
+    assert dict(zip(rubric.names, rubric.weights, strict=True)) == {
+        "format": 1,
+        "choice": 0.5,
+        "when": 1,
+        "severity": 0.5,
+    }
+    assert "severity" not in with_tasks(None, [QUESTION]).names
 
 
 def test_a_slip_does_not_count_as_a_score():

@@ -11,8 +11,9 @@ from rewards import text_of
 from vqathinker.data import ClipLoader, Sample, score_samples
 from vqathinker.messages import text_in
 from vqathinker.policy import VQAThinkerForConditionalGeneration
-from vqathinker.tasks import mixture, sample_dataset
+from vqathinker.tasks import mixture, rotated, sample_dataset
 from vqathinker.training import SFTCollator, VQAGRPOTrainer, sft_dataset
+from vqathinker.training.samples import with_tasks
 
 OPTIONS = ("Blur", "Noise", "Stutter", "None of these")
 
@@ -81,6 +82,32 @@ def test_rewards_are_told_what_was_asked_and_metrics_are_per_task(make_trainer):
     assert {"rewards/choice/mean"} <= seen and all(
         math.isfinite(e["loss"]) for e in trainer.state.log_history if "loss" in e
     )
+
+
+def test_degrees_and_answers_in_numbers_are_paid_measured_and_validated(make_trainer, train_rows):
+    clips = [(row.video,) for row in train_rows]
+    scale = {"options": ("None", "Mild", "Strong"), "answer": "B", "steps": (0, 1, 2)}
+    samples = [
+        Sample("when", "when", clips[0], "When is it noisy?", {"answer_interval": [0.5, 1.0]}),
+        Sample("where", "where", clips[1], "Where is it noisy?", {"answer_box": [10.0, 20.0, 60.0, 80.0]}),
+        Sample("count", "count", clips[2], "How many freezes?", {"answer_count": 2}),
+        Sample("degree", "choice", clips[3], "How strong is the noise?", scale),
+    ]
+    noted = Noted()
+    noted.needs_perturbed = False
+    rubric = with_tasks(None, samples).plus(noted)
+    trainer = make_trainer(rubric, rows=samples, eval_rows=rotated(samples), max_steps=1)
+    trainer.train()
+    seen = {key for entry in trainer.state.log_history for key, value in entry.items() if value is not None}
+    assert {f"rewards/{name}/mean" for name in ("when", "where", "count", "choice", "severity")} <= seen
+    assert {"quality/when_iou", "quality/where_hit", "quality/count_accuracy", "quality/choice_letter_C"} <= seen
+    [call] = noted.calls
+    assert sorted(value for value in call["answer_count"] if value is not None) == [2, 2]
+    for options, steps in zip(call["options"], call["steps"], strict=True):
+        assert options is None or [scale["options"][step] for step in steps] == options
+    metrics = trainer.evaluate()
+    assert metrics["eval_when_iou"] == metrics["eval_choice_consistency"] == 0  # random weights say nothing
+    assert metrics["eval_count_unparsable"] == metrics["eval_choice_unparsable"] == 1
 
 
 def test_advantages_are_scaled_task_by_task(make_trainer):

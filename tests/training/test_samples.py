@@ -91,6 +91,8 @@ def test_pairs_of_labels_come_beside_their_scores(clip_set, tmp_path, monkeypatc
     assert rubric(pairs=0.5, rewards=["format,pair_order=2"]) == {"format": 1, "pair_order": 2}
     with pytest.raises(ValueError, match=r"val_pairs=1\.0 with val_labels=None"):
         grpo_lsvq.GRPOArguments(model="", **labels, val_pairs=1.0)
+    with pytest.raises(ValueError, match="val_rotations without val_questions"):
+        grpo_lsvq.GRPOArguments(model="", **labels, val_rotations=True)
 
 
 def test_the_standard_deviations_of_labels_are_brought_to_score_units(tmp_path):

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqathinker.arguments import add_command
-from vqathinker.cli.asking import evaluate_file
 from vqathinker.cli.comparing import evaluate_labelled_pairs, for_scores
 from vqathinker.cli.files import check_models
 from vqathinker.cli.policy import add_policy, command_line, free_memory, is_main, load_scorer, say
+from vqathinker.cli.question_files import evaluate_file
 from vqathinker.places import check_file, check_folder, check_output
 
 if TYPE_CHECKING:

@@ -33,6 +33,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--questions", action="store_true", help="make clips for questions, and files of questions with answers"
     )
+    parser.add_argument(
+        "--places",
+        action="store_true",
+        help="of --questions: instead ask when, where, how often and how strong, of faults in a part of a clip",
+    )
     parser.add_argument("--ladder", action="store_true", help="encode each source at many strengths, label by VMAF")
     parser.add_argument(
         "--splits", help=f"SPLIT=CLIPS,...; default {LABELLED}; of --ladder sources: train=24,val=6,test=10"
@@ -80,6 +85,8 @@ def _check(options: argparse.Namespace) -> None:
     own = {"--crf": options.crf, "--heights": options.heights, "--vmaf-model": options.vmaf_model}
     if not options.ladder and (given := [name for name, value in own.items() if value is not None]):
         raise ValueError(f"{', '.join(given)} without --ladder: add it, or leave these options out.")
+    if options.places and not options.questions:
+        raise ValueError("--places without --questions: add it; only questions ask for places.")
     if options.questions and (options.ood or options.source or options.codec):
         raise ValueError(
             f"--questions with --ood {options.ood}, --source {options.source} or --codec {options.codec}: "
@@ -125,7 +132,7 @@ def _questions(options: argparse.Namespace) -> dict[str, Path]:
 
     splits = _splits(options.splits or LABELLED)
     _free_for(options, [part for name in splits for part in (f"{name}.jsonl", f"{name}.csv", f"videos/{name}")])
-    return make_questions(options.out, QuestionSpec(splits, **_shape(options)), options.workers)
+    return make_questions(options.out, QuestionSpec(splits, places=options.places, **_shape(options)), options.workers)
 
 
 def _labelled(options: argparse.Namespace) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from typing import Any
 from vqathinker.data.files import VideoFiles, check_places, safe_name
 from vqathinker.data.formats import LabelError, number_of
 from vqathinker.data.options import check_options, letter_of, options_in
+from vqathinker.data.places import placed_target, task_named
 from vqathinker.data.question_files import READERS, records_of
 from vqathinker.data.sample import Sample, named_clips
 from vqathinker.data.scales import LABEL_RANGE
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 KEYS = (
     *("video", "question", "prompt", "options", "answer", "reason", "mos", "level", "words", "type", "tags", "id"),
-    "system",
+    *("system", "task", "ordered"),
 )
 """Keys that mean something to the reader; all others are label columns."""
 FORMS = (
@@ -47,10 +48,12 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
     clips `video` is a list of both. Conversational: clips and question stand in `prompt`, a list of messages: a system
     message, or none, and one user message. Where `options` is absent, lines "A. ...", "B. ..." at the end of the
     question are the options, and are cut from it; a question of the type "yesno" has "Yes" and "No". The answer is a
-    letter or an option's text. A row with `mos`, in score units, and neither options nor answer is a score sample; one
-    with `level`, a quality word of `words` (a name of `rewards.LEVEL_WORDS`, default "itu"), asks for that, and may
-    have `mos` beside it. One of the type "open" has no options, and its answer is a reference text. Keys whose value is
-    null count as absent. Keys other than `KEYS` are label columns and go into the target.
+    letter or an option's text. `"ordered": true` says that the options are given in their order on a scale. A row with
+    the task "when", "where" or "count" has an answer in numbers, see `vqathinker.data.places`. A row with `mos`, in
+    score units, and neither options nor answer is a score sample; one with `level`, a quality word of `words` (a name
+    of `rewards.LEVEL_WORDS`, default "itu"), asks for that, and may have `mos` beside it. One of the type "open" has no
+    options, and its answer is a reference text. Keys whose value is null count as absent. Keys other than `KEYS` are
+    label columns and go into the target.
 
     A `.json` file is one list of such rows. Published files are read too, and give their questions the tag `set`:
     Q-Bench-Video's JSON and VLMEvalKit's `.tsv` of it (`vqathinker.data.qbench`), FineVD's `.jsonl`
@@ -61,11 +64,11 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
         video_root: Folder the video names are relative to, as for `read_labels`.
 
     Returns:
-        One sample per row in file order, of the task "choice" (`target["answer"]` is a letter), "open"
-        (`target["reference"]`), "score" or "level". A row without `id` is named `VIDEO: QUESTION`, with options or
-        reference behind it where two rows would have one name; a score row without a question is named like its video,
-        a level row `VIDEO: level`. A row that repeats another in everything is dropped, with a warning, and so is an
-        open question without a reference.
+        One sample per row in file order, of the task "choice" (`target["answer"]` is a letter, `target["steps"]` the
+        step of each option where they are ordered), "open" (`target["reference"]`), "score", "level", or that of its
+        key `task`. A row without `id` is named `VIDEO: QUESTION`, with options or reference behind it where two rows
+        would have one name; a score row without a question is named like its video, a level row `VIDEO: level`. A row
+        that repeats another in everything is dropped, with a warning, and so is an open question without a reference.
 
     Raises:
         LabelError: If the file is missing or empty, a line does not fit, two rows have one id, or one question about
@@ -114,7 +117,14 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
     names = [safe_name(video) for video in videos]
     columns = _columns(record)
     target: dict[str, Any]
-    if label := next((key for key in ("level", "mos") if key in record), None):
+    task = task_named(record)
+    if task is not None:
+        if len(names) > 1:
+            raise ValueError(
+                f"the row has the task {task!r} and shows the videos {names!r:.200}: it is about one clip."
+            )
+        target = placed_target(record, task, question)
+    elif label := next((key for key in ("level", "mos") if key in record), None):
         if len(names) > 1:
             raise ValueError(f"the row has {label!r} and shows the videos {names!r:.200}: a score is of one clip.")
         asked = [key for key in ("options", "answer") if key in record]
@@ -235,7 +245,11 @@ def _choice(record: Mapping[str, Any], asked: str) -> tuple[str, dict[str, Any]]
         raise ValueError(f"question {asked!r:.80} must be a non-empty string: write the question.")
     if "answer" not in record:
         raise ValueError("the row has no 'answer': give the letter or the text of the right option.")
-    return question, {"options": options, "answer": letter_of(record["answer"], options)}
+    ordered = record.get("ordered", False)
+    if not isinstance(ordered, bool):
+        raise ValueError(f"ordered {ordered!r:.80} must be true or false: whether the options are steps of a scale.")
+    steps = {"steps": tuple(range(len(options)))} if ordered else {}
+    return question, {"options": options, "answer": letter_of(record["answer"], options)} | steps
 
 
 def _judged(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -324,11 +338,14 @@ def _check_answers(rows: Sequence[_Row]) -> None:
     known: dict[tuple, tuple[str, str]] = {}
     for row in rows:
         sample = row.sample
-        if sample.task != "choice":
+        if sample.task == "score":
             continue
-        options = sample.target["options"]
-        answer = options[ord(sample.target["answer"]) - ord("A")].casefold()
-        asked = (sample.clips, sample.question, frozenset(option.casefold() for option in options))
+        options = sample.target.get("options", ())
+        if options:
+            answer = options[ord(sample.target["answer"]) - ord("A")].casefold()
+        else:
+            answer = str([sample.target[key] for key in sample.target if key.startswith("answer_")])
+        asked = (sample.clips, sample.question, sample.task, frozenset(option.casefold() for option in options))
         before, place = known.setdefault(asked, (answer, row.place))
         if before != answer:
             raise LabelError(

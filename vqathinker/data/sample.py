@@ -16,12 +16,15 @@ class Sample:
 
     Attributes:
         id: Names its group in training: one per clips and question.
-        task: What kind of answer is asked for: "score" (a number), "choice" (a letter), "open" (a text).
+        task: What kind of answer is asked for: "score" (a number), "choice" (a letter), "level" (a word), "open" (a
+            text), "compare", "when", "where", "count".
         clips: Paths of the files.
         question: As asked, without the options and without the instruction on the answer's format; "" for the policy's
             own question (task "score").
         target: What is known. Score: `{"mos": 3.2}`, in score units. Choice: `{"options": ("Blur", "Noise"), "answer":
-            "B"}`, the answer as letter. Open: `{"reference": "Noise in the sky."}`. Beside them label columns such as
+            "B"}`, the answer as letter, and `steps` where the options have an order. Open: `{"reference": "Noise in
+            the sky."}`. When, where, count: `answer_interval` in seconds, `answer_box` in percent, `answer_count`.
+            Beside them label columns such as
             `kind` and `severity`. A rung of a ladder has `ladder` and `rank`, with or without `mos`.
         tags: What results are broken down by: "type" (which_fault, yesno, ...), "concern", "context", ...
         system: System message; "" for the chat template's own.

@@ -18,6 +18,7 @@ from tabulate import tabulate
 
 from vqathinker.clips import Seen
 from vqathinker.data import Absent, BenchmarkSet, LabelRow
+from vqathinker.evaluation.attribution import attribution_of, attribution_table
 from vqathinker.evaluation.comparison import (
     Comparison,
     PolicyScores,
@@ -28,6 +29,7 @@ from vqathinker.evaluation.comparison import (
 )
 from vqathinker.evaluation.plots import plot_fit, pyplot
 from vqathinker.evaluation.report import Report, ShownClip, Table
+from vqathinker.metrics.attribution import Attribution
 from vqathinker.metrics.correlation import bootstrap_interval, fit_logistic, krcc, mae, plcc, rmse, srcc, weighted_mean
 from vqathinker.scoring import QualityScorer, decoder, fingerprint, settings_of, versions
 from vqathinker.scoring.seen import seen_in
@@ -77,6 +79,7 @@ class SetResult:
         spread: Mean of the clips' spreads, see `QualityScore`: what the model's answers differ by, not its error.
         split: "test", or "train": such sets have means of their own.
         seen: What the policy saw of the clips, where it takes a crop, in words -> clips of which that is true.
+        attribution: Which faults its reasoning names, where the labels tell them, see `attribution_of`.
     """
 
     name: str
@@ -103,6 +106,7 @@ class SetResult:
     spread: float = math.nan
     split: str = "test"
     seen: dict[str, int] = field(default_factory=dict)
+    attribution: Attribution | None = None
 
 
 def run_benchmarks(
@@ -205,6 +209,7 @@ def judge(one: BenchmarkSet, rows: Sequence[LabelRow], scored: Sequence[Mapping[
         spread=float(np.mean(spreads)) if spreads else math.nan,
         split=one.split,
         seen=dict(seen_in(scored)),
+        attribution=attribution_of(rows, scored),
     )
 
 
@@ -231,7 +236,8 @@ def overall(results: Sequence[SetResult]) -> dict[str, dict[str, float]]:
 
 
 def tables(results: Sequence[SetResult], absent: Sequence[Absent], comparison: Comparison | None = None) -> list[Table]:
-    """The results; the comparison with a baseline, if there is one; and the sets that are absent, if any."""
+    """The results; the comparison with a baseline, if there is one; the faults named in each set whose labels tell
+    them; and the sets that are absent, if any."""
     published = any(result.published for result in results)
     errors = any(not math.isnan(result.mae) for result in results)
     columns = ["set", "videos", "scored", "SRCC", "PLCC", "KRCC", "PLCC fit", "RMSE fit"]
@@ -246,6 +252,7 @@ def tables(results: Sequence[SetResult], absent: Sequence[Absent], comparison: C
     shown = [Table("Agreement with MOS", columns, lines, " ".join(_notes(results, published, errors)))]
     if comparison is not None:
         shown.append(comparison_table(comparison))
+    shown += [attribution_table(result.title, result.attribution) for result in results if result.attribution]
     if absent:
         rows = [[missing.title, missing.domain, missing.reason] for missing in absent]
         shown.append(Table("Absent sets", ["set", "domain", "why"], rows))

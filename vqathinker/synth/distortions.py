@@ -135,6 +135,42 @@ def halves(frames: np.ndarray, kind: str, severities: tuple[float, float], rng: 
     return np.concatenate([FRAMEWISE[kind](part, level, rng).frames if level else part for part, level in parts])
 
 
+def within(
+    frames: np.ndarray,
+    kind: str,
+    severity: float,
+    span: tuple[int, int],
+    box: Sequence[float],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The clip with a distortion in a part of its frames, inside a box: the whole frames are distorted, and what lies
+    inside is taken of them, so that a blur has no edge of its own.
+
+    Args:
+        frames: (N, H, W, 3) uint8.
+        kind: One of `FRAMEWISE`.
+        severity: In [0, 1].
+        span: First frame that is distorted, and the one behind the last; in [0, N].
+        box: Left, top, right, bottom in percent of width and height; edges go to the nearest border between pixels.
+        rng: For noise.
+
+    Raises:
+        ValueError: If the kind is another one, or span or box are empty.
+    """
+    if kind not in FRAMEWISE:
+        raise ValueError(f"kind={kind!r}: only {list(FRAMEWISE)} can lie in a part of a clip; choose one of them.")
+    (start, end), (height, width) = span, frames.shape[1:3]
+    left, top, right, bottom = (round(e * side / 100) for e, side in zip(box, (width, height) * 2, strict=True))
+    if not (0 <= start < end <= len(frames) and 0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError(
+            f"span={span}, box={list(box)}: must hold a frame and a pixel of {frames.shape[:3]} (N, H, W)."
+        )
+    out, place = frames.copy(), (slice(start, end), slice(top, bottom), slice(left, right))
+    whole = FRAMEWISE[kind](frames[start:end], severity, rng).frames
+    out[place] = whole[:, top:bottom, left:right]
+    return out
+
+
 def banding(frames: np.ndarray, severity: float, rng: np.random.Generator) -> Distorted:
     """Quantisation to 64 down to 2 grey levels per channel."""
     levels = round(2 ** (6 - 5 * severity))

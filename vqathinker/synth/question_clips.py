@@ -20,6 +20,7 @@ from vqathinker.synth.distortions import (
     source_length,
     thirds,
     when_of,
+    within,
 )
 
 STEPS = 5
@@ -56,12 +57,17 @@ class ClipPlan:
         severity: In [0, 1]; of two halves the mean.
         halves: Severity of the first and of the second half, where they differ; else empty.
         events: Temporal kinds: frames that repeat the one before them, or come after a jump; ascending.
+        span: First frame that is distorted, and the one behind the last, where that is a part of the clip; else empty.
+        box: Left, top, right and bottom of what is distorted, in percent, where that is a part of the frames; else
+            empty.
     """
 
     kind: str = ""
     severity: float = 0.0
     halves: tuple[float, float] | tuple[()] = ()
     events: tuple[int, ...] = ()
+    span: tuple[int, int] | tuple[()] = ()
+    box: tuple[float, ...] = ()
 
     @property
     def visible(self) -> bool:
@@ -74,6 +80,13 @@ class ClipPlan:
     def freezes(self) -> int:
         """Number of separate freezes."""
         return sum(t - 1 not in self.events for t in self.events) if self.kind == "stutter" else 0
+
+    def share(self, num_frames: int) -> float:
+        """Of the clip's pixels, all frames together, the share that is distorted."""
+        if not self.span:
+            return 1.0
+        left, top, right, bottom = self.box
+        return (self.span[1] - self.span[0]) / num_frames * (right - left) * (bottom - top) / 100**2
 
     def when(self, num_frames: int) -> str:
         """Third that all events lie in, "throughout" if each third has some; "" for two thirds or no event."""
@@ -172,6 +185,8 @@ def make_frames(plan: ClipPlan, frames: np.ndarray, num_frames: int, rng: np.ran
         return Distorted(done, when=when_of(plan.events, num_frames))
     if plan.halves:
         return Distorted(halves(frames, plan.kind, plan.halves, rng))
+    if plan.span:
+        return Distorted(within(frames, plan.kind, plan.severity, plan.span, plan.box, rng))
     return distort(frames, {plan.kind: plan.severity}, rng) if plan.kind else Distorted(frames)
 
 
@@ -195,6 +210,8 @@ def reason(clip: ClipPlan, num_frames: int) -> str:
     if clip.halves:
         first, second = map(degree, clip.halves)
         return f"I see {first} {name} early and {second} {name} late."
+    if clip.span:
+        return f"I see {degree(clip.severity)} {name} in a part of the picture, for a while."
     when = clip.when(num_frames)
     count = f", {clip.freezes} freezes" if clip.freezes else ""
     return f"I see {degree(clip.severity)} {name}{' ' + when if when else ''}{count}."

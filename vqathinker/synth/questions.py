@@ -14,6 +14,7 @@ import numpy as np
 from vqathinker.clips import write_video
 from vqathinker.synth.build import check_splits, run_jobs, stream, write_labels
 from vqathinker.synth.distortions import pseudo_mos
+from vqathinker.synth.place_questions import GRID, place_rows, plan_places, worded
 from vqathinker.synth.question_clips import ClipPlan, frames_needed, make_frames, reason
 from vqathinker.synth.question_types import TYPES, Balance
 from vqathinker.synth.scenes import render_scene
@@ -40,6 +41,8 @@ class QuestionSpec:
         size: Side in pixels, even.
         fps: Frames per second.
         seed: Decides everything.
+        places: Make the other set: distortions in a box and for a while, freezes, degrees, and questions about when,
+            where, how often and how strong (`vqathinker.synth.place_questions`). `questions` does not count there.
 
     Raises:
         ValueError: If a number is out of range.
@@ -52,6 +55,7 @@ class QuestionSpec:
     size: int = 96
     fps: float = 12
     seed: int = 0
+    places: bool = False
 
     def __post_init__(self) -> None:
         check_splits(self.splits)
@@ -65,10 +69,15 @@ class QuestionSpec:
             )
         if self.clips_per_scene < 1 or self.size < 32 or self.size % 2 or self.fps <= 0:
             raise ValueError(f"{self}: need clips_per_scene >= 1, an even size >= 32 and fps > 0.")
+        if self.places and self.size % GRID:
+            raise ValueError(
+                f"size={self.size} with places: must be a multiple of {GRID}, so that boxes lie on pixels."
+            )
 
     def to_json(self) -> str:
-        """The spec as text."""
-        return json.dumps({"question_generator": GENERATOR} | asdict(self), indent=1)
+        """The spec as text; without `places` where it is not set, so that sets of before are known again."""
+        fields = {name: value for name, value in asdict(self).items() if name != "places" or value}
+        return json.dumps({"question_generator": GENERATOR} | fields, indent=1)
 
 
 def make_questions(
@@ -80,7 +89,7 @@ def make_questions(
         folder: Gets per split `videos/SPLIT/*.mp4`, a question file `SPLIT.jsonl` for `read_questions` with the tags
             type, kind ("none" for a clean clip), wording ("train" or "held-out") and scene, and a label file
             `SPLIT.csv` of the same clips as `make_set` writes it. A clean clip has an empty kind and severity 0, one
-            that has two halves the mean of their severities.
+            that has two halves, or a distorted part, the mean severity of its pixels.
         spec: What to make. The same spec always gives the same files.
         workers: Clips made at a time.
         progress: Show a progress bar.
@@ -116,6 +125,8 @@ def plan_split(spec: QuestionSpec, name: str) -> list[tuple[ClipPlan, list[dict]
     questions are those that keep answers equal, of types that were asked least.
     """
     balance = Balance(stream(spec.seed, name, "questions"))
+    if spec.places:
+        return [_plan_place(spec, name, index, balance) for index in range(spec.splits[name])]
     planned = []
     for index in range(spec.splits[name]):
         kind = balance.rarest(("asked",), dict.fromkeys(TYPES, 1))
@@ -131,6 +142,19 @@ def plan_split(spec: QuestionSpec, name: str) -> list[tuple[ClipPlan, list[dict]
             rows.append(_question(spec, name, index, clip, kind, answer, balance))
         planned.append((clip, rows))
     return planned
+
+
+def _plan_place(spec: QuestionSpec, name: str, index: int, balance: Balance) -> tuple[ClipPlan, list[dict]]:
+    """What is done to a clip of a set of places, and its rows."""
+    clip = plan_places(balance, index, spec.num_frames)
+    rows = []
+    for row in place_rows(clip, spec.num_frames, spec.fps):
+        sets = ("train", "held-out") if name == HELD_OUT_SPLIT else ("train",)
+        wording = balance.least(("set of wordings", row["type"]), sets)[0]
+        asked = worded(row, clip, wording, spec.num_frames, spec.fps, balance)
+        tags = {"kind": clip.kind or "none", "wording": wording, "scene": _scene(spec, name, index)}
+        rows.append({"video": _video(name, index), **asked, "reason": reason(clip, spec.num_frames), "tags": tags})
+    return clip, rows
 
 
 def _open_types(clip: ClipPlan, num_frames: int, asked: Sequence[str], balance: Balance) -> dict[str, dict[str, int]]:
@@ -204,12 +228,13 @@ def _make_scene(job: tuple) -> list[dict]:
         made = make_frames(clip, rendered[length], spec.num_frames, rng)
         video = _video(name, first + version)
         write_video(folder / video, made.frames, spec.fps, made.crf)
+        severity = clip.severity * clip.share(spec.num_frames)
         rows.append(
             {
                 "video": video,
-                "mos": pseudo_mos(clip.severity, rng),
+                "mos": pseudo_mos(severity, rng),
                 "kind": clip.kind,
-                "severity": f"{clip.severity:.4f}",
+                "severity": f"{severity:.4f}",
                 "when": made.when,
                 "scene": _scene(spec, name, first),
             }

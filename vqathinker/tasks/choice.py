@@ -11,6 +11,7 @@ import numpy as np
 
 from vqathinker.data import Sample
 from vqathinker.messages import text_in, videos_in
+from vqathinker.metrics.choices import rotations
 from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.rewards import Format, Rubric
 from vqathinker.rewards.choice import Choice as ChoiceReward
@@ -27,7 +28,7 @@ class Choice(Task):
     the right one with them: no letter is worth more than another."""
 
     name = "choice"
-    metrics = ("choice_accuracy", "choice_unparsable")
+    metrics = ("choice_accuracy", "choice_unparsable", "choice_consistency")
     num_clips = None
 
     def text(self, sample: Sample) -> str:
@@ -36,10 +37,11 @@ class Choice(Task):
         return "\n".join([sample.question, *options, ASKED_FOR])
 
     def columns(self, sample: Sample) -> dict[str, Any]:
-        """Question, options, and the right option's letter."""
+        """Question, options, the right option's letter, and each option's step on a scale where they have an order."""
         options = list(sample.target["options"])
         right = letter(choice_index(sample.target["answer"], options))
-        return {"question": sample.question, "options": options, "answer": right, "system": sample.system}
+        steps = {"steps": list(sample.target["steps"])} if sample.target.get("steps") else {}
+        return {"question": sample.question, "options": options, "answer": right, "system": sample.system} | steps
 
     def vary(self, row: Row, processor: VQAThinkerProcessor, rng: np.random.Generator) -> dict[str, Any]:
         """The same question with its options in another order. A prompt that lists them in a form of its own stays."""
@@ -54,6 +56,8 @@ class Choice(Task):
         moved = [options[i] for i in order]
         asked = replace(shown, target={"options": moved})
         own = {"prompt": self.messages(asked, processor), "options": moved, "answer": letter(list(order).index(right))}
+        if row.get("steps"):
+            own["steps"] = [row["steps"][i] for i in order]
         return dict(row) | own
 
     def rubric(self) -> Rubric:
@@ -77,11 +81,49 @@ class Choice(Task):
         return choice_index(row["answer"], row["options"])
 
     def measure(self, answers: Sequence[Any], rows: Sequence[Row]) -> dict[str, float]:
-        """Share of right answers, those that name no option counting as wrong, and the share of the latter."""
-        read = [
-            (self.parse(a, row).value, self.truth(row)) for a, row in zip(answers, rows, strict=True) if a is not None
-        ]
-        if not read:
-            return dict.fromkeys(self.metrics, math.nan)
-        right, unparsable = (value == truth for value, truth in read), (value is None for value, _ in read)
-        return {"choice_accuracy": sum(right) / len(read), "choice_unparsable": sum(unparsable) / len(read)}
+        """What answers are worth, as `Task.measure`.
+
+        Returns:
+            `choice_accuracy`: share of right answers, those that name no option counting as wrong. `choice_unparsable`:
+            share of the latter. `choice_consistency`: of the questions that were asked with their options in several
+            orders (`rotated`), the share to which one option is named in all of them.
+        """
+        said = [(self.parse(a, row).value, row) for a, row in zip(answers, rows, strict=True) if a is not None]
+        return {
+            "choice_accuracy": _mean([value == self.truth(row) for value, row in said]),
+            "choice_unparsable": _mean([value is None for value, _ in said]),
+            "choice_consistency": _consistency([(None if value is None else int(value), row) for value, row in said]),
+        }
+
+
+def rotated(samples: Sequence[Sample]) -> list[Sample]:
+    """Each question with options in every rotation of them, right behind itself; other samples as they are."""
+    found = []
+    for sample in samples:
+        found.append(sample)
+        if sample.task != Choice.name:
+            continue
+        options = list(sample.target["options"])
+        right = options[choice_index(sample.target["answer"], options)]
+        for turn, moved in enumerate(rotations(options)[1:], start=1):
+            target = dict(sample.target) | {"options": tuple(moved), "answer": letter(moved.index(right))}
+            if sample.target.get("steps"):
+                target["steps"] = tuple(rotations(sample.target["steps"])[turn])
+            found.append(replace(sample, id=f"{sample.id} (options from {letter(turn)})", target=target))
+    return found
+
+
+def _consistency(said: Sequence[tuple[int | None, Row]]) -> float:
+    """Share of questions, asked with their options in two orders or more, to which one option is named in all."""
+    asked: dict[Any, dict[tuple[str, ...], str | None]] = {}
+    for index, row in said:
+        options = tuple(row["options"])
+        clips = tuple(videos_in(row["prompt"])) if row.get("prompt") else ()
+        key = (clips, row.get("question"), frozenset(options))
+        asked.setdefault(key, {})[options] = None if index is None else options[index]
+    several = [set(named.values()) for named in asked.values() if len(named) > 1]
+    return _mean([len(named) == 1 and None not in named for named in several])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan

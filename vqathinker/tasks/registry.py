@@ -6,10 +6,11 @@ from vqathinker.tasks.choice import Choice
 from vqathinker.tasks.compare import Compare
 from vqathinker.tasks.level import Level
 from vqathinker.tasks.open_answer import Open
+from vqathinker.tasks.places import PLACED
 from vqathinker.tasks.score import Score
 from vqathinker.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (Score(), Choice(), Compare(), Level(), Open())}
+TASKS: dict[str, Task] = {task.name: task for task in (Score(), Choice(), Compare(), Level(), Open(), *PLACED.values())}
 """Name -> task. Put one of your own here, under its `name`, before samples name it."""
 
 

@@ -17,6 +17,7 @@ from vqathinker.policy import has_adapters, import_peft
 from vqathinker.policy.adapters import NAME, adapter_weights, save_adapter
 from vqathinker.policy.complete import check_names
 from vqathinker.rewards import Rubric
+from vqathinker.tasks import Count, When, Where
 
 CARD = """\
 ---
@@ -44,6 +45,12 @@ ANSWERS = {
         "answers to questions with options",
         'print(scorer.ask("clip.mp4", "Is the picture sharp?", options=["Yes", "No"]))',
     ),
+    "when": (
+        "intervals in seconds",
+        f'print(scorer.ask("clip.mp4", "The clip lasts 8 s. When is there noise? {When.asked_for}"))',
+    ),
+    "where": ("boxes", f'print(scorer.ask("clip.mp4", "Where is there noise? {Where.asked_for}"))'),
+    "count": ("counts", f'print(scorer.ask("clip.mp4", "How often does it freeze? {Count.asked_for}"))'),
 }
 """Task -> what a policy that was trained on it gives, and how to get it."""
 

@@ -21,7 +21,7 @@ from vqathinker.data import (
 from vqathinker.data.pairs import TAU
 from vqathinker.data.scales import NAMES
 from vqathinker.policy import VQAThinkerProcessor, load_processor
-from vqathinker.rewards import LEVEL_WORDS, Contrast, Distortion, Rubric
+from vqathinker.rewards import LEVEL_WORDS, Contrast, Distortion, Rubric, Severity
 from vqathinker.rewards.distortion import KINDS
 from vqathinker.tasks import find_task, mixture
 
@@ -319,6 +319,9 @@ def with_tasks(rubric: Rubric | None, samples: Sequence[Sample], weight: float |
                     f"two tasks, {task!r} one of them, have different rewards named {name!r}, one of which would be "
                     "left out: give each its own `__name__`."
                 )
+    if any(sample.target.get("steps") for sample in samples):  # options of a scale: a near one is worth something
+        nearness = weight.get("choice", 1.0) if isinstance(weight, Mapping) else weight
+        known.setdefault("severity", (Severity(), nearness))
     return Rubric([reward for reward, _ in known.values()], [w for _, w in known.values()])
 
 
