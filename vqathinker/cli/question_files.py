@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -47,10 +48,9 @@ def evaluate_file(options: argparse.Namespace) -> int:
             f"--questions {str(options.questions)!r} has no question with options, no open one and none that is "
             "answered in numbers: evaluate scores with `eval --labels`."
         )
-    if is_main() and len(asked) < len(samples):
-        left_out = counted(len(samples) - len(asked), "row asks", "rows ask")
-        what = "a score or a level word" if any(sample.task == "level" for sample in samples) else "a score"
-        print(f"{left_out} for {what}: skipped here, use `eval --labels`", file=sys.stderr)
+    if is_main():
+        tasks = {sample.task for sample in asked}
+        _tell_skipped([sample.task for sample in samples if sample.task not in tasks])
     judge = _judge(options, bool(opened))
     before, baseline = _ask_baseline(options, questions)
     free_memory()
@@ -65,6 +65,19 @@ def evaluate_file(options: argparse.Namespace) -> int:
         _tell(options, scorer, report, own_words, in_numbers, comparison)
     answered = [*(one.questions for one in (report, own_words) if one), *(one.ids for one in in_numbers)]
     return 0 if any(answered) else 1
+
+
+def _tell_skipped(tasks: Sequence[str]) -> None:
+    """Say what is not evaluated here."""
+    for task, count in Counter(tasks).items():
+        if task in ("score", "level"):
+            what = "a score" if task == "score" else "a level word"
+            print(
+                f"{counted(count, 'row asks', 'rows ask')} for {what}: skipped here, use `eval --labels`",
+                file=sys.stderr,
+            )
+        else:
+            print(f"{counted(count, 'row')} of the task {task!r}: skipped, `eval` does not measure it", file=sys.stderr)
 
 
 def _tell(
