@@ -20,7 +20,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser = add_command(
         commands,
         "synth",
-        "make a set of synthetic clips with labels, with questions too, or of ladders labelled by VMAF",
+        "make a set of synthetic clips with labels, with questions too, with stalls, or of ladders labelled by VMAF",
         [
             "--out data/synthetic --splits train=240,val=64",
             "--out data/mine --source pristine/ --size source",
@@ -33,6 +33,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--questions", action="store_true", help="make clips for questions, and files of questions with answers"
     )
+    parser.add_argument("--stalls", action="store_true", help="make clips that stall, and labels that tell of it")
     parser.add_argument("--ladder", action="store_true", help="encode each source at many strengths, label by VMAF")
     parser.add_argument(
         "--splits", help=f"SPLIT=CLIPS,...; default {LABELLED}; of --ladder sources: train=24,val=6,test=10"
@@ -70,7 +71,7 @@ def _synth(options: argparse.Namespace) -> None:
         find_videos([options.source])  # names what is not taken
     if options.ladder:
         return _ladder(options)
-    files = (_questions if options.questions else _labelled)(options)
+    files = (_questions if options.questions else _stalls if options.stalls else _labelled)(options)
     for name, file in files.items():
         print(f"{name}: {file}")
 
@@ -87,6 +88,13 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.questions and (isinstance(options.size, str) or isinstance(options.fps, str)):
         raise ValueError(f"--size {options.size}, --fps {options.fps} with --questions: give numbers.")
+    if options.stalls and (options.questions or options.ladder or options.ood or options.source or options.codec):
+        raise ValueError(
+            "--stalls with --questions, --ladder, --ood, --source or --codec: the set is of drawn scenes, in H.264. "
+            "Leave these options out."
+        )
+    if options.stalls and (isinstance(options.size, str) or isinstance(options.fps, str)):
+        raise ValueError(f"--size {options.size}, --fps {options.fps} with --stalls: give numbers.")
     if not options.ladder:
         return
     if options.questions or options.ood or options.short != "skip":
@@ -126,6 +134,16 @@ def _questions(options: argparse.Namespace) -> dict[str, Path]:
     splits = _splits(options.splits or LABELLED)
     _free_for(options, [part for name in splits for part in (f"{name}.jsonl", f"{name}.csv", f"videos/{name}")])
     return make_questions(options.out, QuestionSpec(splits, **_shape(options)), options.workers)
+
+
+def _stalls(options: argparse.Namespace) -> dict[str, Path]:
+    from vqathinker.synth import StallSpec, make_stalls
+    from vqathinker.synth.stalls import TEXTS
+
+    splits = _splits(options.splits or LABELLED)
+    labels = [f"{name}{end}.csv" for name in splits for end in TEXTS]
+    _free_for(options, [*labels, *(f"videos/{name}" for name in splits)])
+    return make_stalls(options.out, StallSpec(splits, **_shape(options)), options.workers)
 
 
 def _labelled(options: argparse.Namespace) -> dict[str, Path]:

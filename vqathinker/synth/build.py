@@ -37,7 +37,7 @@ T = TypeVar("T")
 GENERATOR = 3
 """Raised whenever the same spec begins to give other clips, so that old sets are not taken for new ones."""
 
-USES = ("scene", "clip", "questions", "question clip", "codec")
+USES = ("scene", "clip", "questions", "question clip", "codec", "stalls")
 """What streams of random numbers decide; an entry's place is part of its stream's key."""
 
 
