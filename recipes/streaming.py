@@ -41,7 +41,7 @@ from pairs import shown
 FOLDER = Path("runs/streaming")
 DATA = FOLDER / "data"
 CONFIG = Path(__file__).parent / "configs" / "streaming_sft.yaml"
-SPEC = StallSpec(splits={"train": 800, "test": 240})
+SPEC = StallSpec(splits={"train": 480, "test": 200})
 QUICK = {"train": 16, "test": 16}
 SHARES = {"never": 0.0, "half": 0.5, "always": 1.0}
 """Policy -> share of its training rows whose prompt tells of the stalls."""

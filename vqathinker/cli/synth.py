@@ -88,13 +88,12 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.questions and (isinstance(options.size, str) or isinstance(options.fps, str)):
         raise ValueError(f"--size {options.size}, --fps {options.fps} with --questions: give numbers.")
-    if options.stalls and (options.questions or options.ladder or options.ood or options.source or options.codec):
+    if options.stalls and (options.questions or options.ladder or options.ood or options.codec):
         raise ValueError(
-            "--stalls with --questions, --ladder, --ood, --source or --codec: the set is of drawn scenes, in H.264. "
-            "Leave these options out."
+            "--stalls with --questions, --ladder, --ood or --codec: such a set has stalls, and H.264. Leave them out."
         )
-    if options.stalls and (isinstance(options.size, str) or isinstance(options.fps, str)):
-        raise ValueError(f"--size {options.size}, --fps {options.fps} with --stalls: give numbers.")
+    if options.stalls and isinstance(options.fps, str):
+        raise ValueError(f"--fps {options.fps} with --stalls: give a number.")
     if not options.ladder:
         return
     if options.questions or options.ood or options.short != "skip":
@@ -143,7 +142,7 @@ def _stalls(options: argparse.Namespace) -> dict[str, Path]:
     splits = _splits(options.splits or LABELLED)
     labels = [f"{name}{end}.csv" for name in splits for end in TEXTS]
     _free_for(options, [*labels, *(f"videos/{name}" for name in splits)])
-    return make_stalls(options.out, StallSpec(splits, **_shape(options)), options.workers)
+    return make_stalls(options.out, StallSpec(splits, source=options.source, **_shape(options)), options.workers)
 
 
 def _labelled(options: argparse.Namespace) -> dict[str, Path]:

@@ -16,9 +16,11 @@ from PIL import Image, ImageDraw
 
 from vqathinker.clips import write_video
 from vqathinker.data.stalls import WORDINGS, Stalls
-from vqathinker.synth.build import check_splits, run_jobs, stream, write_labels
+from vqathinker.synth.build import SynthSpec, check_sources, check_splits, run_jobs, stream, write_labels
 from vqathinker.synth.distortions import distort
+from vqathinker.synth.own import Source, frame_size, own_sources
 from vqathinker.synth.scenes import render_scene
+from vqathinker.synth.sources import cut_scene
 
 GENERATOR = 1
 """Raised whenever the same spec begins to give other clips."""
@@ -51,9 +53,11 @@ class StallSpec:
         spinner: Share of stalled clips in [0, 1] whose player draws a spinner.
         distorted: Share of clips in [0, 1] that are compressed or enlarged too.
         num_frames: Frames that a clip plays; stalls come on top.
-        size: Side in pixels, even, 32 or more.
+        size: Side in pixels, even, 32 or more; with a source also "WxH", or "source" for that of each.
         fps: Frames per second.
         seed: Decides everything.
+        source: Folder of the user's own clips to cut scenes from, each long enough for the longest clip; default
+            procedural scenes.
 
     Raises:
         ValueError: If a number is out of range.
@@ -65,9 +69,10 @@ class StallSpec:
     spinner: float = 0.5
     distorted: float = 0.5
     num_frames: int = 24
-    size: int = 96
+    size: int | str = 96
     fps: float = 12
     seed: int = 0
+    source: str | None = None
 
     def __post_init__(self) -> None:
         check_splits(self.splits)
@@ -78,8 +83,14 @@ class StallSpec:
                 raise ValueError(f"{name}={getattr(self, name)}: it is a share and must lie in [0, 1].")
         if self.clips_per_scene < 1 or self.num_frames < 2 * MOST + 2 or self.fps <= 0:
             raise ValueError(f"{self}: need clips_per_scene >= 1, num_frames >= {2 * MOST + 2} and fps > 0.")
-        if self.size < 32 or self.size % 2:
-            raise ValueError(f"size={self.size}: must be even and 32 or more.")
+        frame_size(self.size)
+        if isinstance(self.size, str) and not self.source:
+            raise ValueError(f"size={self.size!r} without a source: drawn scenes are square, so give a side in pixels.")
+
+    @property
+    def longest(self) -> int:
+        """Frames of the longest clip."""
+        return self.num_frames + (MOST + 1) * max(1, round(SECONDS[1] * self.fps))
 
     def to_json(self) -> str:
         """The spec as text."""
@@ -193,18 +204,27 @@ def make_stalls(folder: str | Path, spec: StallSpec, workers: int = 2, progress:
 
     Returns:
         Name of a label file without its suffix -> label file. `spec.json` is written last.
+
+    Raises:
+        ClipError: If a source clip cannot be read, or there are fewer than splits.
+        ValueError: If a source clip lies where the set is written.
     """
     folder = Path(folder)
+    sources: Mapping[str, Sequence[Source]] = {}
+    if spec.source:
+        shape = {"num_frames": spec.longest, "size": spec.size, "fps": spec.fps, "source": spec.source}
+        sources = own_sources(SynthSpec(spec.splits, **shape), skips=False)
+        check_sources(folder, list(spec.splits), sources, spec.source)
     (folder / "spec.json").unlink(missing_ok=True)
     jobs = [
-        (folder, spec, name, range(first, min(first + spec.clips_per_scene, count)))
+        (folder, spec, name, range(first, min(first + spec.clips_per_scene, count)), sources.get(name))
         for name, count in spec.splits.items()
         for first in range(0, count, spec.clips_per_scene)
     ]
     for name in spec.splits:
         shutil.rmtree(folder / "videos" / name, ignore_errors=True)
     rows: dict[str, list[dict]] = {name: [] for name in spec.splits}
-    for (_, _, name, _), lines in zip(jobs, run_jobs(_make_scene, jobs, workers, progress, "scene"), strict=True):
+    for (_, _, name, *_), lines in zip(jobs, run_jobs(_make_scene, jobs, workers, progress, "scene"), strict=True):
         rows[name] += lines
     files = {}
     for name, lines in rows.items():
@@ -215,13 +235,15 @@ def make_stalls(folder: str | Path, spec: StallSpec, workers: int = 2, progress:
     return files
 
 
-def _make_scene(job: tuple[Path, StallSpec, str, Sequence[int]]) -> list[dict[str, Any]]:
+def _make_scene(job: tuple[Path, StallSpec, str, Sequence[int], Sequence[Source] | None]) -> list[dict[str, Any]]:
     """The clips of one scene."""
-    folder, spec, name, indices = job
-    return [_make_clip(folder, spec, name, index) for index in indices]
+    folder, spec, name, indices, sources = job
+    return [_make_clip(folder, spec, name, index, sources) for index in indices]
 
 
-def _make_clip(folder: Path, spec: StallSpec, name: str, index: int) -> dict[str, Any]:
+def _make_clip(
+    folder: Path, spec: StallSpec, name: str, index: int, sources: Sequence[Source] | None
+) -> dict[str, Any]:
     """One clip: its scene from (seed, split, scene), its stalls from (seed, split, clip), whatever the process.
 
     One without a stall is as long as one with those that its false text tells of: the length says nothing.
@@ -237,8 +259,11 @@ def _make_clip(folder: Path, spec: StallSpec, name: str, index: int) -> dict[str
     wording = str(rng.choice(WORDINGS))
 
     length = spec.num_frames if count else spec.num_frames + plan.total
-    of_scene = stream(spec.seed, name, "scene", scene)
-    frames = render_scene(of_scene, 1 if static else length, spec.size)
+    of_scene, needed = stream(spec.seed, name, "scene", scene), 1 if static else length
+    if sources:
+        frames = cut_scene(sources[scene % len(sources)].path, needed, frame_size(spec.size))(of_scene)
+    else:
+        frames = render_scene(of_scene, needed, int(spec.size))
     pristine = np.repeat(frames, length, axis=0) if static else frames
     distorted = distort(pristine, {kind: severity} if severity else {}, rng)
     shown = stall(distorted.frames, plan, spinner) if count else distorted.frames
