@@ -139,7 +139,7 @@ class Stalls:
         """As it stands in a table's column: a list where that says all, else an object."""
         events = [[round(start, 4), round(duration, 4)] for start, duration in self.stalls]
         further = {"startup": round(self.startup, 4), "duration": self.duration, "fps": self.fps}
-        known = {key: value for key, value in further.items() if value}
+        known: dict[str, Any] = {key: value for key, value in further.items() if value}
         if self.wording != WORDINGS[0]:
             known["wording"] = self.wording
         return json.dumps({COLUMN: events} | known if known else events)
@@ -174,10 +174,10 @@ def parse_stalls(value: Any) -> Stalls | None:
         raise ValueError(f"stalls {value!r:.120} must be {FORMS}.")
     try:
         times = tuple((number_of(start), number_of(duration)) for start, duration in events)
-        numbers = {key: number_of(given[key]) for key in ("startup", "duration", "fps") if given.get(key) is not None}
+        known: dict[str, Any] = {key: number_of(given[key]) for key in KEYS[1:4] if given.get(key) is not None}
     except ValueError as error:
         raise ValueError(f"stalls {value!r:.120}: {error}") from None
-    return Stalls(times, **numbers, **({"wording": given["wording"]} if given.get("wording") else {}))
+    return Stalls(times, **known, wording=given.get("wording") or WORDINGS[0])
 
 
 def sidecar_of(video: str | Path) -> Path:

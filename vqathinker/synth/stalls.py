@@ -212,8 +212,8 @@ def make_stalls(folder: str | Path, spec: StallSpec, workers: int = 2, progress:
     folder = Path(folder)
     sources: Mapping[str, Sequence[Source]] = {}
     if spec.source:
-        shape = {"num_frames": spec.longest, "size": spec.size, "fps": spec.fps, "source": spec.source}
-        sources = own_sources(SynthSpec(spec.splits, **shape), skips=False)
+        like = SynthSpec(spec.splits, num_frames=spec.longest, size=spec.size, fps=spec.fps, source=spec.source)
+        sources = own_sources(like, skips=False)
         check_sources(folder, list(spec.splits), sources, spec.source)
     (folder / "spec.json").unlink(missing_ok=True)
     jobs = [
