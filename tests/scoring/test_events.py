@@ -6,7 +6,8 @@ import torch
 
 from vqathinker import QualityScorer
 from vqathinker.cli import main
-from vqathinker.data import Stalls
+from vqathinker.data import BenchmarkSet, Stalls
+from vqathinker.evaluation.comparison import score_set
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.scoring import fingerprint, told_settings
 
@@ -50,6 +51,17 @@ def test_read_outs_without_answers_read_events_too(base, processor, train_rows):
     policy = VQAThinkerForConditionalGeneration.from_pretrained(base, score_head="visual")
     with pytest.raises(ValueError, match=r"with a visual score head, which reads no text"):
         QualityScorer(policy, processor, readout="head").score(video, events=EVENTS)
+
+
+def test_a_test_sets_column_is_told_in_evaluation_too(scorer, train_rows, tmp_path):
+    first, second = (row.video for row in train_rows[:2])
+    (tmp_path / "a.mp4").symlink_to(first)
+    (tmp_path / "b.mp4").symlink_to(second)
+    (tmp_path / "labels.csv").write_text('video,mos,stalls\na.mp4,3,"[[0.5, 0.5]]"\nb.mp4,4,\n')
+    own = BenchmarkSet("own", "own", "", tmp_path / "labels.csv", tmp_path)
+    scores = [row["score"] for row in score_set(scorer, own, own.rows(), tmp_path, "x")]
+    assert scores == [1.5, 4.0]
+    assert not (tmp_path / "scores" / "x").exists()  # the settings that name the table tell of stalls
 
 
 def test_settings_name_what_is_told():
