@@ -140,20 +140,20 @@ def evaluate(checkpoint: Path) -> dict[str, Any]:
     scorer = QualityScorer.from_pretrained(checkpoint, readout="expected", max_new_tokens=LONGEST)
     scorer.processor.use_cache(FOLDER / "cache")
     asked = held_out()
-    scores = {"missing": score(scorer, asked, {})}
+    scores, asked_for = {"missing": score(scorer, asked, {})}, dict[str, np.ndarray]()
     for text in ("true", "false"):
         for wording in WORDINGS:
             events = {one.video: replace(one.stalls[text], wording=wording) for one in asked}
-            scores[f"{text}, {wording}"] = score(scorer, asked, events)
-        both = [scores[f"{text}, {wording}"] for wording in WORDINGS]
-        scores[text] = np.mean(both, axis=0)
+            asked_for[f"{text}, {wording}"] = score(scorer, asked, events)
+        scores[text] = np.mean([asked_for[f"{text}, {wording}"] for wording in WORDINGS], axis=0)
+    scores |= asked_for
     mos, implied = (np.array([getattr(one, name) for one in asked]) for name in ("mos", "implied"))
     groups = {"all": np.ones(len(asked), bool)}
     groups |= {name: np.array([one.group == name for one in asked]) for name in GROUPS}
     return {
         "srcc": {text: agreement(values, mos) for text, values in scores.items()},
         "srcc_false_text": agreement(scores["false"], implied),
-        "unscored": {text: int(np.isnan(values).sum()) for text, values in scores.items()},
+        "unscored": int(np.isnan([scores["missing"], *asked_for.values()]).sum()),
         "clips": {name: int(where.sum()) for name, where in groups.items()},
         "mean": {
             name: {"MOS": mean(mos[where])} | {text: mean(values[where]) for text, values in scores.items()}
@@ -184,7 +184,7 @@ def tables(results: dict[str, dict[str, Any]]) -> list[Table]:
     """What each policy goes by, and its mean scores of each group of clips."""
     texts = ["true, summary", "true, frames", "missing", "false"]
     first = [
-        [policy, *(result["srcc"][text] for text in texts), result["srcc_false_text"], sum(result["unscored"].values())]
+        [policy, *(result["srcc"][text] for text in texts), result["srcc_false_text"], result["unscored"]]
         for policy, result in results.items()
     ]
     columns = ["text in training", *texts, "false, with its text", "unscored"]

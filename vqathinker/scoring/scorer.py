@@ -247,9 +247,10 @@ class QualityScorer:
         if isinstance(videos, str | Path):
             raise TypeError(f"videos={str(videos)!r} is one path: use `score`, or give a list.")
         names = [str(video) for video in videos]
+        told = {str(video): stalls for video, stalls in (events or {}).items()}
         loader: ClipLoader[ClipInput] = ClipLoader(self.processor.load_clip, self.decode_threads)
         for chunk, clips in loader.batches(names, self.batch_size):
-            asked = [self._question(name, (events or {}).get(name)) for name in clips]
+            asked = [self._question(name, told.get(name)) for name in clips]
             known = dict(zip(clips, self.score_clips(list(clips.values()), asked), strict=True))
             yield [
                 replace(known[name], video=name) if name in known else unreadable(name, loader.skipped[name])
