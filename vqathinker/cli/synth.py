@@ -1,4 +1,4 @@
-"""`synth`: sets of clips with labels, with questions, or of ladders."""
+"""`synth`: sets of clips with labels, with questions, with stalls, or of ladders."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser = add_command(
         commands,
         "synth",
-        "make a set of synthetic clips with labels, with questions too, with stalls, or of ladders labelled by VMAF",
+        "make a set of synthetic clips: with labels, questions, or stalls, or of ladders labelled by VMAF",
         [
             "--out data/synthetic --splits train=240,val=64",
             "--out data/mine --source pristine/ --size source",
             "--out data/ladder --ladder --source pristine/ --codec h264,av1",
+            "--out data/stalls --stalls --splits train=240,test=160",
         ],
     )
     parser.add_argument("--out", required=True, type=Path, help="folder to write the set to")
