@@ -85,11 +85,12 @@ def _score(options: argparse.Namespace) -> int:
         check_output(name, path, folder=False)
     check_models(options)
     events = _events(options.events, videos)
+    from vqathinker.data.stalls import stall_text
     from vqathinker.scoring import fingerprint, score_files, settings_of, told_settings
     from vqathinker.scoring.seen import seen_in, seen_line, unanswered_line
 
-    # A token is one character or more.
-    scorer = load_scorer(options, events_tokens=max((len(stalls.text()) for stalls in events.values()), default=0))
+    told = (len(stall_text(stalls, video)) for video, stalls in events.items())
+    scorer = load_scorer(options, events_tokens=max(told, default=0))  # a token is a character or more
     if options.model == DEMO and is_main():
         print(
             f"{DEMO} knows only the demo's synthetic distortions: its scores of real clips mean nothing",
