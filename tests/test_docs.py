@@ -25,6 +25,7 @@ PAGES = (
     "docs/rewards.md",
     "docs/options.md",
     "docs/data.md",
+    "docs/streaming.md",
     "docs/ladders.md",
     "docs/ladder_pilot.md",
     "docs/evaluation.md",

@@ -83,10 +83,12 @@ def add_looks(parser: argparse.ArgumentParser, batch_size: str, question: bool =
     )
 
 
-def load_scorer(options: argparse.Namespace, model: str | None = None, clips: int = 1) -> QualityScorer:
+def load_scorer(
+    options: argparse.Namespace, model: str | None = None, clips: int = 1, events_tokens: int = 0
+) -> QualityScorer:
     """What `add_policy`'s options ask for; of another checkpoint, if one is named. Says what it was not trained for.
 
-    `clips` is how many a prompt may show.
+    `clips` is how many a prompt may show, `events_tokens` how long what it tells of their stalls may be.
     """
     from vqathinker.chatter import set_verbose
     from vqathinker.scoring import QualityScorer
@@ -112,6 +114,7 @@ def load_scorer(options: argparse.Namespace, model: str | None = None, clips: in
         clips_per_prompt=clips,
         level_words=getattr(options, "level_words", "itu"),
         level_asked=getattr(options, "level_asked", "score"),
+        events_tokens=events_tokens,
     )
     if is_main() and (line := trained_line(scorer.processor)):
         say(line, sys.stderr)

@@ -17,6 +17,7 @@ from vqathinker.places import check_checkpoint, check_file, check_folder, check_
 from vqathinker.wording import counted
 
 if TYPE_CHECKING:
+    from vqathinker.data import Stalls
     from vqathinker.evaluation.encodes import Encode
     from vqathinker.scoring import QualityScorer
 
@@ -61,6 +62,12 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
         help="print after all are scored, by path or worst first; default as they are scored",
     )
     parser.add_argument("--explain", action="store_true", help="show the reasoning")
+    parser.add_argument(
+        "--events",
+        metavar="FILE",
+        help="stalls to tell the policy of: a table video,stalls, the .json file of one clip, or sidecar: clip.mp4's "
+        "in clip.stalls.json",
+    )
     parser.set_defaults(run=_score)
 
 
@@ -77,10 +84,13 @@ def _score(options: argparse.Namespace) -> int:
         check_table(path)
         check_output(name, path, folder=False)
     check_models(options)
-    from vqathinker.scoring import fingerprint, score_files, settings_of
+    events = _events(options.events, videos)
+    from vqathinker.data.stalls import stall_text
+    from vqathinker.scoring import fingerprint, score_files, settings_of, told_settings
     from vqathinker.scoring.seen import seen_in, seen_line, unanswered_line
 
-    scorer = load_scorer(options)
+    told = (len(stall_text(stalls, video)) for video, stalls in events.items())
+    scorer = load_scorer(options, events_tokens=max(told, default=0))  # a token is a character or more
     if options.model == DEMO and is_main():
         print(
             f"{DEMO} knows only the demo's synthetic distortions: its scores of real clips mean nothing",
@@ -88,7 +98,8 @@ def _score(options: argparse.Namespace) -> int:
         )
     show = _printer(options, videos)
     at_once = None if options.sort else show
-    rows = score_files(scorer, videos, fingerprint(settings_of(scorer)), [*tables.values()], at_once)
+    made_with = fingerprint(settings_of(scorer) | told_settings(events))
+    rows = score_files(scorer, videos, made_with, [*tables.values()], at_once, events=events)
     if options.sort and is_main():
         for row in sorted(rows, key=lambda row: row["video"] if options.sort == "name" else _worst_first(row)):
             show(row)
@@ -101,11 +112,22 @@ def _score(options: argparse.Namespace) -> int:
             f"{len(failed) - unreadable} without a usable number in the answer",
             file=sys.stderr,
         )
+        if events:
+            print(f"stalls told of {len(events)} of {counted(len(rows), 'clip')}", file=sys.stderr)
         if line := unanswered_line(scorer.processor, rows, scorer.batch_size):
             say(line, sys.stderr)
         if any(not math.isnan(row["std"]) for row in rows):
             print(SPREAD_NOTE, file=sys.stderr)
     return 1 if failed and is_main() else 0
+
+
+def _events(source: str | None, videos: Sequence[str]) -> dict[str, Stalls]:
+    """Path -> stalls of the clips that `--events` tells of."""
+    if source is None:
+        return {}
+    from vqathinker.data import read_events
+
+    return read_events(source, videos)
 
 
 def _printer(options: argparse.Namespace, videos: Sequence[str]) -> Callable[[Mapping[str, Any]], None]:

@@ -1,4 +1,4 @@
-"""`synth`: sets of clips with labels, with questions, or of ladders."""
+"""`synth`: sets of clips with labels, with questions, with stalls, or of ladders."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser = add_command(
         commands,
         "synth",
-        "make a set of synthetic clips with labels, with questions too, or of ladders labelled by VMAF",
+        "make a set of synthetic clips: with labels, questions, or stalls, or of ladders labelled by VMAF",
         [
             "--out data/synthetic --splits train=240,val=64",
             "--out data/mine --source pristine/ --size source",
             "--out data/ladder --ladder --source pristine/ --codec h264,av1",
+            "--out data/stalls --stalls --splits train=240,test=160",
         ],
     )
     parser.add_argument("--out", required=True, type=Path, help="folder to write the set to")
@@ -38,6 +39,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="of --questions: instead ask when, where, how often and how strong, of faults in a part of a clip",
     )
+    parser.add_argument("--stalls", action="store_true", help="make clips that stall, and labels that tell of it")
     parser.add_argument("--ladder", action="store_true", help="encode each source at many strengths, label by VMAF")
     parser.add_argument(
         "--splits", help=f"SPLIT=CLIPS,...; default {LABELLED}; of --ladder sources: train=24,val=6,test=10"
@@ -75,7 +77,7 @@ def _synth(options: argparse.Namespace) -> None:
         find_videos([options.source])  # names what is not taken
     if options.ladder:
         return _ladder(options)
-    files = (_questions if options.questions else _labelled)(options)
+    files = (_questions if options.questions else _stalls if options.stalls else _labelled)(options)
     for name, file in files.items():
         print(f"{name}: {file}")
 
@@ -94,6 +96,12 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.questions and (isinstance(options.size, str) or isinstance(options.fps, str)):
         raise ValueError(f"--size {options.size}, --fps {options.fps} with --questions: give numbers.")
+    if options.stalls and (options.questions or options.ladder or options.ood or options.codec):
+        raise ValueError(
+            "--stalls with --questions, --ladder, --ood or --codec: such a set has stalls, and H.264. Leave them out."
+        )
+    if options.stalls and isinstance(options.fps, str):
+        raise ValueError(f"--fps {options.fps} with --stalls: give a number.")
     if not options.ladder:
         return
     if options.questions or options.ood or options.short != "skip":
@@ -133,6 +141,16 @@ def _questions(options: argparse.Namespace) -> dict[str, Path]:
     splits = _splits(options.splits or LABELLED)
     _free_for(options, [part for name in splits for part in (f"{name}.jsonl", f"{name}.csv", f"videos/{name}")])
     return make_questions(options.out, QuestionSpec(splits, places=options.places, **_shape(options)), options.workers)
+
+
+def _stalls(options: argparse.Namespace) -> dict[str, Path]:
+    from vqathinker.synth import StallSpec, make_stalls
+    from vqathinker.synth.stalls import TEXTS
+
+    splits = _splits(options.splits or LABELLED)
+    labels = [f"{name}{end}.csv" for name in splits for end in TEXTS]
+    _free_for(options, [*labels, *(f"videos/{name}" for name in splits)])
+    return make_stalls(options.out, StallSpec(splits, source=options.source, **_shape(options)), options.workers)
 
 
 def _labelled(options: argparse.Namespace) -> dict[str, Path]:

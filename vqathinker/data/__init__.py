@@ -4,7 +4,7 @@ from vqathinker.data.benchmarks import Absent, BenchmarkSet, find_benchmarks, la
 from vqathinker.data.dataset import clip_dataset
 from vqathinker.data.formats import READERS, RawRow, lines_of
 from vqathinker.data.further_sets import FURTHER_SETS
-from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_labels
+from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_labels, stalls_of
 from vqathinker.data.ladders import read_ladders
 from vqathinker.data.levels import level_samples
 from vqathinker.data.loader import ClipLoader
@@ -17,6 +17,7 @@ from vqathinker.data.sample import Sample, score_samples
 from vqathinker.data.scales import NATIVE, MosScale, mos_scale
 from vqathinker.data.sources import Sources, sources_of
 from vqathinker.data.splits import Split, split_by_source
+from vqathinker.data.stalls import Stalls, parse_stalls, read_events
 from vqathinker.data.traces import trace
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Sample",
     "Sources",
     "Split",
+    "Stalls",
     "clip_dataset",
     "distortions_of",
     "find_benchmarks",
@@ -48,6 +50,8 @@ __all__ = [
     "lines_of",
     "mos_scale",
     "pairs_of",
+    "parse_stalls",
+    "read_events",
     "read_labels",
     "read_ladders",
     "read_questions",
@@ -55,6 +59,7 @@ __all__ = [
     "score_samples",
     "sources_of",
     "split_by_source",
+    "stalls_of",
     "trace",
     "write_labels",
 ]

@@ -15,7 +15,7 @@ from typing import Any
 from vqathinker.data.check_clips import KEY_FRAMES, Probe, probe_clips
 from vqathinker.data.files import VideoFiles, check_places, safe_name
 from vqathinker.data.formats import READERS, LabelError, number_of
-from vqathinker.data.labels import LabelRow, distortions_of
+from vqathinker.data.labels import LabelRow, distortions_of, stalls_of
 from vqathinker.data.scales import NAMES, MosScale, mos_scale
 from vqathinker.data.sources import sources_of
 from vqathinker.wording import counted
@@ -141,6 +141,7 @@ def check_data(
     findings += scale_findings(rows, stated)
     probes = probe_clips([row.video for row in every], key_frames, threads, progress)
     findings += _clip_findings(every, probes, key_frames) + _content_findings(every, probes)
+    findings += _stall_findings(every, probes)
     for name, part in others.items():
         on_scale = scale_findings(part, stated) if stated else []
         findings += [replace(finding, what=f"{finding.what} (in {name})") for finding in on_scale]
@@ -163,6 +164,7 @@ def _collect(path: Path, root: Path, columns: tuple[str, str]) -> tuple[list[Lab
                 name = safe_name(video)
                 row = LabelRow(str(files.find(name)), name, _label(label), dict(extra))
                 distortions_of(row)
+                stalls_of(row)
             except ValueError as error:
                 wrong.append(f"{place}: {error}")
                 continue
@@ -311,6 +313,20 @@ def _content_findings(rows: Sequence[LabelRow], probes: Mapping[str, Probe]) -> 
             same.append(f"{' = '.join(row.video_id for row in group.values())} (label {marks})")
     fix = "Keep one name for each, in one split."
     return _found(same, "clip appears|clips appear", "under two or more names", fix)
+
+
+def _stall_findings(rows: Sequence[LabelRow], probes: Mapping[str, Probe]) -> list[Finding]:
+    """Stalls that cannot be those of the clip, as they end after it."""
+    wrong = list[str]()
+    for row in rows:
+        stalls, seconds = stalls_of(row), probes[row.video].seconds
+        if stalls is not None and not math.isnan(seconds):
+            try:
+                replace(stalls, duration=seconds)
+            except ValueError as error:
+                wrong.append(f"{row.video_id} ({str(error).partition(': times')[0]})")
+    fix = "Count seconds of the clip with its stalls in it; training refuses the row|rows."
+    return _found(wrong, "clip has|clips have", "stalls that end after its last frame", fix)
 
 
 # ---------------------------------------------------------------- splits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ class Probe:
         missing: Whether it is not there.
         digest: Of its key frames' pixels: clips of one digest show the same. "" if it cannot be read.
         size: Width and height of its frames as they are shown; (0, 0) if it cannot be read.
+        seconds: Its length; NaN if it is not known.
     """
 
     num_frames: int = 0
@@ -36,6 +38,7 @@ class Probe:
     missing: bool = False
     digest: str = ""
     size: tuple[int, int] = (0, 0)
+    seconds: float = math.nan
 
 
 def probe_clip(video: str, key_frames: int = KEY_FRAMES) -> Probe:
@@ -62,7 +65,8 @@ def probe_clip(video: str, key_frames: int = KEY_FRAMES) -> Probe:
         return Probe(error=error.reason)
     except Exception as error:  # one odd file must not end the check of thousands
         return Probe(error=f"{type(error).__name__}: {first_line(error)}")
-    return Probe(clip.num_frames, clip.notes, digest=seen.hexdigest(), size=sizes.pop())
+    seconds = clip.num_frames / clip.fps if clip.fps > 0 else math.nan
+    return Probe(clip.num_frames, clip.notes, digest=seen.hexdigest(), size=sizes.pop(), seconds=seconds)
 
 
 def probe_clips(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vqathinker.data.labels import LabelRow, columns_of
+from vqathinker.data.labels import LabelRow, columns_of, stalls_of
+from vqathinker.data.stalls import stall_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 class Asks(Protocol):
     """What of a processor is needed here, see `VQAThinkerProcessor`."""
 
-    def messages(self, video: str, /) -> list[dict[str, Any]]:
-        """The prompt that asks its question about a clip."""
+    question: str
+
+    def messages(self, video: str, question: str | None = None, /) -> list[dict[str, Any]]:
+        """The prompt that asks its question, or another one, about a clip."""
         ...
 
 
@@ -24,7 +27,7 @@ def clip_dataset(rows: Sequence[LabelRow], processor: Asks) -> Dataset:
 
     Args:
         rows: Label rows.
-        processor: The policy's, whose question is asked about each.
+        processor: The policy's, whose question is asked about each; what is known of stalls stands before it.
 
     Returns:
         Columns `prompt` (conversational), `video`, `video_id`, `mos`, and the rows' further columns (`columns_of`).
@@ -39,9 +42,14 @@ def clip_dataset(rows: Sequence[LabelRow], processor: Asks) -> Dataset:
     further = [columns_of(row) for row in rows]
     extras = sorted({key for own in further for key in own} - {"prompt", "video", "video_id", "mos"})
     columns = {
-        "prompt": [processor.messages(row.video) for row in rows],
+        "prompt": [_prompt(row, processor) for row in rows],
         "video": [row.video for row in rows],
         "video_id": [row.video_id for row in rows],
         "mos": [row.mos for row in rows],
     }
     return Dataset.from_dict(columns | {key: [own.get(key) for own in further] for key in extras})
+
+
+def _prompt(row: LabelRow, processor: Asks) -> list[dict[str, Any]]:
+    told = stall_text(stalls_of(row), row.video)
+    return processor.messages(row.video, f"{told} {processor.question}" if told else None)

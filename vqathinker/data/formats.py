@@ -163,6 +163,11 @@ def _read_csv(path: Path, video_column: str, mos_column: str) -> Iterator[RawRow
             f"{path}: the header names {', '.join(map(repr, twice))} more than once: {', '.join(header)}. Column names "
             "must be unique; rename or remove the others."
         )
+    from vqathinker.data.streaming import is_streaming, streaming_rows  # which makes rows of this module's kind
+
+    if is_streaming(header):
+        yield from streaming_rows(path, video_column, mos_column)
+        return
     missing = [name for name in (video_column, mos_column) if name not in header]
     if missing:
         fix = (

@@ -11,6 +11,7 @@ from typing import Any
 from vqathinker.data.files import VideoFiles, check_places, safe_name
 from vqathinker.data.formats import READERS, LabelError, number_of
 from vqathinker.data.scales import MosScale, mos_scale
+from vqathinker.data.stalls import COLUMN, Stalls, stalls_at
 from vqathinker.rewards.distortion import parse_distortions
 from vqathinker.wording import counted
 
@@ -45,6 +46,15 @@ def distortions_of(row: LabelRow) -> dict[str, float]:
     if "kind" not in row.extra or "severity" not in row.extra:
         return {}
     return parse_distortions(row.extra["kind"], row.extra["severity"])
+
+
+def stalls_of(row: LabelRow) -> Stalls | None:
+    """When playback of a clip stood still, from the CSV column `stalls`; `None` where it does not tell.
+
+    Raises:
+        ValueError: If the cell, or the file beside the clip that it refers to, is no list of stalls.
+    """
+    return stalls_at(row.extra.get(COLUMN), row.video)
 
 
 def rung_of(cells: Mapping[str, str]) -> tuple[str, float] | None:
@@ -111,8 +121,8 @@ def read_labels(
 
     Raises:
         LabelError: If the file is missing, empty, of unknown format, or a line does not fit; so with a CSV whose
-            `kind` and `severity` columns are no distortion labels (see `distortions_of`), or whose `ladder` and `rank`
-            name no rungs (see `rung_of`).
+            `kind` and `severity` columns are no distortion labels (see `distortions_of`), whose `ladder` and `rank`
+            name no rungs (see `rung_of`), or whose `stalls` are none (see `stalls_of`).
     """
     path = Path(path)
     check_places(path, Path(video_root), list(READERS), "label file")
@@ -127,6 +137,8 @@ def read_labels(
             row = LabelRow(str(files.find(video_id)), video_id, scale(_number(label)), dict(extra))
             distortions_of(row)
             rung_of(row.extra)
+            if (stalls := stalls_of(row)) is not None:
+                row.extra[COLUMN] = stalls.to_json()
         except ValueError as error:
             raise LabelError(f"{place}: {error}") from None
         known = rows.setdefault(row.video, row)

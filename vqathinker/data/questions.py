@@ -18,6 +18,7 @@ from vqathinker.data.places import placed_target, task_named
 from vqathinker.data.question_files import READERS, records_of
 from vqathinker.data.sample import Sample, named_clips
 from vqathinker.data.scales import LABEL_RANGE
+from vqathinker.data.stalls import COLUMN, stalls_at
 from vqathinker.rewards import level_words
 from vqathinker.rewards.distortion import parse_distortions
 from vqathinker.wording import counted
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 KEYS = (
     *("video", "question", "prompt", "options", "answer", "reason", "mos", "level", "words", "type", "tags", "id"),
-    *("system", "task", "ordered"),
+    *("system", "task", "ordered", "stalls"),
 )
 """Keys that mean something to the reader; all others are label columns."""
 FORMS = (
@@ -137,6 +138,7 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
         question, target = _choice(record, question)
         task = "choice"
     clips = tuple(str(files.find(name)) for name in names)
+    columns |= _stalls(record, task, clips[0])
     sample = Sample(_text(record, "id"), task, clips, question, target | columns, _tags(record), system)
     return _Row(place, named_clips(names), sample)
 
@@ -307,6 +309,18 @@ def _tags(record: Mapping[str, Any]) -> dict[str, str]:
     if kind and tags.get("type", kind) != kind:
         raise ValueError(f"type {kind!r} and the tag 'type' {tags['type']!r} disagree: keep one of them.")
     return ({"type": kind} if kind else {}) | tags
+
+
+def _stalls(record: Mapping[str, Any], task: str, clip: str) -> dict[str, str]:
+    """The clip's stalls as a label column; none where the row does not tell."""
+    stalls = stalls_at(record.get(COLUMN), clip)
+    if stalls is None:
+        return {}
+    if task != "score":
+        raise ValueError(
+            "the row has 'stalls' and options: only prompts that ask for a score tell of them. Leave them out."
+        )
+    return {COLUMN: stalls.to_json()}
 
 
 def _columns(record: Mapping[str, Any]) -> dict[str, Any]:

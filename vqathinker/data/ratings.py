@@ -29,8 +29,8 @@ SD_COLUMNS = ("sd", "std", "mos_sd", "mos_std")
 COUNT_COLUMNS = ("n", "count", "num_ratings")
 PEOPLE = ("rater", "subject", "observer", "user", "participant", "annotator", "worker")
 RATER_COLUMNS = (*PEOPLE, *(f"{name}_id" for name in PEOPLE))
-OF_A_CLIP = (*SOURCE_COLUMNS, "kind", "severity")
-"""Columns that the split and the rubric read; a clip has one cell of them."""
+OF_A_CLIP = (*SOURCE_COLUMNS, "kind", "severity", "stalls")
+"""Columns that the split, the rubric and prompts read; a clip has one cell of them."""
 NO_RATERS = (
     *(*OF_A_CLIP, *SD_COLUMNS, *COUNT_COLUMNS, *RATER_COLUMNS, *VIDEO_COLUMNS),
     *("id", "index", "no", "nr", "width", "height", "fps", "frame_rate", "frames", "num_frames", "duration", "length"),

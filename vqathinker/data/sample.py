@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vqathinker.data.labels import LabelRow, columns_of
+from vqathinker.data.stalls import COLUMN, Stalls, parse_stalls
 from vqathinker.rewards.distortion import parse_distortions
 
 
@@ -24,8 +25,8 @@ class Sample:
         target: What is known. Score: `{"mos": 3.2}`, in score units. Choice: `{"options": ("Blur", "Noise"), "answer":
             "B"}`, the answer as letter, and `steps` where the options have an order. Open: `{"reference": "Noise in
             the sky."}`. When, where, count: `answer_interval` in seconds, `answer_box` in percent, `answer_count`.
-            Beside them label columns such as
-            `kind` and `severity`. A rung of a ladder has `ladder` and `rank`, with or without `mos`.
+            Beside them label columns such as `kind` and `severity`. A rung of a ladder has `ladder` and `rank`, with or
+            without `mos`. `stalls`, as JSON, say when the clip's playback stood still.
         tags: What results are broken down by: "type" (which_fault, yesno, ...), "concern", "context", ...
         system: System message; "" for the chat template's own.
     """
@@ -48,6 +49,11 @@ class Sample:
         if "kind" not in self.target or "severity" not in self.target:
             return {}
         return parse_distortions(self.target["kind"], self.target["severity"])
+
+    @property
+    def stalls(self) -> Stalls | None:
+        """When the clip's playback stood still, of column `stalls`; `None` where that is not known."""
+        return parse_stalls(self.target.get(COLUMN))
 
 
 def score_samples(rows: Sequence[LabelRow]) -> list[Sample]:

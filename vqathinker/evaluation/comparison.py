@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from vqathinker.data import BenchmarkSet, LabelRow
+from vqathinker.data import BenchmarkSet, LabelRow, stalls_of
 from vqathinker.evaluation.report import Table
 from vqathinker.metrics.correlation import plcc, srcc
 from vqathinker.metrics.paired import CorrelationDifference, correlation_difference
-from vqathinker.scoring import QualityScorer, fingerprint, score_files, settings_of
+from vqathinker.scoring import QualityScorer, fingerprint, score_files, settings_of, told_settings
 
 NOTE = (
     "Clips that both policies scored. Difference: the policy minus the baseline, with its 95 % interval of a paired "
@@ -56,9 +56,12 @@ def score_sets(scorer: QualityScorer, found: Sequence[BenchmarkSet], out: str | 
 def score_set(
     scorer: QualityScorer, one: BenchmarkSet, rows: Sequence[LabelRow], out: Path, made_with: str
 ) -> list[dict[str, Any]]:
-    """Score one set into `out/scores/MADE_WITH/NAME.csv`; gives a row of `score_files` per clip."""
+    """Score one set into `out/scores/MADE_WITH/NAME.csv`; gives a row of `score_files` per clip. Prompts tell of
+    stalls what the labels do, as in training."""
+    events = {row.video: stalls for row in rows if (stalls := stalls_of(row)) is not None} if scorer.reads_text else {}
+    made_with = fingerprint({"made_with": made_with} | told_settings(events)) if events else made_with
     table = out / "scores" / made_with / f"{one.name}.csv"
-    return score_files(scorer, [row.video for row in rows], made_with, [table], title=one.title)
+    return score_files(scorer, [row.video for row in rows], made_with, [table], title=one.title, events=events)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from vqathinker.scoring.asking import QualityAnswer
 from vqathinker.scoring.comparing import QualityComparison
 from vqathinker.scoring.metric import VideoQualityMetric, create_metric, list_models
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, predict
-from vqathinker.scoring.provenance import decoder, fingerprint, settings_of, versions
+from vqathinker.scoring.provenance import decoder, fingerprint, settings_of, told_settings, versions
 from vqathinker.scoring.ranking import RankedClip, Ranking, rank_files
 from vqathinker.scoring.readouts import READOUTS, expected_score, head_score, level_score
 from vqathinker.scoring.scorer import QualityScore, QualityScorer
@@ -33,5 +33,6 @@ __all__ = [
     "rank_files",
     "score_files",
     "settings_of",
+    "told_settings",
     "versions",
 ]

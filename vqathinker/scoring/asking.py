@@ -200,7 +200,8 @@ def ask_prompts(
 def _messages(sample: Sample, processor: VQAThinkerProcessor) -> Messages:
     """A sample's prompt, as its task asks it; a question in the policy's own words may be about several clips."""
     if sample.task == "score" and sample.question:
-        return user_prompt(sample.clips, instructed(sample.question, processor.prompt_style), sample.system)
+        asked = find_task(sample.task).asked(sample)
+        return user_prompt(sample.clips, instructed(asked, processor.prompt_style), sample.system)
     return find_task(sample.task).messages(sample, processor)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import av
 
 from vqathinker import __version__
 from vqathinker.clips import READING
+from vqathinker.data.stalls import Stalls
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.policy.adapters import ADAPTER_CONFIG, base_of
 from vqathinker.rewards import LEVEL_WORDS
@@ -56,6 +58,18 @@ def settings_of(scorer: QualityScorer) -> dict[str, Any]:
         **(drawn if scorer.samples else {}),
         "engine": scorer.engine_name,
     }
+
+
+def told_settings(events: Mapping[str, Stalls]) -> dict[str, str]:
+    """What scores depend on besides, where prompts tell of stalls; nothing where they do not.
+
+    Args:
+        events: Path -> stalls.
+    """
+    if not events:
+        return {}
+    told = json.dumps(sorted((Path(video).name, stalls.to_json()) for video, stalls in events.items()))
+    return {"stalls_hash": hashlib.sha256(told.encode()).hexdigest()[:16]}
 
 
 def fingerprint(settings: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.data.traces import LEVELS
+from vqathinker.messages import Messages
 from vqathinker.policy import ClipInput, FeatureCache, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rewards import LEVEL_WEIGHTS, LEVEL_WORDS, parse_answer
 from vqathinker.rewards.answer_number import SCORE_RANGE
@@ -146,7 +147,12 @@ def _word_logprobs(
 
 
 @torch.no_grad()
-def head_score(policy: VQAThinkerForConditionalGeneration, processor: VQAThinkerProcessor, clip: ClipInput) -> float:
+def head_score(
+    policy: VQAThinkerForConditionalGeneration,
+    processor: VQAThinkerProcessor,
+    clip: ClipInput,
+    question: Messages | None = None,
+) -> float:
     """What the policy's score head says of a clip: of a `visual` one without the language model, of a `hidden` one
     after a pass over the prompt.
 
@@ -154,6 +160,7 @@ def head_score(policy: VQAThinkerForConditionalGeneration, processor: VQAThinker
         policy: The policy.
         processor: Its processor, whose question a hidden head reads.
         clip: The clip.
+        question: A conversational prompt instead of the processor's question; a visual head reads none.
 
     Returns:
         A score in score units, 1-5 as far as it has learnt; not bounded.
@@ -166,7 +173,7 @@ def head_score(policy: VQAThinkerForConditionalGeneration, processor: VQAThinker
     if policy.config.score_head == "visual":
         [visual] = FeatureCache(policy).inputs([None], [clip])
         return float(policy(**{name: [value] for name, value in visual.items()}, score_at=first).scores)
-    [prompt] = embed_prompts(policy, processor, [clip])
+    [prompt] = embed_prompts(policy, processor, [clip], None if question is None else [question])
     return float(policy(inputs_embeds=prompt[None], score_at=first + len(prompt) - 1, logits_to_keep=1).scores)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from accelerate import PartialState
 
 from vqathinker.data import ClipLoader, Sample
 from vqathinker.data.sample import named_clips
-from vqathinker.messages import Messages
+from vqathinker.data.stalls import COLUMN, parse_stalls
+from vqathinker.messages import Messages, text_in
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor, load_policy
 from vqathinker.rewards import LEVEL_WORDS
 from vqathinker.rollout import ENGINES, RolloutEngine, Sampling, make_engine
@@ -108,6 +109,7 @@ class QualityScorer:
         level_words: Of the read-out "levels": a name of `rewards.LEVEL_WORDS`.
         level_asked: What it asks first, see `vqathinker.scoring.readouts.LEVEL_ASKED`: "score", or "level" for a policy
             that was trained on the task "level" without reasoning.
+        events_tokens: Tokens that `events` may take in a prompt, for which vLLM reserves memory too.
 
     Raises:
         ValueError: On an unknown name or a number out of range, or for the read-out "head" of a policy without one.
@@ -134,15 +136,16 @@ class QualityScorer:
         clips_per_prompt: int = 1,
         level_words: str = "itu",
         level_asked: str = "score",
+        events_tokens: int = 0,
     ) -> None:
         if readout not in READOUTS or engine not in ENGINES:
             raise ValueError(
                 f"{readout=}, {engine=}: readout must be one of {READOUTS}, engine one of {list(ENGINES)}."
             )
         batch_size = {"vllm": 64}.get(engine, 8) if batch_size is None else batch_size
-        if min(samples, seed) < 0 or min(batch_size, decode_threads, clips_per_prompt) < 1:
-            given = f"{samples=}, {seed=}, {batch_size=}, {decode_threads=}, {clips_per_prompt=}"
-            raise ValueError(f"{given}: must be at least 0, 0, 1, 1 and 1.")
+        if min(samples, seed, events_tokens) < 0 or min(batch_size, decode_threads, clips_per_prompt) < 1:
+            given = f"{samples=}, {seed=}, {events_tokens=}, {batch_size=}, {decode_threads=}, {clips_per_prompt=}"
+            raise ValueError(f"{given}: must be at least 0, 0, 0, 1, 1 and 1.")
         if readout in WITHOUT_ANSWERS and (samples or engine != "transformers"):
             raise ValueError(f"{samples=}, {engine=} with {readout=}, which generates nothing: leave both out.")
         if readout == "head":
@@ -152,6 +155,7 @@ class QualityScorer:
         self.policy, self.processor = policy.eval(), processor
         self.readout, self.samples, self.batch_size, self.seed = readout, samples, batch_size, seed
         self.decode_threads, self.clips_per_prompt = decode_threads, clips_per_prompt
+        self.events_tokens = events_tokens
         longest = policy.generation_config.max_new_tokens or sampling.max_new_tokens
         longest = longest if max_new_tokens is None else max_new_tokens
         temperature = sampling.temperature if samples else 0.0
@@ -165,7 +169,7 @@ class QualityScorer:
     def _make_engine(self, vllm_memory: float = 0.5) -> RolloutEngine:
         sequences = self.batch_size * max(1, self.samples)
         longest = self.sampling.max_new_tokens
-        prompt = longest_prompt(self.processor, self.clips_per_prompt)
+        prompt = longest_prompt(self.processor, self.clips_per_prompt) + self.events_tokens
         return make_engine(self.policy, self.processor, self.engine_name, sequences, longest, vllm_memory, prompt)
 
     def answering_engine(self) -> RolloutEngine:
@@ -221,33 +225,43 @@ class QualityScorer:
             return self.processor.load_clip(video)
         return self.processor.from_array(video)
 
-    def score(self, video: Video) -> QualityScore:
+    def score(self, video: Video, events: Any = None) -> QualityScore:
         """Judge one clip.
 
         Args:
             video: A path, or frames (N, H, W, 3) uint8 RGB as array or tensor.
+            events: When its playback stood still, which the prompt then tells: `vqathinker.data.Stalls`, or its list or
+                object, e.g. `[[4.0, 2.0]]`, a stall at 4 s for 2 s. `[]` says that there was none, `None` nothing.
 
         Raises:
             ClipError: If a file cannot be read.
-            ValueError: If an array is anything else.
+            ValueError: If an array is anything else; if the events are none, end after the clip, or the read-out is a
+                visual score head's, which reads no text.
         """
-        return replace(self.score_clips([self.load(video)])[0], video=name_of(video))
+        question = self._question(name_of(video), events)
+        return replace(self.score_clips([self.load(video)], [question])[0], video=name_of(video))
 
-    def score_many(self, videos: Sequence[str | Path]) -> Iterator[list[QualityScore]]:
+    def score_many(
+        self, videos: Sequence[str | Path], events: Mapping[str, Any] | None = None
+    ) -> Iterator[list[QualityScore]]:
         """Judge files, batch by batch and in order; the next batch is decoded meanwhile.
 
         Args:
             videos: Paths. An unreadable one gets status `"unreadable"` and `error`.
+            events: Path -> when its playback stood still, as in `score`; of others the prompt tells nothing.
 
         Raises:
             TypeError: If it is a single path.
+            ValueError: As `score`, of events.
         """
         if isinstance(videos, str | Path):
             raise TypeError(f"videos={str(videos)!r} is one path: use `score`, or give a list.")
         names = [str(video) for video in videos]
+        told = {str(video): stalls for video, stalls in (events or {}).items()}
         loader: ClipLoader[ClipInput] = ClipLoader(self.processor.load_clip, self.decode_threads)
         for chunk, clips in loader.batches(names, self.batch_size):
-            known = dict(zip(clips, self.score_clips(list(clips.values())), strict=True))
+            asked = [self._question(name, told.get(name)) for name in clips]
+            known = dict(zip(clips, self.score_clips(list(clips.values()), asked), strict=True))
             yield [
                 replace(known[name], video=name) if name in known else unreadable(name, loader.skipped[name])
                 for name in chunk
@@ -314,29 +328,61 @@ class QualityScorer:
         """
         return compare_pairs(self, [(str(first), str(second)) for first, second in pairs])
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether what a prompt says counts: a visual score head reads frames only."""
+        return not (self.readout == "head" and self.policy.config.score_head == "visual")
+
+    def _question(self, video: str, events: Any) -> Messages | None:
+        """The prompt of a clip of which events are known; `None` for the processor's own."""
+        stalls = parse_stalls(events)
+        if stalls is None:
+            return None
+        if not self.reads_text:
+            raise ValueError(
+                f"events={events!r:.80} with a visual score head, which reads no text: use another read-out, or leave "
+                "the events out."
+            )
+        sample = Sample("", self.level_asked, (video,), target={COLUMN: stalls.to_json(), "words": self.level_words})
+        return find_task(sample.task).messages(sample, self.processor)
+
     @torch.no_grad()
-    def score_clips(self, clips: Sequence[ClipInput]) -> list[QualityScore]:
-        """Judge decoded clips, in order; their `video` is "". Any number of them: the engine makes batches."""
+    def score_clips(
+        self, clips: Sequence[ClipInput], questions: Sequence[Messages | None] | None = None
+    ) -> list[QualityScore]:
+        """Judge decoded clips, in order; their `video` is "". Any number of them: the engine makes batches.
+
+        Args:
+            clips: C clips.
+            questions: A conversational prompt for each; `None` for the processor's question.
+        """
+        asked = [None] * len(clips) if questions is None else list(questions)
         if self.engine is None:
-            moments = [self._moments(clip) for clip in clips]
+            moments = [self._moments(clip, question) for clip, question in zip(clips, asked, strict=True)]
             return [
                 QualityScore("", score, std, "ok", frames=tuple(clip.indices.tolist()), notes=clip.notes)
                 for clip, (score, std) in zip(clips, moments, strict=True)
             ]
-        prompts = [embed_prompts(self.policy, self.processor, [clip])[0] for clip in clips]
-        seeds = [zlib.crc32(clip.frames.numpy().data, self.seed) for clip in clips]
+        prompts = [self._prompt(clip, question) for clip, question in zip(clips, asked, strict=True)]
+        seeds = [self._seed(clip, question) for clip, question in zip(clips, asked, strict=True)]
         drawn = self.engine.generate(prompts, max(1, self.samples), self.sampling, seeds)
         return [
             self._result(clip, prompt, [completion.token_ids for completion in group])
             for clip, prompt, group in zip(clips, prompts, drawn, strict=True)
         ]
 
-    def _moments(self, clip: ClipInput) -> tuple[float, float]:
+    def _prompt(self, clip: ClipInput, question: Messages | None) -> torch.Tensor:
+        return embed_prompts(self.policy, self.processor, [clip], None if question is None else [question])[0]
+
+    def _seed(self, clip: ClipInput, question: Messages | None) -> int:
+        seed = zlib.crc32(clip.frames.numpy().data, self.seed)
+        return seed if question is None else zlib.crc32(text_in(question).encode(), seed)
+
+    def _moments(self, clip: ClipInput, question: Messages | None) -> tuple[float, float]:
         """Score and spread of a read-out without answers."""
         if self.readout == "head":
-            return head_score(self.policy, self.processor, clip), math.nan
-        asked = self.level_question()
-        [prompt] = embed_prompts(self.policy, self.processor, [clip], None if asked is None else [asked])
+            return head_score(self.policy, self.processor, clip, question), math.nan
+        prompt = self._prompt(clip, question or self.level_question())
         words, stem = LEVEL_WORDS[self.level_words], LEVEL_ASKED[self.level_asked]
         return level_score(self.policy, self.processor.tokenizer, prompt, words, stem)
 

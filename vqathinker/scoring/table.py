@@ -182,6 +182,7 @@ def score_files(
     show: Callable[[Mapping[str, Any]], None] | None = None,
     progress: bool = True,
     title: str = "scoring",
+    events: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Score files and keep the results; under `accelerate launch` the processes share the work.
 
@@ -193,6 +194,8 @@ def score_files(
         show: Called on the main process with each row: at once with those that the tables have, then with the new ones.
         progress: Show a progress bar, and after the first batch tell about how long all will take.
         title: What is scored, for both.
+        events: Path -> when its playback stood still, see `QualityScorer.score_many`; `made_with` names them too
+            (`told_settings`).
 
     Returns:
         A row per video, in order, on every process.
@@ -211,7 +214,7 @@ def score_files(
     own = todo[state.process_index :: state.num_processes]
     rounds = math.ceil(len(todo) / (scorer.batch_size * state.num_processes))
     estimate = Estimate(len(todo), "clips", title, silent=not progress or not state.is_main_process)
-    batches = scorer.score_many(own)
+    batches = scorer.score_many(own, events)
     with tqdm(
         total=len(todo), desc=title, unit="clip", disable=None if progress and state.is_main_process else True
     ) as bar:

@@ -7,6 +7,7 @@ from vqathinker.synth.ood import OodSpec, make_ood_sets
 from vqathinker.synth.questions import QuestionSpec, make_questions
 from vqathinker.synth.scenes import render_scene
 from vqathinker.synth.sources import source_scenes
+from vqathinker.synth.stalls import StallSpec, make_stalls
 from vqathinker.synth.tiny import tiny_policy, tiny_tokenizer
 
 __all__ = [
@@ -17,12 +18,14 @@ __all__ = [
     "LadderSpec",
     "OodSpec",
     "QuestionSpec",
+    "StallSpec",
     "SynthSpec",
     "distort",
     "make_ladders",
     "make_ood_sets",
     "make_questions",
     "make_set",
+    "make_stalls",
     "pseudo_mos",
     "render_scene",
     "source_scenes",

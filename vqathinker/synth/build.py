@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,7 +37,7 @@ T = TypeVar("T")
 GENERATOR = 3
 """Raised whenever the same spec begins to give other clips, so that old sets are not taken for new ones."""
 
-USES = ("scene", "clip", "questions", "question clip", "codec")
+USES = ("scene", "clip", "questions", "question clip", "codec", "stalls")
 """What streams of random numbers decide; an entry's place is part of its stream's key."""
 
 
@@ -130,12 +130,7 @@ def make_set(folder: str | Path, spec: SynthSpec, workers: int = 2, progress: bo
     """
     folder = Path(folder)
     sources = own_sources(spec) if spec.source else {}
-    written = {(folder / "videos" / name).resolve() for name in spec.sets}
-    for file in (source.path for taken in sources.values() for source in taken):
-        if written & set(file.resolve().parents):
-            raise ValueError(
-                f"source={spec.source!r}: {file} lies where the new set would be written: choose another folder."
-            )
+    check_sources(folder, list(spec.sets), sources, spec.source)
     held_out = sources.get(list(spec.splits)[-1])  # what the sets of unseen kinds are cut from
     (folder / "spec.json").unlink(missing_ok=True)
     for name in spec.sets:
@@ -166,6 +161,22 @@ def check_splits(splits: dict[str, int]) -> None:
         raise ValueError(f"splits={wrong}: names must be letters, digits and '_', and not start with 'ood_'.")
     if not splits or any(count < 1 for count in splits.values()):
         raise ValueError(f"splits={splits}: every split needs at least 1 clip; name at least one.")
+
+
+def check_sources(
+    folder: Path, names: Sequence[str], sources: Mapping[str, Sequence[Source]], source: str | None
+) -> None:
+    """Refuse source clips that lie where the sets `names` are written, and would be deleted.
+
+    Raises:
+        ValueError: If one does.
+    """
+    written = {(folder / "videos" / name).resolve() for name in names}
+    for file in (one.path for taken in sources.values() for one in taken):
+        if written & set(file.resolve().parents):
+            raise ValueError(
+                f"source={source!r}: {file} lies where the new set would be written: choose another folder."
+            )
 
 
 class Spec(Protocol):

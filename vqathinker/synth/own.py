@@ -68,11 +68,12 @@ def frame_size(size: int | str) -> tuple[int, int] | None:
     return width, height
 
 
-def own_sources(spec: SynthSpec) -> dict[str, list[Source]]:
+def own_sources(spec: SynthSpec, skips: bool = True) -> dict[str, list[Source]]:
     """The sources of each split. What is left out, and what is compressed already, is told in a warning each.
 
     Args:
         spec: With a `source`.
+        skips: Whether clips are made that skip frames; sources too short for it are told of too.
 
     Raises:
         ClipError: If a file cannot be opened, its frame rate is needed and unknown, or there are fewer scenes than
@@ -95,7 +96,8 @@ def own_sources(spec: SynthSpec) -> dict[str, list[Source]]:
     try:
         shared = source_scenes(str(spec.source), spec.splits, takes)
     finally:  # what was left out may be why the others do not suffice
-        _tell(short, codecs, [source for source in known.values() if source.frames < 3 * source.num_frames])
+        too_short = [source for source in known.values() if skips and source.frames < 3 * source.num_frames]
+        _tell(short, codecs, too_short)
     return {split: [known[path] for path in files] for split, files in shared.items()}
 
 

@@ -31,6 +31,7 @@ class Level(Task):
 
     name = "level"
     metrics = ("level_accuracy", "level_srcc", "level_unparsable")
+    tells_stalls = True
 
     def text(self, sample: Sample) -> str:
         """The question, by default VQA²'s, and the sentence to be completed with the words to choose from."""

@@ -23,6 +23,7 @@ class Score(Task):
     name = "score"
     metrics = ("srcc", "plcc", "parse_rate")
     perturbs = True
+    tells_stalls = True
 
     def messages(self, sample: Sample, processor: VQAThinkerProcessor) -> list[dict[str, Any]]:
         """A sample without a question of its own is asked the policy's."""

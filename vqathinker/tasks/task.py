@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vqathinker.data import Sample
+from vqathinker.data.stalls import stall_text
 from vqathinker.messages import user_prompt
 from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.policy.prompts import instructed
@@ -48,29 +49,40 @@ class Task(ABC):
         num_clips: Clips that each of its prompts shows; `None` for any number.
         perturbs: Whether perturbed copies of its clips are asked about too (`rewards.Temporal`, `rewards.Contrast`);
             only where a prompt shows one clip.
+        tells_stalls: Whether what is known of its clip's stalls stands before the question; where a prompt shows one.
     """
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]] = ()
     num_clips: ClassVar[int | None] = 1
     perturbs: ClassVar[bool] = False
+    tells_stalls: ClassVar[bool] = False
 
     def text(self, sample: Sample) -> str:
         """What is asked, without the instruction on the answer's format."""
         return sample.question
 
+    def asked(self, sample: Sample) -> str:
+        """What is asked, behind what is known of the clip's stalls.
+
+        Raises:
+            ValueError: If a stall ends after the clip.
+        """
+        told = stall_text(sample.stalls, sample.clips[0]) if self.tells_stalls else ""
+        return f"{told} {self.text(sample)}" if told else self.text(sample)
+
     def messages(self, sample: Sample, processor: VQAThinkerProcessor) -> list[dict[str, Any]]:
         """The sample's conversational prompt, to the letter.
 
         Raises:
-            ValueError: If the sample has another number of clips than `num_clips`.
+            ValueError: If the sample has another number of clips than `num_clips`, or a stall ends after the clip.
         """
         if self.num_clips not in (None, len(sample.clips)):
             raise ValueError(
                 f"sample {sample.id!r} has {counted(len(sample.clips), 'clip')}, {list(sample.clips)}: task "
                 f"{self.name!r} is about {self.num_clips}."
             )
-        return user_prompt(sample.clips, instructed(self.text(sample), processor.prompt_style), sample.system)
+        return user_prompt(sample.clips, instructed(self.asked(sample), processor.prompt_style), sample.system)
 
     def columns(self, sample: Sample) -> dict[str, Any]:
         """What a data set's row holds of the sample beside its prompt: what rewards and metrics are told."""
