@@ -6,7 +6,19 @@ import sys
 
 from vqathinker import __version__, missing_extra
 from vqathinker.arguments import Parser
-from vqathinker.cli import asking, comparing, data, evaluating, fitting, ladder, scoring, synth, training
+from vqathinker.cli import (
+    asking,
+    chat,
+    comparing,
+    data,
+    evaluating,
+    fitting,
+    ladder,
+    scoring,
+    synth,
+    timeline,
+    training,
+)
 
 ABOUT = "Judge video quality with a multimodal LLM, and train one to do it."
 EPILOG = """examples:
@@ -47,6 +59,6 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, prog="vqathinker", title="commands"
     )
-    for group in (scoring, comparing, evaluating, asking, ladder, data, fitting, training, synth):
+    for group in (scoring, timeline, chat, comparing, evaluating, asking, ladder, data, fitting, training, synth):
         group.add_commands(commands)
     return parser
