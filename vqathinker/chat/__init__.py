@@ -1,4 +1,8 @@
-"""The page of `vqathinker chat`: `handlers` does what is asked for, `layout` shows it."""
+"""The page of `vqathinker chat`: `handlers` do what is asked for, `layout` and `texts` show it, `server` serves it."""
+
+import os
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, and whenever a page is made
 
 from vqathinker.chat.handlers import Handlers, Limits
 

@@ -86,7 +86,8 @@ class Handlers:
         self, scorer: QualityScorer, limits: Limits | None = None, examples: Sequence[str | Path] = ()
     ) -> None:
         self.scorer, self.limits = scorer, limits or Limits()
-        self.examples = {Path(path).name: str(path) for path in examples}
+        root = os.path.commonpath([Path(path).parent for path in examples]) if examples else ""
+        self.examples = {os.path.relpath(path, root): str(path) for path in examples}
         self._lock = threading.Lock()
         self._clips: OrderedDict[tuple[str, int], ClipInput] = OrderedDict()
 
@@ -213,6 +214,7 @@ def sentence(error: Exception) -> str:
     """What an error says, to be read on a page: with the name of an unreadable clip, without its folder."""
     told = str(error)
     if isinstance(error, ClipError):
-        told = f"the clip {Path(error.path).name} cannot be read: {error.reason}"
+        reason = error.reason.replace(os.path.dirname(os.path.abspath(error.path)) + os.sep, "")
+        told = f"the clip {Path(error.path).name} cannot be read: {reason}"
     told = told.strip() or type(error).__name__
     return told[0].upper() + told[1:] + ("" if told.endswith((".", "!", "?")) else ".")

@@ -21,6 +21,8 @@ from vqathinker.cli import (
 )
 
 ABOUT = "Judge video quality with a multimodal LLM, and train one to do it."
+EXTRAS = {"train": "train", "fit": "train", "chat": "chat"}
+"""Command -> extra that it needs beside the packages of `score`."""
 EPILOG = """examples:
   vqathinker score clips/ --csv scores.csv
   vqathinker eval --labels test.csv --videos clips/ --model models/mine
@@ -41,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return options.run(options) or 0
     except ModuleNotFoundError as error:
-        known = missing_extra(error, "train" if options.command in ("train", "fit") else "score")
+        known = missing_extra(error, EXTRAS.get(options.command, "score"))
         print(f"vqathinker {options.command}: {known}", file=sys.stderr)
         return 2
     except (ValueError, OSError, ImportError) as error:

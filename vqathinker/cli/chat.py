@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vqathinker.arguments import add_command
 from vqathinker.cli.files import check_models, find_videos
-from vqathinker.cli.policy import add_policy, load_scorer, say
+from vqathinker.cli.policy import DEMO, KNOWS_LITTLE, add_policy, load_scorer, say
 from vqathinker.places import check_folder
 
 SAMPLES = 4
@@ -43,8 +43,9 @@ def _chat(options: argparse.Namespace) -> int:
     check_models(options)
     if not 0 < options.port < 65536:
         raise ValueError(f"--port {options.port} must be from 1 to 65535.")
-    from vqathinker.chat import Handlers, Limits
-    from vqathinker.chat.layout import make_page, serve
+    from vqathinker.chat import Handlers, Limits, texts
+    from vqathinker.chat.layout import make_page
+    from vqathinker.chat.server import serve
 
     limits = Limits(options.max_mb, options.max_seconds)
     if options.readout in ("levels", "head"):
@@ -54,7 +55,9 @@ def _chat(options: argparse.Namespace) -> int:
         say(f"--host {options.host}: everyone who reaches this machine can use the page", sys.stderr)
     with tempfile.TemporaryDirectory(prefix="vqathinker-chat-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # uploads go there, and with it
-        serve(make_page(handlers, options.model, Path(folder)), handlers, options.host, options.port)
+        warning = KNOWS_LITTLE if options.model == DEMO else ""
+        page = make_page(handlers, texts.about(options.model, handlers.scorer.processor, warning), Path(folder))
+        serve(page, handlers, options.host, options.port)
     return 0
 
 
