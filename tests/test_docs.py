@@ -30,6 +30,7 @@ PAGES = (
     "docs/ladder_pilot.md",
     "docs/evaluation.md",
     "docs/comparing.md",
+    "docs/chat.md",
     "docs/architecture.md",
     "docs/extending.md",
     "docs/results.md",

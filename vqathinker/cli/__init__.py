@@ -6,9 +6,23 @@ import sys
 
 from vqathinker import __version__, missing_extra
 from vqathinker.arguments import Parser
-from vqathinker.cli import asking, comparing, data, evaluating, fitting, ladder, scoring, synth, training
+from vqathinker.cli import (
+    asking,
+    chat,
+    comparing,
+    data,
+    evaluating,
+    fitting,
+    ladder,
+    scoring,
+    synth,
+    timeline,
+    training,
+)
 
 ABOUT = "Judge video quality with a multimodal LLM, and train one to do it."
+EXTRAS = {"train": "train", "fit": "train", "chat": "chat"}
+"""Command -> extra that it needs beside the packages of `score`."""
 EPILOG = """examples:
   vqathinker score clips/ --csv scores.csv
   vqathinker eval --labels test.csv --videos clips/ --model models/mine
@@ -29,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return options.run(options) or 0
     except ModuleNotFoundError as error:
-        known = missing_extra(error, "train" if options.command in ("train", "fit") else "score")
+        known = missing_extra(error, EXTRAS.get(options.command, "score"))
         print(f"vqathinker {options.command}: {known}", file=sys.stderr)
         return 2
     except (ValueError, OSError, ImportError) as error:
@@ -47,6 +61,6 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, prog="vqathinker", title="commands"
     )
-    for group in (scoring, comparing, evaluating, asking, ladder, data, fitting, training, synth):
+    for group in (scoring, timeline, chat, comparing, evaluating, asking, ladder, data, fitting, training, synth):
         group.add_commands(commands)
     return parser

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vqathinker.scoring import QualityScorer
 
 DEMO = "runs/demo/grpo"
+KNOWS_LITTLE = f"{DEMO} knows only the demo's synthetic distortions: its scores of real clips mean nothing"
 
 
 def add_policy(parser: argparse.ArgumentParser, readouts: bool = True, sampled: bool = True) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqathinker.arguments import add_command
 from vqathinker.cli.files import check_models, find_existing_videos, find_videos, numbers
-from vqathinker.cli.policy import DEMO, add_looks, add_policy, is_main, load_scorer, say
+from vqathinker.cli.policy import DEMO, KNOWS_LITTLE, add_looks, add_policy, is_main, load_scorer, say
 from vqathinker.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqathinker.places import check_checkpoint, check_file, check_folder, check_output, check_table
 from vqathinker.wording import counted
@@ -92,10 +92,7 @@ def _score(options: argparse.Namespace) -> int:
     told = (len(stall_text(stalls, video)) for video, stalls in events.items())
     scorer = load_scorer(options, events_tokens=max(told, default=0))  # a token is a character or more
     if options.model == DEMO and is_main():
-        print(
-            f"{DEMO} knows only the demo's synthetic distortions: its scores of real clips mean nothing",
-            file=sys.stderr,
-        )
+        print(KNOWS_LITTLE, file=sys.stderr)
     show = _printer(options, videos)
     at_once = None if options.sort else show
     made_with = fingerprint(settings_of(scorer) | told_settings(events))

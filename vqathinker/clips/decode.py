@@ -68,6 +68,15 @@ class Clip:
             self.times = np.arange(self.num_frames) / (self.rate if self.rate > 0 else 25.0)
 
     @property
+    def duration(self) -> float:
+        """Seconds that it lasts, its last frame included."""
+        if self.rate > 0:
+            last = 1 / self.rate
+        else:
+            last = float(np.median(np.diff(self.times))) if self.num_frames > 1 else 1 / 25
+        return round(float(self.times[-1]) + last, 6)  # sums of floats
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is done to its frames, in words: "deinterlaced", "mirrored", ...; empty for an ordinary clip.
 

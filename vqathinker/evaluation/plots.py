@@ -1,14 +1,18 @@
-"""Training curves and scatter plots. Needs matplotlib (`pip install vqathinker[plots]`)."""
+"""Training curves, scatter plots and timelines. Needs matplotlib (`pip install vqathinker[plots]`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vqathinker.metrics.correlation import LogisticFit
+from vqathinker.rewards.distortion import DEGREES
+
+if TYPE_CHECKING:
+    from vqathinker.scoring.timeline import Timeline
 
 
 def pyplot() -> Any:
@@ -107,3 +111,55 @@ def plot_fit(scores: np.ndarray, mos: np.ndarray, fit: LogisticFit, title: str, 
     axis.set(xlabel="predicted score", ylabel="MOS", title=title)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def plot_timeline(found: Timeline, path: str | Path) -> None:
+    """Score over time, and below it the faults that each window's reasoning names, the darker the worse.
+
+    Args:
+        found: Windows of a clip.
+        path: PNG to write.
+    """
+    plt = pyplot()
+    kinds = list(dict.fromkeys(kind for window in found.windows for kind in window.faults))
+    heights = [3.0, 0.35 * max(1, len(kinds))]
+    figure, (above, below) = plt.subplots(
+        2, 1, sharex=True, figsize=(8, sum(heights) + 1.2), height_ratios=heights, layout="constrained"
+    )
+    _draw_scores(above, found)
+    _draw_faults(below, found, kinds)
+    above.set(ylabel="score, 1-5", ylim=(0.8, 5.2), title=Path(found.video).name)
+    below.set(xlabel=f"seconds; a point is the middle of a window of {found.window:g} s", xlim=(0, found.duration))
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _draw_scores(axis: Any, found: Timeline) -> None:
+    """A point in the middle of each window, and how long it lasts; windows without a score are shaded."""
+    middles = np.array([(window.start + window.end) / 2 for window in found.windows])
+    scores = np.array(found.scores)
+    spreads = np.nan_to_num([window.result.spread for window in found.windows])
+    axis.plot(middles, scores, marker="o", markersize=4, color="tab:blue")
+    if spreads.any():
+        axis.fill_between(middles, scores - spreads, scores + spreads, color="tab:blue", alpha=0.2, label="spread")
+    lost = [window for window in found.windows if not window.result.parsed]
+    for number, window in enumerate(lost):
+        axis.axvspan(window.start, window.end, color="lightgrey", alpha=0.6, label="" if number else "no score")
+    axis.grid(axis="y", alpha=0.3)
+    if lost or spreads.any():
+        axis.legend(fontsize=8)
+
+
+def _draw_faults(axis: Any, found: Timeline, kinds: Sequence[str]) -> None:
+    """A row for each kind, and a bar for each window that names it, around its middle."""
+    for row, kind in enumerate(kinds):
+        for window in found.windows:
+            if kind in window.faults:
+                degree = window.faults[kind]
+                depth = (DEGREES.index(degree) + 1) / len(DEGREES) if degree else 0.5
+                width = min(found.step, window.end - window.start)
+                start = (window.start + window.end - width) / 2
+                axis.broken_barh([(start, width)], (row - 0.4, 0.8), facecolors="tab:red", alpha=0.2 + 0.8 * depth)
+    named = list(kinds) or ["no fault is named"]
+    axis.set_yticks(range(len(named)), named)
+    axis.set_ylim(len(named) - 0.5, -0.5)

@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vqathinker.clips import Seen, open_clip, uniform_indices
+from vqathinker.clips import Clip, Seen, open_clip, uniform_indices
 
 SHOWN_HEIGHT = 192
 """Pixels; higher frames are shrunk."""
@@ -115,14 +115,7 @@ class Report:
 
 def _show(clip: ShownClip) -> dict[str, object]:
     source = open_clip(clip.video)
-    frames = source.frames(uniform_indices(source.num_frames, clip.num_frames))
-    height, width = frames.shape[1:3]
-    seen = clip.seen(width, height) if clip.seen else None
-    scale = min(1.0, SHOWN_HEIGHT / height)
-    shown = [Image.fromarray(frame).resize((max(1, round(width * scale)), round(height * scale))) for frame in frames]
-    if seen is not None and seen.share < 1:
-        for frame in shown:
-            _outline(frame, [edge * scale for edge in seen.box])
+    shown, seen = key_frames(source, uniform_indices(source.num_frames, clip.num_frames), clip.seen)
     picture = io.BytesIO()
     Image.fromarray(np.concatenate([np.asarray(frame) for frame in shown], axis=1)).save(picture, "PNG")
     file = Path(clip.video)
@@ -134,6 +127,30 @@ def _show(clip: ShownClip) -> dict[str, object]:
         "answers": clip.answers,
         "seen": f"The policy {seen.text}{': the framed part' * (seen.share < 1)}." if seen and seen.altered else "",
     }
+
+
+def key_frames(
+    source: Clip, indices: np.ndarray, seen: Callable[[int, int], Seen] | None
+) -> tuple[list[Image.Image], Seen | None]:
+    """Frames of a clip, shrunk to `SHOWN_HEIGHT`, with a line around what the policy sees where that is a part.
+
+    Args:
+        source: The clip.
+        indices: Of the frames.
+        seen: See `ShownClip`.
+
+    Raises:
+        ClipError: If a frame cannot be read.
+    """
+    frames = source.frames(indices)
+    height, width = frames.shape[1:3]
+    found = seen(width, height) if seen else None
+    scale = min(1.0, SHOWN_HEIGHT / height)
+    shown = [Image.fromarray(frame).resize((max(1, round(width * scale)), round(height * scale))) for frame in frames]
+    if found is not None and found.share < 1:
+        for frame in shown:
+            _outline(frame, [edge * scale for edge in found.box])
+    return shown, found
 
 
 def _outline(frame: Image.Image, box: Sequence[float]) -> None:

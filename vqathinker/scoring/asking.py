@@ -70,12 +70,16 @@ class QualityAnswer:
         return self.status == "ok"
 
     @property
-    def reasoning(self) -> str:
-        """`<think>` block of the first answer that says what `answer` says (else of the first), "" without one."""
+    def whole(self) -> str:
+        """The first of the whole texts that says what `answer` says, else the first; "" without any."""
         said = [_said(text, self.options)[0] for text in self.answers]
         mine = self.index if self.options else _folded(self.answer)
-        whole = self.answers[said.index(mine)] if mine in said else "".join(self.answers[:1])
-        return whole.partition("<think>")[2].partition("</think>")[0].strip()
+        return self.answers[said.index(mine)] if mine in said else "".join(self.answers[:1])
+
+    @property
+    def reasoning(self) -> str:
+        """`<think>` block of `whole`, "" without one."""
+        return self.whole.partition("<think>")[2].partition("</think>")[0].strip()
 
 
 def question_sample(video: str | Sequence[str], question: str, options: Sequence[str] | None = None) -> Sample:
