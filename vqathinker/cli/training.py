@@ -92,8 +92,8 @@ def _add_motion_tokens(parser: argparse.ArgumentParser) -> None:
         type=_motion_tokens,
         default=1,
         metavar="NUMBER",
-        help=f"motion tokens per clip; 0 leaves the motion branch out; {PER_FRAME}: one for each frame of the clip, from "
-        "SlowFast's fast pathway alone (VQA²)",
+        help="motion tokens per clip; 0 leaves the motion branch out; "
+        f"{PER_FRAME}: one for each frame of the clip, from SlowFast's fast pathway alone (VQA²)",
     )
 
 

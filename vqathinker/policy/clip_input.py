@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,10 @@ ALPHA = 4
 it (VQA²)."""
 CLIP_FRAMES = 300
 """Frames of a clip where a number has to be assumed: ten seconds at 30 frames a second."""
+
+
+LISTS = ("notes", "motion_counts")
+"""Fields of a `ClipInput` that are no tensors."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,13 @@ class ClipInput:
             patches=None if self.patches is None else frame_map.apply(self.patches),
             motion_counts=counts,
         )
+
+
+def clip_of(arrays: dict[str, np.ndarray]) -> ClipInput:
+    """A clip of its fields as arrays, as the frame cache keeps them."""
+    fields: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items() if name not in LISTS}
+    fields |= {name: tuple(arrays[name].tolist()) for name in LISTS if name in arrays}
+    return ClipInput(**fields)
 
 
 def whole_clip(keys: np.ndarray, num_frames: int, most: int) -> tuple[np.ndarray, tuple[int, ...]]:

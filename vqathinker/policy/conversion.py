@@ -299,11 +299,11 @@ def _policy_state(
 
 def _new_motion_branch(policy: VQAThinkerForConditionalGeneration, slowfast: str | Path) -> dict[str, torch.Tensor]:
     """Weights of a motion branch as `VQAThinkerForConditionalGeneration.from_internvl` starts one."""
-    parts = nn.ModuleDict(STREAMS["motion"].build(policy.config))
-    policy._init_weights(parts["motion_projector"])
+    branch = STREAMS["motion"].build(policy.config)
+    policy._init_weights(branch["motion_projector"])
     if str(slowfast) != "random":
-        load_motion(*parts.values(), slowfast)
-    return {f"model.{name}": tensor for name, tensor in parts.state_dict().items()}
+        load_motion(branch, slowfast)
+    return {f"model.{name}": tensor for name, tensor in nn.ModuleDict(branch).state_dict().items()}
 
 
 def _new_low_level(config: VQAThinkerConfig, encoder: ViTModel | None) -> dict[str, torch.Tensor]:

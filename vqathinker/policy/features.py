@@ -15,8 +15,8 @@ from vqathinker.policy.prompts import Prompt, Slot
 from vqathinker.policy.streams import VisualStream
 
 if TYPE_CHECKING:
-    from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
     from vqathinker.policy.clip_input import ClipInput
+    from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
 
 
 @dataclass(frozen=True)

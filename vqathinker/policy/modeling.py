@@ -336,7 +336,7 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             for module in modules.values():
                 policy._init_weights(module)
             if stream.name == "motion" and str(slowfast) != "random":
-                load_motion(modules["motion_encoder"], modules["motion_projector"], slowfast)
+                load_motion(modules, slowfast)
             for name, module in modules.items():
                 if name == "low_encoder" and encoder is not None:
                     module.load_state_dict(encoder.state_dict())

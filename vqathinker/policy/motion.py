@@ -68,7 +68,7 @@ class MotionEncoder(nn.Module):
         )
         self.blocks = nn.ModuleList(list(slowfast.blocks)[:NUM_STAGES])
         if config.pathway == "fast":  # what is left keeps its names
-            for block in self.blocks:
+            for block in list(slowfast.blocks)[:NUM_STAGES]:
                 block.multipathway_blocks[0] = block.multipathway_fusion = None
         self.requires_grad_(False)
         self.eval()
@@ -97,10 +97,9 @@ class MotionEncoder(nn.Module):
         """
         video = self._normalize(frames).transpose(1, 2)  # (C, 3, N, s, s)
         if self.config.pathway == "fast":
-            pathways = [None, video]
             for block in self.blocks:
-                pathways = block(pathways)
-            return pathways[1].mean((3, 4)).transpose(1, 2)
+                _, video = block([None, video])
+            return video.mean((3, 4)).transpose(1, 2)
         slow = video[:, :, slow_indices(video.shape[2], self.config.slow_sampling).to(video.device)]
         pathways = [slow, video]
         for block in self.blocks:
@@ -230,18 +229,19 @@ VQA2_PROJECTOR = {
 """`FrameProjector`'s weights and what VQA²'s code calls them; its MLP has no norm."""
 
 
-def load_motion(encoder: MotionEncoder, projector: nn.Module, path: str | Path) -> None:
+def load_motion(branch: Mapping[str, nn.Module], path: str | Path) -> None:
     """Load a motion branch's first weights.
 
     Args:
-        encoder: Gets SlowFast's.
-        projector: Stays as it is, unless there are some for it.
+        branch: `motion_encoder`, and `motion_projector`, which stays as it is unless there are weights for it.
         path: pytorchvideo's file (`SLOWFAST_8x8_R50.pyth`), or the folder of a VQA² checkpoint, which has weights of
             encoder, positions and projector; nothing else of it is used.
 
     Raises:
         ValueError: If they do not fit.
     """
+    encoder, projector = branch["motion_encoder"], branch["motion_projector"]
+    assert isinstance(encoder, MotionEncoder)
     if not Path(path).is_dir():
         return encoder.load_pytorchvideo(path)
     if not isinstance(projector, FrameProjector):
@@ -261,7 +261,7 @@ def load_motion(encoder: MotionEncoder, projector: nn.Module, path: str | Path) 
     }
     if wrong:
         raise ValueError(
-            f"{str(path)!r} has weights of another shape than the policy's (theirs, ours): {wrong}. VQA²'s fit language "
-            "models of width 3584 (InternVL3-8B) and max_frames=2000; for others name pytorchvideo's file."
+            f"{str(path)!r} has weights of another shape than the policy's (theirs, ours): {wrong}. VQA²'s fit "
+            "language models of width 3584 (InternVL3-8B) and max_frames=2000; for others name pytorchvideo's file."
         )
     projector.load_state_dict(state)

@@ -29,21 +29,10 @@ from vqathinker.clips import (
     uniform_indices,
 )
 from vqathinker.messages import blocks_of, user_prompt
-from vqathinker.policy.clip_input import CLIP_FRAMES, ClipInput, ClipLength, clip_length, whole_clip
+from vqathinker.policy.clip_input import CLIP_FRAMES, ClipInput, ClipLength, clip_length, clip_of, whole_clip
 from vqathinker.policy.configuration import VQAThinkerConfig, with_low_level
-from vqathinker.policy.prompts import (
-    LAYOUTS,
-    QUESTION,
-    STYLES,
-    Line,
-    Prompt,
-    Slot,
-    instructed,
-    joined,
-    slot_tokens,
-    token_index,
-    written,
-)
+from vqathinker.policy.prompts import LAYOUTS, QUESTION, STYLES, Prompt, instructed, token_index
+from vqathinker.policy.rendering import render_prompt
 from vqathinker.policy.streams import find_streams, streams_of
 from vqathinker.wording import counted
 
@@ -246,10 +235,10 @@ class VQAThinkerProcessor(ProcessorMixin):
             return self._arrays(self._keys(clip, clip.num_frames), clip.num_frames, clip.same_size, clip)
 
         sizes = (self.num_frames, self.image_size, self.motion_image_size, self.motion_run_length, self.fit)
-        cut = (f"whole {self.motion_max_frames}",) if self.motion_max_frames else ()
-        cut += (f"patches {self.low_patches} {self.low_patch_size} {self.low_box}",) if self.cuts_patches else ()
-        settings = "|".join(map(str, [READING, *sizes, self.sampling, *cut]))
-        return _tensors(make() if self._cache is None else self._cache.get(video, settings, make))
+        whole = (f"whole {self.motion_max_frames}",) if self.motion_max_frames else ()
+        cut = (f"patches {self.low_patches} {self.low_patch_size} {self.low_box}",) if self.cuts_patches else ()
+        settings = "|".join(map(str, [READING, *sizes, self.sampling, *whole, *cut]))
+        return clip_of(make() if self._cache is None else self._cache.get(video, settings, make))
 
     def load_copies(self, video: str | Path, orders: Mapping[str, Callable[[int], np.ndarray]]) -> dict[str, ClipInput]:
         """Decode a file once, for several clips made of its frames.
@@ -277,7 +266,7 @@ class VQAThinkerProcessor(ProcessorMixin):
             def fetch(places: Sequence[int]) -> Iterator[np.ndarray]:
                 return (frames[np.searchsorted(needed, index[place])] for place in places)
 
-            return _tensors(self._arrays(keys[name], len(index), fetch, clip))
+            return clip_of(self._arrays(keys[name], len(index), fetch, clip))
 
         return {name: copy(name, index) for name, index in shown.items()}
 
@@ -294,7 +283,7 @@ class VQAThinkerProcessor(ProcessorMixin):
                 "uint8, or a path."
             )
         keys = uniform_indices(len(frames), self.num_frames)
-        return _tensors(self._arrays(keys, len(frames), lambda places: (frames[place] for place in places)))
+        return clip_of(self._arrays(keys, len(frames), lambda places: (frames[place] for place in places)))
 
     def blank_clip(self) -> ClipInput:
         """A black clip of the right shape, to hold the place of one that cannot be read; it is T frames long."""
@@ -400,7 +389,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         if key not in self._prompts:
             if len(self._prompts) >= MAX_PROMPTS:
                 self._prompts.clear()
-            self._prompts[key] = self._render(blocks, lengths)
+            self._prompts[key] = render_prompt(self, blocks, lengths)
         return self._prompts[key]
 
     def longest(self, num_frames: int | None = None) -> ClipLength:
@@ -416,40 +405,6 @@ class VQAThinkerProcessor(ProcessorMixin):
                 "(`ClipInput.length`)."
             )
         return own
-
-    def _render(self, blocks: list[tuple[str, list[dict[str, Any]]]], lengths: tuple[ClipLength, ...]) -> Prompt:
-        streams = streams_of(self)
-        by_name = {stream.name: stream for stream in streams}
-        tokenizer, style = self.tokenizer, self.prompt_style
-        slots: list[Slot] = []
-        counts: list[int] = []
-
-        def placeholders(slot: Slot) -> str:
-            count = slot_tokens(slot, by_name[slot.stream], self, lengths[slot.clip])
-            slots.append(slot)
-            counts.append(count)
-            return tokenizer.start_image_token + tokenizer.context_image_token * count + tokenizer.end_image_token
-
-        clip, rendered = 0, []
-        for role, content in blocks:
-            lines: list[Line] = []
-            for block in content:
-                if block["type"] == "video":
-                    lines += LAYOUTS[self.layout](lengths[clip].frames, streams, style, clip, len(lengths))
-                    clip += 1
-                elif tokenizer.context_image_token in block["text"]:
-                    raise ValueError(
-                        f"the prompt's text {block['text'][:80]!r} holds {tokenizer.context_image_token}, which stands "
-                        "for visual tokens: remove it."
-                    )
-                else:
-                    lines.append([block["text"]])
-            text = written(joined(lines, style), placeholders)
-            rendered.append({"role": role, "content": [{"type": "text", "text": text}]})
-        text = tokenizer.apply_chat_template(
-            rendered, chat_template=self.chat_template, add_generation_prompt=True, tokenize=False
-        )
-        return Prompt(tuple(tokenizer(text, add_special_tokens=False)["input_ids"]), tuple(slots), tuple(counts))
 
     def prompt_ids(self, num_frames: int | None = None) -> tuple[int, ...]:
         """Token ids of the processor's own question about the longest clip of `num_frames` key frames (default: its
@@ -491,8 +446,3 @@ class VQAThinkerProcessor(ProcessorMixin):
 
 def _stacked(clips: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
     return torch.stack(clips) if len({clip.shape for clip in clips}) == 1 else clips
-
-
-def _tensors(arrays: dict[str, np.ndarray]) -> ClipInput:
-    texts = {name: tuple(arrays.pop(name).tolist()) for name in ("notes", "motion_counts") if name in arrays}
-    return ClipInput(**{name: torch.from_numpy(array) for name, array in arrays.items()}, **texts)
