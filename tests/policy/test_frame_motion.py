@@ -196,6 +196,9 @@ def test_every_frame_has_a_token_and_belongs_to_the_key_frame_before_it(processo
     assert long.motion_counts == (17, 12, 12, 12, 11, 0)  # keys 5, 17, 29, 41, 53, 65
     decoded = open_clip(tmp_path / "long.mp4").frames(range(64))[:, 24:72, 24:72]
     assert torch.equal(long.motion_frames, torch.from_numpy(decoded.transpose(0, 3, 1, 2).copy()))
+    copies = processor.load_copies(tmp_path / "long.mp4", {"back": lambda number: np.arange(number)[40::-1]})
+    direct = processor.from_array(open_clip(tmp_path / "long.mp4").frames(range(40, -1, -1)))
+    assert copies["back"].length == direct.length and torch.equal(copies["back"].motion_frames, direct.motion_frames)
     with pytest.raises(ValueError, match="a clip of length 6 with motion_max_frames=64"):
         processor.render(frames=[6])
     processor.use_cache(tmp_path / "cache")
