@@ -23,7 +23,7 @@ from vqathinker.policy import (
     load_processor,
     tokens_in,
 )
-from vqathinker.policy.motion import VQA2_PROJECTOR, MotionEncoder, _create_slowfast
+from vqathinker.policy.motion import VQA2_PROJECTOR, FrameProjector, MotionEncoder, _create_slowfast, load_motion
 from vqathinker.scoring import QualityScorer
 from vqathinker.synth import tiny_policy
 from vqathinker.synth.tiny import tiny_motion
@@ -136,19 +136,21 @@ def test_weights_of_vqa2_give_its_tokens_and_survive_saving(whole, internvl, fra
             [tokens] = STREAMS["motion"].project(model, STREAMS["motion"].features(model, [shown]))
             torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-4)
     assert not any(p.requires_grad for p in again.model.motion_encoder.parameters())
-    with pytest.raises(ValueError, match=r"set motion_config\.pathway to 'fast'"):
-        VQAThinkerForConditionalGeneration.from_internvl(internvl, tmp_path / "vqa2", tiny_motion())
-    longer = MotionConfig(**config.to_dict() | {"max_frames": 128})
+    longer = {"motion_encoder": policy.model.motion_encoder, "motion_projector": FrameProjector(128, 48, 128)}
     with pytest.raises(ValueError, match=r"another shape .*\(64, 128\), \(128, 128\).*max_frames=2000"):
-        VQAThinkerForConditionalGeneration.from_internvl(internvl, tmp_path / "vqa2", longer)
+        load_motion(longer, tmp_path / "vqa2")
+    with pytest.raises(ValueError, match=r"set motion_config\.pathway to 'fast'"):
+        load_motion(longer | {"motion_projector": nn.Linear(2, 2)}, tmp_path / "vqa2")
     save_file({k: v for k, v in state.items() if "embedding" not in k}, tmp_path / "vqa2" / "model.safetensors")
     with pytest.raises(ValueError, match=r"lacks \['model\.slowfast\.position_embedding\.weight'\]"):
-        VQAThinkerForConditionalGeneration.from_internvl(internvl, tmp_path / "vqa2", config)
+        load_motion(longer, tmp_path / "vqa2")
 
 
 @pytest.mark.parametrize("internvl", ["qwen2"], indirect=True)
 def test_init_takes_a_vqa2_checkpoint_with_its_sizes(internvl, tmp_path, capsys):
-    blocks = MotionEncoder(MotionConfig(pathway="fast")).state_dict()
+    with torch.device("meta"):
+        sizes = MotionEncoder(MotionConfig(pathway="fast")).state_dict()
+    blocks = {name: torch.rand(own.shape).to(own.dtype) for name, own in sizes.items()}
     state = {name.replace("blocks.", "model.slowfast.feature_extraction.", 1): own for name, own in blocks.items()}
     shapes = ((2000, 256), (48, 256), (48,), (48, 48), (48,))
     state |= {name: torch.randn(shape) for name, shape in zip(VQA2_PROJECTOR.values(), shapes, strict=True)}
@@ -193,7 +195,7 @@ def test_every_frame_has_a_token_and_belongs_to_the_key_frame_before_it(processo
     write_video(tmp_path / "long.mp4", np.tile(frames, (3, 1, 1, 1)), 24)
     long = processor.load_clip(tmp_path / "long.mp4")
     assert long.notes[-1] == "sees motion in the first 64 of 72 frames"
-    assert long.motion_counts == (17, 12, 12, 12, 11, 0)  # keys 5, 17, 29, 41, 53, 65
+    assert long.motion_counts == (17, 12, 12, 11, 12, 0)  # keys 5, 17, 29, 41, 52, 64
     decoded = open_clip(tmp_path / "long.mp4").frames(range(64))[:, 24:72, 24:72]
     assert torch.equal(long.motion_frames, torch.from_numpy(decoded.transpose(0, 3, 1, 2).copy()))
     copies = processor.load_copies(tmp_path / "long.mp4", {"back": lambda number: np.arange(number)[40::-1]})
