@@ -219,14 +219,20 @@ def render(results: dict[str, list[dict]]) -> str:
         found = [mean_and_deviation([run["accuracy"][name] for run in runs]) for runs in results.values()]
         rows.append([title, *found, first["majority"].get(name)])
     costs = {
-        "motion tokens": lambda run: run["motion_tokens"],
-        "tokens of a prompt": lambda run: run["prompt_tokens"],
-        "seconds of a step": lambda run: round(run["seconds_per_step"], 3),
-        "milliseconds to encode a clip": lambda run: round(1000 * run["encoding_seconds"], 1),
-        "parameters": lambda run: run["parameters"],
+        "motion tokens": lambda run: str(run["motion_tokens"]),
+        "tokens of a prompt": lambda run: str(run["prompt_tokens"]),
+        "seconds of a step": lambda run: f"{run['seconds_per_step']:.2f}",
+        "milliseconds to encode a clip": lambda run: f"{1000 * run['encoding_seconds']:.0f}",
+        "parameters": lambda run: f"{run['parameters']:,}",
     }
     rows += [[name, *(cost(runs[0]) for runs in results.values())] for name, cost in costs.items()]
-    return tabulate(rows, ["", *results, "majority"], floatfmt=".3f", tablefmt="github")
+    return tabulate(
+        rows,
+        ["", *results, "majority"],
+        floatfmt=".3f",
+        tablefmt="github",
+        disable_numparse=list(range(1, 1 + len(results))),
+    )
 
 
 if __name__ == "__main__":
