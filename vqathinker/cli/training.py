@@ -57,7 +57,7 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
         [
             "--internvl InternVL3-8B-hf --slowfast SLOWFAST_8x8_R50.pyth --out models/8b",
             "--internvl InternVL3-1B-hf --slowfast random --motion-tokens 4 --out models/1b",
-            "--internvl InternVL3-8B-hf --slowfast VQA-UGC-Scorer --motion-tokens per_frame --out models/dense",
+            "--internvl InternVL3-8B-hf --slowfast VQA2 --motion-tokens per_frame --out m/vqa2",
             "--policy models/8b --low-tokens 16 --low-level vit-base --out models/low",
         ],
     )

@@ -209,10 +209,9 @@ class FrameProjector(nn.Module):
         self.act = nn.GELU()
         self.linear_2 = nn.Linear(out_features, out_features)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(N, F) -> (N, D), of a clip's first N frames."""
-        placed = features + self.positions(torch.arange(len(features), device=features.device))
-        return self.linear_2(self.act(self.linear_1(placed)))
+    def forward(self, features: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """(N, F) features of frames and (N,) their numbers in their clips -> (N, D)."""
+        return self.linear_2(self.act(self.linear_1(features + self.positions(places))))
 
 
 VQA2_MOTION: dict[str, Any] = {"pathway": "fast", "image_size": 384, "normalization": "siglip"}

@@ -196,12 +196,14 @@ class Motion(VisualStream):
         return [found[place] for place in range(len(clips))]
 
     def project(self, model: VQAThinkerModel | SimpleNamespace, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """(m, F) to (m, D)."""
+        """(m, F) to (m, D); one call for all clips, as under ZeRO-3 each is a collective."""
         projector = model.motion_projector
         dtype = projector.linear_1.weight.dtype
-        if model.config.motion_max_frames:  # of different lengths
-            return [projector(own.to(dtype)) for own in features]
-        return list(projector(torch.stack(list(features)).to(dtype)))
+        if not model.config.motion_max_frames:
+            return list(projector(torch.stack(list(features)).to(dtype)))
+        lengths = [len(own) for own in features]
+        places = torch.cat([torch.arange(length, device=features[0].device) for length in lengths])
+        return list(projector(torch.cat(list(features)).to(dtype), places).split(lengths))
 
 
 STREAMS: dict[str, VisualStream] = {stream.name: stream for stream in (KeyFrames(), Motion())}
