@@ -151,5 +151,5 @@ def flops(
             width, features = text.hidden_size, config.motion_config.feature_size
             found[phase] += 2 * width * (features + width) * config.motion_tokens * clips * each * times * cost
             encoded = counted["motion clips"].get(phase, 0)
-            found[phase] += encoded * motion_flops(config, shape.frames)
+            found[phase] += encoded * motion_flops(config, shape.frames * config.motion_run_length)
     return found

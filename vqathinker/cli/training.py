@@ -8,12 +8,15 @@ import runpy
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from vqathinker.arguments import add_command
 from vqathinker.places import check_checkpoint, check_file, check_folder, check_output
 from vqathinker.wording import counted, did_you_mean
 
 RECIPES = {"grpo_lsvq": "GRPO on labels, questions or both", "sft_lsvq": "the supervised warm start before it"}
+PER_FRAME = "per_frame"
+"""What `--motion-tokens` takes beside numbers."""
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -54,16 +57,18 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
         [
             "--internvl InternVL3-8B-hf --slowfast SLOWFAST_8x8_R50.pyth --out models/8b",
             "--internvl InternVL3-1B-hf --slowfast random --motion-tokens 4 --out models/1b",
+            "--internvl InternVL3-8B-hf --slowfast VQA2 --motion-tokens per_frame --out m/vqa2",
             "--policy models/8b --low-tokens 16 --low-level vit-base --out models/low",
         ],
     )
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument("--internvl", help="HF-format checkpoint, e.g. OpenGVLab/InternVL3-8B-hf")
     start.add_argument("--policy", help="a policy, to write once more with a low-level stream")
-    parser.add_argument("--slowfast", help="pytorchvideo checkpoint, e.g. SLOWFAST_8x8_R50.pyth, or 'random'")
     parser.add_argument(
-        "--motion-tokens", type=int, default=1, help="motion tokens per clip; 0 leaves the motion branch out"
+        "--slowfast",
+        help="pytorchvideo checkpoint, e.g. SLOWFAST_8x8_R50.pyth, folder of a VQA² checkpoint, or 'random'",
     )
+    _add_motion_tokens(parser)
     _add_low_level(parser)
     parser.add_argument(
         "--motion-run-length", type=int, default=1, help="frames per run of motion input; 1: sampled, more: dense"
@@ -79,6 +84,37 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--out", required=True, type=Path, help="folder to write the policy to")
     parser.set_defaults(run=_init, parser=parser)
+
+
+def _add_motion_tokens(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--motion-tokens",
+        type=_motion_tokens,
+        default=1,
+        metavar="NUMBER",
+        help="motion tokens per clip; 0 leaves the motion branch out; "
+        f"{PER_FRAME}: one for each frame of the clip, from SlowFast's fast pathway alone (VQA²)",
+    )
+
+
+def _motion_tokens(text: str) -> int | str:
+    """A number, or one for each frame."""
+    if text == PER_FRAME:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number or {PER_FRAME}.") from None
+
+
+def _motion(options: argparse.Namespace) -> dict[str, Any]:
+    """The policy's arguments on motion."""
+    if options.motion_tokens != PER_FRAME:
+        return {"motion_tokens": options.motion_tokens}
+    from vqathinker.policy.motion import VQA2_MOTION
+
+    published = options.slowfast != "random" and Path(options.slowfast or "").is_dir()
+    return {"motion_tokens": 1, "motion_config": VQA2_MOTION if published else {"pathway": "fast"}}
 
 
 def _add_low_level(parser: argparse.ArgumentParser) -> None:
@@ -101,15 +137,14 @@ def _init(options: argparse.Namespace) -> None:
         return _init_low_level(options)
     if options.slowfast is None:
         options.parser.error("--internvl needs --slowfast: name SlowFast's weights, or say random.")
-    if options.slowfast != "random":
-        check_file("--slowfast", options.slowfast)
+    _check_slowfast(options.slowfast)
     check_output("--out", options.out)
     from vqathinker.policy import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 
     policy = VQAThinkerForConditionalGeneration.from_internvl(
         options.internvl,
         options.slowfast,
-        motion_tokens=options.motion_tokens,
+        **_motion(options),
         motion_run_length=options.motion_run_length,
         low_tokens=options.low_tokens,
         low_level=options.low_level,
@@ -121,6 +156,12 @@ def _init(options: argparse.Namespace) -> None:
     processor.save_pretrained(options.out)
     policy.save_pretrained(options.out)
     print(f"wrote {options.out}")
+
+
+def _check_slowfast(path: str | None) -> None:
+    """A file, the folder of a checkpoint, or the word."""
+    if path != "random" and not Path(path or "").is_dir():
+        check_file("--slowfast", path)
 
 
 def _init_low_level(options: argparse.Namespace) -> None:
@@ -156,10 +197,11 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
         help="folder with config.json, weights and tokenizer; none of its code runs",
     )
     parser.add_argument("--out", required=True, type=Path, help="folder to write the policy to")
-    parser.add_argument("--slowfast", help="for a checkpoint without motion weights: pytorchvideo file, or 'random'")
     parser.add_argument(
-        "--motion-tokens", type=int, default=1, help="motion tokens per clip; 0 leaves the motion branch out"
+        "--slowfast",
+        help="for a checkpoint without motion weights: pytorchvideo file, folder of a VQA² checkpoint, or 'random'",
     )
+    _add_motion_tokens(parser)
     parser.add_argument(
         "--frames", type=int, default=12, help="key frames per clip (published: 6 in training, 12 in test)"
     )
@@ -173,8 +215,7 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
 
 def _convert(options: argparse.Namespace) -> None:
     check_checkpoint(options.checkpoint)
-    if options.slowfast != "random":
-        check_file("--slowfast", options.slowfast)
+    _check_slowfast(options.slowfast)
     check_output("--out", options.out)
     from vqathinker.policy import convert_internvlchat
 
@@ -182,7 +223,7 @@ def _convert(options: argparse.Namespace) -> None:
         options.checkpoint,
         options.out,
         slowfast=options.slowfast,
-        motion_tokens=options.motion_tokens,
+        **_motion(options),
         num_frames=options.frames,
         image_size=options.image_size,
         prompt_style=options.prompt_style,
@@ -239,6 +280,9 @@ def _add_budget(commands: argparse._SubParsersAction) -> None:
         "--bandwidth", type=float, default=2.0, help="memory bandwidth of each GPU, in TB/s (A100: 2.0)"
     )
     parser.add_argument("--clips", type=int, default=28_056, help="clips in the training set (LSVQ: 28,056)")
+    parser.add_argument(
+        "--clip-frames", type=int, default=300, help="frames of a clip, which count with motion tokens per frame"
+    )
     parser.add_argument("--use-vllm", choices=["true", "false"], help="override the config")
     parser.add_argument("--load-in-4bit", choices=["true", "false"], help="override the config")
     parser.set_defaults(run=_budget)
@@ -257,7 +301,7 @@ def _budget(options: argparse.Namespace) -> None:
             settings[name] = getattr(options, name) == "true"
     model = options.model or settings["model"]
     config = budget.load_config(model, settings.get("image_size"))
-    shape = budget.shape_of(settings, config, settings.get("frames") or 6)
+    shape = budget.shape_of(settings, config, settings.get("frames") or 6, clip_frames=options.clip_frames)
     machine = budget.Machine(options.gpus, options.zero, options.memory, options.tflops, options.bandwidth)
     parts = budget.memory(settings, config, shape, machine)
     print(

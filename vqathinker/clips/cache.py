@@ -34,14 +34,14 @@ LOOKS = 50
 def clip_bytes(
     num_frames: int,
     image_size: int,
-    motion_run_length: int,
+    motion_frames: int,
     motion_image_size: int,
     patches: int = 0,
     patch_size: int = 0,
 ) -> int:
-    """Bytes of a cached clip, but for about a kilobyte: T key frames, T runs of motion frames and the patches of T
-    frames, RGB, uint8."""
-    return num_frames * 3 * (image_size**2 + motion_run_length * motion_image_size**2 + patches * patch_size**2)
+    """Bytes of a cached clip, but for about a kilobyte: T key frames with their patches, and motion frames, RGB,
+    uint8."""
+    return 3 * (num_frames * (image_size**2 + patches * patch_size**2) + motion_frames * motion_image_size**2)
 
 
 def clear_cache(folder: str | Path) -> tuple[int, int]:

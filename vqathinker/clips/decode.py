@@ -102,11 +102,20 @@ class Clip:
             raise IndexError(
                 f"frames {wanted[[0, -1]].tolist()} were asked for, but {self.path!r} has {self.num_frames}."
             )
-        pictures = list(self.pictures(wanted.tolist()))
-        if len({picture.shape for picture in pictures}) > 1:
-            sizes = sorted({picture.shape[1::-1] for picture in pictures})
-            raise ClipError(self.path, f"the frame size changes: {sizes}")
-        return np.stack(pictures)[inverse]
+        return np.stack(list(self.same_size(wanted.tolist())))[inverse]
+
+    def same_size(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+        """As `pictures`, but all of one size.
+
+        Raises:
+            ClipError: If a frame cannot be decoded, or frames differ in size.
+        """
+        first = None
+        for picture in self.pictures(wanted):
+            first = picture.shape if first is None else first
+            if picture.shape != first:
+                raise ClipError(self.path, f"the frame size changes: {sorted({first[1::-1], picture.shape[1::-1]})}")
+            yield picture
 
     def pictures(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
         """Frames at ascending, different indices, one by one, (H, W, 3) uint8 RGB.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from accelerate.utils import gather_object
@@ -145,7 +145,7 @@ def temporal_sensitivity(
         rng = np.random.default_rng([seed, place])
         maps = {mode: perturb.draw(len(clip.frames), rng, [mode]) for mode in MODES}
         maps = {mode: frame_map for mode, frame_map in maps.items() if not frame_map.is_identity}
-        original, *copies = scorer.score_clips([clip, *(_moved(clip, frame_map) for frame_map in maps.values())])
+        original, *copies = scorer.score_clips([clip, *(clip.moved(frame_map) for frame_map in maps.values())])
         margins += [(mode, original.score - copy.score) for mode, copy in zip(maps, copies, strict=True)]
     margins = gather_object(margins)
     return {mode: _preference(np.array([value for name, value in margins if name == mode])) for mode in MODES}
@@ -171,17 +171,6 @@ def _with_copies(processor: VQAThinkerProcessor, video: str, seed: Sequence[int]
         raise
     except ValueError as error:  # too few frames
         raise ClipError(video, str(error)) from error
-
-
-def _moved(clip: ClipInput, frame_map: perturb.FrameMap) -> ClipInput:
-    """Key frames re-indexed, each with its run; blank ones are black."""
-    return replace(
-        clip,
-        frames=frame_map.apply(clip.frames),
-        motion_frames=frame_map.apply(clip.motion_frames),
-        patches=None if clip.patches is None else frame_map.apply(clip.patches),
-        indices=frame_map.apply(clip.indices, perturb.BLANK),
-    )
 
 
 def _preference(margins: np.ndarray) -> TemporalPreference:

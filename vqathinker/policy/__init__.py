@@ -10,13 +10,14 @@ from vqathinker.policy.adapters import (
     import_peft,
     merge_adapter,
 )
+from vqathinker.policy.clip_input import ClipInput, ClipLength
 from vqathinker.policy.complete import IncompleteCheckpoint
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
 from vqathinker.policy.conversion import add_low_level, convert_internvlchat
 from vqathinker.policy.features import ClipFeatures, FeatureCache, encoding_parameters, tokens_in
 from vqathinker.policy.loading import load_policy, load_processor, not_as_trained
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
-from vqathinker.policy.processing import ClipInput, VQAThinkerProcessor
+from vqathinker.policy.processing import VQAThinkerProcessor
 from vqathinker.policy.prompts import Prompt, Slot, token_index
 from vqathinker.policy.streams import STREAMS, VisualStream, copied_trunk
 
@@ -30,6 +31,7 @@ __all__ = [
     "STREAMS",
     "ClipFeatures",
     "ClipInput",
+    "ClipLength",
     "FeatureCache",
     "IncompleteCheckpoint",
     "MotionConfig",

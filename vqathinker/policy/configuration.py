@@ -81,10 +81,15 @@ class MotionConfig(PreTrainedConfig):
             `"linspace"`, evenly from first to last (published code). There are ceil(T/4) of them, as the lateral
             connections' stride of 4 demands: 2 of 6 frames, 3 of 12. The published code takes T//3 in training and T//4
             in its test: the same at its 6 and its 12 frames, and where it is not, its lateral connections do not fit.
-        normalization: Pixel mean and std: `"kinetics"`, SlowFast's own, or `"imagenet"` (published code, which shows
-            the encoder the key frames of the vision tower).
+        normalization: Pixel mean and std: `"kinetics"`, SlowFast's own, `"imagenet"` (published code, which shows
+            the encoder the key frames of the vision tower), or `"siglip"`: both 0.5 (VQA²'s code, for the same reason).
         pooling: How a pathway becomes one vector: `"mean"`, or `"windows"` (published code): repeated in time, averaged
             by the sliding windows of pytorchvideo's head, and their mean taken, which weighs the middle more.
+        pathway: `"both"`, or `"fast"` (VQA²): the fast pathway alone sees all frames of the clip and gives one token
+            for each, the mean over its pixels. As connections run from the fast pathway to the slow one only, the slow
+            one is left out.
+        max_frames: Of the fast pathway alone: most frames of a clip, from the first on, and rows of the learned
+            positions that are added to the features (VQA²: 2000); a multiple of 4.
     """
 
     model_type = "vqathinker_motion"
@@ -97,24 +102,38 @@ class MotionConfig(PreTrainedConfig):
     slow_sampling: str = "chunk"
     normalization: str = "kinetics"
     pooling: str = "mean"
+    pathway: str = "both"
+    max_frames: int = 2000
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.model_depth not in (18, 50, 101):
             raise ValueError(f"model_depth={self.model_depth}: pytorchvideo's SlowFast has depths 18, 50 and 101.")
         if self.slow_sampling not in ("chunk", "linspace"):
             raise ValueError(f"slow_sampling={self.slow_sampling!r}: must be 'chunk' or 'linspace'.")
-        if self.normalization not in ("kinetics", "imagenet"):
-            raise ValueError(f"normalization={self.normalization!r}: must be 'kinetics' or 'imagenet'.")
+        if self.normalization not in ("kinetics", "imagenet", "siglip"):
+            raise ValueError(f"normalization={self.normalization!r}: must be 'kinetics', 'imagenet' or 'siglip'.")
         if self.pooling not in ("mean", "windows"):
             raise ValueError(f"pooling={self.pooling!r}: must be 'mean' or 'windows'.")
         if self.pooling == "windows" and self.image_size <= 192:  # 32 pixels a cell, 7 x 7 cells a window
             raise ValueError(f"image_size={self.image_size}: pooling='windows' needs frames of at least 193 pixels.")
+        self._check_pathway()
         super().__post_init__(**kwargs)
+
+    def _check_pathway(self) -> None:
+        """Raise `ValueError` if a setting does not go with the pathway."""
+        if self.pathway not in ("both", "fast"):
+            raise ValueError(f"pathway={self.pathway!r}: must be 'both' or 'fast'.")
+        if self.max_frames < 4 or self.max_frames % 4:
+            raise ValueError(f"max_frames={self.max_frames}: must be a multiple of 4, at least 4.")
+        absent = {"max_frames": 2000} if self.pathway == "both" else {"slow_sampling": "chunk", "pooling": "mean"}
+        if given := {name: own for name, default in absent.items() if (own := getattr(self, name)) != default}:
+            raise ValueError(f"pathway={self.pathway!r} with {given}: it has no use for these, so leave them out.")
 
     @property
     def feature_size(self) -> int:
-        """Channels of the concatenated pathways, slow first: 32 x (stem widths), 2048 + 256 = 2304 for R50."""
-        return 32 * sum(self.stem_dim_outs)
+        """Channels of the concatenated pathways, slow first: 32 x (stem widths), 2048 + 256 = 2304 for R50; of the fast
+        pathway alone 256."""
+        return 32 * (self.stem_dim_outs[1] if self.pathway == "fast" else sum(self.stem_dim_outs))
 
 
 def with_low_level(streams: Sequence[str], low_tokens: int) -> list[str]:
@@ -136,7 +155,8 @@ class VQAThinkerConfig(InternVLConfig):
 
     Args:
         motion_config: `MotionConfig` or its dict.
-        motion_tokens: Motion tokens m per clip (published code: 1); 0 leaves the motion branch out.
+        motion_tokens: Motion tokens m per clip (published code: 1); 0 leaves the motion branch out. With
+            `motion_config.pathway="fast"` 1 is one for each frame of the clip.
         motion_run_length: Frames per key frame that the motion encoder sees: 1 is `sampled` motion input (paper), more
             is `dense` (VQA²): a run of neighbouring frames around each key frame.
         low_tokens: Low-level tokens l per key frame; 0 leaves the low-level stream out, see
@@ -184,6 +204,12 @@ class VQAThinkerConfig(InternVLConfig):
                 f"motion_tokens={self.motion_tokens}, motion_run_length={self.motion_run_length}: tokens must be >= 0 "
                 "(0 = no motion branch) and the run at least 1 frame."
             )
+        if self.motion_config.pathway == "fast" and (self.motion_tokens > 1 or self.motion_run_length > 1):
+            raise ValueError(
+                f"motion_tokens={self.motion_tokens}, motion_run_length={self.motion_run_length} with "
+                "motion_config.pathway='fast', which gives one token for each frame of the whole clip: both must be 1 "
+                "(motion_tokens=0 leaves the motion branch out)."
+            )
         if isinstance(self.low_config, dict) or (self.low_config is None and self.low_tokens):
             self.low_config = ViTConfig(**(self.low_config or {}))
         self._check_low_level()
@@ -229,5 +255,12 @@ class VQAThinkerConfig(InternVLConfig):
 
     @property
     def motion_input(self) -> str:
-        """`"sampled"` or `"dense"`."""
+        """`"sampled"`, `"dense"`, or `"whole"` clips."""
+        if self.motion_config.pathway == "fast":
+            return "whole"
         return "sampled" if self.motion_run_length == 1 else "dense"
+
+    @property
+    def motion_max_frames(self) -> int:
+        """Most motion frames of a clip, with one token for each; 0: there are m tokens for the clip."""
+        return self.motion_config.max_frames if self.motion_config.pathway == "fast" and self.motion_tokens else 0

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -30,9 +27,10 @@ from vqathinker.policy.adapters import is_adapter
 from vqathinker.policy.configuration import MotionConfig, VQAThinkerConfig
 from vqathinker.policy.low_level import first_encoder
 from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
-from vqathinker.policy.motion import MotionEncoder, MotionProjector
+from vqathinker.policy.motion import load_motion
 from vqathinker.policy.processing import VQAThinkerProcessor
 from vqathinker.policy.streams import STREAMS
+from vqathinker.policy.weight_files import read_weights
 
 SYSTEM_MESSAGE = (
     "你是书生·万象，英文名是InternVL，"  # noqa: RUF001
@@ -161,7 +159,7 @@ def convert_internvlchat(
         raise ValueError(f"out={str(out)!r} is the checkpoint itself, which must stay as it is: name another folder.")
     known = _read_config(path)
     tokenizer = _load_tokenizer(path, known["llm_config"]["vocab_size"])
-    weights = _read_weights(path)
+    weights = read_weights(path)
     has_motion = any(name.startswith(("motion_mlp.", "slowfast_model.")) for name in weights)
     _check_motion(path, has_motion, slowfast, motion_tokens)
     defaults = PUBLISHED_MOTION | {"image_size": image_size} if has_motion else {}
@@ -234,35 +232,6 @@ def _load_tokenizer(path: Path, vocab_size: int) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(path, **options, **IMAGE_TOKENS)
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Every weight by name, mapped from the files."""
-    for stem in ("model.safetensors", "pytorch_model.bin"):
-        index = path / f"{stem}.index.json"
-        if index.is_file():
-            parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            return {name: tensor for part in parts for name, tensor in _read_file(path / part).items()}
-        if (path / stem).is_file():
-            return _read_file(path / stem)
-    raise FileNotFoundError(
-        f"no weights in {str(path)!r}: it has neither model.safetensors nor pytorch_model.bin, nor an index of either. "
-        "Download the whole folder."
-    )
-
-
-def _read_file(file: Path) -> dict[str, torch.Tensor]:
-    """One file's weights; a `.bin` file is unpickled as tensors only."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{str(file)!r} is named in the index but missing: download the whole folder.")
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError) as error:
-        raise ValueError(
-            f"{str(file)!r} is not a weight file ({str(error).splitlines()[0]}): download it again."
-        ) from error
-
-
 def _check_motion(path: Path, has_motion: bool, slowfast: str | Path | None, motion_tokens: int) -> None:
     """The arguments on motion must fit what the checkpoint brings."""
     if has_motion and (slowfast is not None or motion_tokens != 1):
@@ -330,14 +299,11 @@ def _policy_state(
 
 def _new_motion_branch(policy: VQAThinkerForConditionalGeneration, slowfast: str | Path) -> dict[str, torch.Tensor]:
     """Weights of a motion branch as `VQAThinkerForConditionalGeneration.from_internvl` starts one."""
-    config = policy.config
-    encoder = MotionEncoder(config.motion_config)
+    branch = STREAMS["motion"].build(policy.config)
+    policy._init_weights(branch["motion_projector"])
     if str(slowfast) != "random":
-        encoder.load_pytorchvideo(slowfast)
-    projector = MotionProjector(config.motion_config.feature_size, config.text_config.hidden_size)
-    policy._init_weights(projector)
-    parts = nn.ModuleDict({"motion_encoder": encoder, "motion_projector": projector})
-    return {f"model.{name}": tensor for name, tensor in parts.state_dict().items()}
+        load_motion(branch, slowfast)
+    return {f"model.{name}": tensor for name, tensor in nn.ModuleDict(branch).state_dict().items()}
 
 
 def _new_low_level(config: VQAThinkerConfig, encoder: ViTModel | None) -> dict[str, torch.Tensor]:

@@ -15,8 +15,8 @@ from vqathinker.policy.prompts import Prompt, Slot
 from vqathinker.policy.streams import VisualStream
 
 if TYPE_CHECKING:
+    from vqathinker.policy.clip_input import ClipInput
     from vqathinker.policy.modeling import VQAThinkerForConditionalGeneration
-    from vqathinker.policy.processing import ClipInput
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,13 @@ class ClipFeatures:
         """T. The first stream shows single frames."""
         return len(next(iter(self.tokens.values())))
 
-    def tokens_at(self, slot: Slot, count: int) -> torch.Tensor:
-        """(count, D) tokens of a slot.
+    def tokens_at(self, slot: Slot, start: int, count: int) -> torch.Tensor:
+        """(count, D) tokens of a slot, which begin at `start` among those of its stream, see `Prompt.starts`.
 
         Raises:
             ValueError: If there are not as many.
         """
         rows = self.tokens[slot.stream].flatten(0, -2)
-        start = (slot.frame or 0) * count
         if start + count > len(rows) or (slot.frame is None and count < len(rows)):
             raise ValueError(
                 f"{slot} needs {count} tokens from {start} on, but the clip has {len(rows)}: processor and policy "
@@ -76,8 +75,8 @@ def tokens_in(prompt: Prompt, clips: Sequence[ClipFeatures]) -> torch.Tensor:
     Raises:
         ValueError: If the clips do not fit its slots.
     """
-    filled = zip(prompt.slots, prompt.counts, strict=True)
-    return torch.cat([clips[slot.clip].tokens_at(slot, count) for slot, count in filled])
+    filled = zip(prompt.slots, prompt.starts, prompt.counts, strict=True)
+    return torch.cat([clips[slot.clip].tokens_at(slot, start, count) for slot, start, count in filled])
 
 
 class FeatureCache:

@@ -18,7 +18,7 @@ from vqathinker.policy.configuration import (
 )
 from vqathinker.policy.low_level import WEIGHTS as LOW_LEVEL_WEIGHTS
 from vqathinker.policy.low_level import ZeroGainNorm
-from vqathinker.policy.motion import MotionProjector
+from vqathinker.policy.motion import FrameProjector, MotionProjector
 from vqathinker.policy.packed_attention import read_packed_rows
 from vqathinker.policy.score_head import (
     ModelOutput,
@@ -41,6 +41,9 @@ class VQAThinkerPreTrainedModel(InternVLPreTrainedModel):
             for linear in (module.linear_1, module.linear_2):
                 init.uniform_(linear.weight, 0.0, 0.01)
                 init.zeros_(linear.bias)
+        if isinstance(module, FrameProjector):  # where it is not made with the whole policy
+            for part in (module.positions, module.linear_1, module.linear_2):
+                super()._init_weights(part)
         if isinstance(module, ZeroGainNorm):
             init.zeros_(module.weight)
             init.zeros_(module.bias)

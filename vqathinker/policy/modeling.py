@@ -21,6 +21,7 @@ from vqathinker.policy.configuration import (
 from vqathinker.policy.features import ClipFeatures, tokens_in
 from vqathinker.policy.inner_model import VQAThinkerModel, VQAThinkerPreTrainedModel, take_visual
 from vqathinker.policy.low_level import first_encoder, new_weights
+from vqathinker.policy.motion import load_motion
 from vqathinker.policy.prompts import Prompt
 from vqathinker.policy.readable import follow_umask
 from vqathinker.policy.score_head import (
@@ -31,7 +32,7 @@ from vqathinker.policy.score_head import (
 from vqathinker.policy.streams import VisualStream
 
 if TYPE_CHECKING:
-    from vqathinker.policy.processing import ClipInput
+    from vqathinker.policy.clip_input import ClipInput
 
 
 class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForConditionalGeneration):
@@ -284,8 +285,9 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
 
         Args:
             path: Checkpoint folder or hub id.
-            slowfast: pytorchvideo SlowFast checkpoint (`SLOWFAST_8x8_R50.pyth`), or `"random"` to say explicitly that
-                the motion encoder starts, and stays, without trained weights.
+            slowfast: pytorchvideo SlowFast checkpoint (`SLOWFAST_8x8_R50.pyth`), the folder of a VQA² checkpoint (see
+                `load_motion`), or `"random"` to say explicitly that the motion encoder starts, and stays, without
+                trained weights.
             motion_config: SlowFast architecture; default R50.
             motion_tokens: See `VQAThinkerConfig`.
             motion_run_length: See `VQAThinkerConfig`.
@@ -330,10 +332,12 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             setattr(policy.model, part, getattr(source.model, part))
         policy.lm_head, policy.generation_config = source.lm_head, source.generation_config
         for stream in policy.streams:
-            for name, module in stream.build(config).items():
+            modules = stream.build(config)
+            for module in modules.values():
                 policy._init_weights(module)
-                if name == "motion_encoder" and str(slowfast) != "random":
-                    module.load_pytorchvideo(slowfast)  # type: ignore[operator]  # it is a `MotionEncoder`
+            if stream.name == "motion" and str(slowfast) != "random":
+                load_motion(modules, slowfast)
+            for name, module in modules.items():
                 if name == "low_encoder" and encoder is not None:
                     module.load_state_dict(encoder.state_dict())
                 policy.model.add_module(name, module.to(device=source.device, dtype=source.dtype))

@@ -6,7 +6,7 @@ import importlib.util
 import pickle
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from vqathinker.policy.configuration import IMAGENET_MEAN, IMAGENET_STD, MotionConfig
+from vqathinker.policy.weight_files import read_weights
 
-KINETICS_MEAN, KINETICS_STD = 0.45, 0.225
+PLAIN = {"kinetics": (0.45, 0.225), "siglip": (0.5, 0.5)}
+"""Normalisation -> mean and standard deviation of all three colours."""
 NUM_STAGES = 5
 """pytorchvideo blocks 0-4: stem and four residual stages. Block 5 onwards is the classifier's head."""
 POOL_WINDOWS = ((8, 7, 7), (32, 7, 7))
@@ -65,6 +67,9 @@ class MotionEncoder(nn.Module):
             head=None,
         )
         self.blocks = nn.ModuleList(list(slowfast.blocks)[:NUM_STAGES])
+        if config.pathway == "fast":  # what is left keeps its names
+            for block in list(slowfast.blocks)[:NUM_STAGES]:
+                block.multipathway_blocks[0] = block.multipathway_fusion = None
         self.requires_grad_(False)
         self.eval()
         for module in self.modules():
@@ -88,9 +93,13 @@ class MotionEncoder(nn.Module):
             tokens: Time segments m that each pathway is averaged over.
 
         Returns:
-            (C, m, F), slow channels first.
+            (C, m, F), slow channels first; of the fast pathway alone (C, N, F).
         """
         video = self._normalize(frames).transpose(1, 2)  # (C, 3, N, s, s)
+        if self.config.pathway == "fast":
+            for block in self.blocks:
+                _, video = block([None, video])
+            return video.mean((3, 4)).transpose(1, 2)
         slow = video[:, :, slow_indices(video.shape[2], self.config.slow_sampling).to(video.device)]
         pathways = [slow, video]
         for block in self.blocks:
@@ -103,8 +112,9 @@ class MotionEncoder(nn.Module):
     def _normalize(self, frames: torch.Tensor) -> torch.Tensor:
         """(..., 3, s, s) uint8 to the encoder's dtype."""
         dtype = next(self.parameters()).dtype
-        if self.config.normalization == "kinetics":
-            return (frames.to(dtype) / 255 - KINETICS_MEAN) / KINETICS_STD
+        if self.config.normalization in PLAIN:
+            center, spread = PLAIN[self.config.normalization]
+            return (frames.to(dtype) / 255 - center) / spread
         mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
         std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
         return ((frames.float() / 255 - mean) / std).to(dtype)
@@ -134,9 +144,23 @@ class MotionEncoder(nn.Module):
             raise ValueError(
                 f"{str(path)!r} is not a weight file ({str(error).splitlines()[0]}): download it again."
             ) from error
-        state = state.get("model_state", state)
+        self.load_blocks(state.get("model_state", state), path)
+
+    def load_blocks(self, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
+        """Load weights by pytorchvideo's names; those of the head, and of the slow pathway where there is none, are
+        left out.
+
+        Args:
+            state: Name -> weight; other names are left out too.
+            path: Where they are from, for messages.
+
+        Raises:
+            ValueError: As `load_pytorchvideo`.
+        """
         own = self.state_dict()
         state = {k: v for k, v in state.items() if k.startswith("blocks.") and int(k.split(".")[1]) < NUM_STAGES}
+        if self.config.pathway == "fast":
+            state = {k: v for k, v in state.items() if ".multipathway_blocks.1." in k}
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         shapes = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
         if missing or unknown or shapes:
@@ -167,3 +191,76 @@ class MotionProjector(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(..., F) -> (..., D)."""
         return self.linear_2(self.act(self.linear_1(self.layer_norm(features))))
+
+
+class FrameProjector(nn.Module):
+    """Learned positions, Linear, GELU, Linear (VQA²): from F motion channels of each frame to D.
+
+    Args:
+        in_features: F.
+        out_features: D.
+        max_frames: Rows of the positions.
+    """
+
+    def __init__(self, in_features: int, out_features: int, max_frames: int) -> None:
+        super().__init__()
+        self.positions = nn.Embedding(max_frames, in_features)
+        self.linear_1 = nn.Linear(in_features, out_features)
+        self.act = nn.GELU()
+        self.linear_2 = nn.Linear(out_features, out_features)
+
+    def forward(self, features: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """(N, F) features of frames and (N,) their numbers in their clips -> (N, D)."""
+        return self.linear_2(self.act(self.linear_1(features + self.positions(places))))
+
+
+VQA2_MOTION: dict[str, Any] = {"pathway": "fast", "image_size": 384, "normalization": "siglip"}
+"""VQA²'s settings of `MotionConfig`; its code shows the encoder the frames of the vision tower."""
+VQA2_BLOCKS = "model.slowfast.feature_extraction."
+"""What VQA²'s code calls the encoder's `blocks.`."""
+VQA2_PROJECTOR = {
+    "positions.weight": "model.slowfast.position_embedding.weight",
+    "linear_1.weight": "model.slowfast_projector.0.weight",
+    "linear_1.bias": "model.slowfast_projector.0.bias",
+    "linear_2.weight": "model.slowfast_projector.2.weight",
+    "linear_2.bias": "model.slowfast_projector.2.bias",
+}
+"""`FrameProjector`'s weights and what VQA²'s code calls them; its MLP has no norm."""
+
+
+def load_motion(branch: Mapping[str, nn.Module], path: str | Path) -> None:
+    """Load a motion branch's first weights.
+
+    Args:
+        branch: `motion_encoder`, and `motion_projector`, which stays as it is unless there are weights for it.
+        path: pytorchvideo's file (`SLOWFAST_8x8_R50.pyth`), or the folder of a VQA² checkpoint, which has weights of
+            encoder, positions and projector; nothing else of it is used.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    encoder, projector = branch["motion_encoder"], branch["motion_projector"]
+    assert isinstance(encoder, MotionEncoder)
+    if not Path(path).is_dir():
+        return encoder.load_pytorchvideo(path)
+    if not isinstance(projector, FrameProjector):
+        raise ValueError(
+            f"{str(path)!r} is a folder, as of VQA² checkpoints, whose motion branch has one token for each frame: set "
+            "motion_config.pathway to 'fast' (`--motion-tokens per_frame`), or name pytorchvideo's file."
+        )
+    weights = read_weights(Path(path))
+    if absent := [name for name in VQA2_PROJECTOR.values() if name not in weights]:
+        raise ValueError(f"{str(path)!r} lacks {absent}: name the folder of a VQA² checkpoint, or pytorchvideo's file.")
+    encoder.load_blocks({name.replace(VQA2_BLOCKS, "blocks."): own for name, own in weights.items()}, path)
+    state = {own: weights[name] for own, name in VQA2_PROJECTOR.items()}
+    wrong = {
+        name: (tuple(state[name].shape), tuple(own.shape))
+        for name, own in projector.state_dict().items()
+        if own.shape != state[name].shape
+    }
+    if wrong:
+        raise ValueError(
+            f"{str(path)!r} has weights of another shape than the policy's (theirs, ours): {wrong}. VQA²'s fit "
+            "language models of width 3584 (InternVL3-8B) and max_frames=2000; for others name pytorchvideo's file."
+        )
+    projector.load_state_dict(state)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from vqathinker.clips import (
@@ -28,20 +29,10 @@ from vqathinker.clips import (
     uniform_indices,
 )
 from vqathinker.messages import blocks_of, user_prompt
+from vqathinker.policy.clip_input import CLIP_FRAMES, ClipInput, ClipLength, clip_length, clip_of, whole_clip
 from vqathinker.policy.configuration import VQAThinkerConfig, with_low_level
-from vqathinker.policy.prompts import (
-    LAYOUTS,
-    QUESTION,
-    STYLES,
-    Line,
-    Prompt,
-    Slot,
-    instructed,
-    joined,
-    slot_tokens,
-    token_index,
-    written,
-)
+from vqathinker.policy.prompts import LAYOUTS, QUESTION, STYLES, Prompt, instructed, token_index
+from vqathinker.policy.rendering import render_prompt
 from vqathinker.policy.streams import find_streams, streams_of
 from vqathinker.wording import counted
 
@@ -51,26 +42,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 MAX_PROMPTS = 4096
 """Tokenised prompts that are remembered."""
-
-
-@dataclass(frozen=True)
-class ClipInput:
-    """A decoded clip, ready to be encoded.
-
-    Attributes:
-        frames: (T, 3, S, S) uint8 key frames.
-        motion_frames: (T, r, 3, s, s) uint8 frames for the motion encoder: the run around each key frame.
-        indices: (T,) which frames of the source the key frames are; -1 for none.
-        notes: What was done to the file's frames, see `vqathinker.clips.Clip`, and what a crop of them sees.
-        patches: (T, K', 3, p, p) uint8 patches of the key frames, as many as fit into one, see
-            `vqathinker.clips.place_patches`; `None` without a low-level stream.
-    """
-
-    frames: torch.Tensor
-    motion_frames: torch.Tensor
-    indices: torch.Tensor
-    notes: tuple[str, ...] = ()
-    patches: torch.Tensor | None = None
 
 
 class VQAThinkerProcessor(ProcessorMixin):
@@ -86,6 +57,8 @@ class VQAThinkerProcessor(ProcessorMixin):
         motion_tokens: Motion tokens m per clip.
         motion_image_size: Side of the motion encoder's frames s in pixels.
         motion_run_length: Frames per key frame for the motion encoder r.
+        motion_max_frames: Most frames of a clip for a motion encoder that gives a token for each of them, from the
+            first frame on; 0: it sees runs.
         low_tokens: Low-level tokens per key frame; without any no patches are cut.
         low_patches: Most patches K of a key frame.
         low_patch_size: Their side p in pixels.
@@ -130,6 +103,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         low_patches: int = 8,
         low_patch_size: int = 224,
         low_box: Sequence[int] = PATCH_BOX,
+        motion_max_frames: int = 0,
     ) -> None:
         super().__init__(tokenizer, chat_template=chat_template)
         if num_frames < 1:
@@ -156,6 +130,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         self.patch_size, self.downsample_ratio = patch_size, downsample_ratio
         self.motion_tokens, self.motion_image_size = motion_tokens, motion_image_size
         self.motion_run_length, self.sampling = motion_run_length, sampling
+        self.motion_max_frames = motion_max_frames
         self.prompt_style, self.question = prompt_style, question
         self.streams, self.layout = streams, layout
         self.low_tokens, self.low_patches = low_tokens, low_patches
@@ -183,6 +158,7 @@ class VQAThinkerProcessor(ProcessorMixin):
             "motion_tokens": config.motion_tokens,
             "motion_image_size": config.motion_config.image_size,
             "motion_run_length": config.motion_run_length,
+            "motion_max_frames": config.motion_max_frames,
             "streams": list(config.streams),
         }
         if config.low_tokens:
@@ -203,9 +179,10 @@ class VQAThinkerProcessor(ProcessorMixin):
 
     @property
     def clip_bytes(self) -> int:
-        """Bytes of a decoded clip, which is what the frame cache keeps of it."""
+        """Bytes of a decoded clip, which is what the frame cache keeps of it; of whole clips those of `CLIP_FRAMES`."""
         patches = (self.low_patches, self.low_patch_size) if self.cuts_patches else ()
-        return clip_bytes(self.num_frames, self.image_size, self.motion_run_length, self.motion_image_size, *patches)
+        motion = min(self.motion_max_frames, CLIP_FRAMES) or self.num_frames * self.motion_run_length
+        return clip_bytes(self.num_frames, self.image_size, motion, self.motion_image_size, *patches)
 
     @property
     def cuts_patches(self) -> bool:
@@ -255,12 +232,13 @@ class VQAThinkerProcessor(ProcessorMixin):
 
         def make() -> dict[str, np.ndarray]:
             clip = open_clip(video)
-            return self._arrays(self._keys(clip, clip.num_frames), clip.num_frames, clip.frames, clip)
+            return self._arrays(self._keys(clip, clip.num_frames), clip.num_frames, clip.same_size, clip)
 
         sizes = (self.num_frames, self.image_size, self.motion_image_size, self.motion_run_length, self.fit)
+        whole = (f"whole {self.motion_max_frames}",) if self.motion_max_frames else ()
         cut = (f"patches {self.low_patches} {self.low_patch_size} {self.low_box}",) if self.cuts_patches else ()
-        settings = "|".join(map(str, [READING, *sizes, self.sampling, *cut]))
-        return _tensors(make() if self._cache is None else self._cache.get(video, settings, make))
+        settings = "|".join(map(str, [READING, *sizes, self.sampling, *whole, *cut]))
+        return clip_of(make() if self._cache is None else self._cache.get(video, settings, make))
 
     def load_copies(self, video: str | Path, orders: Mapping[str, Callable[[int], np.ndarray]]) -> dict[str, ClipInput]:
         """Decode a file once, for several clips made of its frames.
@@ -280,15 +258,15 @@ class VQAThinkerProcessor(ProcessorMixin):
         clip = open_clip(video)
         shown = {name: order(clip.num_frames) for name, order in orders.items()}
         keys = {name: self._keys(clip, len(index)) for name, index in shown.items()}
-        sampled = [index[self._runs(keys[name], len(index))] for name, index in shown.items()]
-        needed = np.unique(np.concatenate([index.ravel() for index in sampled]))
+        seen = {name: (keys[name], self._motion(keys[name], len(index))[0].ravel()) for name, index in shown.items()}
+        needed = np.unique(np.concatenate([shown[name][np.concatenate(own)] for name, own in seen.items()]))
         frames = clip.frames(needed)
 
         def copy(name: str, index: np.ndarray) -> ClipInput:
-            def fetch(place: np.ndarray) -> np.ndarray:
-                return frames[np.searchsorted(needed, index[place])]
+            def fetch(places: Sequence[int]) -> Iterator[np.ndarray]:
+                return (frames[np.searchsorted(needed, index[place])] for place in places)
 
-            return _tensors(self._arrays(keys[name], len(index), fetch, clip))
+            return clip_of(self._arrays(keys[name], len(index), fetch, clip))
 
         return {name: copy(name, index) for name, index in shown.items()}
 
@@ -305,17 +283,19 @@ class VQAThinkerProcessor(ProcessorMixin):
                 "uint8, or a path."
             )
         keys = uniform_indices(len(frames), self.num_frames)
-        return _tensors(self._arrays(keys, len(frames), lambda index: frames[index]))
+        return clip_of(self._arrays(keys, len(frames), lambda places: (frames[place] for place in places)))
 
     def blank_clip(self) -> ClipInput:
-        """A black clip of the right shape, to hold the place of one that cannot be read."""
-        size, motion, side = self.image_size, self.motion_image_size, self.low_patch_size
+        """A black clip of the right shape, to hold the place of one that cannot be read; it is T frames long."""
+        size, side = self.image_size, self.low_patch_size
+        runs, counts = self._motion(np.arange(self.num_frames), self.num_frames)
         return ClipInput(
             torch.zeros(self.num_frames, 3, size, size, dtype=torch.uint8),
-            torch.zeros(self.num_frames, self.motion_run_length, 3, motion, motion, dtype=torch.uint8),
+            torch.zeros(*runs.shape, 3, *[self.motion_image_size] * 2, dtype=torch.uint8),
             torch.full((self.num_frames,), -1),
             # one is enough: the mean over several black ones is the same
             patches=torch.zeros(self.num_frames, 1, 3, side, side, dtype=torch.uint8) if self.cuts_patches else None,
+            motion_counts=counts,
         )
 
     def _keys(self, clip: Clip, num_frames: int) -> np.ndarray:
@@ -324,31 +304,49 @@ class VQAThinkerProcessor(ProcessorMixin):
             return timed_indices(clip.times[:num_frames], clip.rate, self.num_frames)
         return uniform_indices(num_frames, self.num_frames)
 
-    def _runs(self, keys: np.ndarray, num_frames: int) -> np.ndarray:
-        """(T, r) the run around each key frame, which holds it."""
-        return run_indices(keys, num_frames, self.motion_run_length)
+    def _motion(self, keys: np.ndarray, num_frames: int) -> tuple[np.ndarray, tuple[int, ...]]:
+        """What the motion encoder sees: (T, r) the run around each key frame, which holds it; or (N,) frames of the
+        whole clip, and how many belong to each key frame."""
+        if self.motion_max_frames:
+            return whole_clip(keys, num_frames, self.motion_max_frames)
+        return run_indices(keys, num_frames, self.motion_run_length), ()
 
     def _arrays(
-        self, keys: np.ndarray, num_frames: int, fetch: Callable[[np.ndarray], np.ndarray], clip: Clip | None = None
+        self,
+        keys: np.ndarray,
+        num_frames: int,
+        fetch: Callable[[Sequence[int]], Iterable[np.ndarray]],
+        clip: Clip | None = None,
     ) -> dict[str, np.ndarray]:
-        runs = self._runs(keys, num_frames)
+        """What is kept of a clip; `fetch` gives its frames at ascending, different indices, one by one."""
+        runs, counts = self._motion(keys, num_frames)
         needed, inverse = np.unique(np.concatenate([keys, runs.ravel()]), return_inverse=True)
-        raw = fetch(needed)  # one pass over the file for both branches
-        frames = fit_frames(raw[inverse[: len(keys)]], self.image_size, self.fit)
-        motion = fit_frames(raw, self.motion_image_size, self.fit)[inverse[len(keys) :]]
+        first, shown, small = np.isin(needed, keys), [], []
+        for picture, is_key in zip(fetch(needed.tolist()), first, strict=True):  # one pass over the file for both
+            small.append(fit_frames(picture[None], self.motion_image_size, self.fit))
+            if is_key:  # only of these all pixels are kept
+                shown.append(picture)
+        raw = np.stack(shown)[np.cumsum(first)[inverse[: len(keys)]] - 1]
         cut = {}
         if self.cuts_patches:
-            shown = raw[inverse[: len(keys)]]
-            cut["patches"] = cut_patches(shown, self.low_patch_size, self.low_patches, self.low_box)
-        seen = self.seen(raw.shape[2], raw.shape[1])
-        notes = (() if clip is None else clip.notes) + ((seen.text,) if seen.altered else ())
+            cut["patches"] = cut_patches(raw, self.low_patch_size, self.low_patches, self.low_box)
+        if counts:
+            cut["motion_counts"] = np.array(counts)
         return {
-            "frames": frames,
-            "motion_frames": motion.reshape(*runs.shape, *motion.shape[1:]),
+            "frames": fit_frames(raw, self.image_size, self.fit),
+            "motion_frames": np.concatenate(small)[inverse[len(keys) :]].reshape(*runs.shape, *small[0].shape[1:]),
             "indices": keys,
-            "notes": np.array(notes, dtype=str),
+            "notes": np.array(self._notes(raw, num_frames, clip), dtype=str),
             **cut,
         }
+
+    def _notes(self, raw: np.ndarray, num_frames: int, clip: Clip | None) -> tuple[str, ...]:
+        """What was done to a clip's frames, and what of them is not seen."""
+        seen = self.seen(raw.shape[2], raw.shape[1])
+        notes = (() if clip is None else clip.notes) + ((seen.text,) if seen.altered else ())
+        if self.motion_max_frames and num_frames > self.motion_max_frames:
+            notes += (f"sees motion in the first {self.motion_max_frames} of {num_frames} frames",)
+        return notes
 
     def messages(self, video: str | None = None, question: str | None = None, system: str = "") -> list[dict[str, Any]]:
         """A conversational prompt about one clip, as data sets hold it.
@@ -362,73 +360,56 @@ class VQAThinkerProcessor(ProcessorMixin):
         return user_prompt([video], text, system)
 
     def render(
-        self, messages: Sequence[Mapping[str, Any]] | None = None, frames: Sequence[int] | None = None
+        self, messages: Sequence[Mapping[str, Any]] | None = None, frames: Sequence[int | ClipLength] | None = None
     ) -> Prompt:
         """A conversational prompt to token ids and slots.
 
         Args:
             messages: With as many video blocks as there are clips, see `messages`; default the processor's question.
-            frames: Key frames of each clip; default the processor's number of them.
+            frames: Length of each clip, see `ClipInput.length`; where the motion encoder does not see whole clips, the
+                number of its key frames will do. Default the processor's number of them, of the longest clip.
 
         Raises:
-            ValueError: If a block is neither text nor video, there are not as many clips as video blocks, or a text
-                holds the placeholder of visual tokens.
+            ValueError: If a block is neither text nor video, there are not as many clips as video blocks, a length is
+                unknown, or a text holds the placeholder of visual tokens.
         """
         messages = self.messages() if messages is None else messages
         blocks = [(message["role"], blocks_of(message)) for message in messages]
         videos = sum(block["type"] == "video" for _, content in blocks for block in content)
-        frames = (self.num_frames,) * videos if frames is None else tuple(frames)
-        if len(frames) != videos:
+        lengths = (self.longest(),) * videos if frames is None else tuple(self._length(own) for own in frames)
+        if len(lengths) != videos:
             raise ValueError(
-                f"the prompt shows {counted(videos, 'clip')}, but {len(frames)} came with it: give one per video block."
+                f"the prompt shows {counted(videos, 'clip')}, but {len(lengths)} came with it: give one per video "
+                "block."
             )
         texts = tuple((role, *(block.get("text") for block in content)) for role, content in blocks)
-        tokens = (self.motion_tokens, self.low_tokens)
+        tokens = (self.motion_tokens, self.motion_max_frames, self.low_tokens)
         settings = (self.image_size, *tokens, self.prompt_style, self.layout, *self.streams)
-        key = (texts, frames, *settings)
+        key = (texts, lengths, *settings)
         if key not in self._prompts:
             if len(self._prompts) >= MAX_PROMPTS:
                 self._prompts.clear()
-            self._prompts[key] = self._render(blocks, frames)
+            self._prompts[key] = render_prompt(self, blocks, lengths)
         return self._prompts[key]
 
-    def _render(self, blocks: list[tuple[str, list[dict[str, Any]]]], frames: tuple[int, ...]) -> Prompt:
-        streams = streams_of(self)
-        by_name = {stream.name: stream for stream in streams}
-        tokenizer, style = self.tokenizer, self.prompt_style
-        slots: list[Slot] = []
-        counts: list[int] = []
+    def longest(self, num_frames: int | None = None) -> ClipLength:
+        """Length of the longest clip, with `num_frames` key frames (default: the processor's number of them)."""
+        return clip_length(num_frames or self.num_frames, self.motion_max_frames, self.motion_max_frames)
 
-        def placeholders(slot: Slot) -> str:
-            count = slot_tokens(slot, by_name[slot.stream], self, frames[slot.clip])
-            slots.append(slot)
-            counts.append(count)
-            return tokenizer.start_image_token + tokenizer.context_image_token * count + tokenizer.end_image_token
-
-        clip, rendered = 0, []
-        for role, content in blocks:
-            lines: list[Line] = []
-            for block in content:
-                if block["type"] == "video":
-                    lines += LAYOUTS[self.layout](frames[clip], streams, style, clip, len(frames))
-                    clip += 1
-                elif tokenizer.context_image_token in block["text"]:
-                    raise ValueError(
-                        f"the prompt's text {block['text'][:80]!r} holds {tokenizer.context_image_token}, which stands "
-                        "for visual tokens: remove it."
-                    )
-                else:
-                    lines.append([block["text"]])
-            text = written(joined(lines, style), placeholders)
-            rendered.append({"role": role, "content": [{"type": "text", "text": text}]})
-        text = tokenizer.apply_chat_template(
-            rendered, chat_template=self.chat_template, add_generation_prompt=True, tokenize=False
-        )
-        return Prompt(tuple(tokenizer(text, add_special_tokens=False)["input_ids"]), tuple(slots), tuple(counts))
+    def _length(self, length: int | ClipLength) -> ClipLength:
+        own = ClipLength(length) if isinstance(length, int) else length
+        if len(own.motion) != (own.frames if self.motion_max_frames else 0):
+            raise ValueError(
+                f"a clip of length {length} with motion_max_frames={self.motion_max_frames}: with one motion token for "
+                "each frame it must be known how many belong to each key frame, else none are. Give the clip's length "
+                "(`ClipInput.length`)."
+            )
+        return own
 
     def prompt_ids(self, num_frames: int | None = None) -> tuple[int, ...]:
-        """Token ids of the processor's own question about a clip of `num_frames` key frames (default: its own)."""
-        return self.render(frames=[num_frames or self.num_frames]).ids
+        """Token ids of the processor's own question about the longest clip of `num_frames` key frames (default: its
+        own)."""
+        return self.render(frames=[self.longest(num_frames)]).ids
 
     def index_of(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         """`visual_index` of a batch, see `VQAThinkerForConditionalGeneration.forward`."""
@@ -441,21 +422,22 @@ class VQAThinkerProcessor(ProcessorMixin):
             videos: Paths, or arrays (N, H, W, 3) uint8.
 
         Returns:
-            `input_ids` and `attention_mask` (B, L), `visual_index` (P,), and what the streams look at: `frames`
-            (B, T, 3, S, S), `motion_frames` (B, T, r, 3, s, s), `patches` (B, T, K', 3, p, p), a list of B tensors
-            where clips have different numbers of them.
+            `input_ids` and `attention_mask` (B, L), padded left, `visual_index` (P,), and what the streams look at:
+            `frames` (B, T, 3, S, S), `motion_frames` (B, T, r, 3, s, s) or (B, N, 3, s, s), `patches`
+            (B, T, K', 3, p, p), a list of B tensors where clips have different numbers of them.
 
         Raises:
             ClipError: If a file cannot be read.
         """
         clips = [self.load_clip(v) if isinstance(v, str | Path) else self.from_array(v) for v in videos]
-        prompts = [self.render(frames=[len(clip.frames)]) for clip in clips]
-        ids = torch.tensor([prompt.ids for prompt in prompts])
+        prompts = [self.render(frames=[clip.length]) for clip in clips]
+        ids = [torch.tensor(prompt.ids) for prompt in prompts]
+        left: dict[str, Any] = {"batch_first": True, "padding_side": "left"}
         taken = dict.fromkeys(stream.takes for stream in streams_of(self))
         return BatchFeature(
             {
-                "input_ids": ids,
-                "attention_mask": torch.ones_like(ids),
+                "input_ids": pad_sequence(ids, padding_value=self.tokenizer.pad_token_id, **left),
+                "attention_mask": pad_sequence([torch.ones_like(own) for own in ids], **left),
                 "visual_index": self.index_of(prompts),
                 **{name: _stacked([getattr(clip, name) for clip in clips]) for name in taken},
             }
@@ -464,8 +446,3 @@ class VQAThinkerProcessor(ProcessorMixin):
 
 def _stacked(clips: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
     return torch.stack(clips) if len({clip.shape for clip in clips}) == 1 else clips
-
-
-def _tensors(arrays: dict[str, np.ndarray]) -> ClipInput:
-    notes = tuple(arrays.pop("notes").tolist())
-    return ClipInput(**{name: torch.from_numpy(array) for name, array in arrays.items()}, notes=notes)

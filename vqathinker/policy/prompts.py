@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
+from vqathinker.policy.clip_input import ClipLength
 from vqathinker.policy.streams import Sizes, VisualStream
 
 QUESTION = (
@@ -83,7 +85,8 @@ def motion_last(
 def interleaved(
     num_frames: int, streams: Sequence[VisualStream], style: str, clip: int = 0, clips: int = 1
 ) -> list[Line]:
-    """Frame by frame all that belongs to it: the tokens of the whole clip are dealt out to the frames in order.
+    """Frame by frame all that belongs to it: the tokens of the whole clip are dealt out to the frames in order, those
+    of single motion frames to the key frame before them.
 
     Arguments as in `motion_last`.
     """
@@ -149,6 +152,17 @@ class Prompt:
         """How many clips it shows."""
         return 1 + max(slot.clip for slot in self.slots)
 
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Where each slot's tokens begin among those of its stream and clip, which go frame by frame."""
+        ends: dict[tuple[str, int], int] = {}
+        starts = [0] * len(self.slots)
+        for place in sorted(range(len(self.slots)), key=lambda place: self.slots[place].frame or 0):
+            key = (self.slots[place].stream, self.slots[place].clip)
+            starts[place] = ends.get(key, 0)
+            ends[key] = starts[place] + self.counts[place]
+        return tuple(starts)
+
 
 def token_index(prompts: Sequence[Prompt], streams: Sequence[str]) -> torch.Tensor:
     """Which visual token stands at which placeholder of a batch.
@@ -172,24 +186,24 @@ def token_index(prompts: Sequence[Prompt], streams: Sequence[str]) -> torch.Tens
         total += sizes[key]
     index = []
     for row, prompt in enumerate(prompts):
-        for slot, count in zip(prompt.slots, prompt.counts, strict=True):
-            start = starts[streams.index(slot.stream), row, slot.clip] + (slot.frame or 0) * count
+        for slot, own, count in zip(prompt.slots, prompt.starts, prompt.counts, strict=True):
+            start = starts[streams.index(slot.stream), row, slot.clip] + own
             index.append(torch.arange(start, start + count))
     return torch.cat(index)
 
 
-def slot_tokens(slot: Slot, stream: VisualStream, sizes: Sizes, num_frames: int) -> int:
+def slot_tokens(slot: Slot, stream: VisualStream, sizes: Sizes, length: ClipLength) -> int:
     """Tokens of a slot.
+
+    Args:
+        slot: Of a prompt.
+        stream: Gives them.
+        sizes: The policy's or its processor's.
+        length: Of the slot's clip.
 
     Raises:
         ValueError: If a whole clip's tokens cannot be dealt out evenly to its frames.
     """
-    count = stream.tokens(sizes)
-    if slot.frame is None or stream.per_frame:
-        return count * (num_frames if stream.per_frame and slot.frame is None else 1)
-    if count % num_frames:
-        raise ValueError(
-            f"layout='interleaved' with {count} tokens of the stream {stream.name!r} and {num_frames} key frames: the "
-            f"tokens must be a multiple of the frames, e.g. motion_tokens={num_frames}."
-        )
-    return count // num_frames
+    if slot.frame is None:
+        return stream.clip_tokens(sizes, length)
+    return stream.frame_tokens(sizes, length)[slot.frame]

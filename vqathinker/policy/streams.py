@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from vqathinker.policy.motion import MotionEncoder, MotionProjector
+from vqathinker.policy.clip_input import ClipLength, clip_length
+from vqathinker.policy.motion import FrameProjector, MotionEncoder, MotionProjector
 
 if TYPE_CHECKING:
     from vqathinker.policy.configuration import VQAThinkerConfig
@@ -31,6 +32,7 @@ class Sizes(Protocol):
     patch_size: int
     downsample_ratio: float
     motion_tokens: int
+    motion_max_frames: int
     low_tokens: int
 
 
@@ -41,7 +43,7 @@ class VisualStream(ABC):
         name: Its key in `ClipFeatures`, `Slot.stream` and `VQAThinkerConfig.streams`.
         label: What the prompt writes before its tokens; "" of a stream whose tokens for a frame stand right behind
             those of the stream before.
-        takes: The field of `ClipInput` that it looks at, (T, ...) uint8.
+        takes: The field of `ClipInput` that it looks at, (T, ...) uint8; `motion_frames` may be (N, ...).
         per_frame: Whether it gives tokens for each key frame, which a perturbed copy shows in another order; else it
             gives some for the whole clip, which are computed anew for a copy.
         trunk: Modules of the policy that make its features. While none of them is trained, features can be kept.
@@ -79,6 +81,26 @@ class VisualStream(ABC):
     @abstractmethod
     def tokens(self, sizes: Sizes) -> int:
         """Tokens per frame, or per clip where it is not `per_frame`."""
+
+    def clip_tokens(self, sizes: Sizes, length: ClipLength) -> int:
+        """Tokens of a whole clip of a length."""
+        return self.tokens(sizes) * (length.frames if self.per_frame else 1)
+
+    def frame_tokens(self, sizes: Sizes, length: ClipLength) -> Sequence[int]:
+        """Tokens that stand with each of the T key frames of a clip, in a layout that deals them out.
+
+        Raises:
+            ValueError: If the tokens of the whole clip are no multiple of T.
+        """
+        count, frames = self.tokens(sizes), length.frames
+        if self.per_frame:
+            return [count] * frames
+        if count % frames:
+            raise ValueError(
+                f"layout='interleaved' with {count} tokens of the stream {self.name!r} and {frames} key frames: the "
+                f"tokens must be a multiple of the frames, e.g. motion_tokens={frames}."
+            )
+        return [count // frames] * frames
 
     @abstractmethod
     def features(self, model: VQAThinkerModel | SimpleNamespace, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -126,7 +148,8 @@ class KeyFrames(VisualStream):
 
 
 class Motion(VisualStream):
-    """SlowFast and its projector: m tokens for the whole clip."""
+    """SlowFast and its projector: m tokens for the whole clip; or its fast pathway alone and one token for each of the
+    clip's frames, see `MotionConfig.pathway`."""
 
     name, label, takes, per_frame = "motion", "Motion Feature", "motion_frames", False
     trunk, head = ("motion_encoder",), ("motion_projector",)
@@ -134,9 +157,10 @@ class Motion(VisualStream):
 
     def build(self, config: VQAThinkerConfig) -> dict[str, nn.Module]:
         """SlowFast, with random weights until some are loaded, and the projector."""
+        widths, most = (config.motion_config.feature_size, config.text_config.hidden_size), config.motion_max_frames
         return {
             "motion_encoder": MotionEncoder(config.motion_config),
-            "motion_projector": MotionProjector(config.motion_config.feature_size, config.text_config.hidden_size),
+            "motion_projector": FrameProjector(*widths, most) if most else MotionProjector(*widths),
         }
 
     def shown(self, sizes: Sizes) -> bool:
@@ -144,25 +168,42 @@ class Motion(VisualStream):
         return sizes.motion_tokens > 0
 
     def tokens(self, sizes: Sizes) -> int:
-        """m."""
-        return sizes.motion_tokens
+        """m; of a token for each frame, those of the longest clip."""
+        return sizes.motion_max_frames or sizes.motion_tokens
+
+    def clip_tokens(self, sizes: Sizes, length: ClipLength) -> int:
+        """m, or one for each motion frame."""
+        return sum(length.motion) if sizes.motion_max_frames else sizes.motion_tokens
+
+    def frame_tokens(self, sizes: Sizes, length: ClipLength) -> Sequence[int]:
+        """The m tokens dealt out evenly, or those of the frames from each key frame to the next one."""
+        return length.motion if sizes.motion_max_frames else super().frame_tokens(sizes, length)
 
     def features(self, model: VQAThinkerModel | SimpleNamespace, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """As `VisualStream.features`; clips of equal length run together."""
+        """As `VisualStream.features`; clips of equal length run together, of whole clips no more frames at a time than
+        the longest one may have."""
+        most = model.config.motion_max_frames
         lengths: dict[int, list[int]] = {}
         for place, clip in enumerate(clips):
             lengths.setdefault(len(clip), []).append(place)
         found: dict[int, torch.Tensor] = {}
-        for places in lengths.values():
-            frames = torch.stack([clips[i] for i in places])
-            features = model.motion_encoder(frames.flatten(1, 2), model.config.motion_tokens)
-            found.update(zip(places, features, strict=True))
+        for length, places in lengths.items():
+            step = max(1, most // length) if most else len(places)
+            for part in (places[i : i + step] for i in range(0, len(places), step)):
+                frames = torch.stack([clips[i] for i in part])
+                frames = frames if most else frames.flatten(1, 2)  # the runs one after another
+                found.update(zip(part, model.motion_encoder(frames, model.config.motion_tokens), strict=True))
         return [found[place] for place in range(len(clips))]
 
     def project(self, model: VQAThinkerModel | SimpleNamespace, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """(m, F) to (m, D)."""
+        """(m, F) to (m, D); one call for all clips, as under ZeRO-3 each is a collective."""
         projector = model.motion_projector
-        return list(projector(torch.stack(list(features)).to(projector.layer_norm.weight.dtype)))
+        dtype = projector.linear_1.weight.dtype
+        if not model.config.motion_max_frames:
+            return list(projector(torch.stack(list(features)).to(dtype)))
+        lengths = [len(own) for own in features]
+        places = torch.cat([torch.arange(length, device=features[0].device) for length in lengths])
+        return list(projector(torch.cat(list(features)).to(dtype), places).split(lengths))
 
 
 STREAMS: dict[str, VisualStream] = {stream.name: stream for stream in (KeyFrames(), Motion())}
@@ -203,22 +244,28 @@ def streams_of(sizes: VQAThinkerConfig | VQAThinkerProcessor) -> tuple[VisualStr
     return tuple(stream for stream in find_streams(sizes.streams) if stream.shown(sizes))
 
 
-def visual_tokens(config: VQAThinkerConfig, num_frames: int, image_size: int | None = None) -> int:
+def visual_tokens(
+    config: VQAThinkerConfig, num_frames: int, image_size: int | None = None, clip_frames: int | None = None
+) -> int:
     """Tokens that a policy's streams give of a clip.
 
     Args:
         config: The policy's.
         num_frames: Key frames T.
         image_size: Their side in pixels; default the vision tower's.
+        clip_frames: Frames of the clip, which count with motion tokens per frame; default those of the longest one.
     """
+    most = config.motion_max_frames
     sizes = SimpleNamespace(
         image_size=image_size or config.vision_config.image_size[0],
         patch_size=config.vision_config.patch_size[0],
         downsample_ratio=config.downsample_ratio,
         motion_tokens=config.motion_tokens,
+        motion_max_frames=most,
         low_tokens=config.low_tokens,
     )
-    return sum(stream.tokens(sizes) * (num_frames if stream.per_frame else 1) for stream in streams_of(config))
+    length = clip_length(num_frames, clip_frames or most, most)
+    return sum(stream.clip_tokens(sizes, length) for stream in streams_of(config))
 
 
 def copied_trunk(model: nn.Module, stream: VisualStream) -> SimpleNamespace:

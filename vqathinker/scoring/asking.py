@@ -195,7 +195,7 @@ def ask_prompts(
     prompts, seeds = [], []
     for sample in samples:
         own, messages = [clips[name] for name in sample.clips], _messages(sample, processor)
-        prompt = processor.render(messages, [len(clip.frames) for clip in own])
+        prompt = processor.render(messages, [clip.length for clip in own])
         prompts.append(policy.prompt_embeds(prompt, [features[name] for name in sample.clips]))
         seeds.append(_seed(scorer.seed, own, messages))
     return prompts, seeds
@@ -288,7 +288,7 @@ def check_lengths(
     Args:
         scorer: Asks.
         samples: About any number of clips each.
-        clips: Name in the samples -> clip; without them, each counts as having all the key frames it may have.
+        clips: Name in the samples -> clip; without them, each counts as the longest one.
 
     Raises:
         ValueError: If the longest prompt and its answer do not fit.
@@ -298,7 +298,7 @@ def check_lengths(
         return
     lengths = []
     for sample in samples:
-        frames = None if clips is None else [len(clips[name].frames) for name in sample.clips]
+        frames = None if clips is None else [clips[name].length for name in sample.clips]
         lengths.append(len(scorer.processor.render(_messages(sample, scorer.processor), frames).ids))
     longest, answer = max(lengths), scorer.sampling.max_new_tokens
     if longest + answer > reserved:

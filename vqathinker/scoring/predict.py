@@ -146,8 +146,7 @@ def embed_prompts(
     features = iter(encode_clips(policy, [clip for own in shown for clip in own]))
     asked = [None] * len(shown) if questions is None else questions
     prompts = [
-        processor.render(question, [len(clip.frames) for clip in own])
-        for question, own in zip(asked, shown, strict=True)
+        processor.render(question, [clip.length for clip in own]) for question, own in zip(asked, shown, strict=True)
     ]
     return [
         policy.prompt_embeds(prompt, list(islice(features, len(own))))

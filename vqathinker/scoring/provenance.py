@@ -38,6 +38,7 @@ def settings_of(scorer: QualityScorer) -> dict[str, Any]:
         prompt += f"{LEVEL_ASKED[scorer.level_asked]} {LEVEL_WORDS[scorer.level_words]}"
         prompt += json.dumps(scorer.level_question()) if scorer.level_asked != "score" else ""
     patches = {"patches": [processor.low_patches, processor.low_patch_size, processor.low_box]}
+    whole = {"motion_max_frames": processor.motion_max_frames}
     drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k, "seed": scorer.seed}
     return {
         "checkpoint": str(policy.name_or_path),
@@ -51,6 +52,7 @@ def settings_of(scorer: QualityScorer) -> dict[str, Any]:
         "motion_image_size": processor.motion_image_size,
         "motion_run_length": processor.motion_run_length,
         **(patches if processor.cuts_patches else {}),
+        **(whole if processor.motion_max_frames else {}),
         "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest()[:16],
         "readout": scorer.readout,
         "samples": scorer.samples,

@@ -173,6 +173,7 @@ def check_processor(
         "downsample_ratio": (processor.downsample_ratio, config.downsample_ratio),
         "motion_tokens": (processor.motion_tokens, config.motion_tokens),
         "motion_run_length": (processor.motion_run_length, config.motion_run_length),
+        "motion_max_frames": (processor.motion_max_frames, config.motion_max_frames),
         "streams": (list(processor.streams), list(config.streams)),
         "motion_image_size": (processor.motion_image_size, config.motion_config.image_size),
     }

@@ -76,8 +76,18 @@ def tiny_tokenizer(vocab_size: int = 640) -> PreTrainedTokenizerFast:
     )
 
 
+def tiny_motion(pathway: str = "both") -> MotionConfig:
+    """The tiny policy's motion branch; see `MotionConfig`."""
+    sizes = {"model_depth": 18, "stem_dim_outs": (16, 4), "channel_reduction_ratio": 4, "image_size": 48}
+    return MotionConfig(**sizes, pathway=pathway, **({"max_frames": 64} if pathway == "fast" else {}))
+
+
 def tiny_policy(
-    seed: int = 0, motion_tokens: int = 6, motion_run_length: int = 4, streams: Sequence[str] = STREAMS
+    seed: int = 0,
+    motion_tokens: int = 6,
+    motion_run_length: int = 4,
+    streams: Sequence[str] = STREAMS,
+    pathway: str = "both",
 ) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
     """A policy of 2.4 million parameters with random weights, and its processor.
 
@@ -90,7 +100,11 @@ def tiny_policy(
         motion_tokens: See `VQAThinkerConfig`.
         motion_run_length: See `VQAThinkerConfig`.
         streams: See `VQAThinkerConfig`.
+        pathway: See `MotionConfig`; `"fast"` gives one motion token for each of at most 64 frames, whatever the two
+            numbers above say.
     """
+    if pathway == "fast":
+        motion_tokens = motion_run_length = 1
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     config = VQAThinkerConfig(
@@ -119,7 +133,7 @@ def tiny_policy(
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         },
-        motion_config=MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=48),
+        motion_config=tiny_motion(pathway),
         motion_tokens=motion_tokens,
         motion_run_length=motion_run_length,
         streams=list(streams),

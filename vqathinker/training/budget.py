@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from vqathinker.clips import FrameCache, clip_bytes
 from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration, encoding_parameters
+from vqathinker.policy.clip_input import CLIP_FRAMES
 from vqathinker.policy.streams import visual_tokens
 from vqathinker.rollout.factory import BATCH_SIZE
 from vqathinker.training.adapters import LANGUAGE_MODEL, AdapterArguments, adapted_names, completed_names
@@ -82,6 +83,7 @@ class Shape:
         rank: Of the language model's LoRA, 0 = all weights are trained.
         packs: Whether the answers to a clip share its prompt in one row.
         limit: Most tokens of a pass in the loss (`max_tokens_per_batch`).
+        clip_frames: Frames of a clip, which count where the motion encoder sees all of them.
     """
 
     clips: int
@@ -95,6 +97,7 @@ class Shape:
     rank: int = 0
     packs: bool = True
     limit: int | None = None
+    clip_frames: int = CLIP_FRAMES
 
     @property
     def packed(self) -> int:
@@ -233,7 +236,11 @@ def parameter_counts(
 
 
 def shape_of(
-    settings: Mapping[str, Any], config: VQAThinkerConfig, frames: int = 6, prompt: int | None = None
+    settings: Mapping[str, Any],
+    config: VQAThinkerConfig,
+    frames: int = 6,
+    prompt: int | None = None,
+    clip_frames: int = CLIP_FRAMES,
 ) -> Shape:
     """The micro-batch of a recipe's config.
 
@@ -242,11 +249,12 @@ def shape_of(
         config: The policy's.
         frames: Key frames per clip (paper: 6).
         prompt: Prompt tokens, where the processor is known; else visual tokens and `TEXT_TOKENS`.
+        clip_frames: Frames of a clip, which count with motion tokens per frame.
     """
     answers, adapter = settings["num_generations"], adapter_of(settings)
     shown = 2 if settings.get("pairs") else 1  # clips of the longest prompt: all of a micro-batch may be pairs
     frozen = {"vision_tower", "multi_modal_projector"} <= set(settings.get("freeze") or ())
-    visual = visual_tokens(config, frames)
+    visual = visual_tokens(config, frames, clip_frames=clip_frames)
     return Shape(
         clips=settings["per_device_train_batch_size"] // answers * (2 if settings.get("contrast_weight") else 1),
         answers=answers,
@@ -259,7 +267,14 @@ def shape_of(
         rank=adapter.lora_r if adapter else 0,
         packs=settings.get("shared_prefix", "auto") != "never",
         limit=settings.get("max_tokens_per_batch"),
+        clip_frames=clip_frames,
     )
+
+
+def motion_frames(config: VQAThinkerConfig, shape: Shape) -> int:
+    """What the motion encoder sees of a clip: the runs around its key frames, or all of its frames."""
+    seen = min(shape.clip_frames, config.motion_max_frames)
+    return seen or shape.frames * config.motion_run_length
 
 
 def _reaches(adapter: AdapterArguments, part: str) -> bool:
@@ -342,9 +357,9 @@ def frame_cache(settings: Mapping[str, Any], config: VQAThinkerConfig, shape: Sh
     """What the frame cache takes for `clips` clips, in one line; `None` where there is none."""
     if not (settings["frame_cache"] or "").strip():
         return None
-    motion = config.motion_config.image_size
+    motion = (motion_frames(config, shape), config.motion_config.image_size)
     patches = (config.low_patches, config.low_config.image_size) if config.low_tokens else ()
-    size = clip_bytes(shape.frames, config.vision_config.image_size[0], config.motion_run_length, motion, *patches)
+    size = clip_bytes(shape.frames, config.vision_config.image_size[0], *motion, *patches)
     return FrameCache(settings["frame_cache"], int(settings["frame_cache_gib"] * GIB)).forecast(clips, size)
 
 

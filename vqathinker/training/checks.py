@@ -296,4 +296,5 @@ def _shown_by(model: PreTrainedModel) -> dict[str, Any]:
     """How a policy looks at clips: what must be the same where two see the same prompts."""
     config = model.config
     names = [stream.name for stream in model.streams]
-    return {"streams": names, "motion_tokens": config.motion_tokens, "low_tokens": config.low_tokens}
+    tokens = {name: getattr(config, name) for name in ("motion_tokens", "motion_max_frames", "low_tokens")}
+    return {"streams": names, **tokens}

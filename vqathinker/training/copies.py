@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,7 @@ def perturbed_copies(
     """
     if not maps:
         return [], []
+    shown = {i: clips[i].moved(frame_map) for i, frame_map in maps.items()}
     blank_features: Arguments = {}
     blank_tokens: Arguments = {}
     if any(frame_map.blanks for frame_map in maps.values()):
@@ -62,9 +63,9 @@ def perturbed_copies(
         if stream.per_frame and name in batch.clips[0]:
             values = [m.apply(batch.clips[i][name], blank_features.get(stream.name)) for i, m in maps.items()]
         elif stream.per_frame:
-            name, values = stream.takes, _shown(policy, stream, clips, maps)
+            name, values = stream.takes, _taken(policy, stream, shown.values())
         else:
-            raw = _shown(policy, stream, clips, maps)
+            raw = _taken(policy, stream, shown.values())
             values = stream.features(policy.model, raw)
             for own, tokens in zip(whole, stream.project(policy.model, values), strict=True):
                 own[stream.name] = tokens
@@ -75,11 +76,8 @@ def perturbed_copies(
     return [features[i].perturbed(frame_map, blank_tokens, own) for (i, frame_map), own in copies], inputs
 
 
-def _shown(
-    policy: VQAThinkerForConditionalGeneration,
-    stream: VisualStream,
-    clips: Sequence[ClipInput],
-    maps: Mapping[int, FrameMap],
+def _taken(
+    policy: VQAThinkerForConditionalGeneration, stream: VisualStream, copies: Iterable[ClipInput]
 ) -> list[torch.Tensor]:
     """What the stream looks at of each copy."""
-    return [frame_map.apply(getattr(clips[i], stream.takes)).to(policy.device) for i, frame_map in maps.items()]
+    return [getattr(copy, stream.takes).to(policy.device) for copy in copies]

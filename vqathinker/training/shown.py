@@ -59,7 +59,7 @@ def show_clips(
         videos = videos_in(row["prompt"])
         loaded = [loader.get(video) for video in videos]
         clips = [processor.blank_clip() if clip is None else clip for clip in loaded]
-        shown.prompts.append(processor.render(row["prompt"], [len(clip.frames) for clip in clips]))
+        shown.prompts.append(processor.render(row["prompt"], [clip.length for clip in clips]))
         shown.readable.append(all(clip is not None for clip in loaded))
         shown.names.extend(None if clip is None else video for video, clip in zip(videos, loaded, strict=True))
         shown.clips.extend(clips)

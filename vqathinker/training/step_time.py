@@ -26,6 +26,7 @@ from vqathinker.training.budget import (
     clips_answered,
     frozen_parts,
     head_size,
+    motion_frames,
     parameter_counts,
 )
 from vqathinker.training.encoders import encoders_of, trained_encoders
@@ -150,7 +151,8 @@ def _rollouts(config: VQAThinkerConfig, step: Step) -> Work:
     met = tokens * prompt + (own if step.vllm else answers * own)
     read = answers * met if step.vllm else met
     flops = (step.prompts - step.copies) * shape.prompt_frames * sum(frame_flops(config))  # frozen parts too
-    flops += step.prompts * shape.shown * motion_flops(config, shape.frames) if config.motion_tokens else 0
+    if config.motion_tokens:
+        flops += step.prompts * shape.shown * motion_flops(config, motion_frames(config, shape))
     flops += step.prompts * (layers * prompt + of_pairs * prompt**2 / 2)
     flops += step.prompts * answers * (tokens * (layers + head) + of_pairs * met)
     batches = 1 if step.vllm else math.ceil(step.prompts * answers / BATCH_SIZE)
@@ -192,9 +194,8 @@ def frame_flops(config: VQAThinkerConfig, shape: Shape | None = None) -> tuple[i
 
 
 def motion_flops(config: VQAThinkerConfig, frames: int) -> int:
-    """Of SlowFast on one clip, as torch counts its convolutions."""
-    motion = config.motion_config
-    return _slowfast_flops(motion.to_json_string(), frames * config.motion_run_length, config.motion_tokens)
+    """Of SlowFast on that many frames of a clip, as torch counts its convolutions."""
+    return _slowfast_flops(config.motion_config.to_json_string(), frames, config.motion_tokens)
 
 
 @lru_cache

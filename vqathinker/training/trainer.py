@@ -299,7 +299,8 @@ class VQAGRPOTrainer(ValidationTrainer):
         moved = {batch.places[i].start: frame_map for i, frame_map in perturbed.items()}  # of prompts about one clip
         copies, inputs = perturbed_copies(policy, batch, shown.clips, features, moved, processor.blank_clip())
         about = [
-            processor.render(rows[i]["prompt"], [copy.num_frames]) for i, copy in zip(perturbed, copies, strict=True)
+            processor.render(rows[i]["prompt"], [shown.clips[batch.places[i].start].length.moved(frame_map)])
+            for i, frame_map in perturbed.items()
         ]
         asked = [(batch.prompts[i], features[batch.places[i]]) for i in originals]
         asked += [(prompt, [copy]) for prompt, copy in zip(about, copies, strict=True)]
