@@ -29,6 +29,7 @@ PAGES = (
     "docs/ladder_pilot.md",
     "docs/evaluation.md",
     "docs/comparing.md",
+    "docs/understanding.md",
     "docs/architecture.md",
     "docs/extending.md",
     "docs/results.md",

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForConditionalGeneration):
-    """The policy (VQAThinker Fig. 2, Eq. 1): InternVL + SlowFast, frozen but in VQA²'s stages + motion projector + LM head.
+    """The policy (VQAThinker Fig. 2, Eq. 1): InternVL + SlowFast (frozen by default) + motion projector + LM head.
 
     Args:
         config: `VQAThinkerConfig`.
