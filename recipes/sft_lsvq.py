@@ -133,8 +133,8 @@ def main(argv: list[str] | None = None) -> None:
     trainer = SFTTrainer(
         trained,
         args,
-        data_collator=SFTCollator(processor, loader, policy, head),
-        train_dataset=sft_dataset(samples, processor, args.seed, data.reasoning),
+        data_collator=SFTCollator(processor, loader, policy, head, args),
+        train_dataset=sft_dataset(samples, processor, args.seed, data.reasoning, args.level_targets),
         processing_class=processor,
     )
     add_console(trainer)

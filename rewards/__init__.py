@@ -30,6 +30,7 @@ from .comparisons import Length, Linear, Threshold, linear_reward, threshold_rew
 from .contrast import Contrast, contrast_fidelity, order_fidelity
 from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
+from .level import LEVEL_WEIGHTS, LEVEL_WORDS, Level, ParsedLevel, level_of, level_words, parse_level
 from .pairwise import BradleyTerry, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
 from .presets import PRESETS, REWARDS, named_rewards, preset
@@ -42,6 +43,8 @@ from .temporal import Temporal, temporal_bonus
 __all__ = [
     "COMPARISON_WORDS",
     "FLAGS",
+    "LEVEL_WEIGHTS",
+    "LEVEL_WORDS",
     "PRESETS",
     "REWARDS",
     "BradleyTerry",
@@ -50,6 +53,7 @@ __all__ = [
     "Distortion",
     "Format",
     "Length",
+    "Level",
     "Linear",
     "PairAgreement",
     "PairOrder",
@@ -57,6 +61,7 @@ __all__ = [
     "ParsedAnswer",
     "ParsedChoice",
     "ParsedComparison",
+    "ParsedLevel",
     "ProductHinge",
     "Ranking",
     "Regression",
@@ -74,6 +79,8 @@ __all__ = [
     "format_reward",
     "gaussian_regression",
     "letter",
+    "level_of",
+    "level_words",
     "linear_reward",
     "named_rewards",
     "order_fidelity",
@@ -81,6 +88,7 @@ __all__ = [
     "parse_answer",
     "parse_choice",
     "parse_comparison",
+    "parse_level",
     "preset",
     "product_hinge",
     "temporal_bonus",

@@ -12,6 +12,7 @@ from .comparisons import Length, Linear, Threshold
 from .contrast import Contrast
 from .distortion import Distortion
 from .format import Format
+from .level import Level
 from .pairwise import BradleyTerry, ProductHinge
 from .ranking import Ranking
 from .regression import Regression
@@ -86,6 +87,7 @@ REWARDS: dict[str, Callable[[], Any]] = {
     "linear": Linear,
     "length": Length,
     "choice": Choice,
+    "level": Level,
     "pair_word": PairWord,
     "pair_order": PairOrder,
     "pair_agreement": PairAgreement,

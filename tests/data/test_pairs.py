@@ -119,7 +119,7 @@ def test_gold_answers_of_drawn_pairs_earn_the_full_reward(processor):
         ([clip("a", 3.0), clip("b", 4.0)], {"count": 0}, "count=0: must be above 0"),
         ([clip("a", 3.0), clip("b", 4.0)], {"tau": math.nan}, "tau=nan: must be above 0"),
         ([clip("a", 3.0, difference="1")], {}, r"label columns \['difference'\]"),
-        ([clip("a", 3.0, std="x")], {}, "sample 'a': a standard deviation or rank 'x' is not a number"),
+        ([clip("a", 3.0, std="x")], {}, "sample 'a': a standard deviation 'x' is not a number"),
         ([clip("a", 3.0, std="1", sd="2")], {}, r"standard deviations \[2.0, 1.0\]: give one"),
         ([clip("a", 3.0, ladder="", rank="15")], {}, "ladder=None and rank=15.0: an order needs both"),
         ([Sample("q", "choice", ("a",))], {}, "pairs are made of single clips to be scored"),

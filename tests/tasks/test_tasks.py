@@ -1,4 +1,5 @@
 import math
+import re
 from statistics import NormalDist
 
 import numpy as np
@@ -33,6 +34,12 @@ SAMPLES = {
         Sample("ab", "compare", ("a.mp4", "b.mp4"), target=SURE | {"kind_first": "blur", "severity_first": "0.1"}),
         Sample("ba", "compare", ("b.mp4", "a.mp4"), "Which?", {"better": "second", "mos_first": 1, "mos_second": 3.5}),
         Sample("ac", "compare", ("a.mp4", "c.mp4"), target=UNSURE),
+    ],
+    "level": [
+        Sample("a: level", "level", ("a.mp4",), target={"mos": 3.4, "kind": "blur", "severity": "0.4"}),
+        Sample(
+            "b: level", "level", ("b.mp4",), "How good?", {"level": "low", "words": "vqa2", "reason": "It flickers."}
+        ),
     ],
 }
 
@@ -126,7 +133,7 @@ def test_a_mixture_shows_each_sample_as_often_as_its_weight_says():
 
 
 def test_an_unknown_task_is_refused(processor):
-    with pytest.raises(ValueError, match=r"task 'loud' is unknown: must be one of \['choice', 'compare', 'score'\]"):
+    with pytest.raises(ValueError, match=f"task 'loud' is unknown: must be one of {re.escape(str(sorted(TASKS)))}"):
         find_task("loud")
     with pytest.raises(ValueError, match="'loud'"):
         sample_dataset([Sample("a", "loud", ("a.mp4",))], processor)

@@ -116,7 +116,8 @@ def evaluate_file(options: argparse.Namespace) -> int:
         )
     if is_main() and len(questions) < len(samples):
         left_out = counted(len(samples) - len(questions), "row asks", "rows ask")
-        print(f"{left_out} for a score: skipped here, use `eval --labels`", file=sys.stderr)
+        what = "a score or a level word" if any(sample.task == "level" for sample in samples) else "a score"
+        print(f"{left_out} for {what}: skipped here, use `eval --labels`", file=sys.stderr)
     before, baseline = _ask_baseline(options, questions)
     free_memory()
     scorer = load_scorer(options, clips=_most_clips(questions))

@@ -27,6 +27,18 @@ def add_policy(parser: argparse.ArgumentParser, readouts: bool = True, sampled: 
             help="answer: the number in the text; expected: its expectation over the model's probabilities; "
             "levels: from the probabilities of level words; head: a score head's",
         )
+        parser.add_argument(
+            "--level-words",
+            default="itu",
+            choices=["itu", "vqa2"],
+            help="of --readout levels; itu: excellent, good, fair, poor, bad; vqa2: high, good, fair, poor, low",
+        )
+        parser.add_argument(
+            "--level-asked",
+            default="score",
+            choices=["score", "level"],
+            help="of --readout levels: what is asked first; level: as in training on level words without reasoning",
+        )
     counts = "the score is their mean" if readouts else "the most frequent one wins"
     if sampled:
         parser.add_argument(
@@ -98,6 +110,8 @@ def load_scorer(options: argparse.Namespace, model: str | None = None, clips: in
         seed=options.seed,
         decode_threads=options.decode_threads,
         clips_per_prompt=clips,
+        level_words=getattr(options, "level_words", "itu"),
+        level_asked=getattr(options, "level_asked", "score"),
     )
     if is_main() and (line := trained_line(scorer.processor)):
         say(line, sys.stderr)

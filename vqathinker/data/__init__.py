@@ -5,6 +5,7 @@ from vqathinker.data.dataset import clip_dataset
 from vqathinker.data.formats import READERS, RawRow, lines_of
 from vqathinker.data.labels import LabelError, LabelRow, distortions_of, read_labels
 from vqathinker.data.ladders import read_ladders
+from vqathinker.data.levels import level_samples
 from vqathinker.data.loader import ClipLoader
 from vqathinker.data.pairs import pairs_of
 from vqathinker.data.public_sets import BENCHMARKS, PUBLISHED_OVERALL, Benchmark
@@ -38,6 +39,7 @@ __all__ = [
     "distortions_of",
     "find_benchmarks",
     "label_table",
+    "level_samples",
     "lines_of",
     "mos_scale",
     "pairs_of",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice, pairwise
 from typing import Any
@@ -120,19 +120,40 @@ def _clip(sample: Sample, sd_factor: float) -> _Clip:
         raise ValueError(f"{where} of the task {sample.task!r}: pairs are made of single clips to be scored.")
     if taken := sorted(set(OWN) & set(target)):
         raise ValueError(f"{where} has label columns {taken}, which a pair has of its own: rename them.")
-    names = (*SD_COLUMNS, *(["rank"] if "ladder" in target else []))  # else the rank is somebody's own column
-    known = {name: target[name] for name in names if target.get(name) not in (None, "")}
-    try:
-        numbers = {name: number_of(value) for name, value in known.items()}
-    except ValueError as error:
-        raise ValueError(f"{where}: a standard deviation or rank {error}") from None
-    sds = [numbers[name] for name in SD_COLUMNS if name in numbers]
-    if len(sds) > 1 or any(sd < 0 for sd in sds):
-        raise ValueError(f"{where} has the standard deviations {sds}: give one, of at least 0. Rename other columns.")
-    ladder, rank = target.get("ladder") or None, numbers.get("rank")
+    sd = sd_of(target, where)
+    ladder, rank = target.get("ladder") or None, None
+    if "ladder" in target and target.get("rank") not in (None, ""):  # else the rank is somebody's own column
+        rank = _number(target["rank"], f"{where}: rank")
     if (ladder is None) != (rank is None):
         raise ValueError(f"{where} has ladder={ladder!r} and rank={rank}: an order needs both, or leave out both.")
-    return _Clip(sample, target.get("mos"), sds[0] * sd_factor if sds else None, ladder, rank)
+    return _Clip(sample, target.get("mos"), None if sd is None else sd * sd_factor, ladder, rank)
+
+
+def sd_of(target: Mapping[str, Any], where: str) -> float | None:
+    """The standard deviation of a label's ratings, of one of the columns `SD_COLUMNS`, on the labels' own scale.
+
+    Args:
+        target: A sample's.
+        where: What the sample is called in messages.
+
+    Returns:
+        It, or `None` if there is none.
+
+    Raises:
+        ValueError: If it is no number of at least 0, or there are several.
+    """
+    known = {name: target[name] for name in SD_COLUMNS if target.get(name) not in (None, "")}
+    sds = [_number(value, f"{where}: a standard deviation") for value in known.values()]
+    if len(sds) > 1 or any(sd < 0 for sd in sds):
+        raise ValueError(f"{where} has the standard deviations {sds}: give one, of at least 0. Rename other columns.")
+    return sds[0] if sds else None
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        return number_of(value)
+    except ValueError as error:
+        raise ValueError(f"{what} {error}") from None
 
 
 def _draw(drawn: Iterator[tuple[int, int]], count: int) -> list[tuple[int, int]]:

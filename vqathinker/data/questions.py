@@ -17,17 +17,24 @@ from vqathinker.data.options import check_options, letter_of, options_in
 from vqathinker.data.qbench import is_published, plain_row
 from vqathinker.data.sample import Sample, named_clips
 from vqathinker.data.scales import LABEL_RANGE
+from vqathinker.data.vqa2 import is_conversation
+from vqathinker.data.vqa2 import plain_row as plain_conversation
+from vqathinker.rewards import level_words
 from vqathinker.rewards.distortion import parse_distortions
 from vqathinker.wording import counted
 
 logger = logging.getLogger(__name__)
 
-KEYS = ("video", "question", "prompt", "options", "answer", "reason", "mos", "type", "tags", "id", "system")
+KEYS = (
+    *("video", "question", "prompt", "options", "answer", "reason", "mos", "level", "words", "type", "tags", "id"),
+    "system",
+)
 """Keys that mean something to the reader; all others are label columns."""
 FORMS = (
     '{"video": "a/b.mp4", "question": "...", "options": ["...", "..."], "answer": "B"} or '
     '{"prompt": [{"role": "user", "content": [{"type": "video", "video": "a/b.mp4"}, {"type": "text", "text": "..."}'
-    ']}], "options": [...], "answer": "B"}; a row with "mos" and neither options nor answer asks for a score'
+    ']}], "options": [...], "answer": "B"}; a row with "mos" and neither options nor answer asks for a score, one '
+    'with "level" for a level word'
 )
 YES_NO = ("Yes", "No")
 """Options of a question of the type "yesno" that names none."""
@@ -40,19 +47,23 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
     clips `video` is a list of both. Conversational: clips and question stand in `prompt`, a list of messages: a system
     message, or none, and one user message. Where `options` is absent, lines "A. ...", "B. ..." at the end of the
     question are the options, and are cut from it; a question of the type "yesno" has "Yes" and "No". The answer is a
-    letter or an option's text. A row with `mos`, in score units, and neither options nor answer is a score sample. Keys
-    whose value is null count as absent. Keys other than `KEYS` are label columns and go into the target.
+    letter or an option's text. A row with `mos`, in score units, and neither options nor answer is a score sample; one
+    with `level`, a quality word of `words` (a name of `rewards.LEVEL_WORDS`, default "itu"), asks for that, and may
+    have `mos` beside it. Keys whose value is null count as absent. Keys other than `KEYS` are label columns and go into
+    the target.
 
-    A `.json` file is one list of rows of these forms, or of Q-Bench-Video's, see `vqathinker.data.qbench`.
+    A `.json` file is one list of rows. Rows of Q-Bench-Video (`vqathinker.data.qbench`) and of VQA²
+    (`vqathinker.data.vqa2`) are read as published; their open-ended questions are left out and counted in a warning.
 
     Args:
         path: A `.jsonl` or `.json` file; UTF-8 with or without BOM, LF or CRLF.
         video_root: Folder the video names are relative to, as for `read_labels`.
 
     Returns:
-        One sample per row in file order, of the task "choice" or "score"; `target["answer"]` is a letter. A row without
-        `id` is named `VIDEO: QUESTION`, with the options behind it where two rows would have one name; a score row
-        without a question is named like its video. A row that repeats another in everything is dropped, with a warning.
+        One sample per row in file order, of the task "choice", "score" or "level"; `target["answer"]` is a letter. A
+        row without `id` is named `VIDEO: QUESTION`, with the options behind it where two rows would have one name; a
+        score row without a question is named like its video, a level row `VIDEO: level`. A row that repeats another in
+        everything is dropped, with a warning.
 
     Raises:
         LabelError: If the file is missing or empty, a line does not fit, two rows have one id, or one question about
@@ -80,7 +91,27 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
 
 
 def _records(path: Path, files: VideoFiles) -> Iterator[tuple[str, Any]]:
-    """The rows of a file as they stand there, with their places for messages; open questions are left out."""
+    """The rows of a file in our own form, with their places for messages; open questions are left out."""
+    left_out = []
+    for place, record in _listed_records(path):
+        try:
+            known = _plain(record, files)
+        except ValueError as error:
+            raise LabelError(f"{place}: {error}") from None
+        if known is None:
+            left_out.append(place)
+        else:
+            yield place, known
+    if left_out:
+        open_rows = counted(len(left_out), "open-ended question")
+        logger.warning(
+            "%s: %s left out (first: %s): only answers to choose from can be told right from wrong.",
+            *(path, open_rows, left_out[0]),
+        )
+
+
+def _listed_records(path: Path) -> Iterator[tuple[str, Any]]:
+    """The rows of a file as they stand there, with their places."""
     if path.suffix.lower() == ".jsonl":
         for place, text in lines_of(path):
             yield place, _loaded(place, text, "write one object per line")
@@ -88,23 +119,15 @@ def _records(path: Path, files: VideoFiles) -> Iterator[tuple[str, Any]]:
     records = _loaded(str(path), "\n".join(text for _, text in lines_of(path)), "it must hold one list of rows")
     if not isinstance(records, list):
         raise LabelError(f"{path}: found {type(records).__name__}: a .json file must hold one list of rows.")
-    left_out = 0
     for number, record in enumerate(records, start=1):
-        place = f"{path}: row {number}"
-        try:
-            known = (
-                plain_row(record, lambda name: files.find(safe_name(name)).is_file())
-                if is_published(record)
-                else record
-            )
-        except ValueError as error:
-            raise LabelError(f"{place}: {error}") from None
-        left_out += known is None
-        if known is not None:
-            yield place, known
-    if left_out:
-        open_rows = counted(left_out, "open-ended question")
-        logger.warning("%s: %s left out: only answers to choose from can be told right from wrong.", path, open_rows)
+        yield f"{path}: row {number}", record
+
+
+def _plain(record: Any, files: VideoFiles) -> Any:
+    """A row of a published form in our own; `None` for an open question, any other row as it is."""
+    if is_published(record):
+        return plain_row(record, lambda name: files.find(safe_name(name)).is_file())
+    return plain_conversation(record) if is_conversation(record) else record
 
 
 def _loaded(place: str, text: str, fix: str) -> Any:
@@ -135,13 +158,13 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
     videos, question, system = _asked(record)
     names = [safe_name(video) for video in videos]
     columns = _columns(record)
-    if "mos" in record:
+    if label := next((key for key in ("level", "mos") if key in record), None):
         if len(names) > 1:
-            raise ValueError(f"the row has 'mos' and shows the videos {names!r:.200}: a score is of one clip.")
+            raise ValueError(f"the row has {label!r} and shows the videos {names!r:.200}: a score is of one clip.")
         asked = [key for key in ("options", "answer") if key in record]
         if asked:
-            raise ValueError(f"the row has 'mos' and {asked}: a row asks one question. Write one row for each.")
-        task, target = "score", {"mos": _mos(record["mos"])}
+            raise ValueError(f"the row has {label!r} and {asked}: a row asks one question. Write one row for each.")
+        task, target = ("level" if label == "level" else "score"), _judged(record)
     else:
         question, target = _choice(record, question)
         task = "choice"
@@ -160,7 +183,7 @@ def _without_null(value: Any) -> Any:
 def _asked(record: Mapping[str, Any]) -> tuple[list[Any], str, str]:
     """Videos as written, one or two, question and system message of a row of either form."""
     if "prompt" not in record:
-        if "video" not in record or not ("question" in record or "mos" in record):
+        if "video" not in record or not record.keys() & {"question", "mos", "level"}:
             raise ValueError(f"found the keys {list(record)}; a line must be one of: {FORMS}.")
         return _shown(_listed(record)), _text(record, "question"), _text(record, "system")
     if "question" in record:
@@ -255,6 +278,18 @@ def _choice(record: Mapping[str, Any], asked: str) -> tuple[str, dict[str, Any]]
     if "answer" not in record:
         raise ValueError("the row has no 'answer': give the letter or the text of the right option.")
     return question, {"options": options, "answer": letter_of(record["answer"], options)}
+
+
+def _judged(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Target of a row that asks how good a clip is."""
+    target = {"mos": _mos(record["mos"])} if "mos" in record else {}
+    if "level" not in record:
+        return target
+    name = _text(record, "words") or "itu"
+    words, word = level_words(name), _text(record, "level").casefold()
+    if word not in words:
+        raise ValueError(f"level {record['level']!r:.80} must be one of {list(words)}, the words {name!r}.")
+    return target | {"level": word, "words": name}
 
 
 def _mos(value: Any) -> float:
@@ -353,4 +388,5 @@ def _named(rows: Sequence[_Row]) -> list[Sample]:
 
 
 def _default_id(row: _Row) -> str:
-    return f"{row.name}: {row.sample.question}" if row.sample.question else row.name
+    asked = row.sample.question or ("level" if row.sample.task == "level" else "")
+    return f"{row.name}: {asked}" if asked else row.name

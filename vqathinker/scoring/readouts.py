@@ -12,16 +12,20 @@ from transformers import PreTrainedTokenizerBase
 from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.data.traces import LEVELS
 from vqathinker.policy import ClipInput, FeatureCache, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.rewards import parse_answer
+from vqathinker.rewards import LEVEL_WEIGHTS, LEVEL_WORDS, parse_answer
 from vqathinker.rewards.answer_number import SCORE_RANGE
 from vqathinker.scoring.predict import embed_prompts
+from vqathinker.tasks.level import STEM
 
 READOUTS = ("answer", "expected", "levels", "head")
 """`answer`: the number in the text. `expected`: `expected_score`. `levels`: `level_score`. `head`: `head_score`."""
 WITHOUT_ANSWERS = ("levels", "head")
 """Those that generate nothing."""
-LEVEL_PREFIX = "The quality of the video is"
-"""What the level word goes on from (Q-Align)."""
+LEVEL_PREFIX = STEM
+"""What the level word goes on from (Q-Align, VQA²)."""
+LEVEL_ASKED = {"score": LEVEL_PREFIX, "level": f"<answer>{STEM}"}
+"""What is asked before a level word is read -> what the word goes on from. `score`: the policy's question for a score,
+which needs no training. `level`: the task "level", at the place of its answer without reasoning."""
 
 
 @torch.no_grad()
@@ -83,7 +87,7 @@ def level_score(
         policy: The policy.
         tokenizer: Its tokenizer.
         prompt: (L, D) prompt embeddings.
-        words: Best first, at least two. VQA² asks with high, good, fair, poor and low.
+        words: Five, best first, see `rewards.LEVEL_WORDS`.
         prefix: Beginning of the policy's answer.
 
     Returns:
@@ -92,7 +96,20 @@ def level_score(
     start = tokenizer(prefix, add_special_tokens=False)["input_ids"]
     ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
     low, high = SCORE_RANGE
-    return _moments(torch.linspace(high, low, len(words)), _word_logprobs(policy, prompt, start, ids))
+    return _moments(low + (high - low) * torch.tensor(LEVEL_WEIGHTS), _word_logprobs(policy, prompt, start, ids))
+
+
+def check_levels(readout: str, words: str, asked: str) -> None:
+    """Raise `ValueError` if level words, or what is asked before them, are unknown or would not be used."""
+    if words not in LEVEL_WORDS or asked not in LEVEL_ASKED:
+        raise ValueError(
+            f"level_words={words!r}, level_asked={asked!r}: must be one of {[*LEVEL_WORDS]} and of {[*LEVEL_ASKED]}."
+        )
+    if readout != "levels" and (words, asked) != ("itu", "score"):
+        raise ValueError(
+            f"level_words={words!r}, level_asked={asked!r} with readout={readout!r}, which reads no level words: set "
+            "readout='levels', or leave them out."
+        )
 
 
 @torch.no_grad()

@@ -15,19 +15,24 @@ from accelerate import PartialState
 
 from vqathinker.data import ClipLoader, Sample
 from vqathinker.data.sample import named_clips
+from vqathinker.messages import Messages
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor, load_policy
+from vqathinker.rewards import LEVEL_WORDS
 from vqathinker.rollout import ENGINES, RolloutEngine, Sampling, make_engine
 from vqathinker.scoring.asking import QualityAnswer, ask_clips, ask_samples, longest_prompt, question_sample
 from vqathinker.scoring.comparing import QualityComparison, compare_clips, compare_pairs
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, embed_prompts, mean_score
 from vqathinker.scoring.readouts import (
+    LEVEL_ASKED,
     READOUTS,
     WITHOUT_ANSWERS,
     check_head,
+    check_levels,
     expected_score,
     head_score,
     level_score,
 )
+from vqathinker.tasks import find_task
 
 Video = str | Path | np.ndarray | torch.Tensor
 """A path, or frames (N, H, W, 3) uint8 RGB."""
@@ -100,6 +105,9 @@ class QualityScorer:
         decode_threads: Clips decoded at a time.
         vllm_memory: Share of the device's memory (on a CPU: of the machine's) that vLLM may take.
         clips_per_prompt: How many clips a prompt shows at most, for which vLLM reserves memory: 2 to compare.
+        level_words: Of the read-out "levels": a name of `rewards.LEVEL_WORDS`.
+        level_asked: What it asks first, see `vqathinker.scoring.readouts.LEVEL_ASKED`: "score", or "level" for a policy
+            that was trained on the task "level" without reasoning.
 
     Raises:
         ValueError: On an unknown name or a number out of range, or for the read-out "head" of a policy without one.
@@ -124,6 +132,8 @@ class QualityScorer:
         decode_threads: int = 2,
         vllm_memory: float = 0.5,
         clips_per_prompt: int = 1,
+        level_words: str = "itu",
+        level_asked: str = "score",
     ) -> None:
         if readout not in READOUTS or engine not in ENGINES:
             raise ValueError(
@@ -137,6 +147,8 @@ class QualityScorer:
             raise ValueError(f"{samples=}, {engine=} with {readout=}, which generates nothing: leave both out.")
         if readout == "head":
             check_head(policy)
+        check_levels(readout, level_words, level_asked)
+        self.level_words, self.level_asked = level_words, level_asked
         self.policy, self.processor = policy.eval(), processor
         self.readout, self.samples, self.batch_size, self.seed = readout, samples, batch_size, seed
         self.decode_threads, self.clips_per_prompt = decode_threads, clips_per_prompt
@@ -323,8 +335,17 @@ class QualityScorer:
         """Score and spread of a read-out without answers."""
         if self.readout == "head":
             return head_score(self.policy, self.processor, clip), math.nan
-        [prompt] = embed_prompts(self.policy, self.processor, [clip])
-        return level_score(self.policy, self.processor.tokenizer, prompt)
+        asked = self.level_question()
+        [prompt] = embed_prompts(self.policy, self.processor, [clip], None if asked is None else [asked])
+        words, stem = LEVEL_WORDS[self.level_words], LEVEL_ASKED[self.level_asked]
+        return level_score(self.policy, self.processor.tokenizer, prompt, words, stem)
+
+    def level_question(self) -> Messages | None:
+        """What the read-out "levels" asks about a clip; `None` for the processor's question for a score."""
+        if self.level_asked == "score":
+            return None
+        sample = Sample("", "level", ("",), target={"words": self.level_words})
+        return find_task("level").messages(sample, self.processor)
 
     def _result(self, clip: ClipInput, prompt: torch.Tensor, answers: Sequence[list[int]]) -> QualityScore:
         texts = tuple(self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True))

@@ -2,6 +2,7 @@
 
 from vqathinker.tasks.choice import Choice
 from vqathinker.tasks.compare import Compare, accuracy_by_difference
+from vqathinker.tasks.level import Level
 from vqathinker.tasks.registry import TASKS, find_task
 from vqathinker.tasks.rows import by_task, mixture, sample_dataset, task_of
 from vqathinker.tasks.score import Score
@@ -12,6 +13,7 @@ __all__ = [
     "Answer",
     "Choice",
     "Compare",
+    "Level",
     "Score",
     "Task",
     "accuracy_by_difference",

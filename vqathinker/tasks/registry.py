@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from vqathinker.tasks.choice import Choice
 from vqathinker.tasks.compare import Compare
+from vqathinker.tasks.level import Level
 from vqathinker.tasks.score import Score
 from vqathinker.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (Score(), Choice(), Compare())}
+TASKS: dict[str, Task] = {task.name: task for task in (Score(), Choice(), Compare(), Level())}
 """Name -> task. Put one of your own here, under its `name`, before samples name it."""
 
 

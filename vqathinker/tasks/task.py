@@ -14,6 +14,7 @@ from vqathinker.messages import user_prompt
 from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.policy.prompts import instructed
 from vqathinker.rewards import Rubric
+from vqathinker.rewards.parsing import answer_block
 from vqathinker.wording import counted
 
 Row = Mapping[str, Any]
@@ -87,6 +88,18 @@ class Task(ABC):
     def gold(self, sample: Sample, rng: np.random.Generator) -> str:
         """A whole right answer, `<think>...</think><answer>...</answer>`, which earns the full reward; the warm start
         learns it."""
+
+    def decision(self, text: str) -> tuple[int, int]:
+        """Where in a gold answer that stands which decides (a number, an option, a word): its first character and the
+        one behind its last. By default the content of the last `<answer>` block.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        block = answer_block(text, "last")
+        if block is None:
+            raise ValueError(f"task {self.name!r}: the answer {text!r:.120} has no closed <answer> block.")
+        return block
 
     @abstractmethod
     def parse(self, completion: Said, row: Row) -> Answer:

@@ -8,13 +8,25 @@ from dataclasses import dataclass, field
 from inspect import isfunction
 from typing import Any
 
-from vqathinker.data import Sample, mos_scale, pairs_of, read_labels, read_ladders, read_questions, score_samples
+from vqathinker.data import (
+    Sample,
+    level_samples,
+    mos_scale,
+    pairs_of,
+    read_labels,
+    read_ladders,
+    read_questions,
+    score_samples,
+)
 from vqathinker.data.pairs import TAU
 from vqathinker.data.scales import NAMES
 from vqathinker.policy import VQAThinkerProcessor, load_processor
-from vqathinker.rewards import Contrast, Distortion, Rubric
+from vqathinker.rewards import LEVEL_WORDS, Contrast, Distortion, Rubric
 from vqathinker.rewards.distortion import KINDS
 from vqathinker.tasks import find_task, mixture
+
+ASKED = ("score", "level", "both")
+"""What can be asked of labelled clips."""
 
 
 @dataclass(kw_only=True)
@@ -26,6 +38,13 @@ class DataArguments:
         metadata={"help": "Label file: .jsonl, .json, .txt or .csv; leave it out to train on questions only."},
     )
     labels_weight: float = field(default=1.0, metadata={"help": "How often each labelled clip appears in an epoch."})
+    ask: str = field(
+        default="score",
+        metadata={"help": "What is asked of labelled clips: 'score', a number; 'level', one of five words; or 'both'."},
+    )
+    level_words: str = field(
+        default="itu", metadata={"help": f"The five words of ask: {', '.join(map(repr, LEVEL_WORDS))}."}
+    )
     questions: list[str] = field(
         default_factory=list,
         metadata={
@@ -76,9 +95,31 @@ class DataArguments:
             )
         if self.train_labels and not self.mos_scale:
             raise ValueError(f"train_labels={self.train_labels!r} without mos_scale: give {NAMES}.")
+        self._check_levels()
         self._check_pairs()
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"max_minutes={self.max_minutes}: must be above 0; leave it out for no limit.")
+
+    def _check_levels(self) -> None:
+        """Raise `ValueError` if level words cannot be asked for as they are."""
+        if self.ask not in ASKED or self.level_words not in LEVEL_WORDS:
+            raise ValueError(
+                f"ask={self.ask!r}, level_words={self.level_words!r}: ask must be one of {[*ASKED]}, level_words one "
+                f"of {[*LEVEL_WORDS]}."
+            )
+        if self.ask == "score" and self.level_words != "itu":
+            raise ValueError(
+                f"level_words={self.level_words!r} with ask='score': no word is asked for. Set ask: level."
+            )
+        if self.ask != "score" and not self.train_labels:
+            raise ValueError(f"ask={self.ask!r} without train_labels: it is about labelled clips. Leave it out.")
+        if self.ask != "score" and self.mos_scale == "div20":
+            raise ValueError(
+                f"ask={self.ask!r} with mos_scale='div20': levels share out the scores 1 to 5, and MOS / 20 begins at "
+                "0. Set mos_scale: linear:0,100."
+            )
+        if self.ask == "level" and (self.pairs or getattr(self, "val_pairs", 0)):
+            raise ValueError("ask='level' with pairs: pairs are trained on beside scores. Set ask: both.")
 
     def _check_pairs(self) -> None:
         """Raise `ValueError` if pairs cannot be made as they are asked for."""
@@ -106,7 +147,11 @@ class DataArguments:
         if not self.mos_scale:
             raise ValueError(f"labels {file!r} without mos_scale: give {NAMES}.")
         columns = {"video_column": self.video_column, "mos_column": self.mos_column}
-        return score_samples(read_labels(file, self.video_root or "", self.mos_scale, **columns))
+        rows = read_labels(file, self.video_root or "", self.mos_scale, **columns)
+        found = score_samples(rows) if self.ask != "level" else []
+        if self.ask != "score":
+            found += level_samples(rows, self.level_words, mos_scale(self.mos_scale).factor)
+        return found
 
     def training(self, seed: int) -> list[Sample]:
         """What one epoch goes through, see `vqathinker.tasks.mixture`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,16 @@ from vqathinker.training.head_loss import (
     labels_of,
     warn_of_pairs,
 )
+from vqathinker.training.level_loss import (
+    AnswerArguments,
+    answer_loss,
+    check_answer_arguments,
+    level_distributions,
+    level_wordings,
+    take_targets,
+    weighs,
+    weighted_batch,
+)
 from vqathinker.training.options import SFT_REFUSED, refuse_options
 from vqathinker.training.processes import check_one_device, join_processes_on_cpu
 from vqathinker.training.reporting import check_reporting
@@ -40,14 +50,15 @@ from vqathinker.training.shown import show_clips
 
 
 @dataclass
-class VQASFTConfig(HeadArguments, TrainingArguments):
-    """`TrainingArguments` for clips, and those of a score head; several processes without GPUs are one run.
+class VQASFTConfig(HeadArguments, AnswerArguments, TrainingArguments):
+    """`TrainingArguments` for clips, and those of a score head and of the answers' loss; several processes without GPUs
+    are one run.
 
     Args:
         head_only: Train the score head alone, see `SFTTrainer`.
 
     Raises:
-        ValueError: If an option of `SFT_REFUSED` is set, or one of the score head's is out of range.
+        ValueError: If an option of `SFT_REFUSED` is set, or one of the score head's or the answers' is out of range.
         ImportError: If a package that `report_to` needs is missing.
     """
 
@@ -68,6 +79,7 @@ class VQASFTConfig(HeadArguments, TrainingArguments):
         super().__post_init__()
         refuse_options(self, SFT_REFUSED)
         check_head_arguments(self)
+        check_answer_arguments(self)
         if self.head_only and not self.head_weight:
             raise ValueError("head_only=True with head_weight=0: nothing would be trained. Set head_weight: 1.")
         check_one_device(self)
@@ -75,7 +87,11 @@ class VQASFTConfig(HeadArguments, TrainingArguments):
 
 
 def sft_dataset(
-    samples: Sequence[Sample], processor: VQAThinkerProcessor, seed: int, reasoning: bool = True
+    samples: Sequence[Sample],
+    processor: VQAThinkerProcessor,
+    seed: int,
+    reasoning: bool = True,
+    level_targets: str = "word",
 ) -> Dataset:
     """Clips with the answer to learn: each task's own gold answer. Scores come with a trace that names the distortions
     that a CSV's `kind`, `severity` and `when` columns tell.
@@ -85,17 +101,32 @@ def sft_dataset(
         processor: The policy's.
         seed: Of the choice among templates.
         reasoning: False: answers without it (VQAThinker, Table 4).
+        level_targets: How level words are learnt, see `level_loss.LEVEL_TARGETS`.
 
     Returns:
-        Columns `prompt` (conversational), `completion` and `mos` (`None` of other tasks).
+        Columns `prompt` (conversational), `completion`, `mos` (`None` of other tasks), `decision` (start and end of
+        what decides in the completion), `levels` (see `level_loss.level_wordings`; `None` where a word is not learnt as
+        a distribution).
+
+    Raises:
+        ValueError: If level words are to be learnt as distributions, and no sample allows it.
     """
     rng = np.random.default_rng(seed)
-    completions = [find_task(sample.task).gold(sample, rng) for sample in samples]
+    tasks = [find_task(sample.task) for sample in samples]
+    completions = [task.gold(sample, rng) for task, sample in zip(tasks, samples, strict=True)]
     if not reasoning:
         completions = [text[text.index("<answer>") :] for text in completions]
-    prompts = [find_task(sample.task).messages(sample, processor) for sample in samples]
+    prompts = [task.messages(sample, processor) for task, sample in zip(tasks, samples, strict=True)]
     mos = [sample.target.get("mos") if sample.task == "score" else None for sample in samples]
-    return Dataset.from_dict({"prompt": prompts, "completion": completions, "mos": mos})
+    decisions = [task.decision(text) for task, text in zip(tasks, completions, strict=True)]
+    shares = level_distributions(samples, level_targets)
+    levels = [
+        own and level_wordings(sample, text, word, own)
+        for sample, text, word, own in zip(samples, completions, decisions, shares, strict=True)
+    ]
+    return Dataset.from_dict(
+        {"prompt": prompts, "completion": completions, "mos": mos, "decision": decisions, "levels": levels}
+    )
 
 
 class SFTCollator:
@@ -111,6 +142,7 @@ class SFTCollator:
             ZeRO-3 processes can call the policy's own only together, but which clips a process knows already is its own
             affair. There the copying is collective.
         head: What the policy's score head is to be trained on: `"beside"` answers, `"alone"`, or nothing, "".
+        answers: What of an answer is learnt how much; default all tokens alike.
     """
 
     def __init__(
@@ -119,10 +151,12 @@ class SFTCollator:
         loader: ClipLoader[ClipInput],
         policy: VQAThinkerForConditionalGeneration,
         head: str = "",
+        answers: AnswerArguments | None = None,
     ) -> None:
         self.processor, self.loader = processor, loader
         self.head = policy.config.score_head if head else ""
         self.alone = head == "alone"
+        self.decision_weight = answers.decision_weight if answers is not None and weighs(answers) else None
         self.streams = policy.streams
         self.kept = [stream for stream in self.streams if stream.remembered and stream.frozen(policy.model)]
         self.features = FeatureCache(policy, {stream.name: copied_trunk(policy.model, stream) for stream in self.kept})
@@ -133,7 +167,8 @@ class SFTCollator:
             `input_ids`, `attention_mask`, `labels` (B, L), `visual_index` (P,), and of the C clips of B prompts, or of
             the blank one, what the streams look at (`frames`) or their features (`motion_features`), C tensors each.
             With a head to train also `mos` (B,), NaN = none, and `score_at` (B,), see the policy's `forward`. With the
-            head alone there are no `labels`, and rows are prompts; of a visual head there are only clips.
+            head alone there are no `labels`, and rows are prompts; of a visual head there are only clips. Where not all
+            tokens count alike there are the targets of `level_loss.weighted_batch` in place of `labels`.
 
         Raises:
             ClipError: As the loader's `get`.
@@ -143,8 +178,7 @@ class SFTCollator:
         found = [place for place, readable in enumerate(shown.readable) if readable] or [0]
         shown, rows = shown.take(found), [rows[place] for place in found]
         nothing = [not readable for readable in shown.readable]
-        ids = [prompt.ids for prompt in shown.prompts]
-        batch = self._prompts(ids) if self.alone else self._tokens(ids, [row["completion"] for row in rows], nothing)
+        batch = self._text([prompt.ids for prompt in shown.prompts], rows, nothing)
         if self.head:
             batch |= self._head_inputs(shown.prompts, batch["input_ids"].shape[1], rows, nothing)
         for stream in self.streams:
@@ -157,6 +191,16 @@ class SFTCollator:
         if self.alone and self.head == "visual":
             return {name: value for name, value in batch.items() if name not in ("input_ids", "attention_mask")}
         return batch | {"visual_index": self.processor.index_of(shown.prompts)}
+
+    def _text(
+        self, prompts: Sequence[Sequence[int]], rows: Sequence[dict[str, Any]], nothing: Sequence[bool]
+    ) -> dict[str, Any]:
+        """Prompts, with their answers where these are learnt."""
+        if self.alone:
+            return self._prompts(prompts)
+        if self.decision_weight is not None:
+            return weighted_batch(self.processor.tokenizer, prompts, rows, nothing, self.decision_weight)
+        return self._tokens(prompts, [row["completion"] for row in rows], nothing)
 
     def _tokens(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[str], nothing: Sequence[bool]
@@ -220,19 +264,36 @@ class SFTTrainer(WholeCheckpointTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """As transformers', and the head's loss where a batch has `mos`."""
-        if "mos" not in inputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        """As transformers', or `answer_loss` where a batch has its targets; and the head's loss where it has `mos`."""
         inputs = dict(inputs)
-        mos = inputs.pop("mos")
-        if "labels" in inputs:
+        mos, targets = inputs.pop("mos", None), take_targets(inputs)
+        loss: Any
+        if targets:
+            outputs = model(**inputs)
+            loss = answer_loss(outputs.logits, targets, num_items_in_batch)
+            if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+                loss = loss * self.accelerator.num_processes  # whose gradients are averaged
+        elif mos is None or "labels" in inputs:
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         else:
             loss, outputs = 0, model(**inputs, logits_to_keep=1)
+        if mos is None:
+            return (loss, outputs) if return_outputs else loss
         # transformers divides by the accumulated micro-batches only a loss that is no mean over all their tokens
         divided = num_items_in_batch is None or not self.model_accepts_loss_kwargs
         head = self.head_loss(outputs.scores, mos) / (1 if divided else self.current_gradient_accumulation_steps)
         return (loss + head, outputs) if return_outputs else loss + head
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """As transformers'; where not all tokens count alike with the sum of their weights, of all processes, in place
+        of their number."""
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not (batches and "target_weights" in batches[0] and self.model_accepts_loss_kwargs):
+            return batches, count
+        total = torch.stack([batch["target_weights"].sum() for batch in batches]).sum().to(device)
+        return batches, self.accelerator.reduce(total) if self.args.average_tokens_across_devices else total
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As transformers', with what the head's loss consists of."""
