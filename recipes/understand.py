@@ -8,10 +8,10 @@ Writes runs/understand: data, checkpoints, summary.json and understand.md. What 
 docs/understanding.md; what it is worth: recipes/understand_controls.py.
 """
 
-import csv
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -25,13 +25,15 @@ from tabulate import tabulate
 
 from vqathinker.arguments import Parser
 from vqathinker.chatter import set_verbose
-from vqathinker.data import Sample, read_questions
-from vqathinker.evaluation import QuestionReport, evaluate_questions, srcc
+from vqathinker.data import level_samples, read_labels, read_questions
+from vqathinker.evaluation import QuestionReport, evaluate_questions
 from vqathinker.evaluation.report import Table
 from vqathinker.scoring import QualityScorer
+from vqathinker.scoring.asking import ask_samples
 from vqathinker.synth import SPATIAL, TEMPORAL, QuestionSpec, make_questions
 from vqathinker.synth.build import is_made
 from vqathinker.synth.default import copy_base
+from vqathinker.tasks import find_task
 
 sys.path.insert(0, str(Path(__file__).parent))
 import grpo_lsvq
@@ -75,9 +77,8 @@ NOTE = (
     "pseudo-MOS. constant answers: the most frequent right answer to each type of question. no video: the same policy "
     "and questions with a black clip."
 )
-LEVEL_QUESTION = "How would you rate the quality of this video?"
-LEVELS = ("High", "Good", "Fair", "Poor", "Low")
-"""VQA²'s words, best first."""
+WORDS = "vqa2"
+"""Level words: those of VQA²."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -124,34 +125,11 @@ def prepare(spec: QuestionSpec = SPEC) -> None:
     """Clips and questions of all stages, and the base policy; what is there and just so is kept."""
     if not is_made(DATA, spec):
         make_questions(DATA, spec)
-    for split in spec.splits:
-        write_rows(DATA / f"{split}_levels.jsonl", level_rows(split))
     rows = read_rows(DATA / "stage1.jsonl")
     for name, kinds in FAULTS.items():
         shown = [row for row in rows if row["type"] in RECOGNITION and row["tags"]["kind"] in (*kinds, "none")]
         write_rows(DATA / f"stage1_{name}.jsonl", shown)
     copy_base(FOLDER / "base")
-
-
-def level_rows(split: str) -> Iterable[dict[str, Any]]:
-    """A question about the level of each clip of a split, with the reason that other questions about it have."""
-    reasons = {row["video"]: row["reason"] for row in read_rows(DATA / f"{split}.jsonl")}
-    with (DATA / f"{split}.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            yield {
-                "video": row["video"],
-                "question": LEVEL_QUESTION,
-                "options": LEVELS,
-                "answer": level_of(float(row["mos"])),
-                "type": "level",
-                "reason": reasons[row["video"]],
-                "label": float(row["mos"]),
-            }
-
-
-def level_of(mos: float) -> str:
-    """The level of a MOS in [1, 5]: five equal parts, lower bounds inclusive (VQA²)."""
-    return LEVELS[4 - min(4, int(5 * (mos - 1) / 4))]
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
@@ -179,9 +157,7 @@ def evaluate(checkpoint: Path) -> dict[str, float | None]:
     scorer = QualityScorer.from_pretrained(checkpoint, max_new_tokens=LONGEST)
     scorer.processor.use_cache(FOLDER / "cache")
     report = evaluate_questions(scorer, read_questions(DATA / "test.jsonl", DATA), rotate=False, progress=True)
-    samples = read_questions(DATA / "test_levels.jsonl", DATA)
-    levels = evaluate_questions(scorer, samples, blank=False, rotate=False, progress=True)
-    return faults(report) | level_measures(levels, samples) | accuracies(report)
+    return faults(report) | levels(scorer) | accuracies(report)
 
 
 def faults(report: QuestionReport) -> dict[str, float | None]:
@@ -194,14 +170,17 @@ def faults(report: QuestionReport) -> dict[str, float | None]:
     return found
 
 
-def level_measures(report: QuestionReport, samples: list[Sample]) -> dict[str, float | None]:
-    """Share of right levels, and SRCC of those that are said with the labels."""
-    labels = {sample.id: sample.target["label"] for sample in samples}
-    said = [(-q.chosen, labels[q.id]) for q in report.questions if q.chosen is not None]
-    summary = report.summary
-    found = {"level": summary.accuracy.value, "level, constant answer": summary.majority}
-    found |= {"level, SRCC": srcc(*zip(*said, strict=True)) if said else float("nan")}
-    return {name: finite(value) for name, value in found.items()}
+def levels(scorer: QualityScorer) -> dict[str, float | None]:
+    """Share of right level words, SRCC of the levels said with the labels, and what the most frequent level reaches."""
+    task = find_task("level")
+    samples = level_samples(read_labels(DATA / "test.csv", DATA, "identity"), WORDS)
+    said = [answer.answers[0] for batch in ask_samples(scorer, samples, greedy=True) for answer in batch]
+    rows = [task.columns(sample) for sample in samples]
+    measured = task.measure(said, rows)
+    found = {"level": measured["level_accuracy"], "level, SRCC": measured["level_srcc"]}
+    found |= {"level, unparsable": measured["level_unparsable"]}
+    [(_, most)] = Counter(row["level"] for row in rows).most_common(1)
+    return {name: finite(value) for name, value in (found | {"level, constant answer": most / len(rows)}).items()}
 
 
 def accuracies(report: QuestionReport) -> dict[str, float | None]:

@@ -30,8 +30,6 @@ import sft_lsvq
 import understand
 
 FOLDER = Path("runs/understand_controls")
-LEVELS, QUESTIONS = (str(understand.DATA / name) for name in ("stage2_levels.jsonl", "stage3.jsonl"))
-GRPO_DATA = [str(understand.DATA / name) for name in ("train.jsonl", "train_levels.jsonl")]
 STARTS = {
     "format": "",  # the shipped base
     "stage1_spatial": "format",
@@ -120,12 +118,14 @@ def steps_of(*stages: str) -> int:
 
 def arguments(arm: str) -> list[str]:
     """What an arm adds to its config."""
-    half = steps_of("stage1_spatial", "stage1_motion") // 2
+    half, data = steps_of("stage1_spatial", "stage1_motion") // 2, understand.DATA
+    levels = ["--mos_scale", "identity", "--ask", "level", "--level_words", understand.WORDS]
+    both = str(steps_of("stage2", "stage3"))
     return {
-        "mix": ["--questions", LEVELS, QUESTIONS, "--max_steps", str(steps_of("stage2", "stage3"))],
+        "mix": ["--train_labels", str(data / "stage2.csv"), *levels, "--max_steps", both],
         "stage2_no_stage1": ["--max_steps", str(steps_of("stage2") + half)],
         "no_stage1": ["--max_steps", str(steps_of("stage3") + half)],
-        "more_sft": ["--questions", *GRPO_DATA],
+        "more_sft": ["--train_labels", str(data / "train.csv"), "--questions", str(data / "train.jsonl")],
     }.get(arm, [])
 
 

@@ -66,13 +66,6 @@ def test_stages_train_what_the_paper_says_and_follow_one_another(understand):
         last = stage
 
 
-def test_levels_are_five_equal_parts_with_their_lower_bounds(understand):
-    """VQA²: floor(5 m) + 1 of m = (MOS - 1) / 4 in [0, 1], but 5 at m = 1."""
-    mos = [1.0, 1.79, 1.8, 2.6, 3.39, 3.4, 4.19, 4.2, 5.0]
-    levels = ["Low", "Low", "Poor", "Fair", "Fair", "Good", "Good", "High", "High"]
-    assert [understand.level_of(value) for value in mos] == levels
-
-
 def test_an_adapter_and_the_motion_encoder_are_not_trained_together(repo, monkeypatch):
     monkeypatch.syspath_prepend(str(repo / "recipes"))
     import sft_lsvq
