@@ -92,6 +92,24 @@ def test_controls_start_from_what_is_there_before_them(repo, monkeypatch, unders
     assert len(set(taken.values())) == 1
 
 
+def test_tables_of_arms_show_what_counts_and_only_seeds_that_have_a_result(repo, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(repo / "recipes"))
+    import runner
+
+    for seed, level in ((0, 0.5), (1, 0.7), (2, 0.9)):
+        folder = tmp_path / "mix" / str(seed)
+        folder.mkdir(parents=True)
+        runner.write_result(folder, {"level": level, "faults": None}, "old" if seed == 2 else "new")
+
+    def read(arm, seed):
+        return runner.read_result(tmp_path / arm / str(seed), "new")
+
+    table = runner.found_results(tmp_path, ["sequence", "mix"], read)
+    assert {arm: list(runs) for arm, runs in table.items()} == {"mix": [0, 1]}
+    [_, _, row] = runner.mean_table(table, {"level": "levels right", "faults": "faults"}).splitlines()
+    assert [cell.strip() for cell in row.strip("|").split("|")] == ["mix", "2", "0.600 ± 0.141", "-"]
+
+
 @pytest.mark.engine
 def test_stages_end_in_one_table_and_controls_go_on_where_they_stopped(repo, tmp_path, without_vllm):
     (tmp_path / "small.py").write_text(ONE_PROCESS.format(recipes=str(repo / "recipes")))
