@@ -227,7 +227,8 @@ def check_validation(data: GRPOArguments, args: VQAGRPOConfig) -> None:
             f"{needs} without val_labels: there is nothing to validate on. Give val_labels, or leave these out."
         )
     if data.early_stopping_patience and args.metric_for_best_model is None:
-        args.metric_for_best_model, args.greater_is_better = "srcc" if data.val_labels else "choice_accuracy", True
+        of_labels = "level_srcc" if data.ask == "level" else "srcc"
+        args.metric_for_best_model, args.greater_is_better = of_labels if data.val_labels else "choice_accuracy", True
     metric = args.metric_for_best_model
     if metric and metric.endswith("compare_first_bias"):
         raise ValueError(

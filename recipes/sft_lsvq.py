@@ -149,6 +149,9 @@ def main(argv: list[str] | None = None) -> None:
     trainer.save_state()
     if trainer.is_world_process_zero():
         following = [f"vqathinker train grpo_lsvq --config FILE.yaml --model {args.output_dir}"]
+        if data.ask != "score" and not data.reasoning:
+            read = f"--readout levels --level-asked level --level-words {data.level_words}"
+            following = [f"vqathinker score CLIPS --model {args.output_dir} {read}", *following]
         if args.head_weight:
             following = [f"vqathinker score CLIPS --model {args.output_dir} --readout head", *following]
         print(closing_summary(trainer.state, args, following))

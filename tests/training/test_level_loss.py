@@ -84,7 +84,7 @@ class WrittenOut:
                 said = self.logprobs(row, "".join(texts[word]))[common : len(written[word])]
                 loss = loss + weight * share * (math.log(share) - said.sum())
                 total += weight * share * len(said)
-                chances[word] = float(said.sum())
+                chances[word] = said.sum().item()
         return loss, total, chances
 
 

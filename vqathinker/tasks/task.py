@@ -91,15 +91,8 @@ class Task(ABC):
 
     def decision(self, text: str) -> tuple[int, int]:
         """Where in a gold answer that stands which decides (a number, an option, a word): its first character and the
-        one behind its last. By default the content of the last `<answer>` block.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        block = answer_block(text, "last")
-        if block is None:
-            raise ValueError(f"task {self.name!r}: the answer {text!r:.120} has no closed <answer> block.")
-        return block
+        one behind its last. The content of the last `<answer>` block; of a text without one, all of it."""
+        return answer_block(text, "last") or (0, len(text))
 
     @abstractmethod
     def parse(self, completion: Said, row: Row) -> Answer:

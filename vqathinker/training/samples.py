@@ -43,7 +43,8 @@ class DataArguments:
         metadata={"help": "What is asked of labelled clips: 'score', a number; 'level', one of five words; or 'both'."},
     )
     level_words: str = field(
-        default="itu", metadata={"help": f"The five words of ask: {', '.join(map(repr, LEVEL_WORDS))}."}
+        default="itu",
+        metadata={"help": "Of ask: 'itu': excellent, good, fair, poor, bad; 'vqa2': high, good, fair, poor, low."},
     )
     questions: list[str] = field(
         default_factory=list,
