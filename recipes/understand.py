@@ -121,7 +121,7 @@ def config_of(stage: str) -> Path:
 # ---------------------------------------------------------------- data
 
 
-def prepare(spec: QuestionSpec = SPEC) -> None:
+def prepare(spec: QuestionSpec) -> None:
     """Clips and questions of all stages, and the base policy; what is there and just so is kept."""
     if not is_made(DATA, spec):
         make_questions(DATA, spec)

@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         return run_arm(arm, int(seed))
     needed = {name for arm in runner.wanted_arms(parser, options, ARMS) for name in lineage(arm)}
 
-    understand.prepare()
+    understand.prepare(understand.SPEC)
     order = sorted(needed, key=lambda arm: len(lineage(arm)))
     depths = dict.fromkeys(len(lineage(arm)) for arm in order)
     stages = [[arm for arm in order if len(lineage(arm)) == depth] for depth in depths]
