@@ -44,14 +44,14 @@ FOLDER = Path("runs/understand")
 DATA = FOLDER / "data"
 CONFIGS = Path(__file__).parent / "configs"
 SPEC = QuestionSpec(
-    splits={"format": 96, "stage1": 640, "stage2": 480, "stage3": 480, "train": 960, "val": 32, "test": 200}
+    splits={"format": 96, "stage1": 1600, "stage2": 480, "stage3": 480, "train": 960, "val": 32, "test": 200}
 )
 """Each stage has scenes of its own; `train` are GRPO's, of which no reasons are shown."""
-QUICK = {"format": 8, "stage1": 16, "stage2": 8, "stage3": 8, "train": 16, "val": 4, "test": 8}
+QUICK = {"format": 8, "stage1": 24, "stage2": 8, "stage3": 8, "train": 16, "val": 4, "test": 8}
 LONGEST = 48
 """Tokens of an answer."""
-RECOGNITION = ("which_fault", "where_seen", "yesno")
-"""Question types of stage 1: whether there is a fault, and which."""
+RECOGNITION = ("which_fault", "yesno")
+"""Question types of stage 1, a part of all: which fault there is, if any."""
 FAULTS = {"spatial": SPATIAL, "motion": TEMPORAL}
 """Part of stage 1 -> the kinds of distortions that it shows, beside clean clips."""
 STAGES: dict[str, ModuleType] = {
