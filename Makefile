@@ -9,7 +9,7 @@ DATA_ROOT ?=
 SOURCE ?=
 STAMP = $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: install demo controls pairs pairs-controls test test-engines lint format train-lsvq eval-ood bench bench-scaling clean
+.PHONY: install demo controls pairs pairs-controls understand understand-controls test test-engines lint format train-lsvq eval-ood bench bench-scaling clean
 
 install: $(STAMP)
 
@@ -33,6 +33,14 @@ pairs: install
 # Hours: scores alone, with rungs, with comparisons, with the low-level stream; 3 seeds.
 pairs-controls: install
 	$(BIN)/python recipes/pairs_controls.py
+
+# A quarter of an hour: VQA²'s stages 1 to 3 and GRPO on questions, one table.
+understand: install
+	$(BIN)/python recipes/understand.py
+
+# Hours: sequence and mix of the stages, without stage 1, more supervised training, GRPO behind each; 3 seeds.
+understand-controls: install
+	$(BIN)/python recipes/understand_controls.py
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine" -n 2

@@ -36,7 +36,7 @@ import demo
 import grpo_lsvq
 import runner
 import sft_lsvq
-from runner import integers, mean_and_deviation
+from runner import integers, mean_and_deviation, training_of
 
 FOLDER = Path("runs/controls")
 BARE_BASE = FOLDER / "base_no_motion"
@@ -186,12 +186,6 @@ def train(arm: str, seed: int, own: list[str]) -> None:
         steps = round(goal["seconds"] / pace["seconds"] * pace["steps"])
         labels = ["--train_labels", str(demo.DATA / "train.csv"), "--max_steps", str(steps)]
         sft_lsvq.main(["--config", str(SFT_CONFIG), "--model", str(start), *labels, *own])
-
-
-def training_of(folder: Path) -> dict[str, float]:
-    """Seconds and steps of a training run."""
-    history = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-    return {"seconds": history[-1]["train_runtime"], "steps": history[-1]["step"]}
 
 
 def make_bare_base() -> None:

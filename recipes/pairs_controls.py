@@ -14,19 +14,15 @@ runs/pairs_controls/ARM/SEED/result.json and is kept, so that a second call goes
 base, configs or arguments change. The table of all is printed and written to runs/pairs_controls/controls.json.
 """
 
-import argparse
 import hashlib
 import json
-import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 from transformers import set_seed
 
-from vqathinker.arguments import Parser
 from vqathinker.policy.conversion import add_low_level
 from vqathinker.synth.default import prepare_default
 
@@ -63,36 +59,22 @@ ADDED = {"compare": ["--pairs", "0.25", *LONGER], "low": ["--freeze", *FROZEN]}
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=runner.integers, default="0,1,2", help="comma-separated training seeds")
-    parser.add_argument("--arms", default=",".join(ARMS), help=f"comma-separated arms to run: {', '.join(ARMS)}")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs in parallel; they share the cores")
-    parser.add_argument("--run", help=argparse.SUPPRESS)
+    parser = runner.arguments(__doc__, ARMS)
     options = parser.parse_args(argv)
     if options.run:
         arm, seed = options.run.split(":")
         return run_arm(arm, int(seed))
-    arms = options.arms.split(",")
-    if (unknown := sorted(set(arms) - set(ARMS))) or options.jobs < 1:
-        parser.error(f"--arms {unknown}: choose from {list(ARMS)}; --jobs {options.jobs}: must be at least 1.")
+    arms = runner.wanted_arms(parser, options, ARMS)
 
     prepare_default(demo.FOLDER)
     pairs.prepare_ladders(None)
-    for stage in ([start for start in WARM_STARTS if start in {ARMS[arm] for arm in arms}], arms):
-        todo = [(arm, seed) for seed in options.seeds for arm in stage if read_result(arm, seed) is None]
-        with ThreadPoolExecutor(options.jobs) as pool:
-            logs = list(pool.map(lambda job: launch(*job, options.jobs), todo))
-        if any(logs):
-            sys.exit(f"failed, see {', '.join(str(log) for log in logs if log)}")
+    starts = [start for start in WARM_STARTS if start in {ARMS[arm] for arm in arms}]
+    runner.run_missing(__file__, (starts, arms), options, FOLDER, read_result)
     write_table()
 
 
 def folder_of(arm: str, seed: int) -> Path:
     return FOLDER / arm / str(seed)
-
-
-def launch(arm: str, seed: int, jobs: int) -> Path | None:
-    return runner.launch(__file__, arm, seed, jobs, folder_of(arm, seed))
 
 
 def read_result(arm: str, seed: int) -> dict[str, Any] | None:
@@ -142,27 +124,20 @@ def run_arm(arm: str, seed: int) -> None:
 
 def write_table() -> None:
     """Every value of every seed to controls.json; mean and standard deviation over the seeds to the screen."""
-    table: dict[str, dict[int, dict[str, Any]]] = {}
-    for arm in (*WARM_STARTS, *ARMS):
-        seeds = sorted(int(folder.name) for folder in (FOLDER / arm).glob("*") if folder.name.isdigit())
-        if found := {seed: result for seed in seeds if (result := read_result(arm, seed)) is not None}:
-            table[arm] = found
+    table = runner.found_results(FOLDER, (*WARM_STARTS, *ARMS), read_result)
     (FOLDER / "controls.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     print(render(table))
 
 
 def render(table: dict[str, dict[int, dict[str, Any]]]) -> str:
     """Correlations and comparisons, and flip rates by CRF difference."""
-    first, rates = [], []
+    columns = {"srcc": "SRCC", "srcc_vmaf": "SRCC with VMAF", "accuracy": "comparisons right"}
+    rates = []
     for arm, results in table.items():
-        runs = list(results.values())
-        named = {name: [run.get(name) for run in runs] for name in ("srcc", "srcc_vmaf", "accuracy", "consistency")}
-        first.append([arm, len(runs), *(runner.mean_and_deviation(values) for values in named.values())])
-        flips = ([run["flip_rate"][str(d)]["rate"] for run in runs] for d in pairs.DIFFERENCES)
+        flips = ([run["flip_rate"][str(d)]["rate"] for run in results.values()] for d in pairs.DIFFERENCES)
         rates.append([arm, *(runner.mean_and_deviation(values) for values in flips)])
-    columns = ["arm", "seeds", "SRCC", "SRCC with VMAF", "comparisons right", "order consistency"]
-    parts = [(first, columns), (rates, ["flip rate at", *map(str, pairs.DIFFERENCES)])]
-    return "\n\n".join(tabulate(rows, names, tablefmt="github") for rows, names in parts)
+    first = runner.mean_table(table, columns | {"consistency": "order consistency"})
+    return f"{first}\n\n{tabulate(rates, ['flip rate at', *map(str, pairs.DIFFERENCES)], tablefmt='github')}"
 
 
 if __name__ == "__main__":

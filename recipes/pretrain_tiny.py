@@ -154,7 +154,7 @@ def train_motion(policy, train: Clips, val: Clips, steps: int, rng: np.random.Ge
             else:
                 view = view[runs]
             views.append(view.reshape(-1, MOTION_CROP, MOTION_CROP, 3))
-        return projector(encoder.features(to_pixels(np.stack(views)), tokens)), severities
+        return projector(encoder(to_pixels(np.stack(views)), tokens)), severities
 
     # Less than half of the clips have a temporal kind.
     temporal = train.targets(list(TEMPORAL)).any(1).numpy()

@@ -59,6 +59,13 @@ class SFTArguments(AdapterArguments, DataArguments, LookArguments):
         },
     )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Parts to freeze: vision_tower, ..."})
+    unfreeze: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Parts to train that are frozen otherwise: motion_encoder (VQA²'s stages). Its features of a clip "
+            "are then computed in every step."
+        },
+    )
     score_head: str | None = field(
         default=None,
         metadata={
@@ -75,6 +82,11 @@ class SFTArguments(AdapterArguments, DataArguments, LookArguments):
     def __post_init__(self) -> None:
         AdapterArguments.__post_init__(self)
         DataArguments.__post_init__(self)
+        if self.unfreeze and self.use_peft:
+            raise ValueError(
+                f"unfreeze={self.unfreeze} with use_peft=True: beside an adapter SlowFast stays as it is. Train all "
+                "weights (use_peft: false), or leave unfreeze out."
+            )
 
 
 @record  # the launcher shows the traceback of the process that failed first
@@ -103,6 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     policy.freeze(data.freeze)
     prepare_head(policy, args)
+    policy.unfreeze(data.unfreeze)  # behind the head, which may be all that is trained: that is refused later
     if PartialState().is_main_process:
         print(parts_line(policy, data.freeze, data.use_peft))
     trained = with_adapter(policy, get_peft_config(data, policy, data.freeze), args)

@@ -31,6 +31,7 @@ PAGES = (
     "docs/evaluation.md",
     "docs/comparing.md",
     "docs/chat.md",
+    "docs/understanding.md",
     "docs/architecture.md",
     "docs/extending.md",
     "docs/results.md",

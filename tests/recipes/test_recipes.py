@@ -51,7 +51,7 @@ def test_config_is_understood_to_the_last_key(file, tmp_path, monkeypatch):
     if grpo:
         assert args.loss_type == settings["loss_type"]  # stated, so that a change of defaults cannot change a config
     assert data.dtype == settings["dtype"]
-    assert data.mos_scale == settings["mos_scale"] and args.learning_rate == settings["learning_rate"]
+    assert data.mos_scale == settings.get("mos_scale") and args.learning_rate == settings["learning_rate"]
 
 
 def test_the_8_gpu_config_is_the_papers():

@@ -103,7 +103,7 @@ class VQAThinkerModel(VQAThinkerPreTrainedModel, InternVLModel):
             self.add_module(name, module)
 
     def fix_streams(self) -> None:
-        """What a stream declares `fixed` is not trained; parameters made anew have to be told again."""
+        """What a stream declares `fixed` is not trained before `unfreeze`; parameters made anew must be told again."""
         for stream in self.streams:
             for part in stream.fixed:
                 getattr(self, part).requires_grad_(False)

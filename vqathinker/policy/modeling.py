@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from transformers import AutoConfig, Cache, InternVLForConditionalGeneration
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.models.internvl.modeling_internvl import InternVLPreTrainedModel
 
 from vqathinker.policy.adapters import adapter_asked_for, load_adapted
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForConditionalGeneration):
-    """The policy (VQAThinker Fig. 2, Eq. 1): InternVL + frozen SlowFast + motion projector + LM head.
+    """The policy (VQAThinker Fig. 2, Eq. 1): InternVL + SlowFast (frozen by default) + motion projector + LM head.
 
     Args:
         config: `VQAThinkerConfig`.
@@ -152,9 +153,9 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
         """Keep parts of the policy as they are.
 
         Args:
-            parts: Among `"language_model"`, `"score_head"` where it has one, and the modules of its streams:
-                `"vision_tower"`, `"multi_modal_projector"`, `"motion_projector"`, `"low_encoder"`, `"low_projector"`.
-                What a stream declares `fixed` (the motion encoder) always is.
+            parts: Among `"language_model"` (with its head), `"score_head"` where it has one, and the modules of its
+                streams: `"vision_tower"`, `"multi_modal_projector"`, `"motion_projector"`, `"low_encoder"`,
+                `"low_projector"`. What a stream declares `fixed` (the motion encoder) is kept anyway, see `unfreeze`.
 
         Raises:
             ValueError: On another name.
@@ -168,6 +169,30 @@ class VQAThinkerForConditionalGeneration(VQAThinkerPreTrainedModel, InternVLForC
             raise ValueError(f"freeze={unknown}: must be among {known}.{why}")
         for part in parts:
             getattr(self.model, part).requires_grad_(False)
+        if "language_model" in parts:
+            self.lm_head.requires_grad_(False)
+
+    def unfreeze(self, parts: Sequence[str]) -> None:
+        """Train parts that its streams declare `fixed`, as VQA²'s first stage trains the motion encoder. Streams whose
+        trunk is trained have no features to remember: collator and trainer take their frames in every pass.
+
+        Args:
+            parts: Among `"motion_encoder"` and what streams of one's own declare.
+
+        Raises:
+            ValueError: On another name, or under ZeRO-3.
+        """
+        known = [part for stream in self.streams for part in stream.fixed]
+        if unknown := [part for part in parts if part not in known]:
+            raise ValueError(f"unfreeze={unknown}: must be among {known}; all other parts are trained unless frozen.")
+        if parts and is_deepspeed_zero3_enabled():
+            # a pass over a trunk is collective there, and a stream makes one for every length that its clips have
+            raise ValueError(
+                f"unfreeze={list(parts)} under ZeRO-3: processes whose clips differ in length would wait for one "
+                "another forever. Use recipes/accelerate/zero2.yaml or ddp.yaml."
+            )
+        for part in parts:
+            getattr(self.model, part).requires_grad_(True)
 
     def set_score_head(self, form: str) -> None:
         """Give the policy a new head for scores, with random weights, or take its head away; in place.

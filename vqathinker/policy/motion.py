@@ -1,4 +1,4 @@
-"""The motion branch: frozen SlowFast and the projector into the language model's width."""
+"""The motion branch: SlowFast and the projector into the language model's width."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def slow_indices(num_frames: int, rule: str) -> torch.Tensor:
 
 
 class MotionEncoder(nn.Module):
-    """SlowFast without its head. Frozen: no gradients, always in eval mode.
+    """SlowFast without its head. Not trained unless its weights are told to be, see the policy's `unfreeze`.
 
     Args:
         config: Architecture; weights are random until `load_pytorchvideo` or a checkpoint fills them.
@@ -77,16 +77,13 @@ class MotionEncoder(nn.Module):
             module._is_hf_initialized = True  # type: ignore[assignment]  # a mark that transformers looks for
 
     def train(self, mode: bool = True) -> MotionEncoder:
-        """Stays in eval mode: batch statistics must not drift."""
+        """Stays in eval mode, where it is trained too: a micro-batch has a few clips, whose mean and variance are no
+        estimate of a set's, and differ from process to process and from what scoring one clip would use. Batch norm
+        keeps its running statistics; its scales and shifts are weights like others."""
         return super().train(False)
 
-    @torch.no_grad()
     def forward(self, frames: torch.Tensor, tokens: int) -> torch.Tensor:
-        """`features` without gradients, which is all that a policy needs of a frozen encoder."""
-        return self.features(frames, tokens)
-
-    def features(self, frames: torch.Tensor, tokens: int) -> torch.Tensor:
-        """Motion features.
+        """Motion features; with gradients only where its weights are trained.
 
         Args:
             frames: (C, N, 3, s, s) uint8, N consecutive input frames of C clips.

@@ -48,7 +48,7 @@ class VisualStream(ABC):
             gives some for the whole clip, which are computed anew for a copy.
         trunk: Modules of the policy that make its features. While none of them is trained, features can be kept.
         head: Modules that make tokens of them.
-        fixed: Those of its modules that no run trains.
+        fixed: Those of its modules that a run trains only where it says so (`unfreeze`).
         remembered: Keep the features of every clip for a whole run, on the CPU; else for a generation batch.
     """
 

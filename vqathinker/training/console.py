@@ -358,13 +358,15 @@ def parts_line(policy: VQAThinkerForConditionalGeneration, frozen: Sequence[str]
     """What of a policy is trained, and what stays as it is.
 
     Args:
-        policy: After `freeze`.
+        policy: After `freeze` and `unfreeze`.
         frozen: The parts that it was given.
         adapter: Whether an adapter is trained instead of the weights.
     """
     every = sum(p.numel() for p in policy.parameters())
     own = sum(p.numel() for p in policy.parameters() if p.requires_grad)
-    kept = ", ".join(dict.fromkeys([*frozen, *(part for stream in policy.streams for part in stream.fixed)]))
+    fixed = [part for stream in policy.streams for part in stream.fixed]
+    left = [part for part in fixed if not any(p.requires_grad for p in getattr(policy.model, part).parameters())]
+    kept = ", ".join(dict.fromkeys([*frozen, *left]))
     what = "an adapter of the language model" if adapter else f"{own:,} of {every:,} parameters"
     return f"trained: {what}" + (f"; as they are: {kept}" if kept else "")
 
