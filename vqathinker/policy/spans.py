@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vqathinker.clips import ClipError, timed_indices, uniform_indices
-from vqathinker.policy.processing import ClipInput, VQAThinkerProcessor, _tensors
+from vqathinker.policy.clip_input import ClipInput, clip_of
+from vqathinker.policy.processing import VQAThinkerProcessor
 
 if TYPE_CHECKING:
     from vqathinker.clips import Clip
@@ -42,7 +43,8 @@ def load_spans(
     _check(clip, spans)
     keys = [_keys(processor, clip, span) for span in spans]
     shown = [
-        first + np.unique(processor._runs(own, stop - first)) for own, (first, stop) in zip(keys, spans, strict=True)
+        first + np.unique(np.concatenate([own, processor._motion(own, stop - first)[0].ravel()]))
+        for own, (first, stop) in zip(keys, spans, strict=True)
     ]
     wanted = sorted({number for own in shown for number in own.tolist()})
     pictures = zip(wanted, clip.pictures(wanted), strict=True)
@@ -68,10 +70,10 @@ def _part(
 ) -> ClipInput:
     first, stop = span
 
-    def fetch(places: np.ndarray) -> np.ndarray:
-        return np.stack([held[first + place] for place in places.tolist()])
+    def fetch(places: Sequence[int]) -> Iterator[np.ndarray]:
+        return (held[first + place] for place in places)
 
-    part = _tensors(processor._arrays(keys, stop - first, fetch, clip))
+    part = clip_of(processor._arrays(keys, stop - first, fetch, clip))
     return replace(part, indices=part.indices + first)
 
 
