@@ -139,7 +139,7 @@ def test_the_command_names_faults_and_writes_a_plot_and_json(half, base, process
     assert out.splitlines() == [
         "0.0-2.0 s  4.20  ok",
         "    I weigh sharpness and motion. The quality is good.",
-        "1.0-3.0 s  2.50  ok  slight blur, strong noise",
+        "1.0-3.0 s  2.50  ok  strong noise, slight blur",
         "    I see strong noise and slight blur.",
         "2.0-4.0 s  1.25  ok  severe noise",
         "    There is severe noise.",
