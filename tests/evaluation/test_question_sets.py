@@ -77,10 +77,10 @@ def test_q_bench_videos_file_with_its_pair_open_questions_and_a_judge(
     assert opened["all"][2:4] == ["0.500", "0.000"]  # no two references share a term
     assert opened["all"][5].startswith("0.438 [")  # (7 / 4 / 2 + 0) / 2: an empty answer is 0 without a call
     published = table(said, "Q-Bench-Video: accuracy in percent")
-    # yes/no 1 of 2, what/how 1 of 1 (the pair is no single video), open 0.4375
-    assert published["this policy"] == ["50.00", "100.00", "43.75", "34.38", "100.00", "100.00", "57.50"]
+    # yes/no 1 of 2, what/how 1 of 1 (the pair is no single video), open 0.4375, technical (0 + 0.875 + 0) / 3
+    assert published["this policy"] == ["50.00", "100.00", "43.75", "29.17", "100.00", "100.00", "57.50"]
     assert published["test, VQA²-Assistant"][-1] == "56.78" and published["guessing"][:2] == ["50.00", "33.33"]
-    assert published["constant answer, this file"][0] == "50.00" and published["this policy, no video"][1] == "100.00"
+    assert published["constant answer, this file"][0] == "100.00" and published["this policy, no video"][1] == "100.00"
     assert "All counts open questions by the judge's verdicts" in said
     context = table(said, "Q-Bench-Video, dev, with options, by context: accuracy in percent")
     assert context["this policy"] == ["50.00", "100.00", "66.67"] and context["VQAThinker"][-1] == "57.56"

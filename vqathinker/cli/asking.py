@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -116,10 +117,8 @@ def evaluate_file(options: argparse.Namespace) -> int:
             f"--questions {str(options.questions)!r} has no question with options and no open one: evaluate scores "
             "with `eval --labels`."
         )
-    if is_main() and len(questions + opened) < len(samples):
-        left_out = counted(len(samples) - len(questions + opened), "row asks", "rows ask")
-        what = "a score or a level word" if any(sample.task == "level" for sample in samples) else "a score"
-        print(f"{left_out} for {what}: skipped here, use `eval --labels`", file=sys.stderr)
+    if is_main():
+        _tell_skipped([sample.task for sample in samples if sample.task not in asked])
     judge = _judge(options, bool(opened))
     before, baseline = _ask_baseline(options, questions)
     free_memory()
@@ -130,6 +129,18 @@ def evaluate_file(options: argparse.Namespace) -> int:
         own_words = _judged(judge, own_words, options.seed) if judge and own_words else own_words
         _tell(options, scorer, report, own_words, _comparison(before, baseline, report, options.seed))
     return 0 if (report and report.questions) or (own_words and own_words.questions) else 1
+
+
+def _tell_skipped(tasks: Sequence[str]) -> None:
+    """Say what is not evaluated here."""
+    for task, count in Counter(tasks).items():
+        if task == "score":
+            print(
+                f"{counted(count, 'row asks', 'rows ask')} for a score: skipped here, use `eval --labels`",
+                file=sys.stderr,
+            )
+        else:
+            print(f"{counted(count, 'row')} of the task {task!r}: skipped, `eval` does not measure it", file=sys.stderr)
 
 
 def _tell(

@@ -36,27 +36,21 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--videos", type=Path, help="folder that the video names in --labels are relative to")
     parser.add_argument(
         "--mos-scale",
-        help="scale of --labels, or of the one public set in --benchmarks: linear:LO,HI, div20 (MOS / 20, for 0-100) "
-        "or identity (scores, 1 to 5); default identity",
+        help="scale of --labels or of one public set: linear:LO,HI, div20 (MOS / 20, for 0-100) or identity; default "
+        "identity (scores, 1 to 5)",
     )
-    parser.add_argument("--baseline", help="checkpoint to compare --model with, on the same clips or questions")
+    parser.add_argument("--baseline", help="checkpoint to compare --model with, on the same clips, questions")
     parser.add_argument(
         "--benchmarks",
-        help="in-domain, ood, all, own, or comma-separated names; default ood, or own with --sets; or one public set "
-        "of questions: q_bench_video_dev, finevd_presence ...",
+        help="in-domain, ood, all, own, names with commas between, or one public set of questions; default ood, or own "
+        "with --sets",
     )
     parser.add_argument("--data-root", type=Path, help="folder with NAME/labels.* and NAME/videos/ of public sets")
     parser.add_argument("--sets", type=Path, help="YAML list of your own sets")
-    parser.add_argument(
-        "--questions", type=Path, help="file of questions (.jsonl, .json, .tsv); measures answers, not scores"
-    )
+    parser.add_argument("--questions", type=Path, help="questions (.jsonl, .json, .tsv), to measure answers to them")
     parser.add_argument("--video-root", type=Path, help="folder that the video names in --questions are relative to")
-    parser.add_argument(
-        "--judge-url", help="OpenAI-compatible endpoint that judges answers to open questions: http://HOST:PORT/v1"
-    )
-    parser.add_argument(
-        "--judge-model", help="name of the judging model there; without --judge-url recorded verdicts are used"
-    )
+    parser.add_argument("--judge-url", help="judge of open questions, OpenAI-compatible: http://HOST:PORT/v1")
+    parser.add_argument("--judge-model", help="its name there; without --judge-url recorded verdicts count")
     parser.add_argument("--pairs", type=int, help="compare so many pairs of the clips of --labels, in both orders")
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder for tables, plots and report.html")
     add_policy(parser)
