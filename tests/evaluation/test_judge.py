@@ -1,6 +1,7 @@
 """The judge behind an endpoint: a real HTTP server on this machine, and vLLM's own with a tiny model."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -144,7 +145,7 @@ def vllm_server(base, tmp_path_factory):
     try:
         process.wait(30)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its engine too
 
 
 def save_language_model(policy, folder):

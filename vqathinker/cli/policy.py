@@ -28,18 +28,9 @@ def add_policy(parser: argparse.ArgumentParser, readouts: bool = True, sampled: 
             help="answer: the number in the text; expected: its expectation over the model's probabilities; "
             "levels: from the probabilities of level words; head: a score head's",
         )
-        parser.add_argument(
-            "--level-words",
-            default="itu",
-            choices=["itu", "vqa2"],
-            help="of --readout levels; itu: excellent, good, fair, poor, bad; vqa2: high, good, fair, poor, low",
-        )
-        parser.add_argument(
-            "--level-asked",
-            default="score",
-            choices=["score", "level"],
-            help="of --readout levels: what is asked first; level: as in training on level words without reasoning",
-        )
+        # of --readout levels (docs/evaluation.md); not in the help, which is to stay on a screen
+        parser.add_argument("--level-words", default="itu", choices=["itu", "vqa2"], help=argparse.SUPPRESS)
+        parser.add_argument("--level-asked", default="score", choices=["score", "level"], help=argparse.SUPPRESS)
     counts = "the score is their mean" if readouts else "the most frequent one wins"
     if sampled:
         parser.add_argument(
