@@ -29,12 +29,12 @@ class Judge:
     """A stand-in for an engine: every answer is the same, and calls that overlap are counted."""
 
     def __init__(self, processor):
-        self.processor, self.running, self.overlaps, self.calls = processor, 0, 0, 0
+        self.processor, self.running, self.overlaps, self.prompts = processor, 0, 0, []
 
     def generate(self, prompts, n, sampling, seeds=None):
         self.running += 1
         self.overlaps += self.running > 1
-        self.calls += 1
+        self.prompts += prompts
         time.sleep(0.05)
         texts = [f"<think>I see noise.</think><answer>{3 + i / 10:.2f}</answer>" for i in range(n)]
         self.running -= 1
@@ -64,10 +64,15 @@ def test_a_clip_is_shown_scored_and_asked_about(handlers, clip, tmp_path):
     assert (shown[inside] == file[inside]).all() and (shown != file).any()  # there is a line around them
     result, turns = handlers.score(str(clip))
     assert (result.score, round(result.spread, 4), result.reasoning) == (3.05, 0.0707, "I see noise.")
+    handlers.ask(str(clip), "Why?", "", [])
+    first = handlers.scorer.engine.prompts[-1]
     answer, turns = handlers.ask(str(clip), "Why?", "", turns)
     assert answer.answer == "3.00" and [turn.question for turn in turns] == [handlers.scorer.processor.question, "Why?"]
     chosen, turns = handlers.ask(str(clip), "Which?", "3.00; 3.10", turns)
     assert chosen.letter == "A" and turns[-1].question.startswith("Which?\nA. 3.00\nB. 3.10\n")
+    _, turns = handlers.ask(str(clip), "Why?", "", turns, alone=True)
+    asked = handlers.scorer.engine.prompts
+    assert len(turns) == 4 and asked[-1].equal(first) and len(asked[-2]) > 2 * len(first)
     found, plot = handlers.timeline(str(clip), 1.0, 0.5, tmp_path)
     assert len(found.windows) == 3 and plot.read_bytes()[:4] == b"\x89PNG" and plot.name == "a clip.png"
     assert handlers.compare(str(clip), str(clip)).status != "unreadable"
@@ -123,7 +128,7 @@ def test_calls_of_the_policy_wait_for_one_another_and_clips_are_decoded_once(han
     monkeypatch.setattr(handlers.scorer, "load", lambda path: loaded.append(path) or load(path))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: handlers.score(str(clip)), range(6)))
-    assert handlers.scorer.engine.calls == 6 and handlers.scorer.engine.overlaps == 0 and len(loaded) == 1
+    assert len(handlers.scorer.engine.prompts) == 6 and handlers.scorer.engine.overlaps == 0 and len(loaded) == 1
 
 
 def test_the_examples_are_the_demos_clips(tmp_path):

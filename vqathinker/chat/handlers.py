@@ -115,14 +115,21 @@ class Handlers:
         return result, turns
 
     def ask(
-        self, video: str | None, question: str, options: str, turns: Sequence[Turn]
+        self, video: str | None, question: str, options: str, turns: Sequence[Turn], alone: bool = False
     ) -> tuple[QualityAnswer, list[Turn]]:
-        """An answer to a question behind all that was said of the clip before, and the conversation with both. Options
-        to choose from are separated by semicolons; there may be none."""
+        """An answer to a question, and the conversation with both.
+
+        Args:
+            video: The clip.
+            question: Without its options.
+            options: To choose from, separated by semicolons; "" for an answer in the policy's own words.
+            turns: What was said of the clip before.
+            alone: Whether the policy is shown the question without it.
+        """
         clip = self._load(self._open(video))
         given = [option.strip() for option in options.split(";")] if options.strip() else None
         with self._lock:
-            answer = ask_again(self.scorer, clip, turns, question, given)
+            answer = ask_again(self.scorer, clip, () if alone else turns, question, given)
         return answer, [*turns, turn_of(answer)]
 
     def compare(self, first: str | None, second: str | None) -> QualityComparison:

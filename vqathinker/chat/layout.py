@@ -62,6 +62,7 @@ class _Questions(NamedTuple):
     options: gr.Textbox
     ask: gr.Button
     forget: gr.Button
+    alone: gr.Checkbox
 
 
 class _OverTime(NamedTuple):
@@ -120,8 +121,9 @@ def _questions() -> _Questions:
         options = gr.Textbox(placeholder="options, if any: Blur; Noise", scale=3, elem_id="options", **bare)
         ask = gr.Button("Ask", scale=1, min_width=80, elem_id="ask")
         forget = gr.Button("Start over", scale=1, min_width=120, elem_id="forget")
+    alone = gr.Checkbox(label="Ask without what was said before", elem_id="alone")
     gr.Markdown(texts.CONVERSATION)
-    return _Questions(chat, question, options, ask, forget)
+    return _Questions(chat, question, options, ask, forget, alone)
 
 
 def _over_time() -> _OverTime:
@@ -145,15 +147,16 @@ def _answer(
         said = [part for turn in turns for part in texts.messages(turn, texts.first_of(result))]
         return texts.card(result), (turns, said), said
 
-    def asked(chosen: str | None, text: str, options: str, known: Talk) -> tuple[Any, ...]:
-        answer, turns = handlers.ask(chosen, text, options, known[0])
+    def asked(chosen: str | None, text: str, options: str, known: Talk, alone: bool) -> tuple[Any, ...]:
+        answer, turns = handlers.ask(chosen, text, options, known[0], alone)
         agreement = "" if math.isnan(answer.agreement) else f"{answer.agreement:.0%} of the sampled answers say so"
         said = [*known[1], *texts.messages(turns[-1], agreement)]
         return (turns, said), said, ""
 
     changed = [clip.card, talk, asking.chat, message]
     clip.score.click(told(scored, 3), path, changed, show_progress_on=clip.card, **POLICY)
-    given, changed = [path, asking.question, asking.options, talk], [talk, asking.chat, asking.question, message]
+    given = [path, asking.question, asking.options, talk, asking.alone]
+    changed = [talk, asking.chat, asking.question, message]
     for event in (asking.ask.click, asking.question.submit, asking.options.submit):
         event(told(asked, 3), given, changed, show_progress_on=asking.chat, **POLICY)
     for event in (asking.forget.click, asking.chat.clear):

@@ -18,8 +18,8 @@ from vqathinker.scoring.timeline import Timeline
 
 CONVERSATION = (
     "Each question is asked behind all that was said of this clip before, the score included. A policy answers what it "
-    "was trained on: one that has learnt to score alone answers everything as if it were asked for a score, and one "
-    "that was trained on single questions may lose its thread."
+    "was trained on: one that has learnt to score alone answers everything as if it were asked for a score, and where "
+    "a policy was trained on single questions, answers behind others may fall apart: ask without what was said before."
 )
 ROW = ("video", "score", "std", "status", "reasoning", "error")
 """Columns of a batch's table on the page; the CSV has all."""
