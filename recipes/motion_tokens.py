@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         default="one,per_frame,interleaved",
         help=f"comma-separated arms: {', '.join(ARMS)}; default: all but six",
     )
-    parser.add_argument("--steps", type=int, default=600, help="steps of the warm start")
+    parser.add_argument("--steps", type=int, default=500, help="steps of the warm start")
     parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
     options = parser.parse_args(argv)
     arms, seeds = options.arms.split(","), options.seeds
@@ -178,7 +178,7 @@ def start_projector(
 def train(folder: Path, out: Path, settings: dict) -> dict:
     """The recipe of the warm start, with a config of the arm's own; seconds of a step."""
     data = {"questions": [str(folder / "data" / "train_motion.jsonl")], "video_root": str(folder / "data")}
-    own = {"model": str(out / "start"), "output_dir": str(out)}
+    own = {"model": str(out / "start"), "output_dir": str(out), "frame_cache": str(folder / "cache")}
     (out / "config.yaml").write_text(yaml.safe_dump(settings | data | own), encoding="utf-8")
     sft_lsvq.main(["--config", str(out / "config.yaml")])
     state = json.loads((out / "trainer_state.json").read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """Motion tokens per frame: SlowFast's fast pathway alone, on all frames of a clip (VQA²)."""
 
+import copy
 import json
 
 import numpy as np
@@ -54,13 +55,13 @@ def folder(made, tmp_path_factory):
 
 
 @pytest.fixture
-def policy(folder):
-    return VQAThinkerForConditionalGeneration.from_pretrained(folder).eval()
+def policy(made):
+    return copy.deepcopy(made[0])
 
 
 @pytest.fixture
-def processor(folder):
-    return load_processor(folder)
+def processor(made):
+    return copy.copy(made[1])
 
 
 @pytest.fixture
