@@ -24,6 +24,7 @@ COMMON = (
 SELDOM = {
     *("lora_dropout", "lora_modules_to_save", "use_rslora", "bnb_4bit_quant_type", "use_bnb_nested_quant"),
     *("order_min_difference", "pairs_tau", "pairs_min_rank", "val_pairs", "compare_weight", "score_head"),
+    "unfreeze",
 }
 """Options of a recipe that it does not show."""
 FRAME = ("help", "help_all", "config")
