@@ -95,7 +95,7 @@ FURTHER_SETS = {
             "mobile cloud gaming",
             600,
             "MOS of 14,400 ratings",
-            "https://live.ece.utexas.edu/research/LIVE-Meta-Mobile-Cloud-Gaming/index.html",
+            "LIVE of UT Austin; its page was not seen",
             "by a request form of UT Austin, as far as is known: see its page",
         ),
         _set(
@@ -143,7 +143,7 @@ FURTHER_SETS = {
             "live streams",
             315,
             "MOS of 12,000 opinions",
-            "https://live.ece.utexas.edu/research/LIVE_APV_Study/apv_index.html",
+            "LIVE of UT Austin; its page was not seen",
             "UT Austin's terms: see its page",
             45,
         ),
@@ -153,7 +153,7 @@ FURTHER_SETS = {
             "user-generated",
             6284,
             "MOS",
-            "https://huggingface.co/datasets/IntMeGroup/FineVD",
+            "the NTIRE 2025 XGC challenge; its page was not seen",
             "not seen: see its page",
         ),
         _set(
