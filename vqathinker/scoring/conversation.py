@@ -57,7 +57,7 @@ def ask_again(
     sample = question_sample("", question, options)
     last = Turn(find_task(sample.task).text(sample), "")
     messages = conversation([*turns, last], scorer.processor.prompt_style)[:-1]
-    length = len(scorer.processor.render(messages, [len(clip.frames)]).ids)
+    length = len(scorer.processor.render(messages, [clip.length]).ids)
     left = _longest(scorer) - length
     if left < 1:
         raise ValueError(
