@@ -133,7 +133,7 @@ def test_question_files_take_the_key_with_scores_only(tmp_path, clip):
         Stalls(wording="frames"),
     ]
     file.write_text(json.dumps({"video": "a.mp4", "question": "Blur?", "type": "yesno", "answer": "no", "stalls": []}))
-    with pytest.raises(LabelError, match=r"'stalls' and options"):
+    with pytest.raises(LabelError, match=r"'stalls' and asks for a 'choice' answer"):
         read_questions(file, tmp_path)
 
 

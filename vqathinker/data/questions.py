@@ -316,9 +316,10 @@ def _stalls(record: Mapping[str, Any], task: str, clip: str) -> dict[str, str]:
     stalls = stalls_at(record.get(COLUMN), clip)
     if stalls is None:
         return {}
-    if task != "score":
+    if task not in ("score", "level"):
         raise ValueError(
-            "the row has 'stalls' and options: only prompts that ask for a score tell of them. Leave them out."
+            f"the row has 'stalls' and asks for a {task!r} answer: only prompts for a score or a level word tell of "
+            "them. Leave them out."
         )
     return {COLUMN: stalls.to_json()}
 
