@@ -57,7 +57,7 @@ def test_a_table_is_gone_on_with(fixtures, recorder, tmp_path, monkeypatch, tabl
     before = (tmp_path / table).read_bytes().splitlines(keepends=True)
     monkeypatch.chdir(tmp_path)
     asked, score_many = [], QualityScorer.score_many
-    monkeypatch.setattr(QualityScorer, "score_many", lambda self, own: score_many(self, asked.extend(own) or own))
+    monkeypatch.setattr(QualityScorer, "score_many", lambda self, own, _: score_many(self, asked.extend(own) or own))
     names = [f"clips/{name}.mp4" for name in ("a", "b", "c", "missing", "d")]
     flag = "--csv" if table.endswith(".csv") else "--json"
     command = ["score", *names, "--model", "checkpoint", "--device", "cpu", *recorder.TABLES[table], flag, table]

@@ -184,7 +184,8 @@ def test_the_glossary_has_what_is_logged(repo):
 
 
 def table_rows(page):
-    lines = [line for line in page.splitlines() if line.startswith("|")]
+    """First cell -> the others; of tables with one first cell the first one counts."""
+    lines = [line for line in reversed(page.splitlines()) if line.startswith("|")]
     return {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines}
 
 

@@ -80,7 +80,7 @@ def test_a_real_browser_shows_the_page(scorer, sets, tmp_path):
 
 def test_a_second_run_scores_nothing_again(scorer, sets, tmp_path, monkeypatch):
     once = run(scorer, sets[:1], tmp_path / "out")
-    monkeypatch.setattr(scorer, "score_many", lambda videos: iter(()) if not videos else pytest.fail(str(videos)))
+    monkeypatch.setattr(scorer, "score_many", lambda videos, _: iter(()) if not videos else pytest.fail(str(videos)))
     assert run(scorer, sets[:1], tmp_path / "out") == once
 
 
@@ -103,7 +103,7 @@ def test_a_folder_takes_the_results_of_another_checkpoint(scorer, sets, tmp_path
 
 
 def test_a_bad_label_file_is_told_before_anything_is_scored(scorer, sets, tmp_path, monkeypatch):
-    monkeypatch.setattr(scorer, "score_many", lambda videos: pytest.fail("scored"))
+    monkeypatch.setattr(scorer, "score_many", lambda *_: pytest.fail("scored"))
     sets[1].labels.write_text("video,mos\na.mp4,x\n")
     with pytest.raises(LabelError, match="'x' is not a number"):
         run(scorer, sets, tmp_path / "out")

@@ -26,7 +26,7 @@ class Scorer:
     def __init__(self):
         self.asked = []
 
-    def score_many(self, videos):
+    def score_many(self, videos, events=None):
         for start in range(0, len(videos), self.batch_size):
             batch = videos[start : start + self.batch_size]
             self.asked += batch

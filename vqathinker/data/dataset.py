@@ -52,4 +52,4 @@ def clip_dataset(rows: Sequence[LabelRow], processor: Asks) -> Dataset:
 
 def _prompt(row: LabelRow, processor: Asks) -> list[dict[str, Any]]:
     told = stall_text(stalls_of(row), row.video)
-    return processor.messages(row.video, f"{told} {processor.question}" if told else None)
+    return processor.messages(row.video, f"{told} {processor.question}") if told else processor.messages(row.video)
