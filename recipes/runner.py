@@ -119,7 +119,7 @@ def mean_table(table: Mapping[str, Mapping[int, Mapping[str, Any]]], columns: Ma
         [arm, len(runs), *(mean_and_deviation([run.get(name) for run in runs.values()]) for name in columns)]
         for arm, runs in table.items()
     ]
-    return tabulate(rows, ["arm", "seeds", *columns.values()], tablefmt="github")
+    return tabulate(rows, ["arm", "seeds", *columns.values()], tablefmt="github", disable_numparse=True)
 
 
 def mean_and_deviation(values: list[float | None]) -> str:
