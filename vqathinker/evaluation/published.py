@@ -18,8 +18,8 @@ PAIR = " + "
 """Between the names of two clips."""
 BLIND = "The constant answer is each type's most frequent one in this file, which knows the right answers."
 WITH_OPEN = (
-    "Columns with open questions count them by the judge's verdicts, as published; there a constant answer, guessing and "
-    "no video have no value, as they are known for questions with options only."
+    "Columns with open questions count them by the judge's verdicts, as published; there a constant answer, guessing "
+    "and no video have no value, as they are known for questions with options only."
 )
 NO_OPEN = (
     "Ours counts questions with options only, as open ones have no verdicts (--judge-url): its technical, temporal, "
