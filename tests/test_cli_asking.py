@@ -76,11 +76,13 @@ def test_eval_answers_a_question_file(engine, base, clip_set, tmp_path, capsys):
 
 def test_eval_compares_two_policies_on_the_same_questions(engine, base, clip_set, tmp_path, capsys):
     rows = [{"question": "Which?", "answer": "B"}, {"question": "And?", "answer": "A", "video": "val/00001.mp4"}]
+    rows += [{"question": "How many?", "task": "count", "answer": 2, "options": None}]
     file, out = write(tmp_path, *rows), tmp_path / "out"
     where = ["--questions", file, "--video-root", clip_set / "videos", "--out", out, "--baseline", base]
     assert run(base, "eval", *where) == 0
     said, err = capsys.readouterr()
     assert "Against the baseline" in said and "+0.000 [+0.000, +0.000]" in said and f"first the baseline {base}" in err
+    assert "1 question without options: not compared" in err
     found = json.loads((out / "questions.json").read_text())["comparison"]
     assert found["accuracy"] == 0.5 and (found["change"]["gained"], found["change"]["lost"]) == (0, 0)
     assert found["change"]["p_value"] == 1 and found["baseline"]["checkpoint"] == str(base)
