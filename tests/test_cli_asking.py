@@ -143,4 +143,4 @@ def test_eval_measures_answers_in_numbers_beside_a_constant_and_no_video(engine,
     assert len(count["ids"]) == 3 and list(count["unreadable"]) == ["gone.mp4: Gone?"]
     assert (out / "places.md").read_text() in text and not (out / "questions.json").exists()
     assert run(base, "eval", *where, "--baseline", base) == 2
-    assert "only questions with options are compared" in capsys.readouterr().err
+    assert "has no question with options, which two policies are compared on" in capsys.readouterr().err
