@@ -55,6 +55,21 @@ def test_inspect_rewards_takes_named_ones_and_ones_own(tmp_path, capsys, monkeyp
     assert "reward 'colour' is unknown" in capsys.readouterr().err
 
 
+def test_inspect_rewards_pays_for_what_the_columns_of_a_file_say(tmp_path, capsys):
+    rows = [{"completion": f"<answer>{n}</answer>", "video_id": "a", "answer_count": 3} for n in (3, 4)]
+    rows += [{"completion": "<answer>1-2</answer>", "video_id": "b", "answer_interval": [0, 2]}]
+    file = write_answers(tmp_path / "x.jsonl", rows)
+    assert main(["inspect-rewards", file, "--rewards", "count", "when"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    counts, times = (lines[0].split().index(name) for name in ("count", "when"))
+    assert [line.split()[counts] for line in lines[2:5]] == ["1.000", "0.368", "-"]
+    assert [line.split()[times] for line in lines[2:5]] == ["-", "-", "0.500"]
+    assert main(["inspect-rewards", file, "--rewards", "count", "where"]) == 2
+    assert "reward 'where' applies to no row" in (said := capsys.readouterr().err) and "answer_box" in said
+    assert main(["inspect-rewards", file, "--rewards", "count", "linear"]) == 2
+    assert "lacks ['mos']" in capsys.readouterr().err
+
+
 def test_inspect_rewards_needs_neither_torch_nor_trl(tmp_path, repo):
     file = write_answers(tmp_path / "x.jsonl", [answer("a", 4, s) for s in (4, 3)] + [answer("b", 2, 2)])
     code = (

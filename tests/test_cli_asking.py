@@ -76,11 +76,13 @@ def test_eval_answers_a_question_file(engine, base, clip_set, tmp_path, capsys):
 
 def test_eval_compares_two_policies_on_the_same_questions(engine, base, clip_set, tmp_path, capsys):
     rows = [{"question": "Which?", "answer": "B"}, {"question": "And?", "answer": "A", "video": "val/00001.mp4"}]
+    rows += [{"question": "How many?", "task": "count", "answer": 2, "options": None}]
     file, out = write(tmp_path, *rows), tmp_path / "out"
     where = ["--questions", file, "--video-root", clip_set / "videos", "--out", out, "--baseline", base]
     assert run(base, "eval", *where) == 0
     said, err = capsys.readouterr()
     assert "Against the baseline" in said and "+0.000 [+0.000, +0.000]" in said and f"first the baseline {base}" in err
+    assert "1 question without options: not compared" in err
     found = json.loads((out / "questions.json").read_text())["comparison"]
     assert found["accuracy"] == 0.5 and (found["change"]["gained"], found["change"]["lost"]) == (0, 0)
     assert found["change"]["p_value"] == 1 and found["baseline"]["checkpoint"] == str(base)
@@ -114,22 +116,31 @@ def test_eval_measures_answers_in_numbers_beside_a_constant_and_no_video(engine,
     def said(text, blank):
         if "start and end" in text:
             return "<think>a</think><answer>0-1</answer>" if blank else "<think>a</think><answer>1-2 s</answer>"
+        if "with one word" in text:
+            assert ("Stalling: no stall in" in text) == ("told" in text)  # with the clip's length, without a video too
+            return "<answer>Bad.</answer>" if blank else f"<answer>{'Fair' if 'b?' in text else 'Good'}.</answer>"
         return "<answer>two</answer>" if "whole number" in text else "<answer>B</answer>"
 
     engine.say = said
     rows = [{"question": f"When {i}?", "task": "when", "answer": f"{i}-2", "options": None} for i in (1, 0)]
     rows += [{"question": f"How many {n}?", "task": "count", "answer": n, "options": None} for n in (2, 3, 5)]
+    words = (("a told?", "good", 4.2), ("b?", "fair", 2.9), ("c?", "fair", 3.1))
+    rows += [{"question": q, "level": word, "mos": mos, "options": None} for q, word, mos in words]
+    rows[-3]["stalls"] = []
     rows += [{"question": "Gone?", "video": "gone.mp4", "task": "count", "answer": 2, "options": None}]
     file, out = write(tmp_path, *rows), tmp_path / "out"
     where = ["--questions", file, "--video-root", clip_set / "videos", "--out", out]
     assert run(base, "eval", *where) == 0
     text = capsys.readouterr().out
     assert "Questions answered in numbers" in text and "cannot be read: 1 question." in text
-    when, count = json.loads((out / "places.json").read_text())["tasks"]
+    when, count, level = json.loads((out / "places.json").read_text())["tasks"]
+    assert level["metrics"]["level_accuracy"] == pytest.approx(2 / 3) and level["no_video"]["level_accuracy"] == 0
+    assert level["metrics"]["level_srcc"] == pytest.approx(3**0.5 / 2)  # ranks 2.5, 1, 2.5 and 3, 1, 2
+    assert level["constant"] == {"level_accuracy": pytest.approx(2 / 3), "level_srcc": None, "level_unparsable": 0.0}
     assert when["metrics"] == {"when_iou": 0.75, "when_hit": 0.5, "when_unparsable": 0.0}
     assert when["constant"]["when_iou"] == 0.75 and when["no_video"]["when_iou"] == 0.25  # 0-2; 0-1
     assert count["metrics"]["count_error"] == pytest.approx(4 / 3) and count["constant"]["count_error"] == 1.0
     assert len(count["ids"]) == 3 and list(count["unreadable"]) == ["gone.mp4: Gone?"]
     assert (out / "places.md").read_text() in text and not (out / "questions.json").exists()
     assert run(base, "eval", *where, "--baseline", base) == 2
-    assert "no question with options, which two policies are compared on" in capsys.readouterr().err
+    assert "has no question with options, which two policies are compared on" in capsys.readouterr().err

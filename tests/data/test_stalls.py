@@ -19,6 +19,7 @@ from vqathinker.data import (
     stalls_of,
 )
 from vqathinker.data.check import check_data
+from vqathinker.data.stalls import stall_text
 from vqathinker.data.streaming import live_nflx_table, stalls_of_frames
 from vqathinker.messages import text_in
 from vqathinker.policy.prompts import instructed
@@ -135,6 +136,14 @@ def test_question_files_take_the_key_with_scores_only(tmp_path, clip):
     file.write_text(json.dumps({"video": "a.mp4", "question": "Blur?", "type": "yesno", "answer": "no", "stalls": []}))
     with pytest.raises(LabelError, match=r"'stalls' and asks for a 'choice' answer"):
         read_questions(file, tmp_path)
+
+
+def test_a_told_length_that_is_not_the_files_is_warned_of_once(clip, caplog):
+    for seconds in (4.4, 9.0, 9.0):
+        said = stall_text(Stalls(duration=seconds), clip)
+        assert said == f"Stalling: no stall in {seconds} s; start-up 0.0 s."
+    [warning] = caplog.messages
+    assert "told with a duration of 9 s, but the file has 4.0 s" in warning
 
 
 def test_events_come_from_a_table_one_file_or_sidecars(tmp_path, clip):

@@ -16,6 +16,7 @@ from vqathinker.evaluation.judge import KEY_VARIABLE, PROMPT, Judge, JudgeError,
     [
         *(("2", 2), ("Score: 1", 1), ("**0**.", 0), ("2/2", 2), ("1/2", None), ("1.5", None), ("3", None)),
         *(("-1", None), ("two", None), ("", None), ("20", None), ("I give 1, not 2", None)),
+        *(("<think>0 or 1? 2 of 3</think>\n\n1", 1), ("1</think>", None), ("<think>1 </think> 0</think>2", 2)),
     ],
 )
 def test_a_verdict_is_the_one_number_of_a_reply(reply, verdict):

@@ -81,7 +81,9 @@ def test_q_bench_videos_file_with_its_pair_open_questions_and_a_judge(
     assert published["this policy"] == ["50.00", "100.00", "43.75", "29.17", "100.00", "100.00", "57.50"]
     assert published["test, VQA²-Assistant"][-1] == "56.78" and published["guessing"][:2] == ["50.00", "33.33"]
     assert published["constant answer, this file"][0] == "100.00" and published["this policy, no video"][1] == "100.00"
-    assert "All counts open questions by the judge's verdicts" in said
+    assert published["guessing"][2:4] == ["-", "-"]  # open ones have no options
+    assert published["guessing"][-1] == published["constant answer, this file"][-1] == "-"
+    assert "Columns with open questions count them by the judge's verdicts" in said
     context = table(said, "Q-Bench-Video, dev, with options, by context: accuracy in percent")
     assert context["this policy"] == ["50.00", "100.00", "66.67"] and context["VQAThinker"][-1] == "57.56"
     assert "Verdicts: 5 valid, 1 invalid" in said and len(judge_server.asked) == 1 + 5  # and the first, which checks

@@ -74,7 +74,7 @@ def _eval(options: argparse.Namespace) -> int:
     if options.baseline is not None:
         baseline = _score_baseline(options, found)
         free_memory()
-    scorer = load_scorer(options)
+    scorer = load_scorer(options, events_tokens=_events_tokens(options, found))
     main = is_main()
     if main and baseline is not None:
         say(f"now the policy {options.model}", sys.stderr)
@@ -113,7 +113,19 @@ def _score_baseline(options: argparse.Namespace, found: Sequence[BenchmarkSet]) 
     pyplot()  # what is missing at the end is told before anything is scored
     if is_main():
         say(f"every clip is scored twice: first by the baseline {options.baseline}", sys.stderr)
-    return score_sets(load_scorer(options, options.baseline), found, options.out)
+    scorer = load_scorer(options, options.baseline, events_tokens=_events_tokens(options, found))
+    return score_sets(scorer, found, options.out)
+
+
+def _events_tokens(options: argparse.Namespace, found: Sequence[BenchmarkSet]) -> int:
+    """How long what prompts tell of stalls may be. Only vLLM has to know it beforehand."""
+    if options.engine != "vllm":
+        return 0
+    from vqathinker.data.stalls import stall_text
+    from vqathinker.evaluation.comparison import events_of
+
+    told = (stall_text(stalls, video) for one in found for video, stalls in events_of(one.rows()).items())
+    return max(map(len, told), default=0)  # a token is a character or more
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -33,28 +33,29 @@ def evaluate_file(options: argparse.Namespace) -> int:
     """
     _check(options)
     from vqathinker.data import read_questions
+    from vqathinker.data.stalls import stall_text
     from vqathinker.evaluation import evaluate_open, evaluate_questions
-    from vqathinker.evaluation.placed import evaluate_placed
+    from vqathinker.evaluation.placed import ASKED, evaluate_placed
     from vqathinker.scoring.seen import seen_line
-    from vqathinker.tasks import PLACED
 
     samples = read_questions(options.questions, options.video_root)
     questions = [sample for sample in samples if sample.task == "choice"]
     opened = [sample for sample in samples if sample.task == "open"]
-    placed = [sample for sample in samples if sample.task in PLACED]
+    placed = [sample for sample in samples if sample.task in ASKED]
     asked = [*questions, *opened, *placed]
     if not asked:
         raise ValueError(
             f"--questions {str(options.questions)!r} has no question with options, no open one and none that is "
-            "answered in numbers: evaluate scores with `eval --labels`."
+            "answered in numbers or with a level word: evaluate scores with `eval --labels`."
         )
     if is_main():
         tasks = {sample.task for sample in asked}
         _tell_skipped([sample.task for sample in samples if sample.task not in tasks])
     judge = _judge(options, bool(opened))
-    before, baseline = _ask_baseline(options, questions)
+    before, baseline = _ask_baseline(options, questions, len(asked) - len(questions))
     free_memory()
-    scorer = load_scorer(options, clips=_most_clips(asked))
+    told = max(len(stall_text(sample.stalls, sample.clips[0])) for sample in asked)  # a token is a character or more
+    scorer = load_scorer(options, clips=_most_clips(asked), events_tokens=told)
     report = evaluate_questions(scorer, questions, seed=options.seed, progress=True) if questions else None
     own_words = evaluate_open(scorer, opened, seed=options.seed, progress=True) if opened else None
     in_numbers = evaluate_placed(scorer, placed, progress=True) if placed else []
@@ -70,10 +71,10 @@ def evaluate_file(options: argparse.Namespace) -> int:
 def _tell_skipped(tasks: Sequence[str]) -> None:
     """Say what is not evaluated here."""
     for task, count in Counter(tasks).items():
-        if task in ("score", "level"):
-            what = "a score" if task == "score" else "a level word"
+        if task == "score":
             print(
-                f"{counted(count, 'row asks', 'rows ask')} for {what}: skipped here, use `eval --labels`",
+                f"{counted(count, 'row asks', 'rows ask')} for a score: skipped here, evaluate a label file with "
+                "`eval --labels`",
                 file=sys.stderr,
             )
         else:
@@ -163,9 +164,10 @@ def _comparison(
 
 
 def _ask_baseline(
-    options: argparse.Namespace, questions: Sequence[Sample]
+    options: argparse.Namespace, questions: Sequence[Sample], others: int
 ) -> tuple[QuestionReport | None, dict[str, Any]]:
-    """The answers of `--baseline`, with the video and the options in one order only, and what they were made with."""
+    """The answers of `--baseline`, with the video and the options in one order only, and what they were made with.
+    `others` is how many further questions are not compared."""
     from vqathinker.evaluation import evaluate_questions
     from vqathinker.scoring import settings_of
 
@@ -178,6 +180,8 @@ def _ask_baseline(
         )
     if is_main():
         say(f"first the baseline {options.baseline}, then the policy {options.model}", sys.stderr)
+        if others:
+            say(f"{counted(others, 'question')} without options: not compared, the policy alone is asked", sys.stderr)
     scorer = load_scorer(options, options.baseline, _most_clips(questions))
     report = evaluate_questions(scorer, questions, blank=False, rotate=False, seed=options.seed, progress=True)
     return report, settings_of(scorer)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import runpy
 import sys
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -331,7 +333,8 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
         "file",
         metavar="FILE",
         type=Path,
-        help='JSON lines: {"completion", "mos", "video_id"}; optional: "perturbed_completion", "kind" with "severity"',
+        help='JSON lines: {"completion", "mos", "video_id"}; optional: "perturbed_completion", and any column that '
+        'rewards read ("kind" with "severity", "answer_count" ...); "mos" only if one needs it',
     )
     parser.add_argument("--preset", default="recommended", help="reward preset: paper, official or recommended")
     parser.add_argument(
@@ -346,22 +349,20 @@ def _inspect(options: argparse.Namespace) -> None:
 
     from vqathinker import rewards
 
-    rows = _read_answers(options.file)
-    perturbed = [row.get("perturbed_completion") for row in rows]
-    ids = [row["video_id"] for row in rows]
     sys.path.append(str(Path.cwd()))  # where rewards of one's own may lie
     rubric = rewards.named_rewards(options.rewards) if options.rewards else rewards.preset(options.preset)
-    labelled = {}
-    if any("kind" in row for row in rows):
-        rubric = rubric if options.rewards else rubric.plus(rewards.Distortion())
-        labelled = {key: [row.get(key) for row in rows] for key in ("kind", "severity")}
-    table = rubric.score(
-        [row["completion"] for row in rows],
-        mos=[row["mos"] for row in rows],
-        video_id=ids,
-        perturbed_completions=perturbed if any(text is not None for text in perturbed) else None,
-        **labelled,
-    )
+    rows = _read_answers(options.file, any("mos" in _required(reward) for reward in rubric.rewards))
+    ids = [row["video_id"] for row in rows]
+    if any("kind" in row for row in rows) and not options.rewards:
+        rubric = rubric.plus(rewards.Distortion())
+    columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
+    completions, perturbed = columns.pop("completion"), columns.pop("perturbed_completion", [None])
+    if any(text is not None for text in perturbed):
+        columns["perturbed_completions"] = perturbed
+    if options.rewards:
+        for reward in rubric.rewards:
+            _check_applies(reward, columns, options.file)
+    table = rubric.score(completions, **columns)
     advantages = rewards.advantages(table.total, ids)
     names = list(table.rewards)
     lines = [
@@ -375,9 +376,33 @@ def _inspect(options: argparse.Namespace) -> None:
         print(f"warning: all answers to {name!r} earn the same total: this group has zero gradient")
 
 
-def _read_answers(file: Path) -> list[dict]:
+def _required(reward: Any) -> list[str]:
+    """What a reward cannot be called without."""
+    parameters = inspect.signature(reward).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+
+
+def _check_applies(reward: Any, columns: Mapping[str, list], file: Path) -> None:
+    """Raise ValueError if a reward can be paid for no row, as the file lacks the columns that it reads."""
+    applies = getattr(reward, "applies", lambda row: True)
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    missing = [name for name in _required(reward) if name not in ("completions", *columns)]
+    if missing or not any(applies(row) for row in rows):
+        parameters = inspect.signature(reward).parameters.values()
+        reads = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "log_metric"]
+        names = ", ".join(missing or reads or ["mos"]).replace("perturbed_completions", "perturbed_completion")
+        raise ValueError(
+            f"reward {reward.__name__!r} applies to no row of {file}: it reads {names}. Add what is missing to the "
+            "rows, or leave the reward out."
+        )
+
+
+def _read_answers(file: Path, needs_mos: bool) -> list[dict]:
+    """The rows, each with `mos`, which is None in a row without a label."""
     from vqathinker.data.scales import mos_scale
 
+    keys = ("completion", "mos", "video_id") if needs_mos else ("completion", "video_id")
+    taken = ("self", "completions", "perturbed_completions", "log_metric")
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if not line.strip():
@@ -386,16 +411,24 @@ def _read_answers(file: Path) -> list[dict]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{file}:{number}: not valid JSON ({error}).") from None
-        missing = [key for key in ("completion", "mos", "video_id") if not isinstance(row, dict) or key not in row]
+        missing = [key for key in keys if not isinstance(row, dict) or key not in row]
         if missing:
-            raise ValueError(f'{file}:{number}: lacks {missing}; a line is {{"completion", "mos", "video_id"}}.')
+            raise ValueError(f"{file}:{number}: lacks {missing}; a line has {', '.join(keys)}.")
+        if wrong := [key for key in taken if key in row]:
+            raise ValueError(
+                f"{file}:{number}: {wrong} cannot be keys: an answer is called completion or perturbed_completion."
+            )
+        row.setdefault("mos", None)
         for key, kinds in (("completion", (str, list)), ("mos", (int, float)), ("video_id", (str, int))):
+            if key == "mos" and row[key] is None:  # a row of another task
+                continue
             if not isinstance(row[key], kinds) or isinstance(row[key], bool):  # True is an int
                 raise ValueError(
                     f"{file}:{number}: {key} {row[key]!r} must be {' or '.join(k.__name__ for k in kinds)}."
                 )
         try:
-            mos_scale("identity")(row["mos"])
+            if row["mos"] is not None:
+                mos_scale("identity")(row["mos"])
         except ValueError as error:
             raise ValueError(f"{file}:{number}: {error}") from None
         rows.append(row)

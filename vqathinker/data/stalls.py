@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from vqathinker.data.formats import LabelError, load_json, number_of
 from vqathinker.data.tables import read_table
 from vqathinker.wording import counted, did_you_mean
 
+logger = logging.getLogger(__name__)
+
 COLUMN = "stalls"
 """Column of label tables, and key of question files."""
 SIDECAR = "sidecar"
@@ -22,6 +26,8 @@ SIDECAR = "sidecar"
 KEYS = ("stalls", "startup", "duration", "fps", "wording")
 WORDINGS = ("summary", "frames")
 """`summary`: counts and seconds in a sentence. `frames`: a digit for each frame, 1 where playback stands still."""
+LENGTHS_DIFFER = 0.5
+"""Seconds between the length that is told of a clip and that of its file from which on a warning says so."""
 TOLERANCE = 0.05
 """Seconds by which a stall may reach beyond the clip's end, as times are rounded."""
 FORMS = (
@@ -218,7 +224,8 @@ def stalls_at(cell: Any, video: str | Path) -> Stalls | None:
 
 
 def complete(stalls: Stalls, video: str | Path | None) -> Stalls:
-    """The same, with the clip's length and rate from its file, where they are needed and were left open.
+    """The same, with the clip's length and rate from its file, where they are needed and were left open. A length that
+    was told and is not the file's is kept, and a warning says so.
 
     Args:
         stalls: A clip's stalls.
@@ -227,18 +234,32 @@ def complete(stalls: Stalls, video: str | Path | None) -> Stalls:
     Raises:
         ValueError: If a stall ends after the clip.
     """
-    told = stalls.duration is not None and (stalls.fps is not None or stalls.wording == WORDINGS[0])
-    if told or not video:
+    if not video:
         return stalls
     from vqathinker.clips import open_clip  # needs PyAV
 
     try:
         clip = open_clip(video)
-        return stalls.of_clip(clip.num_frames / clip.fps, clip.fps) if clip.fps > 0 else stalls
+        if not clip.fps > 0:
+            return stalls
+        seconds = clip.num_frames / clip.fps
+        if stalls.duration is not None and abs(stalls.duration - seconds) > LENGTHS_DIFFER:
+            _warn_of_length(str(video), stalls.duration, seconds)
+        told = stalls.duration is not None and (stalls.fps is not None or stalls.wording == WORDINGS[0])
+        return stalls if told else stalls.of_clip(seconds, clip.fps)
     except ClipError:
         return stalls
     except ValueError as error:
         raise ValueError(f"{video}: {error}") from None
+
+
+@cache  # once for each clip, not for each prompt
+def _warn_of_length(video: str, told: float, seconds: float) -> None:
+    logger.warning(
+        "%s: its stalls are told with a duration of %g s, but the file has %.1f s. Correct one of them, or leave the "
+        "duration out.",
+        *(video, told, seconds),
+    )
 
 
 def stall_text(stalls: Stalls | None, video: str | Path | None = None) -> str:

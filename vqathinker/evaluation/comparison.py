@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vqathinker.data import BenchmarkSet, LabelRow, stalls_of
+from vqathinker.data import BenchmarkSet, LabelRow, Stalls, stalls_of
 from vqathinker.evaluation.report import Table
 from vqathinker.metrics.correlation import plcc, srcc
 from vqathinker.metrics.paired import CorrelationDifference, correlation_difference
@@ -58,10 +58,15 @@ def score_set(
 ) -> list[dict[str, Any]]:
     """Score one set into `out/scores/MADE_WITH/NAME.csv`; gives a row of `score_files` per clip. Prompts tell of
     stalls what the labels do, as in training."""
-    events = {row.video: stalls for row in rows if (stalls := stalls_of(row)) is not None} if scorer.reads_text else {}
+    events = events_of(rows) if scorer.reads_text else {}
     made_with = fingerprint({"made_with": made_with} | told_settings(events)) if events else made_with
     table = out / "scores" / made_with / f"{one.name}.csv"
     return score_files(scorer, [row.video for row in rows], made_with, [table], title=one.title, events=events)
+
+
+def events_of(rows: Sequence[LabelRow]) -> dict[str, Stalls]:
+    """Clip -> its stalls, of the clips whose labels tell them."""
+    return {row.video: stalls for row in rows if (stalls := stalls_of(row)) is not None}
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,14 @@ class Verdicts:
 
 
 def parse_verdict(reply: str) -> int | None:
-    """The verdict in a reply: the one number in it, if this is 0, 1 or 2; "1/2", "1.5" and "one" are none.
+    """The verdict in a reply: the one number in it, if this is 0, 1 or 2; "1/2", "1.5" and "one" are none. What a model
+    thinks aloud before it replies, up to the last `</think>`, does not count.
 
     Example:
         >>> parse_verdict("Score: 2"), parse_verdict("1 or 2"), parse_verdict("")
         (2, None, None)
     """
-    numbers = set(re.findall(r"-?\d+(?:\.\d+)?", reply))
+    numbers = set(re.findall(r"-?\d+(?:\.\d+)?", reply.rpartition("</think>")[2]))
     return int(numbers.pop()) if len(numbers) == 1 and numbers <= {"0", "1", "2"} else None
 
 

@@ -1,8 +1,10 @@
-"""A policy on questions whose answers are numbers: when, where, how often; and what a constant and no video reach."""
+"""A policy on questions whose answers are numbers (when, where, how often) or a level word, beside a constant and no
+video."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,19 +13,26 @@ from typing import Any
 import numpy as np
 
 from vqathinker.data import Sample
+from vqathinker.data.stalls import COLUMN, complete
 from vqathinker.evaluation.benchmark import markdown
 from vqathinker.evaluation.questions import greedy_answers
 from vqathinker.evaluation.report import Table
 from vqathinker.scoring import QualityScorer
-from vqathinker.tasks.places import PLACED
+from vqathinker.tasks import PLACED, TASKS
+from vqathinker.tasks.level import STEM, word_of
+from vqathinker.tasks.places import Placed
+from vqathinker.tasks.task import Row
 from vqathinker.wording import counted
 from vqathinker.writing import finite
 
 NOTE = (
     "policy: greedy answers, those without a value count as an IoU of 0, or as a wrong count. constant: the median of "
-    "all right answers, given to each question; it knows them. no video: the same policy, prompts and a black clip. "
-    "iou: mean overlap with the right interval or box; hit: share above 0.5; error: mean distance of the counts."
+    "all right answers, of level words the most frequent one, given to each question; it knows them. no video: the "
+    "same policy, prompts and a black clip. iou: mean overlap with the right interval or box; hit: share above 0.5; "
+    "error: mean distance of the counts; srcc: of the words' levels with MOS."
 )
+ASKED = (*PLACED, "level")
+"""Tasks that are measured here."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +40,12 @@ class PlacedReport:
     """How well questions of one task are answered.
 
     Attributes:
-        task: "when", "where" or "count".
+        task: "when", "where", "count" or "level".
         ids: Of the questions about readable clips.
         answers: The whole greedy answer to each.
         unreadable: Id of each question that was left out -> why its clip cannot be read.
         metrics: Of the policy, by name; NaN where undefined.
-        constant: The same of the median of the right answers, given to all.
+        constant: The same of the median of the right answers, or of the most frequent level, given to all.
         no_video: The same of the policy's answers about a black clip.
     """
 
@@ -50,12 +59,12 @@ class PlacedReport:
 
 
 def evaluate_placed(scorer: QualityScorer, samples: Sequence[Sample], progress: bool = False) -> list[PlacedReport]:
-    """Ask questions whose right answers are numbers, one greedy answer each; under `accelerate launch` the processes
-    share the work, and all of them must call this.
+    """Ask questions whose right answers are numbers or level words, one greedy answer each; under `accelerate launch`
+    the processes share the work, and all of them must call this.
 
     Args:
         scorer: Asks.
-        samples: Of the tasks `PLACED`.
+        samples: Of the tasks `ASKED`.
         progress: Show a progress bar.
 
     Returns:
@@ -63,30 +72,46 @@ def evaluate_placed(scorer: QualityScorer, samples: Sequence[Sample], progress: 
     """
     return [
         _report(scorer, task, own, progress)
-        for task in PLACED
+        for task in ASKED
         if (own := [sample for sample in samples if sample.task == task])
     ]
 
 
 def _report(scorer: QualityScorer, name: str, samples: Sequence[Sample], progress: bool) -> PlacedReport:
-    task = PLACED[name]
+    task = TASKS[name]
     found = greedy_answers(scorer, samples, f"answering {name}", progress)
     readable = [i for i, answer in enumerate(found) if answer.status != "unreadable"]
     asked = [samples[i] for i in readable]
-    blank, black = scorer.processor.blank_clip(), [replace(sample, clips=("",)) for sample in asked]
+    blank, black = scorer.processor.blank_clip(), [_without_clip(sample) for sample in asked]
     without = greedy_answers(scorer, black, f"answering {name} without video", progress, lambda _: blank)
     rows = [task.columns(sample) for sample in asked]
     answers = [found[i].answers[0] for i in readable]
-    constant = f"<answer>{task.written(_median([row[task.column] for row in rows]))}</answer>" if rows else ""
     return PlacedReport(
         task=name,
         ids=tuple(sample.id for sample in asked),
         answers=tuple(answers),
         unreadable={samples[i].id: answer.error for i, answer in enumerate(found) if answer.status == "unreadable"},
         metrics=task.measure(answers, rows),
-        constant=task.measure([constant] * len(rows), rows),
+        constant=task.measure(_constant(name, rows), rows),
         no_video=task.measure([answer.answers[0] for answer in without], rows),
     )
+
+
+def _without_clip(sample: Sample) -> Sample:
+    """The same prompt about no clip, with what the clip's file says of its stalls."""
+    told = {} if sample.stalls is None else {COLUMN: complete(sample.stalls, sample.clips[0]).to_json()}
+    return replace(sample, clips=("",), target={**sample.target, **told})
+
+
+def _constant(name: str, rows: Sequence[Row]) -> list[str]:
+    """One answer to all rows, in the words of each."""
+    if not rows:
+        return []
+    task = TASKS[name]
+    if isinstance(task, Placed):
+        return [f"<answer>{task.written(_median([row[task.column] for row in rows]))}</answer>"] * len(rows)
+    level = Counter(row["level"] for row in rows).most_common(1)[0][0]
+    return [f"<answer>{STEM} {word_of(level, row['level_words'])}.</answer>" for row in rows]
 
 
 def _median(right: Sequence[Any]) -> Any:
@@ -105,7 +130,7 @@ def placed_table(reports: Sequence[PlacedReport]) -> Table:
     left_out = sum(len(report.unreadable) for report in reports)
     note = f" Left out because their clips cannot be read: {counted(left_out, 'question')}." if left_out else ""
     columns = ["task", "questions", "metric", "policy", "constant", "no video"]
-    return Table("Questions answered in numbers", columns, rows, NOTE + note)
+    return Table("Questions answered in numbers or a level word", columns, rows, NOTE + note)
 
 
 def write_placed(out: str | Path, reports: Sequence[PlacedReport], provenance: Mapping[str, Any]) -> None:

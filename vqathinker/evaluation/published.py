@@ -17,7 +17,10 @@ from vqathinker.metrics.choices import ChoiceSummary, summarize_choices
 PAIR = " + "
 """Between the names of two clips."""
 BLIND = "The constant answer is each type's most frequent one in this file, which knows the right answers."
-ALL_OPEN = "All counts open questions by the judge's verdicts, as published."
+WITH_OPEN = (
+    "Columns with open questions count them by the judge's verdicts, as published; there a constant answer, guessing "
+    "and no video have no value, as they are known for questions with options only."
+)
 NO_OPEN = (
     "Ours counts questions with options only, as open ones have no verdicts (--judge-url): its technical, temporal, "
     "other and all do not compare with the published ones."
@@ -47,7 +50,7 @@ def published_tables(report: QuestionReport | None, opened: OpenReport | None = 
         scored = judged if opened is not None and opened.is_judged else []
         picks = {name: _pick(single, name) for name in QBENCH_TYPES.columns}
         rows = _rows(picks, {name: _pick(scored, name) for name in QBENCH_TYPES.columns}, with_blank)
-        note = [BLIND, ALL_OPEN if scored else NO_OPEN] if judged else [BLIND]
+        note = [BLIND, WITH_OPEN if scored else NO_OPEN] if judged else [BLIND]
         tables.append(_table(QBENCH_TYPES, rows, note))
         contexts = {name: _pick(single, name) for name in QBENCH_CONTEXT.columns}
         tables.append(_table(QBENCH_CONTEXT, _rows(contexts, {}, with_blank), [BLIND]))
@@ -72,7 +75,8 @@ def _of(questions: Sequence[Asked], name: str) -> list:
 def _rows(
     columns: Mapping[str, Sequence[AnsweredQuestion]], opened: Mapping[str, Sequence[OpenAnswer]], with_blank: bool
 ) -> dict[str, tuple[float, ...]]:
-    """Our rows, in percent, a value per column: the policy, and what knows nothing of the clips."""
+    """Our rows, in percent, a value per column: the policy, and what knows nothing of the clips; this is not known of
+    open questions, and NaN in columns that count them."""
     summaries = {name: _summary(own) for name, own in columns.items()}
     blank = {name: [q.no_video == q.right for q in own] for name, own in columns.items()}
     policy = [_accuracy(own, opened.get(name, ())) for name, own in columns.items()]
@@ -83,6 +87,9 @@ def _rows(
     }
     if with_blank:
         rows["this policy, no video"] = [float(np.mean(own)) if own else math.nan for own in blank.values()]
+    for who, values in rows.items():
+        if who != "this policy":
+            rows[who] = [math.nan if opened.get(name) else v for name, v in zip(columns, values, strict=True)]
     return {who: tuple(100 * value for value in values) for who, values in rows.items()}
 
 
