@@ -70,11 +70,30 @@ def test_published_rows_become_levels_choices_and_open_questions(tmp_path, name)
 
 
 @pytest.mark.parametrize(
+    ("question", "answer", "found"),
+    [
+        ("What faults do you see?", "No obvious blur, but noise.", ("open", {"reference": "No obvious blur, but noise."})),
+        ("It pauses. Does it shake?", "Yes, it does.", ("choice", "A")),
+        ("Does it shake?", "Hardly.", ("open", {"reference": "Hardly."})),
+        ("How is the frame rate and the quality?", "Poor", ("open", {"reference": "Poor"})),
+        ("Please rate the quality of the lighting.", "Poor", ("open", {"reference": "Poor"})),
+        ("What is the overall quality of this image?", "Poor.", ("level", {"level": "poor", "words": "vqa2"})),
+        ("Rate the quality of this video. A. Good B. Poor", "Poor", ("choice", "B")),
+    ],
+)
+def test_question_and_answer_decide_the_task(tmp_path, question, answer, found):
+    [sample] = read(tmp_path, row(question, answer))
+    told = sample.target["answer"] if sample.task == "choice" else sample.target
+    assert (sample.task, told) == found
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"conversations": []}, r"conversations of \[\]: must be one question and one answer"),
         ({"conversations": row("a", "b")["conversations"] * 2}, r"\['human', 'gpt', 'human', 'gpt'\]: must be one"),
         ({"conversations": row("a", 2.61)["conversations"]}, "answer 2.61 must be texts.*give it as a label file"),
+        ({"conversations": row("How many?", "31.5")["conversations"]}, "the number '31.5' as answer: no reference"),
         ({"video": "b.mp4"}, "both 'image' and 'video'"),
         ({"image": "../b.mp4"}, "leaves the video root"),
         ({"conversations": row("Which? A. Blur B. Noise", "C.")["conversations"]}, "neither an option's letter"),
