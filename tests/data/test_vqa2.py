@@ -105,6 +105,16 @@ def test_a_published_row_that_does_not_fit_is_named(tmp_path, changes, message):
         read(tmp_path, row("Does it shake?", "Yes.") | changes)
 
 
+def test_odd_rows_of_a_published_file_are_left_out_and_counted(tmp_path, caplog):
+    both = row("Which? A. Blur B. Noise", "Both A and B")
+    four = row("a", "b") | {"conversations": row("Does it shake?", "Yes.")["conversations"] * 2}
+    differ = [row("Is it dark?", answer) for answer in ("Yes.", "No.")]
+    again = [row("Is it red?", answer) for answer in ("Yes.", "Yes, very.")]
+    samples = read(tmp_path, row("Does it shake?", "Yes."), both, four, *differ, *again)
+    assert [s.question for s in samples] == ["Does it shake?", "Is it red?"]
+    assert "5 published rows left out: first" in caplog.text and "s2.json: row 2: answer='Both A and B'" in caplog.text
+
+
 def test_what_lists_no_options():
     for text in ("Is A. Smith in it?", "Plan B. and A. are bad", "Which? A. Blur"):
         assert listed_options(text) == (text, ())
@@ -158,3 +168,6 @@ def test_rows_of_our_own_ask_for_levels(tmp_path):
     ):
         with pytest.raises(LabelError, match=message):
             read(tmp_path, {"video": "a.mp4"} | changes, name="own.jsonl")
+    rows = [{"video": "a.mp4", "id": word, "level": word} for word in ("good", "bad")]
+    with pytest.raises(LabelError, match="has the answer 'bad', but 'good' at"):
+        read(tmp_path, *rows, name="own.jsonl")
