@@ -62,7 +62,7 @@ def test_finevds_three_tasks_are_told_apart(tmp_path):
         (presence("blur", ""), "answer='' .* neither an option's letter"),
         (finevd(DOMINATING, "E"), "neither an option's letter nor its text"),
         (finevd(DOMINATING.replace("B:[V", "C:[V"), "A"), r"q.jsonl:1: options .* must be lettered A, B, C"),
-        (finevd("How is it?", "Good"), "found the keys"),
+        (finevd("Blur? If so, please answer [Yes].", "No"), "looks like FineVD's, but its wording is not known: 'If"),
     ],
 )
 def test_a_row_of_finevd_that_does_not_fit_is_named(tmp_path, row, message):
