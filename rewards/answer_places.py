@@ -75,7 +75,8 @@ def parse_box(completion: str | Sequence[dict[str, Any]], which: str = "last") -
 
 
 def parse_count(completion: str | Sequence[dict[str, Any]], which: str = "last") -> ParsedValues:
-    """The whole number in an `<answer>` block, in digits or as a word up to twelve; of several, they must be equal. A range (2-3) is none.
+    """The whole number in an `<answer>` block, in digits or as a word up to twelve; of several, they must be equal.
+    A range (2-3) is none.
     Arguments and errors as `parse_interval`.
 
     Example:

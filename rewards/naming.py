@@ -36,8 +36,8 @@ _WORDS = {
     # between a denial and what it denies
     "": r"really|actually|even|any|at all|truly|quite|particularly",
     "N": (  # denies a list of nouns
-        r"no longer|no|without|neither|nor|none of|(?:hardly|scarcely|barely) any|(?:free|devoid|absence|absent) (?:of|from)|rather than|instead of"
-        r"|as opposed to"
+        r"no longer|no|without|neither|nor|none of|(?:free|devoid|absence|absent) (?:of|from)|rather than|instead of"
+        r"|as opposed to|(?:hardly|scarcely|barely) any"
     ),
     # denies the next word, and lists of nouns behind "show" and the like (v)
     "n": r"not|never|hardly|scarcely|lack of|lacks|lacking",

@@ -72,7 +72,11 @@ def test_published_rows_become_levels_choices_and_open_questions(tmp_path, name)
 @pytest.mark.parametrize(
     ("question", "answer", "found"),
     [
-        ("What faults do you see?", "No obvious blur, but noise.", ("open", {"reference": "No obvious blur, but noise."})),
+        (
+            "What faults do you see?",
+            "No obvious blur, but noise.",
+            ("open", {"reference": "No obvious blur, but noise."}),
+        ),
         ("It pauses. Does it shake?", "Yes, it does.", ("choice", "A")),
         ("Does it shake?", "Hardly.", ("open", {"reference": "Hardly."})),
         ("How is the frame rate and the quality?", "Poor", ("open", {"reference": "Poor"})),

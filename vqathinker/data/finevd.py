@@ -47,8 +47,9 @@ def plain_row(record: Mapping[str, Any]) -> dict[str, Any]:
     presence = _PRESENCE.search(asked)
     if presence is None and not _type_of(asked):
         raise ValueError(
-            f"question {asked!r:.120} looks like FineVD's, but its wording is not known: 'If there is no blur in the video, "
-            "please answer [No]. ...', or 'distortion dimension' or 'distortion type' and options '{A:[...], B:[...]}'. "
+            f"question {asked!r:.120} looks like FineVD's, but its wording is not known: 'If there is no blur in the "
+            "video, please answer [No]. ...', or 'distortion dimension' or 'distortion type' and options '{A:[...], "
+            "B:[...]}'. "
             "Write the row in the plain form: video, question, options, answer."
         )
     if presence is None:

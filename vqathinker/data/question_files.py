@@ -27,7 +27,8 @@ def records_of(path: Path, files: VideoFiles, left_out: dict[str, str]) -> Itera
         left_out: Place -> message of published rows that do not fit; theirs are put there.
 
     Returns:
-        Rows as they stand there, not checked, and whether each is of a published form. Open questions without a reference are left out, with a warning.
+        Rows as they stand there, not checked, and whether each is of a published form. Open
+        questions without a reference are left out, with a warning.
 
     Raises:
         LabelError: If the file does not fit.

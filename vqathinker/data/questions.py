@@ -373,8 +373,8 @@ def _check_answers(rows: Sequence[_Row], left_out: dict[str, str]) -> list[_Row]
         if before == answer:
             continue
         message = (
-            f"{row.sample.question!r:.120} about {row.name!r} has the answer {answer!r}, but {before!r} at {place}: one "
-            "of them must be wrong. Correct or remove it."
+            f"{row.sample.question!r:.120} about {row.name!r} has the answer {answer!r}, but {before!r} at {place}: "
+            "one of them must be wrong. Correct or remove it."
         )
         if not row.published:
             raise LabelError(f"{row.place}: {message}")
@@ -409,8 +409,8 @@ def _named(rows: Sequence[_Row], left_out: dict[str, str]) -> list[Sample]:
             name = f"{name} [{' | '.join(told)}]"
         if name in places:
             message = (
-                f"the row at {places[name]} also has the id {name!r:.200}, and the rows differ: an id names one question "
-                "about one clip. Give each row its own 'id', or remove one of them."
+                f"the row at {places[name]} also has the id {name!r:.200}, and the rows differ: an id names one "
+                "question about one clip. Give each row its own 'id', or remove one of them."
             )
             if not row.published:
                 raise LabelError(f"{row.place}: {message}")

@@ -101,7 +101,9 @@ def _level(question: str, answer: str) -> dict[str, Any] | None:
 def _choice(question: str, answer: str) -> dict[str, Any] | None:
     """The option that an answer names, of those that the question lists."""
     asked, options = listed_options(question)
-    return {"question": asked, "options": list(options), "type": "choice", **_named(answer, options)} if options else None
+    return (
+        {"question": asked, "options": list(options), "type": "choice", **_named(answer, options)} if options else None
+    )
 
 
 def _yes_no(question: str, answer: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from vqathinker.metrics.correlation import plcc, srcc
 from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.rewards import Rubric, parse_answer, preset
 from vqathinker.tasks.task import Answer, Row, Said, Task
-
 
 TAKEN = (
     *("answer", "options", "steps", "reference", "level", "words", "level_words", "level_mos"),
@@ -79,7 +78,7 @@ class Score(Task):
         }
 
 
-@lru_cache(maxsize=None)  # once, not for each row
+@cache  # once, not for each row
 def _warn_of(names: tuple[str, ...]) -> None:
     if names:
         logger.warning("label columns %s are left out of training and rewards: other tasks' rows use the names.", names)
