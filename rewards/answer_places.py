@@ -20,7 +20,10 @@ BOX_RANGE = (0.0, 100.0)
 _UNIT = r"(?:s(?:ecs?|econds?)?)?(?!\w)"
 _TIME = re.compile(rf"(?<![\w.,])(?:(\d{{1,3}}):)?(\d{{1,6}}(?:[.,]\d{{1,9}})?){_UNIT}")
 _EDGE = re.compile(r"(?<![\w.])(?:(?<!\d)(?<!\d\s)-)?\d{1,6}(?:\.\d{1,9})?(?!\w)")
+_SEPARATOR = re.compile(r"(\d\.\d+),(?=\d+\.\d)")  # of "1.2,2.4", where a comma is no decimal point
+_MINUS = re.compile(r"(?:^|[\[(,;]|\b(?:from|to|and|between))\s*[-\u2212]\d", re.IGNORECASE)
 _OTHER_UNIT = re.compile(r"%|(?:frame|minute|pixel)s?\b|\b(?:min|px|ms)\b", re.IGNORECASE)
+_RANGE = re.compile(r"\d\s*[-\u2013\u2014]\s*\d")
 _WHOLE = re.compile(rf"(?<![\w.,-])\d{{1,6}}(?![\w%]|[.,]\d)|\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
 
 
@@ -73,6 +76,7 @@ def parse_box(completion: str | Sequence[dict[str, Any]], which: str = "last") -
 
 def parse_count(completion: str | Sequence[dict[str, Any]], which: str = "last") -> ParsedValues:
     """The whole number in an `<answer>` block, in digits or as a word up to twelve; of several, they must be equal.
+    A range (2-3) is none.
     Arguments and errors as `parse_interval`.
 
     Example:
@@ -100,8 +104,9 @@ def values_in(text: str, form: str) -> ParsedValues:
 
 
 def _interval(text: str) -> ParsedValues:
+    text = _SEPARATOR.sub(r"\1, ", text)
     found = [60 * int(m[1] or 0) + float(m[2].replace(",", ".")) for m in _TIME.finditer(text)]
-    if len(found) != 2 or _OTHER_UNIT.search(text):
+    if len(found) != 2 or _OTHER_UNIT.search(text) or _MINUS.search(text):
         return ParsedValues((), "no_value")
     return ParsedValues(tuple(found), "ok") if found[0] < found[1] else ParsedValues((), "out_of_order")
 
@@ -118,6 +123,8 @@ def _box(text: str) -> ParsedValues:
 
 
 def _count(text: str) -> ParsedValues:
+    if _RANGE.search(text):
+        return ParsedValues((), "no_value")
     said = (match[0].lower() for match in _WHOLE.finditer(text))
     found = {WORDS.index(word) if word in WORDS else int(word) for word in said}
     return ParsedValues((found.pop(),), "ok") if len(found) == 1 else ParsedValues((), "no_value")

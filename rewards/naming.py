@@ -21,6 +21,7 @@ FORMS: Mapping[str, tuple[str, ...]] = {
     "noise": ("noisy", "noisiness"),
     "compression": ("compressed",),
     "stutter": ("stutters", "stuttery", "stuttered", "stuttering"),
+    "stall": ("stalls", "stalling", "stalled"),
     "frame drop": ("frame drops", "dropped frame", "dropped frames"),
 }
 """Name -> other forms of the word; of names that are not here the very name is found, and nothing else."""
@@ -36,16 +37,16 @@ _WORDS = {
     "": r"really|actually|even|any|at all|truly|quite|particularly",
     "N": (  # denies a list of nouns
         r"no longer|no|without|neither|nor|none of|(?:free|devoid|absence|absent) (?:of|from)|rather than|instead of"
-        r"|as opposed to"
+        r"|as opposed to|(?:hardly|scarcely|barely) any"
     ),
     # denies the next word, and lists of nouns behind "show" and the like (v)
-    "n": r"not|never|lack of|lacks|lacking",
+    "n": r"not|never|hardly|scarcely|lack of|lacks|lacking",
     "T": (  # ends a clause
         r"but|however|although|though|yet|while|whereas|except|besides|apart|aside|other|than|because|due|since|with"
         r"|despite|only|just|which|that|then|so|if|when|where"
     ),
     # denials that stand behind: "is absent" (A), "-free" (F), "is not visible" (V)
-    "A": r"absent|missing|non-?existent|nowhere|none",
+    "A": r"absent|missing|gone|non-?existent|nowhere|none",
     "F": r"free",
     "V": (
         r"visible|present|seen|noticeable|noticed|apparent|evident|found|detect(?:ed|able)|observ(?:ed|able)|there"

@@ -62,6 +62,7 @@ def test_finevds_three_tasks_are_told_apart(tmp_path):
         (presence("blur", ""), "answer='' .* neither an option's letter"),
         (finevd(DOMINATING, "E"), "neither an option's letter nor its text"),
         (finevd(DOMINATING.replace("B:[V", "C:[V"), "A"), r"q.jsonl:1: options .* must be lettered A, B, C"),
+        (finevd("Blur? If so, please answer [Yes].", "No"), "looks like FineVD's, but its wording is not known: 'If"),
     ],
 )
 def test_a_row_of_finevd_that_does_not_fit_is_named(tmp_path, row, message):
@@ -101,10 +102,13 @@ def test_vlmevalkits_tables(tmp_path):
     ("text", "message"),
     [
         ("a\tb\n1\t2\n", r"the columns are \['a', 'b'\]: a .tsv file must be VLMEvalKit's"),
-        (MCQ.replace("\tB. Yes\t", "\tC. Maybe\t"), r"mcq.tsv: row 1: answer='C. Maybe' .* neither"),
-        (MCQ.replace("['yes-or-no,Technical,Global']", "[x"), r"row 1: dimensions '\[x' must be a list of texts"),
+        (MCQ[: MCQ.index("1\t")].replace("\tB. Yes\t", "\tC. Maybe\t"), r"row 1: answer='C. Maybe' .* neither"),
+        (
+            MCQ[: MCQ.index("1\t")].replace("['yes-or-no,Technical,Global']", "[x"),
+            r"row 1: dimensions '\[x' must be a list of texts",
+        ),
         (MCQ + "2\tx\n", "row 3: the row must have 6 cells"),
-        (MCQ.replace("\nA. Lag\nB. Blur", ""), "row 2: question .* has no options"),
+        (MCQ[: MCQ.index("1\t")].replace("\nA. No\nB. Yes", ""), "row 1: question .* has no options"),
     ],
 )
 def test_a_table_that_does_not_fit_is_named(tmp_path, text, message):

@@ -55,6 +55,11 @@ def test_what_is_written_is_read(stalls):
     assert parse_stalls(stalls.to_json()) == parse_stalls(json.loads(stalls.to_json())) == stalls
 
 
+def test_adjacent_stalls_are_read_as_they_are_rounded():
+    written = Stalls(((1.00006, 1.00006), (2.00012, 1.0))).to_json()
+    assert parse_stalls(written).stalls == ((1.0001, 1.0001), (2.0001, 1.0))
+
+
 def test_nothing_known_is_not_no_stall():
     assert parse_stalls("") is parse_stalls(None) is None and parse_stalls("[]") == Stalls()
 

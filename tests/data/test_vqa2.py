@@ -70,11 +70,34 @@ def test_published_rows_become_levels_choices_and_open_questions(tmp_path, name)
 
 
 @pytest.mark.parametrize(
+    ("question", "answer", "found"),
+    [
+        (
+            "What faults do you see?",
+            "No obvious blur, but noise.",
+            ("open", {"reference": "No obvious blur, but noise."}),
+        ),
+        ("It pauses. Does it shake?", "Yes, it does.", ("choice", "A")),
+        ("Does it shake?", "Hardly.", ("open", {"reference": "Hardly."})),
+        ("How is the frame rate and the quality?", "Poor", ("open", {"reference": "Poor"})),
+        ("Please rate the quality of the lighting.", "Poor", ("open", {"reference": "Poor"})),
+        ("What is the overall quality of this image?", "Poor.", ("level", {"level": "poor", "words": "vqa2"})),
+        ("Rate the quality of this video. A. Good B. Poor", "Poor", ("choice", "B")),
+    ],
+)
+def test_question_and_answer_decide_the_task(tmp_path, question, answer, found):
+    [sample] = read(tmp_path, row(question, answer))
+    told = sample.target["answer"] if sample.task == "choice" else sample.target
+    assert (sample.task, told) == found
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"conversations": []}, r"conversations of \[\]: must be one question and one answer"),
         ({"conversations": row("a", "b")["conversations"] * 2}, r"\['human', 'gpt', 'human', 'gpt'\]: must be one"),
         ({"conversations": row("a", 2.61)["conversations"]}, "answer 2.61 must be texts.*give it as a label file"),
+        ({"conversations": row("How many?", "31.5")["conversations"]}, "the number '31.5' as answer: no reference"),
         ({"video": "b.mp4"}, "both 'image' and 'video'"),
         ({"image": "../b.mp4"}, "leaves the video root"),
         ({"conversations": row("Which? A. Blur B. Noise", "C.")["conversations"]}, "neither an option's letter"),
@@ -84,6 +107,16 @@ def test_published_rows_become_levels_choices_and_open_questions(tmp_path, name)
 def test_a_published_row_that_does_not_fit_is_named(tmp_path, changes, message):
     with pytest.raises(LabelError, match=f"s2.json: row 1: .*{message}"):
         read(tmp_path, row("Does it shake?", "Yes.") | changes)
+
+
+def test_odd_rows_of_a_published_file_are_left_out_and_counted(tmp_path, caplog):
+    both = row("Which? A. Blur B. Noise", "Both A and B")
+    four = row("a", "b") | {"conversations": row("Does it shake?", "Yes.")["conversations"] * 2}
+    differ = [row("Is it dark?", answer) for answer in ("Yes.", "No.")]
+    again = [row("Is it red?", answer) for answer in ("Yes.", "Yes, very.")]
+    samples = read(tmp_path, row("Does it shake?", "Yes."), both, four, *differ, *again)
+    assert [s.question for s in samples] == ["Does it shake?", "Is it red?"]
+    assert "5 published rows left out: first" in caplog.text and "s2.json: row 2: answer='Both A and B'" in caplog.text
 
 
 def test_what_lists_no_options():
@@ -139,3 +172,6 @@ def test_rows_of_our_own_ask_for_levels(tmp_path):
     ):
         with pytest.raises(LabelError, match=message):
             read(tmp_path, {"video": "a.mp4"} | changes, name="own.jsonl")
+    rows = [{"video": "a.mp4", "id": word, "level": word} for word in ("good", "bad")]
+    with pytest.raises(LabelError, match="has the answer 'bad', but 'good' at"):
+        read(tmp_path, *rows, name="own.jsonl")

@@ -14,6 +14,8 @@ def said(*texts):
     ("text", "values"),
     [
         *((text, (1.2, 2.4)) for text in ("1.2-2.4", "1.2 - 2.4 s", "from 1.2s to 2.4s", "[1.2, 2.4]", "1,2-2,4")),
+        *((text, (1.2, 2.4)) for text in ("[1.2,2.4]", "1.2,2.4")),
+        *((text, "no_value") for text in ("-1.2-2.4", "from -1.2 to 2.4", "[-1.2, 2.4]")),
         *(
             (text, (1.2, 2.4))
             for text in ("1.2\u20132.4", "between 1.2 and 2.4 seconds.", "1.2 seconds to 2.4 seconds")
@@ -47,7 +49,7 @@ def test_a_box_is_four_numbers_in_percent(text, values):
 @pytest.mark.parametrize(
     ("text", "count"),
     [("3", 3), ("three", 3), ("Three times (3).", 3), ("0", 0), ("It freezes 3 times.", 3)]
-    + [(text, None) for text in ("2 or 3", "2.5", "-1", "1080p", "30%", "often")],
+    + [(text, None) for text in ("2 or 3", "2-3", "2 -3", "2.5", "-1", "1080p", "30%", "often")],
 )
 def test_a_count_is_one_whole_number(text, count):
     assert parse_count(said(text)[0]).values == (() if count is None else (count,))

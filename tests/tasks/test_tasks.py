@@ -200,6 +200,13 @@ def test_the_steps_of_a_scale_move_with_its_options(processor):
     assert "severity" not in with_tasks(None, [QUESTION]).names
 
 
+def test_label_columns_with_names_of_other_tasks_stay_out_of_score_rows(processor):
+    score = Sample("s", "score", ("a.mp4",), target={"mos": 3.0, "level": "2", "answer": "x", "kind": "blur"})
+    level = Sample("l", "level", ("a.mp4",), target={"level": "good", "words": "itu"})
+    rows = sample_dataset([score, level], processor)
+    assert (rows["level"][:], rows["kind"][:]) == ([None, 4], ["blur", None]) and "answer" not in rows.column_names
+
+
 def test_a_slip_does_not_count_as_a_score():
     row = {"mos": 3.0}
     assert TASKS["score"].parse("<answer>34.2</answer>", row).value is None

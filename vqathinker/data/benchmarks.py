@@ -15,6 +15,7 @@ from vqathinker.data.formats import READERS, LabelError
 from vqathinker.data.further_sets import FURTHER_SETS
 from vqathinker.data.labels import LabelRow, read_labels
 from vqathinker.data.public_sets import BENCHMARKS, UNKNOWN, Benchmark
+from vqathinker.data.question_sets import QUESTION_SETS
 from vqathinker.data.scales import LABEL_RANGE, NAMES, NATIVE, SCORES, mos_scale
 from vqathinker.data.sources import Sources, sources_of
 from vqathinker.wording import counted
@@ -209,7 +210,8 @@ def _chosen(choice: str, domains: dict[str, str]) -> list[str]:
     unknown = [name for name in names if name not in domains]
     if unknown:
         raise ValueError(
-            f"no test set {unknown}: choose 'in-domain', 'ood', 'all', or comma-separated names from {list(domains)}."
+            f"no test set {unknown}: choose 'in-domain', 'ood', 'all', or comma-separated names from {list(domains)}, "
+            f"or from the sets of questions: {list(QUESTION_SETS)}."
         )
     return names
 

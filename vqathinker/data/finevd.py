@@ -18,17 +18,19 @@ DOMINATING, FAULT = "dominating dimension", "fault name"
 """Types of the other questions."""
 
 _PRESENCE = re.compile(r"if there is no (\w+)[\w ]* in the video, please answer \[no\]", re.IGNORECASE)
+_LIKE = re.compile(r"please answer \[(?:yes|no)\]|\{\s*A:\[", re.IGNORECASE)
 _OPTIONS = re.compile(r"(.*?)\s*\{\s*(A:\[.*\])\s*\}.*", re.DOTALL)
 _OPTION = re.compile(r"([A-Z]):\[(.*?)\](?:,\s*|\Z)")
 
 
 def is_published(record: Any) -> bool:
-    """Whether a row is of FineVD's form: `video`, and `conversations` whose first text asks one of its questions."""
+    """Whether a row looks like FineVD's: `video`, and `conversations` whose first text asks for a word or one of the
+    options in brackets, or whose second speaker is "ai"."""
     turns = record.get("conversations") if isinstance(record, dict) and "video" in record else None
     if not isinstance(turns, list) or len(turns) != 2 or not all(isinstance(turn, dict) for turn in turns):
         return False
     asked = turns[0].get("value")
-    return isinstance(asked, str) and bool(_PRESENCE.search(asked) or _type_of(asked))
+    return isinstance(asked, str) and (bool(_LIKE.search(asked)) or turns[1].get("from") == "ai")
 
 
 def plain_row(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,10 +41,17 @@ def plain_row(record: Mapping[str, Any]) -> dict[str, Any]:
         cut from the question, and what stands behind them.
 
     Raises:
-        ValueError: If a dimension or an option does not fit.
+        ValueError: If the wording, a dimension or an option does not fit.
     """
     asked, answer = (turn.get("value") for turn in record["conversations"])
     presence = _PRESENCE.search(asked)
+    if presence is None and not _type_of(asked):
+        raise ValueError(
+            f"question {asked!r:.120} looks like FineVD's, but its wording is not known: 'If there is no blur in the "
+            "video, please answer [No]. ...', or 'distortion dimension' or 'distortion type' and options '{A:[...], "
+            "B:[...]}'. "
+            "Write the row in the plain form: video, question, options, answer."
+        )
     if presence is None:
         question, options = _split(asked)
         kind, task = _type_of(asked), ""

@@ -18,30 +18,33 @@ from vqathinker.wording import counted
 logger = logging.getLogger(__name__)
 
 
-def records_of(path: Path, files: VideoFiles) -> Iterator[tuple[str, Any]]:
+def records_of(path: Path, files: VideoFiles, left_out: dict[str, str]) -> Iterator[tuple[str, Any, bool]]:
     """The rows of a question file with their places for messages, published ones in the plain form.
 
     Args:
         path: With one of the suffixes in `READERS`.
         files: Of the videos.
+        left_out: Place -> message of published rows that do not fit; theirs are put there.
 
     Returns:
-        Rows as they stand there, not checked. Open questions without a reference are left out, with a warning.
+        Rows as they stand there, not checked, and whether each is of a published form. Open
+        questions without a reference are left out, with a warning.
 
     Raises:
-        LabelError: If the file, or a row of a published form, does not fit.
+        LabelError: If the file does not fit.
     """
-    left_out = 0
+    without = 0
     for place, record in READERS[path.suffix.lower()](path):
         try:
             known = _plain(record, lambda name: files.find(safe_name(name)).is_file())
         except ValueError as error:
-            raise LabelError(f"{place}: {error}") from None
-        left_out += known is None
+            left_out[place] = str(error)
+            continue
+        without += known is None
         if known is not None:
-            yield place, known
-    if left_out:
-        open_rows = counted(left_out, "open question")
+            yield place, known, known is not record
+    if without:
+        open_rows = counted(without, "open question")
         logger.warning("%s: %s left out: an answer can only be measured against a reference.", path, open_rows)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from vqathinker.data.files import VideoFiles, check_places, safe_name
 from vqathinker.data.formats import LabelError, number_of
 from vqathinker.data.options import check_options, letter_of, options_in
+from vqathinker.data.places import FORMS as PLACED_FORMS
 from vqathinker.data.places import placed_target, task_named
 from vqathinker.data.question_files import READERS, records_of
 from vqathinker.data.sample import Sample, named_clips
@@ -69,43 +70,52 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
         step of each option where they are ordered), "open" (`target["reference"]`), "score", "level", or that of its
         key `task`. A row without `id` is named `VIDEO: QUESTION`, with options or reference behind it where two rows
         would have one name; a score row without a question is named like its video, a level row `VIDEO: level`. A row
-        that repeats another in everything is dropped, with a warning, and so is an open question without a reference.
+        that repeats another in everything is dropped, with a warning, and so are an open question without a reference,
+        and rows of published files that do not fit (or whose answers differ): nobody can correct these.
 
     Raises:
         LabelError: If the file is missing or empty, a line does not fit, two rows have one id, or one question about
-            one clip has two answers.
+            one clip has two answers; in a published file, if no row fits.
     """
     path = Path(path)
     check_places(path, Path(video_root), list(READERS), "question file")
     files = VideoFiles(Path(video_root))
     rows: list[_Row] = []
-    for place, record in records_of(path, files):
+    left_out: dict[str, str] = {}
+    for place, record, published in records_of(path, files, left_out):
         try:
-            rows.append(_row(place, record, files))
-        except LabelError:
-            raise
+            rows.append(_row(place, record, files, published))
         except ValueError as error:
-            raise LabelError(f"{place}: {error}") from None
+            if not published:
+                raise error if isinstance(error, LabelError) else LabelError(f"{place}: {error}") from None
+            left_out[place] = str(error)
+    if not rows and left_out:
+        raise LabelError("{}: {}".format(*next(iter(left_out.items()))))
     if not rows:
         raise LabelError(f"question file {str(path)!r} holds no questions: write one per line: {FORMS}.")
     kept = _without_repetitions(rows)
     if len(kept) < len(rows):
         rows_repeat = counted(len(rows) - len(kept), "row repeats", "rows repeat")
         logger.warning("%s: %s another one: dropped.", path, rows_repeat)
-    _check_answers(kept)
-    return _named(kept)
+    samples = _named(_check_answers(kept, left_out), left_out)
+    if left_out:
+        place, message = next(iter(left_out.items()))
+        logger.warning("%s: %s left out: first %s: %s", path, counted(len(left_out), "published row"), place, message)
+    return samples
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line that was read: its place, the videos' names, and the sample, whose id is empty where the line has none."""
+    """A line that was read: its place, the videos' names, the sample, whose id is empty where the line has none, and
+    whether it is of a published form."""
 
     place: str
     name: str
     sample: Sample
+    published: bool
 
 
-def _row(place: str, record: Any, files: VideoFiles) -> _Row:
+def _row(place: str, record: Any, files: VideoFiles, published: bool) -> _Row:
     """The sample of one line.
 
     Raises:
@@ -140,7 +150,7 @@ def _row(place: str, record: Any, files: VideoFiles) -> _Row:
     clips = tuple(str(files.find(name)) for name in names)
     columns |= _stalls(record, task, clips[0])
     sample = Sample(_text(record, "id"), task, clips, question, target | columns, _tags(record), system)
-    return _Row(place, named_clips(names), sample)
+    return _Row(place, named_clips(names), sample, published)
 
 
 def _without_null(value: Any) -> Any:
@@ -348,29 +358,47 @@ def _without_repetitions(rows: Sequence[_Row]) -> list[_Row]:
     return list(first.values())
 
 
-def _check_answers(rows: Sequence[_Row]) -> None:
-    """Refuse one question about one clip, between the same options in any order, that has two answers."""
+def _check_answers(rows: Sequence[_Row], left_out: dict[str, str]) -> list[_Row]:
+    """Refuse one question about one clip, between the same options in any order, that has two answers; published rows
+    are left out, all of that question.
+
+    Returns:
+        The others.
+    """
     known: dict[tuple, tuple[str, str]] = {}
+    differ: dict[tuple, str] = {}
     for row in rows:
-        sample = row.sample
-        if sample.task == "score":
-            continue
-        options = sample.target.get("options", ())
-        if options:
-            answer = options[ord(sample.target["answer"]) - ord("A")].casefold()
-        else:
-            answer = str([sample.target[key] for key in sample.target if key.startswith("answer_")])
-        asked = (sample.clips, sample.question, sample.task, frozenset(option.casefold() for option in options))
+        asked, answer = _asked_for(row.sample)
         before, place = known.setdefault(asked, (answer, row.place))
-        if before != answer:
-            raise LabelError(
-                f"{row.place}: {sample.question!r:.120} about {row.name!r} has the answer {answer!r}, but {before!r} "
-                f"at {place}: one of them must be wrong. Correct or remove it."
-            )
+        if before == answer:
+            continue
+        message = (
+            f"{row.sample.question!r:.120} about {row.name!r} has the answer {answer!r}, but {before!r} at {place}: "
+            "one of them must be wrong. Correct or remove it."
+        )
+        if not row.published:
+            raise LabelError(f"{row.place}: {message}")
+        differ[asked] = message
+    wrong = [row for row in rows if row.published and _asked_for(row.sample)[0] in differ]
+    left_out |= {row.place: differ[_asked_for(row.sample)[0]] for row in wrong}
+    return [row for row in rows if row.place not in left_out]
 
 
-def _named(rows: Sequence[_Row]) -> list[Sample]:
-    """The samples, each with an id of its own."""
+def _asked_for(sample: Sample) -> tuple[tuple, str]:
+    """What is asked, and the one right answer; "" for scores and open questions, which may have several."""
+    target, options = sample.target, sample.target.get("options", ())
+    if sample.task == "level":
+        options, answer = level_words(target["words"]), target["level"]
+    elif sample.task in PLACED_FORMS:
+        answer = str(target[f"answer_{PLACED_FORMS[sample.task][0]}"])
+    else:
+        answer = options[ord(target["answer"]) - ord("A")].casefold() if sample.task == "choice" else ""
+    shown = options if sample.task in ("choice", "level") else ()
+    return (sample.clips, sample.question, sample.task, frozenset(option.casefold() for option in shown)), answer
+
+
+def _named(rows: Sequence[_Row], left_out: dict[str, str]) -> list[Sample]:
+    """The samples, each with an id of its own; published rows whose id is taken are left out."""
     short = [row.sample.id or _default_id(row) for row in rows]
     counts = Counter(short)
     places: dict[str, str] = {}
@@ -380,10 +408,14 @@ def _named(rows: Sequence[_Row]) -> list[Sample]:
         if not row.sample.id and counts[name] > 1 and told != [None]:
             name = f"{name} [{' | '.join(told)}]"
         if name in places:
-            raise LabelError(
-                f"{row.place}: the row at {places[name]} also has the id {name!r:.200}, and the rows differ: an id "
-                "names one question about one clip. Give each row its own 'id', or remove one of them."
+            message = (
+                f"the row at {places[name]} also has the id {name!r:.200}, and the rows differ: an id names one "
+                "question about one clip. Give each row its own 'id', or remove one of them."
             )
+            if not row.published:
+                raise LabelError(f"{row.place}: {message}")
+            left_out[row.place] = message
+            continue
         places[name] = row.place
         samples.append(replace(row.sample, id=name))
     return samples

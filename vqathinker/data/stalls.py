@@ -30,6 +30,8 @@ LENGTHS_DIFFER = 0.5
 """Seconds between the length that is told of a clip and that of its file from which on a warning says so."""
 TOLERANCE = 0.05
 """Seconds by which a stall may reach beyond the clip's end, as times are rounded."""
+SLACK = 1e-3
+"""Seconds by which a stall may begin before the one before it is over, as `Stalls.to_json` rounds both."""
 FORMS = (
     "[[start, duration], ...] in seconds of the clip, [] for playback without a stall, or an object "
     '{"stalls": [[4.0, 2.0]], "startup": 1.0, "duration": 20.0, "fps": 24, "wording": "summary"} of which every key '
@@ -77,7 +79,7 @@ class Stalls:
             own = f"the stall at {start:g} s for {duration:g} s"
             if not (math.isfinite(start) and math.isfinite(duration) and duration > 0):
                 raise ValueError(f"{own} must have finite times and a duration above 0, in seconds.")
-            if start < over - 1e-6:
+            if start < over - SLACK:
                 raise ValueError(
                     f"{own} begins before {before} is over, at {over:g} s: sort stalls by their start, join those that "
                     "overlap, and count seconds of the clip with its stalls and start-up delay in it."

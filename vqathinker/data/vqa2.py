@@ -16,8 +16,20 @@ SET = "VQA2"
 ASKERS, ANSWERERS = ("human", "user"), ("gpt", "assistant")
 _PLACEHOLDER = re.compile(r"<(?:image|video)>")
 _SENTENCE = re.compile(r"(?:the )?(?:overall )?quality of (?:the|this) (?:video|image|picture|clip) is (\w+)\W*", re.I)
-_RATING = re.compile(r"\b(?:rate|rating)\b.*\bquality\b|\bquality\b.*\b(?:rate|rating)\b", re.I | re.S)
+_CLIP = r"(?:video|image|picture|clip)"
+# Of the whole clip: not "the frame rate", "the quality of the lighting" or "the quality of this video's colors".
+_RATING = re.compile(
+    r"(?:(?<!frame )(?<!bit )\b(?:rate|rating)|\b(?:what|how) is|\b(?:evaluate|assess|judge|describe))"
+    rf" (?:(?:of|for) )?(?:the|this|its) (?:(?:overall|whole|perceptual|visual|{_CLIP}) )*quality"
+    rf"(?: of (?:the|this) (?:(?:whole|entire) )?{_CLIP})?(?=\s*(?:[?.!,;:]|$)| (?:on|from|with|as)\b)",
+    re.I,
+)
+# One question, behind statements or none, that opens with a verb.
+_YES_NO_QUESTION = re.compile(
+    r"(?:[^?]*[.:!]\s+)?(?:is|are|does|do|did|was|were|has|have|can|could|will|would)\b[^?]*(?:\?[^?]*)?", re.I
+)
 _YES_NO = re.compile(r"(yes|no)\b(?![\w'-])", re.I)
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?%?\.?")
 _OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-Z])[.):]\s*")
 
 
@@ -29,10 +41,11 @@ def is_published(record: Any) -> bool:
 def plain_row(record: Mapping[str, Any]) -> dict[str, Any]:
     """A row `{"id", "image" or "video", "conversations": [question, answer]}` as a plain one.
 
-    The answer decides what is asked: a sentence "The quality of the video is good." (or its last word, where a rating
-    is asked for) a level; one of the options that the question lists, in lines or in a line, a choice; an answer that
-    begins with yes or no, a choice between these, with the whole answer as `reason`; any other an open question, whose
-    reference it is. `gt_score`, whose scale differs among sets, is kept as a column. The other keys are passed over,
+    What is asked follows from both: where the question lists options, in lines or in a line, a choice; where the answer
+    is a sentence "The quality of the video is good." (or its last word, and the question is about the quality of the
+    whole clip) a level; where the question opens with "is", "does" and the like, and the answer with yes or no, a
+    choice between these, with the whole answer as `reason`; else an open question, whose reference the answer is.
+    `gt_score`, whose scale differs among sets, is kept as a column. The other keys are passed over,
     `id` too, which may name a clip.
 
     Returns:
@@ -40,7 +53,7 @@ def plain_row(record: Mapping[str, Any]) -> dict[str, Any]:
         `options`.
 
     Raises:
-        ValueError: If the row is none of this form.
+        ValueError: If the row is none of this form, or the answer to an open question is a number.
     """
     question, answer = _turns(record["conversations"])
     if ("image" in record) == ("video" in record):
@@ -48,7 +61,9 @@ def plain_row(record: Mapping[str, Any]) -> dict[str, Any]:
     row = {"video": record.get("image", record.get("video")), "question": question, "tags": {"set": SET}}
     if record.get("gt_score") is not None:
         row["gt_score"] = record["gt_score"]
-    return row | (_level(question, answer) or _choice(question, answer) or {"answer": answer, "type": "open"})
+    return row | (
+        _choice(question, answer) or _level(question, answer) or _yes_no(question, answer) or _open(question, answer)
+    )
 
 
 def _turns(conversations: Any) -> tuple[str, str]:
@@ -84,14 +99,29 @@ def _level(question: str, answer: str) -> dict[str, Any] | None:
 
 
 def _choice(question: str, answer: str) -> dict[str, Any] | None:
-    """The option that an answer names, of those that the question lists; or yes or no."""
+    """The option that an answer names, of those that the question lists."""
     asked, options = listed_options(question)
-    if options:
-        return {"question": asked, "options": list(options), "type": "choice", **_named(answer, options)}
+    return (
+        {"question": asked, "options": list(options), "type": "choice", **_named(answer, options)} if options else None
+    )
+
+
+def _yes_no(question: str, answer: str) -> dict[str, Any] | None:
+    """Yes or no, where the question asks for one of them: "What faults do you see?" "No blur, but ..." is none."""
     found = _YES_NO.match(answer)
-    if found is None:
+    if found is None or not _YES_NO_QUESTION.fullmatch(question):
         return None
     return {"options": ["Yes", "No"], "type": "yesno", "answer": found[1].capitalize(), **_reason(answer, found[0])}
+
+
+def _open(question: str, answer: str) -> dict[str, Any]:
+    """The answer as reference, unless it is a number, whose terms say nothing."""
+    if _NUMBER.fullmatch(answer):
+        raise ValueError(
+            f"question {question!r:.80} has the number {answer!r} as answer: no reference for an open question. Give "
+            'scores as a label file, and numbers of times as rows with "task": "count".'
+        )
+    return {"answer": answer, "type": "open"}
 
 
 def _named(answer: str, options: tuple[str, ...]) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,13 @@ from vqathinker.metrics.correlation import plcc, srcc
 from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.rewards import Rubric, parse_answer, preset
 from vqathinker.tasks.task import Answer, Row, Said, Task
+
+TAKEN = (
+    *("answer", "options", "steps", "reference", "level", "words", "level_words", "level_mos"),
+    *("answer_interval", "answer_box", "answer_count"),
+)
+"""Columns of other tasks' rows: label columns of these names would be paid for as their answers."""
+logger = logging.getLogger(__name__)
 
 
 class Score(Task):
@@ -28,6 +37,11 @@ class Score(Task):
     def messages(self, sample: Sample, processor: VQAThinkerProcessor) -> list[dict[str, Any]]:
         """A sample without a question of its own is asked the policy's."""
         return super().messages(replace(sample, question=sample.question or processor.question), processor)
+
+    def columns(self, sample: Sample) -> dict[str, Any]:
+        """MOS and label columns, but those whose names are other tasks'."""
+        _warn_of(tuple(name for name in TAKEN if name in sample.target))
+        return {name: value for name, value in sample.target.items() if name not in TAKEN}
 
     def rubric(self) -> Rubric:
         """The preset `"recommended"`."""
@@ -62,3 +76,9 @@ class Score(Task):
             "plcc": plcc(scores, labels),
             "parse_rate": parsed / len(read) if read else math.nan,
         }
+
+
+@cache  # once, not for each row
+def _warn_of(names: tuple[str, ...]) -> None:
+    if names:
+        logger.warning("label columns %s are left out of training and rewards: other tasks' rows use the names.", names)
