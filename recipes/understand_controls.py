@@ -6,7 +6,7 @@
     sequence       stage 1, then levels (stage 2), then questions (stage 3)
     mix            stage 1, then levels and questions together, for as many steps as both and as much of each
     no_stage1      levels, then questions, each for half of stage 1's steps more
-    more_sft       sequence, then supervised on GRPO's clips and answers, for as long as its GRPO took, validations left out
+    more_sft       sequence, then supervised on GRPO's clips and answers, for as long as its GRPO took, not validating
     grpo_...       GRPO behind each of the first three
 
 All arms but more_sft and GRPO's take as many steps on as many clips. One set of clips; the seeds are those of the

@@ -52,7 +52,7 @@ class Arguments(DataArguments, LookArguments):
 
 def test_a_question_that_nothing_asks_is_refused(clip_set):
     labels = {"train_labels": str(clip_set / "train.csv"), "video_root": str(clip_set), "mos_scale": "identity"}
-    with pytest.raises(ValueError, match="question='How good\\?' with ask='level': .* Leave it out, or give labels"):
+    with pytest.raises(ValueError, match=r"question='How good\?' with ask='level': .* Leave it out, or give labels"):
         Arguments(**labels, ask="level", question="How good?").training(0)
     for ask in ("score", "both"):
         assert Arguments(**labels, ask=ask, question="How good?").training(0)

@@ -139,8 +139,8 @@ def _fitting_mos(sample: Sample) -> float | None:
 
 
 def level_distributions(samples: Sequence[Sample], form: str) -> list[list[float] | None]:
-    """`level_distribution` of all samples; those of the task "level" that have no MOS, or one of another level than their
-    word, or no standard deviation where they should, are counted in a warning.
+    """`level_distribution` of all samples; those of the task "level" that have no MOS, or one of another level than
+    their word, or no standard deviation where they should, are counted in a warning.
 
     Raises:
         ValueError: If the form is another than "word", and no sample allows it.
