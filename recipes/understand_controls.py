@@ -149,7 +149,7 @@ def run_arm(arm: str, seed: int) -> None:
     if timed := TIMED.get(arm):
         pace, goal = (runner.training_of(folder_of(name, seed)) for name in (CONFIGS[arm], timed))
         seconds = goal["seconds"] - goal["validation_seconds"]
-        own += ["--max_steps", str(round(seconds / pace["seconds"] * pace["steps"]))]
+        own += ["--max_steps", str(max(1, round(seconds / pace["seconds"] * pace["steps"])))]
     recipe = grpo_lsvq if CONFIGS.get(arm) == "grpo" else sft_lsvq
     recipe.main(["--config", str(config_of(arm)), *own])
     judged = understand.evaluate(folder) if arm in ARMS else {}
