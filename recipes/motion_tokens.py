@@ -1,7 +1,7 @@
 """Does a motion token for each frame see freezes and jumps that one for the clip does not? On synthetic questions.
 
     python recipes/motion_tokens.py                  # three arms, one seed
-    python recipes/motion_tokens.py --seeds 0,1,2    # the table of docs/results.md
+    python recipes/motion_tokens.py --seeds 0,1,2    # mean and deviation over three seeds
     python recipes/motion_tokens.py --quick          # under a minute; the numbers mean nothing
 
 Arms differ in the motion tokens of the tiny policy alone. The motion encoder and all else start from the shipped base,

@@ -93,9 +93,14 @@ def write_result(folder: Path, result: dict[str, Any], made_with: str) -> None:
 
 
 def training_of(folder: Path) -> dict[str, float]:
-    """Seconds and steps of a training run."""
+    """Seconds of a training run, those of its validations among them, and steps."""
     history = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-    return {"seconds": history[-1]["train_runtime"], "steps": history[-1]["step"]}
+    validation = sum(entry.get("eval_runtime", 0.0) for entry in history)
+    return {
+        "seconds": history[-1]["train_runtime"],
+        "validation_seconds": validation,
+        "steps": history[-1]["step"],
+    }
 
 
 def found_results(folder: Path, arms: Iterable[str], read: Read) -> dict[str, dict[int, dict[str, Any]]]:

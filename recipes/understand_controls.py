@@ -4,9 +4,9 @@
     python recipes/understand_controls.py --arms sequence,mix --seeds 0
 
     sequence       stage 1, then levels (stage 2), then questions (stage 3)
-    mix            stage 1, then levels and questions together, for as many steps as both
+    mix            stage 1, then levels and questions together, for as many steps as both and as much of each
     no_stage1      levels, then questions, each for half of stage 1's steps more
-    more_sft       sequence, then supervised on GRPO's clips and answers, for as long as its GRPO took
+    more_sft       sequence, then supervised on GRPO's clips and answers, for as long as its GRPO took, not validating
     grpo_...       GRPO behind each of the first three
 
 All arms but more_sft and GRPO's take as many steps on as many clips. One set of clips; the seeds are those of the
@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from vqathinker.data.tables import read_table
 
 sys.path.insert(0, str(Path(__file__).parent))
 import grpo_lsvq
@@ -116,13 +118,23 @@ def steps_of(*stages: str) -> int:
     return sum(yaml.safe_load(understand.config_of(stage).read_text("utf-8"))["max_steps"] for stage in stages)
 
 
+def labels_weight() -> float:
+    """Of the levels beside the questions: arm `mix` then sees as much of each as arm `sequence`, whose stages have one
+    batch size."""
+    levels = len(read_table(understand.DATA / "stage2.csv").rows)
+    questions = len(understand.read_rows(understand.DATA / "stage3.jsonl"))
+    return steps_of("stage2") / steps_of("stage3") * questions / levels
+
+
 def arguments(arm: str) -> list[str]:
     """What an arm adds to its config."""
     half, data = steps_of("stage1_spatial", "stage1_motion") // 2, understand.DATA
     levels = ["--mos_scale", "identity", "--ask", "level", "--level_words", understand.WORDS]
     both = str(steps_of("stage2", "stage3"))
+    if arm == "mix":
+        weight = ["--labels_weight", str(labels_weight())]
+        return ["--train_labels", str(data / "stage2.csv"), *levels, *weight, "--max_steps", both]
     return {
-        "mix": ["--train_labels", str(data / "stage2.csv"), *levels, "--max_steps", both],
         "stage2_no_stage1": ["--max_steps", str(steps_of("stage2") + half)],
         "no_stage1": ["--max_steps", str(steps_of("stage3") + half)],
         "more_sft": ["--train_labels", str(data / "train.csv"), "--questions", str(data / "train.jsonl")],
@@ -136,7 +148,8 @@ def run_arm(arm: str, seed: int) -> None:
     own = ["--model", str(model), "--output_dir", str(folder), "--seed", str(seed), *arguments(arm)]
     if timed := TIMED.get(arm):
         pace, goal = (runner.training_of(folder_of(name, seed)) for name in (CONFIGS[arm], timed))
-        own += ["--max_steps", str(round(goal["seconds"] / pace["seconds"] * pace["steps"]))]
+        seconds = goal["seconds"] - goal["validation_seconds"]
+        own += ["--max_steps", str(max(1, round(seconds / pace["seconds"] * pace["steps"])))]
     recipe = grpo_lsvq if CONFIGS.get(arm) == "grpo" else sft_lsvq
     recipe.main(["--config", str(config_of(arm)), *own])
     judged = understand.evaluate(folder) if arm in ARMS else {}

@@ -367,6 +367,8 @@ def test_a_motion_branch_of_its_own_is_neither_replaced_nor_dropped(checkpoint, 
     for wrong in ({"slowfast": "random"}, {"motion_tokens": 0}, {"motion_tokens": 2}):
         with pytest.raises(ValueError, match="has a motion branch"):
             convert_internvlchat(checkpoint, tmp_path / "no", **wrong)
+    with pytest.raises(ValueError, match=r"pathway='fast', one motion token per frame: .* reads both pathways"):
+        convert_internvlchat(checkpoint, tmp_path / "no", motion_config={"pathway": "fast"})
 
 
 @pytest.mark.parametrize(

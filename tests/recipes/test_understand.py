@@ -75,8 +75,37 @@ def test_an_adapter_and_the_motion_encoder_are_not_trained_together(repo, monkey
         sft_lsvq.main(["--config", str(config), "--use_peft", "true"])
 
 
-def test_controls_start_from_what_is_there_before_them(repo, monkeypatch, understand):
-    import understand_controls as controls
+@pytest.fixture
+def controls(understand, tmp_path, monkeypatch):
+    """With 30 levels and 50 questions."""
+    import understand_controls
+
+    monkeypatch.setattr(understand, "DATA", tmp_path)
+    (tmp_path / "stage2.csv").write_text("video,mos\n" + "a.mp4,3\n" * 30)
+    (tmp_path / "stage3.jsonl").write_text('{"type": "yesno"}\n' * 50)
+    return understand_controls
+
+
+def test_mix_sees_as_much_of_each_as_the_sequence(understand, controls):
+    stages = [yaml.safe_load(understand.config_of(name).read_text(encoding="utf-8")) for name in ("stage2", "stage3")]
+    seen = [stage["max_steps"] * stage["per_device_train_batch_size"] for stage in stages]
+    added = controls.arguments("mix")
+    weight = float(added[added.index("--labels_weight") + 1])
+    assert seen == [1920, 3200] and weight == pytest.approx(1.0)  # 30 levels an epoch beside 50 questions
+    assert weight * 30 / 50 == pytest.approx(seen[0] / seen[1])
+    (understand.DATA / "stage3.jsonl").write_text('{"type": "yesno"}\n' * 200)
+    assert controls.labels_weight() == pytest.approx(4.0)
+
+
+def test_time_of_validations_is_told_apart(controls, tmp_path):
+    history = [{"eval_runtime": 3.0, "step": 0}, {"loss": 1.0, "step": 5}, {"eval_runtime": 4.5, "step": 10}]
+    history.append({"train_runtime": 60.0, "step": 10})
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    known = {"seconds": 60.0, "validation_seconds": 7.5, "steps": 10}
+    assert controls.runner.training_of(tmp_path) == known
+
+
+def test_controls_start_from_what_is_there_before_them(understand, controls):
 
     before = ["format", "stage1_spatial", "stage1_motion", "stage2", "sequence"]
     assert controls.lineage("grpo_sequence") == [*before, "grpo_sequence"]

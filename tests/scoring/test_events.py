@@ -67,7 +67,9 @@ def test_a_test_sets_column_is_told_in_evaluation_too(scorer, train_rows, tmp_pa
 def test_settings_name_what_is_told():
     assert told_settings({}) == {}
     one, two = ({"a/b.mp4": Stalls(startup=seconds)} for seconds in (1.0, 2.0))
-    assert told_settings(one) == told_settings({"c/b.mp4": Stalls(startup=1.0)}) != told_settings(two)
+    assert told_settings(one) == told_settings({"a/b.mp4": Stalls(startup=1.0)}) != told_settings(two)
+    swapped = {"c/b.mp4": Stalls(startup=2.0)} | one, {"c/b.mp4": Stalls(startup=1.0)} | two
+    assert told_settings(swapped[0]) != told_settings(swapped[1])  # two clips of one name
     assert fingerprint({"x": 1} | told_settings(one)) != fingerprint({"x": 1})
 
 

@@ -198,6 +198,18 @@ def test_what_cannot_be_learnt_as_a_distribution(processor, caplog, tmp_path):
             sft_dataset(samples, processor, 0, level_targets=form)
 
 
+def test_a_word_of_its_own_counts_more_than_the_mos(processor, caplog):
+    targets = {"a": {"level": "poor", "mos": 4.0}, "b": {"level": "good", "mos": 4.0}, "c": {"mos": 3.5}}
+    samples = [Sample(name, "level", (f"{name}.mp4",), target=target) for name, target in targets.items()]
+    rows = sft_dataset(samples, processor, 0, level_targets="linear").to_list()
+    assert "is poor.</answer>" in rows[0]["completion"] and rows[0]["levels"] is None
+    assert [one["share"] for one in rows[1]["levels"]] == [1.0]
+    assert [one["share"] for one in rows[2]["levels"]] == [0.5, 0.5]
+    assert "1 level of 3 have no MOS that fits its word: there the right word alone is learnt" in caplog.text
+    with pytest.raises(ValueError, match="none of 1 sample of the task 'level' has a MOS that fits its word"):
+        sft_dataset(samples[:1], processor, 0, level_targets="linear")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -1,13 +1,14 @@
 """Rewards of several tasks in one rubric, and pairs made of labels."""
 
 import csv
+from dataclasses import dataclass
 
 import pytest
 
 from rewards import Format, Rubric
 from vqathinker.data import Sample
 from vqathinker.tasks import TASKS, Task
-from vqathinker.training.samples import DataArguments, with_tasks
+from vqathinker.training.samples import DataArguments, LookArguments, with_tasks
 
 
 class Dark(Task):
@@ -42,6 +43,20 @@ def tasks(monkeypatch):
 
 def samples(*tasks):
     return [Sample(task, task, ("a.mp4",)) for task in tasks]
+
+
+@dataclass(kw_only=True)
+class Arguments(DataArguments, LookArguments):
+    """As the recipes'."""
+
+
+def test_a_question_that_nothing_asks_is_refused(clip_set):
+    labels = {"train_labels": str(clip_set / "train.csv"), "video_root": str(clip_set), "mos_scale": "identity"}
+    with pytest.raises(ValueError, match=r"question='How good\?' with ask='level': .* Leave it out, or give labels"):
+        Arguments(**labels, ask="level", question="How good?").training(0)
+    for ask in ("score", "both"):
+        assert Arguments(**labels, ask=ask, question="How good?").training(0)
+    assert Arguments(**labels, ask="level").training(0)
 
 
 def test_pairs_of_labels_come_beside_their_scores(clip_set, tmp_path, monkeypatch, repo):

@@ -85,6 +85,15 @@ def test_features_are_forgotten_once_it_is_trained(policy, processor, frames):
     )
 
 
+def test_a_collator_made_before_gives_no_features_once_it_is_trained(policy, processor, train_rows):
+    rows = sft_dataset(score_samples(train_rows[:1]), processor, 0).to_list()
+    collate = collator(policy, processor)
+    assert "motion_features" in collate(rows)
+    policy.unfreeze(["motion_encoder"])
+    batch = collate(rows)
+    assert "motion_frames" in batch and "motion_features" not in batch
+
+
 def test_the_console_says_what_is_trained(stage_1):
     assert parts_line(stage_1, STAGE_1_MOTION).endswith(f"as they are: {', '.join(STAGE_1_MOTION)}")
     assert parts_line(tiny_policy()[0], []).endswith("as they are: motion_encoder")

@@ -161,7 +161,7 @@ def convert_internvlchat(
     tokenizer = _load_tokenizer(path, known["llm_config"]["vocab_size"])
     weights = read_weights(path)
     has_motion = any(name.startswith(("motion_mlp.", "slowfast_model.")) for name in weights)
-    _check_motion(path, has_motion, slowfast, motion_tokens)
+    _check_motion(path, has_motion, slowfast, motion_tokens, motion_config or {})
     defaults = PUBLISHED_MOTION | {"image_size": image_size} if has_motion else {}
     motion = MotionConfig(**(defaults | (motion_config or {})))
     low_config, encoder = first_encoder(low_tokens, low_level)
@@ -232,8 +232,16 @@ def _load_tokenizer(path: Path, vocab_size: int) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(path, **options, **IMAGE_TOKENS)
 
 
-def _check_motion(path: Path, has_motion: bool, slowfast: str | Path | None, motion_tokens: int) -> None:
+def _check_motion(
+    path: Path, has_motion: bool, slowfast: str | Path | None, motion_tokens: int, settings: dict[str, Any]
+) -> None:
     """The arguments on motion must fit what the checkpoint brings."""
+    if has_motion and settings.get("pathway") == "fast":
+        raise ValueError(
+            f"pathway='fast', one motion token per frame: {str(path)!r} has a motion branch whose projector reads both "
+            "pathways and gives one token for the clip. Leave it out (--motion-tokens per_frame), or convert a "
+            "checkpoint without a motion branch."
+        )
     if has_motion and (slowfast is not None or motion_tokens != 1):
         raise ValueError(
             f"{slowfast=}, {motion_tokens=}: {str(path)!r} has a motion branch, with its own SlowFast weights and one "

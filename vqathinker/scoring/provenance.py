@@ -66,11 +66,11 @@ def told_settings(events: Mapping[str, Stalls]) -> dict[str, str]:
     """What scores depend on besides, where prompts tell of stalls; nothing where they do not.
 
     Args:
-        events: Path -> stalls.
+        events: Path -> stalls; paths as score tables name clips.
     """
     if not events:
         return {}
-    told = json.dumps(sorted((Path(video).name, stalls.to_json()) for video, stalls in events.items()))
+    told = json.dumps(sorted((str(video), stalls.to_json()) for video, stalls in events.items()))
     return {"stalls_hash": hashlib.sha256(told.encode()).hexdigest()[:16]}
 
 

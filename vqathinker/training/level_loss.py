@@ -116,19 +116,31 @@ def level_distribution(sample: Sample, form: str) -> list[float] | None:
 
     Returns:
         Five shares, best level first; `None` where the word alone is learnt: with the form "word", of other tasks, and
-        of samples without a MOS. Without a standard deviation "gaussian" is "linear".
+        of samples without a MOS that fits their word. Without a standard deviation "gaussian" is "linear".
     """
-    mos = sample.target.get("mos")
-    if form == "word" or sample.task != "level" or mos is None:
+    mos = _fitting_mos(sample) if form != "word" and sample.task == "level" else None
+    if mos is None:
         return None
-    level_in(Sample(sample.id, "level", sample.clips, target={"mos": mos}))  # raises for a MOS outside 1-5
     sd = sd_of(sample.target, f"sample {sample.id!r}") if form == "gaussian" else None
     return neighbours(mos) if sd is None else gaussian_levels(mos, sd)
 
 
+def _fitting_mos(sample: Sample) -> float | None:
+    """The MOS of a sample of the task "level"; `None` where it has none, or a word of its own for another level.
+
+    Raises:
+        ValueError: If the MOS is outside 1 to 5, or the word is none of its words.
+    """
+    mos = sample.target.get("mos")
+    if mos is None:
+        return None
+    level = level_in(Sample(sample.id, "level", sample.clips, target={"mos": mos}))
+    return float(mos) if level == level_in(sample) else None
+
+
 def level_distributions(samples: Sequence[Sample], form: str) -> list[list[float] | None]:
-    """`level_distribution` of all samples; those of the task "level" that have no MOS, or no standard deviation where
-    they should, are counted in a warning.
+    """`level_distribution` of all samples; those of the task "level" that have no MOS, or one of another level than
+    their word, or no standard deviation where they should, are counted in a warning.
 
     Raises:
         ValueError: If the form is another than "word", and no sample allows it.
@@ -137,7 +149,8 @@ def level_distributions(samples: Sequence[Sample], form: str) -> list[list[float
     if form == "word":
         return shares
     asked = [(sample, own) for sample, own in zip(samples, shares, strict=True) if sample.task == "level"]
-    needed = {"MOS": [sample.target.get("mos") for sample, _ in asked]}
+    fitting = "MOS that fits its word"
+    needed = {fitting: [_fitting_mos(sample) for sample, _ in asked]}
     if form == "gaussian":
         needed["standard deviation (column sd or std)"] = [sd_of(sample.target, sample.id) for sample, _ in asked]
     for what, values in needed.items():
@@ -148,7 +161,7 @@ def level_distributions(samples: Sequence[Sample], form: str) -> list[list[float
                 ": label them, ask for levels (ask: level), or set level_targets: word."
             )
         if missing:
-            less = "the right word alone" if what == "MOS" else "the two words whose mean is the MOS"
+            less = "the right word alone" if what == fitting else "the two words whose mean is the MOS"
             logger.warning(
                 "%s of %d have no %s: there %s is learnt.", counted(missing, "level"), len(asked), what, less
             )

@@ -155,11 +155,31 @@ class DataArguments:
         return found
 
     def training(self, seed: int) -> list[Sample]:
-        """What one epoch goes through, see `vqathinker.tasks.mixture`."""
+        """What one epoch goes through, see `vqathinker.tasks.mixture`.
+
+        Raises:
+            ValueError: If a question for a score is given, and nothing asks for one.
+        """
         parts = list(self._parts().values())
         if self.pairs:
             parts.append((self.paired([sample for samples, _ in parts for sample in samples], self.pairs, seed), 1.0))
-        return mixture(parts, seed)
+        mixed = mixture(parts, seed)
+        self._check_question(mixed)
+        return mixed
+
+    def _check_question(self, samples: Sequence[Sample]) -> None:
+        """Raise `ValueError` if `question` is given, and neither `samples` nor a validation asks for a score."""
+        question = getattr(self, "question", None)
+        if not question or any(sample.task == "score" for sample in samples):
+            return
+        held_out = self.labelled(getattr(self, "val_labels", None))
+        if file := getattr(self, "val_questions", None):
+            held_out += read_questions(file, self.video_root or "")
+        if not any(sample.task == "score" for sample in held_out):
+            raise ValueError(
+                f"question={question!r} with ask={self.ask!r}: it is the question for a score, and no sample asks for "
+                "one. Leave it out, or give labels with ask: score or both."
+            )
 
     def paired(self, samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
         """Pairs of those samples that are clips to be scored, see `vqathinker.data.pairs_of`.

@@ -140,7 +140,7 @@ class SFTCollator:
         loader: Decodes the clips.
         policy: What of it is frozen computes features, once per clip where they are remembered. That is copied: under
             ZeRO-3 processes can call the policy's own only together, but which clips a process knows already is its own
-            affair. There the copying is collective.
+            affair. There the copying is collective. What is unfrozen later is copied no longer.
         head: What the policy's score head is to be trained on: `"beside"` answers, `"alone"`, or nothing, "".
         answers: What of an answer is learnt how much; default all tokens alike.
     """
@@ -181,6 +181,7 @@ class SFTCollator:
         batch = self._text([prompt.ids for prompt in shown.prompts], rows, nothing)
         if self.head:
             batch |= self._head_inputs(shown.prompts, batch["input_ids"].shape[1], rows, nothing)
+        self.kept = [stream for stream in self.kept if stream.frozen(self.features.policy.model)]  # as it is now
         for stream in self.streams:
             raw = [getattr(clip, stream.takes) for clip in shown.clips]
             if stream in self.kept:
