@@ -9,6 +9,8 @@ import shutil
 import socket
 import sys
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -192,6 +194,20 @@ def address(handlers, clip, tmp_path, monkeypatch):
     page.close()
     hosts = {to[0][0] if isinstance(to[0], tuple) else to[0] for to in asked}
     assert hosts <= {"127.0.0.1", "localhost", "::1", "", None}  # nobody else is called: no telemetry
+
+
+def test_only_the_examples_are_served(address, tmp_path):
+    (tmp_path / "examples" / "private.txt").write_text("not to be seen")
+    examples = tmp_path / "examples"
+
+    def status(path):
+        try:
+            return urllib.request.urlopen(f"{address}gradio_api/file={path}").status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert [status(examples / name) for name in ("grey.mp4", "private.txt")] == [200, 403]
+    assert status(examples) == 403
 
 
 def free_port():
