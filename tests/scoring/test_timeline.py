@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 
 import av
@@ -147,13 +148,18 @@ def test_the_command_names_faults_and_writes_a_plot_and_json(half, base, process
         "    There is noise.",
     ]
     assert "4 windows over 5.0 s: 3 scored, 1 not" in err
-    whole = json.loads((tmp_path / "half.json").read_text())
+    whole = json.loads((tmp_path / "half.mp4.json").read_text())
     assert [one["score"] for one in whole["windows"]] == [4.2, 2.5, 1.25, None]
     assert [one["faults"] for one in whole["windows"]][1:] == [
         *({"blur": "slight", "noise": "strong"}, {"noise": "severe"}, {"noise": ""}),
     ]
     assert whole["windows"][2]["key_frames"][0] >= 24 and whole["settings"]["checkpoint"] == str(base)
-    with Image.open(tmp_path / "half.png") as picture:
+    with Image.open(tmp_path / "half.mp4.png") as picture:
         assert picture.format == "PNG" and picture.width > 800
     assert main([*command, "--window", "9"]) == 0
     assert "the clip is shorter than a window of 9 s: all of it is one window" in capsys.readouterr().err
+    (tmp_path / "other").mkdir()
+    other = shutil.copy(half, tmp_path / "other" / "half.mp4")
+    capsys.readouterr()
+    assert main(["timeline", other, *command[2:]]) == 2
+    assert f"half.mp4.json' is the timeline of '{half}': name another folder" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def score_timeline(
     frame = clip.duration / clip.num_frames
     if step < frame - SLACK and clip.num_frames > 1:
         raise ValueError(
-            f"step={step:g} is shorter than a frame of {str(video)!r:.200} ({frame:.4f} s): windows would repeat. Give "
+            f"step={step:g} is shorter than a frame of {Path(video).name!r:.200} ({frame:.4f} s): windows would repeat. Give "
             "a longer step."
         )
     empty = [_window(clip, *bounds) for bounds in window_bounds(clip.duration, window, step)]
