@@ -106,9 +106,9 @@ def test_what_is_wrong_is_a_sentence(handlers, clip, tmp_path):
             handler(*inputs)
         assert re.fullmatch(r"[A-Z].*[.!?]", sentence(error.value)), sentence(error.value)
     assert sentence(ClipError("/x/y.mp4", "no such file")) == "The clip y.mp4 cannot be read: no such file."
-    with pytest.raises(ValueError, match="seconds=0, files=100, .*: must be above 0"):
+    with pytest.raises(ValueError, match=r"seconds=0, files=100, .*: must be above 0"):
         Limits(seconds=0)
-    assert told["gone.mp4"] == "Gone.mp4: No such file or directory."
+    assert told["gone.mp4"] == "The file gone.mp4: No such file or directory."
     handlers.limits = Limits(windows=3)
     assert len(handlers.timeline(str(clip), 1.0, 0.5, tmp_path)[0].windows) == 3
     for limits, message in (

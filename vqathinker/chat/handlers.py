@@ -244,6 +244,6 @@ def sentence(error: Exception) -> str:
         reason = error.reason.replace(os.path.dirname(os.path.abspath(error.path)) + os.sep, "")
         told = f"the clip {Path(error.path).name} cannot be read: {reason}"
     elif isinstance(error, OSError) and error.filename is not None and error.strerror:
-        told = f"{os.path.basename(os.fsdecode(error.filename))}: {error.strerror}"
+        told = f"the file {os.path.basename(os.fsdecode(error.filename))}: {error.strerror}"
     told = told.strip() or type(error).__name__
     return told[0].upper() + told[1:] + ("" if told.endswith((".", "!", "?")) else ".")

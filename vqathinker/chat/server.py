@@ -45,7 +45,7 @@ def serve(page: gr.Blocks, handlers: Handlers, host: str, port: int, block: bool
         raise OSError(f"cannot listen on {host}:{port}: it is taken, or no address of this machine. Name another one.")
     page.queue(default_concurrency_limit=1)
     _, address, _ = page.launch(
-        server_name=host,
+        server_name=f"[{host}]" if ":" in host else host,
         server_port=port,
         share=False,
         quiet=True,

@@ -130,7 +130,8 @@ def verdict(found: QualityComparison) -> str:
 
 def cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Rows of `score_files` as the page's table has them, with the columns `HEADERS`."""
-    return [[_cell(row[name]) for name in ROW] for row in (row | {"status": reason(row["status"])} for row in rows)]
+    told = [row | {"status": reason(row["status"])} for row in rows]
+    return [[_cell(row[name]) for name in ROW] for row in told]
 
 
 def _cell(value: Any) -> str:
