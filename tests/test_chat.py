@@ -3,12 +3,15 @@
 import csv
 import functools
 import json
+import math
 import os
 import re
 import shutil
 import socket
 import sys
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,11 +19,12 @@ import pytest
 
 from vqathinker.chat import Handlers, Limits
 from vqathinker.chat.handlers import sentence
+from vqathinker.chat.texts import card, cells
 from vqathinker.cli import main
 from vqathinker.cli.chat import demo_clips
 from vqathinker.clips import ClipError, open_clip, write_video
 from vqathinker.rollout import Completion
-from vqathinker.scoring import QualityScorer
+from vqathinker.scoring import QualityScore, QualityScorer
 
 RATE = 12
 
@@ -102,8 +106,19 @@ def test_what_is_wrong_is_a_sentence(handlers, clip, tmp_path):
             handler(*inputs)
         assert re.fullmatch(r"[A-Z].*[.!?]", sentence(error.value)), sentence(error.value)
     assert sentence(ClipError("/x/y.mp4", "no such file")) == "The clip y.mp4 cannot be read: no such file."
-    with pytest.raises(ValueError, match="seconds=0, files=100: must be above 0"):
+    with pytest.raises(ValueError, match=r"seconds=0, files=100, .*: must be above 0"):
         Limits(seconds=0)
+    assert told["gone.mp4"] == "The file gone.mp4: No such file or directory."
+    handlers.limits = Limits(windows=3)
+    assert len(handlers.timeline(str(clip), 1.0, 0.5, tmp_path)[0].windows) == 3
+    for limits, message in (
+        (Limits(windows=2), "windows every 0.5 s of 2.0 s are more than the 2 that"),
+        (Limits(frames=23), "a clip.mp4 has 24 frames, and the page takes up to 23"),
+        (Limits(pixels=12_000), "a clip.mp4 has frames of 128x96, and the page takes up to 12000 pixels"),
+    ):
+        handlers.limits = limits
+        with pytest.raises(ValueError, match=message):
+            handlers.timeline(str(clip), 1.0, 0.5, tmp_path)
 
 
 def test_a_batch_has_a_row_for_every_file_and_a_table(handlers, clip, tmp_path):
@@ -117,6 +132,11 @@ def test_a_batch_has_a_row_for_every_file_and_a_table(handlers, clip, tmp_path):
     assert [row["status"] for row in written] == ["unreadable", "ok", "refused"]
     assert [row["score"] for row in written] == ["nan", "3.05", "nan"] and written[1]["spread"] == "0.070711"
     assert "takes up to 3 s" in written[2]["error"]
+    assert [row[3] for row in cells(rows)] == [
+        *("The clip cannot be read.", "ok", "The clip is more than the page takes."),
+    ]
+    lost = QualityScore("a.mp4", math.nan, math.nan, "no_number", answers=("<answer>bad</answer>",))
+    assert "No score. The answer names no number." in card(lost)
     for wrong, message in (([], "no file to score"), ([str(clip)] * 5, "5 files are more than the 4")):
         with pytest.raises(ValueError, match=message):
             next(handlers.batch(wrong, tmp_path))
@@ -129,6 +149,12 @@ def test_calls_of_the_policy_wait_for_one_another_and_clips_are_decoded_once(han
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: handlers.score(str(clip)), range(6)))
     assert len(handlers.scorer.engine.prompts) == 6 and handlers.scorer.engine.overlaps == 0 and len(loaded) == 1
+
+
+def test_samples_that_a_readout_does_not_draw_are_refused(base, capsys):
+    pytest.importorskip("gradio", reason="gradio is not installed")
+    assert main(["chat", "--model", str(base), "--device", "cpu", "--readout", "levels", "--samples", "8"]) == 2
+    assert "samples=8" in capsys.readouterr().err
 
 
 def test_the_examples_are_the_demos_clips(tmp_path):
@@ -192,6 +218,20 @@ def address(handlers, clip, tmp_path, monkeypatch):
     page.close()
     hosts = {to[0][0] if isinstance(to[0], tuple) else to[0] for to in asked}
     assert hosts <= {"127.0.0.1", "localhost", "::1", "", None}  # nobody else is called: no telemetry
+
+
+def test_only_the_examples_are_served(address, tmp_path):
+    (tmp_path / "examples" / "private.txt").write_text("not to be seen")
+    examples = tmp_path / "examples"
+
+    def status(path):
+        try:
+            return urllib.request.urlopen(f"{address}gradio_api/file={path}").status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert [status(examples / name) for name in ("grey.mp4", "private.txt")] == [200, 403]
+    assert status(examples) == 403
 
 
 def free_port():
@@ -265,12 +305,12 @@ def test_a_user_drops_a_clip_scores_it_and_asks(address, browser, clip, tmp_path
     while "No preference" not in page.text("verdict") and time.monotonic() < end:
         time.sleep(0.5)  # until both are uploaded
         page.press("compare")
-    assert "this policy has not learned to compare" in page.text("verdict")
+    assert "This policy has not learned to compare" in page.text("verdict")
     page.tab(2)
     page.drop("files", clip, tmp_path / "torn.mp4")
     page.wait("files", "torn")
     page.press("score_all")
-    page.wait("table", "unreadable")
+    page.wait("table", "The clip cannot be read.")
     assert "3.05" in page.text("table")
     requests = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {r["params"]["request"]["url"] for r in requests if r["method"] == "Network.requestWillBeSent"}

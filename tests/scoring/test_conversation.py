@@ -7,6 +7,7 @@ import pytest
 from vqathinker.policy.prompts import INSTRUCTION
 from vqathinker.scoring import QualityScorer
 from vqathinker.scoring.conversation import Turn, ask_again, turn_of
+from vqathinker.synth import tiny_policy
 
 ANSWERS = {
     "Is it sharp?": "<think>I see blur.</think><answer>no</answer>",
@@ -47,6 +48,14 @@ def test_without_a_conversation_it_is_an_ordinary_question(policy, processor, fr
     assert (
         ask_again(scorer, scorer.load(frames), [], "Is it sharp?").answers == scorer.ask(frames, "Is it sharp?").answers
     )
+
+
+def test_a_policy_with_a_motion_token_per_frame_is_asked(frames):
+    scorer = QualityScorer(*tiny_policy(pathway="fast"), max_new_tokens=12)
+    clip = scorer.load(frames)
+    answer = ask_again(scorer, clip, [], "Is it sharp?")
+    assert answer.answers == scorer.ask(frames, "Is it sharp?").answers
+    assert ask_again(scorer, clip, [turn_of(answer)], "Why?").question == "Why?"
 
 
 def test_a_conversation_that_the_policy_cannot_read_is_refused(scorer, frames):

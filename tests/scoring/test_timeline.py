@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 
 import av
@@ -14,8 +15,8 @@ from vqathinker.cli import main
 from vqathinker.clips import open_clip, write_video
 from vqathinker.policy.spans import load_spans
 from vqathinker.rollout import Completion
-from vqathinker.scoring import QualityScorer
-from vqathinker.scoring.timeline import score_timeline, timeline_record, window_bounds
+from vqathinker.scoring import QualityScore, QualityScorer
+from vqathinker.scoring.timeline import ScoredWindow, Timeline, score_timeline, timeline_record, window_bounds
 from vqathinker.synth.distortions import noise
 from vqathinker.synth.scenes import render_scene
 
@@ -46,7 +47,9 @@ def test_windows_are_evenly_spaced_and_the_last_one_ends_with_the_clip():
     assert len(window_bounds(0.3, 0.1, 0.1)) == 3  # 3 times 0.1 is above 0.3
 
 
-def test_a_window_shows_its_own_frames_to_the_pixel(half, processor):
+@pytest.mark.parametrize(("fit", "run"), [("center_crop", 1), ("stretch", 4)])
+def test_a_window_shows_its_own_frames_to_the_pixel(half, processor, fit, run):
+    processor.fit, processor.motion_run_length = fit, run
     frames, spans = decoded(half), [(0, 24), (12, 36), (24, 48), (36, 60)]
     assert len(frames) == 60 and len({frame.tobytes() for frame in frames}) == 60
     parts = [part for part, reason in load_spans(processor, open_clip(half), spans) if not reason]
@@ -55,7 +58,8 @@ def test_a_window_shows_its_own_frames_to_the_pixel(half, processor):
         assert (part.frames == alone.frames).all() and (part.motion_frames == alone.motion_frames).all()
         for number, shown in zip(part.indices.tolist(), part.frames.numpy(), strict=True):
             assert first <= number < stop
-            assert (shown.transpose(1, 2, 0) == frames[number, 16:80, 16:80]).all()  # its central 64x64
+            if fit == "center_crop":
+                assert (shown.transpose(1, 2, 0) == frames[number, 16:80, 16:80]).all()  # its central 64x64
 
 
 def test_scores_follow_the_frames_of_each_window(half, policy, processor):
@@ -147,13 +151,28 @@ def test_the_command_names_faults_and_writes_a_plot_and_json(half, base, process
         "    There is noise.",
     ]
     assert "4 windows over 5.0 s: 3 scored, 1 not" in err
-    whole = json.loads((tmp_path / "half.json").read_text())
+    whole = json.loads((tmp_path / "half.mp4.json").read_text())
     assert [one["score"] for one in whole["windows"]] == [4.2, 2.5, 1.25, None]
     assert [one["faults"] for one in whole["windows"]][1:] == [
         *({"blur": "slight", "noise": "strong"}, {"noise": "severe"}, {"noise": ""}),
     ]
     assert whole["windows"][2]["key_frames"][0] >= 24 and whole["settings"]["checkpoint"] == str(base)
-    with Image.open(tmp_path / "half.png") as picture:
+    with Image.open(tmp_path / "half.mp4.png") as picture:
         assert picture.format == "PNG" and picture.width > 800
     assert main([*command, "--window", "9"]) == 0
     assert "the clip is shorter than a window of 9 s: all of it is one window" in capsys.readouterr().err
+    (tmp_path / "other").mkdir()
+    other = shutil.copy(half, tmp_path / "other" / "half.mp4")
+    capsys.readouterr()
+    assert main(["timeline", other, *command[2:]]) == 2
+    assert f"half.mp4.json' is the timeline of '{half}': name another folder" in capsys.readouterr().err
+
+
+def test_a_title_is_not_read_as_a_formula(half, tmp_path):
+    from vqathinker.evaluation.plots import plot_timeline, pyplot
+
+    window = ScoredWindow(0.0, 2.0, 0, 24, QualityScore("", 3.0, 0.0, "ok"))
+    plot_timeline(Timeline("$a_b_c$.mp4", 2.0, 1.0, 5.0, (window,)), tmp_path / "a.png")
+    with pytest.raises(FileNotFoundError):
+        plot_timeline(Timeline("a.mp4", 2.0, 1.0, 5.0, (window,)), tmp_path / "gone" / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000 and pyplot().get_fignums() == []

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,9 @@ class Limits:
         megabytes: Size of a file, in units of a million bytes.
         seconds: Length of a clip.
         files: Of a batch.
+        pixels: Width times height of a frame.
+        frames: Of a clip.
+        windows: Of a score over time.
 
     Raises:
         ValueError: If one is not above 0.
@@ -50,12 +53,14 @@ class Limits:
     megabytes: float = 200
     seconds: float = 120
     files: int = 100
+    pixels: int = 4096 * 2304
+    frames: int = 15_000
+    windows: int = 240
 
     def __post_init__(self) -> None:
-        if not min(self.megabytes, self.seconds, self.files) > 0:
-            raise ValueError(
-                f"megabytes={self.megabytes}, seconds={self.seconds}, files={self.files}: must be above 0."
-            )
+        given = asdict(self)
+        if not min(given.values()) > 0:
+            raise ValueError(f"{', '.join(f'{name}={value}' for name, value in given.items())}: must be above 0.")
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,11 @@ class Handlers:
         clip = self._open(video)
         if window is None or step is None:
             raise ValueError("window and step are numbers of seconds: fill in both.")
+        if step > 0 and (clip.duration - window) / step + 1 > self.limits.windows:
+            raise ValueError(
+                f"windows every {step:g} s of {clip.duration:.1f} s are more than the {self.limits.windows} that the "
+                "page takes: give a longer step, or use `vqathinker timeline`."
+            )
         with self._lock:
             found = score_timeline(self.scorer, clip.path, window, step)
             path = Path(tempfile.mkdtemp(dir=folder)) / f"{Path(clip.path).stem}.png"
@@ -188,7 +198,7 @@ class Handlers:
         return [refused.get(video) or known[video] for video in videos]
 
     def _open(self, video: str | None) -> Clip:
-        """A clip that is neither larger nor longer than the page takes."""
+        """A clip that is neither larger nor longer than the page takes, with neither more nor larger frames."""
         if not video:
             raise ValueError("there is no clip: drop one on the page, or pick an example.")
         name, size = Path(video).name, os.path.getsize(video) / 1e6
@@ -202,6 +212,16 @@ class Handlers:
             raise ValueError(
                 f"the clip {name} lasts {clip.duration:.1f} s, and the page takes up to {self.limits.seconds:g} s: cut "
                 "it, or start the page with a higher --max-seconds."
+            )
+        if clip.num_frames > self.limits.frames:
+            raise ValueError(
+                f"the clip {name} has {clip.num_frames} frames, and the page takes up to {self.limits.frames}: cut it."
+            )
+        width, height = clip.coded_size
+        if width * height > self.limits.pixels:
+            raise ValueError(
+                f"the clip {name} has frames of {width}x{height}, and the page takes up to "
+                f"{self.limits.pixels} pixels: use `vqathinker score`."
             )
         return clip
 
@@ -218,10 +238,12 @@ class Handlers:
 
 
 def sentence(error: Exception) -> str:
-    """What an error says, to be read on a page: with the name of an unreadable clip, without its folder."""
+    """What an error says, to be read on a page: with a file's name, without its folder."""
     told = str(error)
     if isinstance(error, ClipError):
         reason = error.reason.replace(os.path.dirname(os.path.abspath(error.path)) + os.sep, "")
         told = f"the clip {Path(error.path).name} cannot be read: {reason}"
+    elif isinstance(error, OSError) and error.filename is not None and error.strerror:
+        told = f"the file {os.path.basename(os.fsdecode(error.filename))}: {error.strerror}"
     told = told.strip() or type(error).__name__
     return told[0].upper() + told[1:] + ("" if told.endswith((".", "!", "?")) else ".")

@@ -19,6 +19,8 @@ from vqathinker.scoring.timeline import STEP, WINDOW
 logger = logging.getLogger(__name__)
 OWN = {"api_visibility": "private"}
 """Of every event: buttons are pressed, not called by programs."""
+DELETED = (600, 6 * 3600)
+"""Seconds from one look for old uploads to the next, and their age from which they are deleted."""
 POLICY = {"concurrency_id": "policy", "concurrency_limit": 1, **OWN}
 """Of events that ask the policy: one at a time."""
 Talk = tuple[list[Turn], texts.Said]
@@ -33,7 +35,7 @@ def make_page(handlers: Handlers, about: str, folder: Path) -> gr.Blocks:
         about: What stands at its top, see `texts.about`.
         folder: Where plots and tables go.
     """
-    with gr.Blocks(title="vqathinker", analytics_enabled=False) as page:
+    with gr.Blocks(title="vqathinker", analytics_enabled=False, delete_cache=DELETED) as page:
         gr.Markdown(about)
         with gr.Tab("One clip"):
             _one_clip(handlers, folder)

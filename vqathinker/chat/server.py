@@ -30,7 +30,7 @@ def serve(page: gr.Blocks, handlers: Handlers, host: str, port: int, block: bool
 
     Args:
         page: From `make_page`.
-        handlers: Its handlers; their examples are the only files beside uploads that it may show.
+        handlers: Its handlers; beside uploads and plots it may show their examples, and no other file.
         host: Address to listen on; 127.0.0.1 lets this machine in, 0.0.0.0 everyone who can reach it.
         port: Port.
         block: Wait for the end; else the address is returned at once.
@@ -45,7 +45,7 @@ def serve(page: gr.Blocks, handlers: Handlers, host: str, port: int, block: bool
         raise OSError(f"cannot listen on {host}:{port}: it is taken, or no address of this machine. Name another one.")
     page.queue(default_concurrency_limit=1)
     _, address, _ = page.launch(
-        server_name=host,
+        server_name=f"[{host}]" if ":" in host else host,
         server_port=port,
         share=False,
         quiet=True,
@@ -54,7 +54,7 @@ def serve(page: gr.Blocks, handlers: Handlers, host: str, port: int, block: bool
         enable_monitoring=False,
         footer_links=[],
         max_file_size=round(handlers.limits.megabytes * 1e6),
-        allowed_paths=sorted({str(Path(path).resolve().parent) for path in handlers.examples.values()}),
+        allowed_paths=allowed_files(handlers),
         theme=gr.themes.Default(font=TEXT_FONTS, font_mono=CODE_FONTS),
         css=CSS,
         app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
@@ -66,10 +66,15 @@ def serve(page: gr.Blocks, handlers: Handlers, host: str, port: int, block: bool
     return address
 
 
+def allowed_files(handlers: Handlers) -> list[str]:
+    """The examples themselves: of a folder gradio would serve everything below it."""
+    return sorted({str(Path(path).resolve()) for path in handlers.examples.values()})
+
+
 def is_free(host: str, port: int) -> bool:
     """Whether a server may listen there."""
     try:
-        with socket.create_server((host, port)):
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return True
     except OSError:
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -24,6 +24,18 @@ CONVERSATION = (
 ROW = ("video", "score", "std", "status", "reasoning", "error")
 """Columns of a batch's table on the page; the CSV has all."""
 HEADERS = [RENAMED.get(name, name) for name in ROW]
+REASONS = {
+    "no_answer": "The answer has no <answer> block that says something.",
+    "no_number": "The answer names no number.",
+    "no_numbers": "The answer does not name two numbers.",
+    "no_word": "The answer does not begin with first, second or similar.",
+    "several": "There are several <answer> blocks.",
+    "out_of_range": "A number of the answer is outside 1 to 5.",
+    "too_few_frames": "There are fewer frames than the policy looks at.",
+    "unreadable": "The clip cannot be read.",
+    "refused": "The clip is more than the page takes.",
+}
+"""Status of a result -> why there is no score or preference."""
 Said = list[dict[str, Any]]
 """Messages as the page shows them."""
 
@@ -44,11 +56,16 @@ def about(name: str, processor: VQAThinkerProcessor, warning: str = "") -> str:
     return "\n\n".join([f"# Video quality\n{told}", *(f"**{line}**" for line in more)])
 
 
+def reason(status: str) -> str:
+    """A status as a sentence; "ok" and unknown ones as they are."""
+    return REASONS.get(status, status)
+
+
 def card(result: QualityScore) -> str:
     """A score as HTML, or why there is none."""
     if not result.parsed:
         said = escape("".join(result.answers[:1]))
-        why = f"No score: {escape(result.status)}"
+        why = f"No score. {escape(reason(result.status))}"
         return f'<div class="card"><span>{why}</span><span class="reasoning">{said}</span></div>'
     count = len(result.answers)
     spread = "" if math.isnan(result.spread) else f", spread {result.spread:.2f}"
@@ -102,7 +119,8 @@ def verdict(found: QualityComparison) -> str:
         for place, text in zip(("First", "Second"), found.answers, strict=False)
     )
     if not found.parsed:
-        return f"<p>No preference ({escape(found.status)}): {escape(NOT_LEARNED)}.</p>{answers}"
+        learned = NOT_LEARNED[0].upper() + NOT_LEARNED[1:]
+        return f"<p>No preference. {escape(reason(found.status))} {escape(learned)}.</p>{answers}"
     better = {"first": f"{found.first} is better", "second": f"{found.second} is better", "similar": "Both are similar"}
     sure = f"the first is better with a probability of {found.preference:.2f}"
     scores = "" if math.isnan(found.scores[0]) else "; scores {:.2f} and {:.2f}".format(*found.scores)
@@ -110,9 +128,10 @@ def verdict(found: QualityComparison) -> str:
     return f"<p><b>{escape(better[found.better])}</b>: {sure}{scores}.{disagree}</p>{answers}"
 
 
-def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Rows of `score_files` as the page's table has them, with the columns `HEADERS`."""
-    return [[_cell(row[name]) for name in ROW] for row in rows]
+    told = [row | {"status": reason(row["status"])} for row in rows]
+    return [[_cell(row[name]) for name in ROW] for row in told]
 
 
 def _cell(value: Any) -> str:

@@ -34,7 +34,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--max-mb", type=float, default=200, help="largest file taken, in MB")
     parser.add_argument("--max-seconds", type=float, default=120, help="longest clip taken")
     add_policy(parser)
-    parser.set_defaults(run=_chat, samples=SAMPLES)
+    parser.set_defaults(run=_chat, samples=None)
 
 
 def _chat(options: argparse.Namespace) -> int:
@@ -48,8 +48,8 @@ def _chat(options: argparse.Namespace) -> int:
     from vqathinker.chat.server import serve
 
     limits = Limits(options.max_mb, options.max_seconds)
-    if options.readout in ("levels", "head"):
-        options.samples = 0  # these draw none, and the default is this command's own
+    if options.samples is None:
+        options.samples = 0 if options.readout in ("levels", "head") else SAMPLES  # the former draw none
     handlers = Handlers(load_scorer(options, clips=2), limits, examples)
     if options.host not in ("127.0.0.1", "localhost", "::1"):
         say(f"--host {options.host}: everyone who reaches this machine can use the page", sys.stderr)

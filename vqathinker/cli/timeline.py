@@ -42,6 +42,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _timeline(options: argparse.Namespace) -> int:
     check_clip(options.clip)
     check_output("--out", options.out)
+    _check_other(options)
     check_models(options)
     from vqathinker.scoring.seen import seen_line
     from vqathinker.scoring.timeline import score_timeline
@@ -85,6 +86,24 @@ def _tell(options: argparse.Namespace, found: Timeline) -> None:
         say(f"--readout {options.readout} gives no reasoning, so no fault is named", sys.stderr)
 
 
+def _output(options: argparse.Namespace) -> Path:
+    """The JSON file: with the clip's suffix in its name, as clip.mp4 may lie beside clip.webm."""
+    return Path(options.out / f"{Path(options.clip).name}.json")
+
+
+def _check_other(options: argparse.Namespace) -> None:
+    """Raise ValueError where the JSON file to be written is that of another clip."""
+    path = _output(options)
+    try:
+        other = json.loads(path.read_text("utf-8"))["video"]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} is no timeline: move it away, or name another folder with --out.") from error
+    if Path(other).resolve() != Path(options.clip).resolve():
+        raise ValueError(f"{str(path)!r} is the timeline of {other!r}: name another folder with --out.")
+
+
 def _write(options: argparse.Namespace, found: Timeline, scorer: QualityScorer) -> None:
     """The JSON file, and the plot where there is something to draw and to draw with."""
     from vqathinker.evaluation.plots import plot_timeline
@@ -94,7 +113,7 @@ def _write(options: argparse.Namespace, found: Timeline, scorer: QualityScorer) 
 
     facts = {"command": command_line(), "settings": settings_of(scorer), "versions": versions()}
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"{Path(options.clip).stem}.json"
+    path = _output(options)
     write_whole(path, json.dumps(timeline_record(found) | facts, indent=1) + "\n")
     say(str(path), sys.stderr)
     if not found.windows:

@@ -47,6 +47,7 @@ class Clip:
         fps: Frames per second, the average; NaN where the container does not say.
         times: (N,) seconds of each frame, from the first.
         rate: Frames per second of a grid on which all frames lie, where the container knows one; else `fps`.
+        coded_size: Width and height of the first frame as stored, in pixels.
         coded_aspect: Width over height of the pixels that `for_encoder` gives.
     """
 
@@ -54,6 +55,7 @@ class Clip:
         self, path: str, index: FrameIndex, first: av.VideoFrame, stream: av.VideoStream, notes: Sequence[str]
     ) -> None:
         self.path, self.num_frames, self._index = path, index.num_frames, index
+        self.coded_size = first.width, first.height
         self.fps = float(stream.average_rate or stream.guessed_rate or "nan")
         self.rate = float(stream.guessed_rate or "nan")
         aspect = 1 if IMAGE in notes else stream.sample_aspect_ratio or 1  # an image's is that of its print

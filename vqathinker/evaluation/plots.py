@@ -31,6 +31,14 @@ def pyplot() -> Any:
     return pyplot
 
 
+def _save(figure: Any, path: str | Path, dpi: int) -> None:
+    """Write a figure; pyplot forgets it, whatever goes wrong."""
+    try:
+        figure.savefig(path, dpi=dpi)
+    finally:
+        pyplot().close(figure)
+
+
 WARNINGS = {
     "entropy": "entropy of answers",
     "quality/group_reward_std": "std of rewards within a group",
@@ -71,8 +79,7 @@ def plot_rewards(log_history: Sequence[dict[str, Any]], path: str | Path) -> Non
     for axis in (axes[0], axes[-1]):
         if axis.lines:
             axis.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))  # off the curves
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    _save(figure, path, 110)
 
 
 def plot_scatter(panels: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: str | Path) -> None:
@@ -87,9 +94,9 @@ def plot_scatter(panels: Mapping[str, tuple[Sequence[float], Sequence[float]]], 
     for axis, (title, (mos, scores)) in zip(axes[0], panels.items(), strict=True):
         axis.plot([1, 5], [1, 5], color="lightgrey", zorder=0)
         axis.scatter(mos, scores, s=12, alpha=0.6)
-        axis.set(xlabel="MOS", ylabel="predicted score", title=title, xlim=(0.8, 5.2), ylim=(0.8, 5.2))
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+        axis.set(xlabel="MOS", ylabel="predicted score", xlim=(0.8, 5.2), ylim=(0.8, 5.2))
+        axis.set_title(title, parse_math=False)
+    _save(figure, path, 120)
 
 
 def plot_fit(scores: np.ndarray, mos: np.ndarray, fit: LogisticFit, title: str, path: str | Path) -> None:
@@ -108,9 +115,9 @@ def plot_fit(scores: np.ndarray, mos: np.ndarray, fit: LogisticFit, title: str, 
     if not fit.error:
         dense = np.linspace(min(scores), max(scores), 200)
         axis.plot(dense, fit.curve(dense), color="tab:red", linewidth=1.5)
-    axis.set(xlabel="predicted score", ylabel="MOS", title=title)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    axis.set(xlabel="predicted score", ylabel="MOS")
+    axis.set_title(title, parse_math=False)
+    _save(figure, path, 110)
 
 
 def plot_timeline(found: Timeline, path: str | Path) -> None:
@@ -128,10 +135,10 @@ def plot_timeline(found: Timeline, path: str | Path) -> None:
     )
     _draw_scores(above, found)
     _draw_faults(below, found, kinds)
-    above.set(ylabel="score, 1-5", ylim=(0.8, 5.2), title=Path(found.video).name)
+    above.set(ylabel="score, 1-5", ylim=(0.8, 5.2))
+    above.set_title(Path(found.video).name, parse_math=False)
     below.set(xlabel=f"seconds; a point is the middle of a window of {found.window:g} s", xlim=(0, found.duration))
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    _save(figure, path, 120)
 
 
 def _draw_scores(axis: Any, found: Timeline) -> None:

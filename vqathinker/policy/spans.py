@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vqathinker.clips import ClipError, timed_indices, uniform_indices
+from vqathinker.clips import ClipError, fit_frames, timed_indices, uniform_indices
 from vqathinker.policy.clip_input import ClipInput, clip_of
 from vqathinker.policy.processing import VQAThinkerProcessor
 
@@ -26,7 +26,8 @@ def load_spans(
     """Parts of an open file, one after another. Each is seen as a file of just its frames would be: its key frames are
     spread over it, and nothing outside it is shown.
 
-    The file is read once, and no more pictures are held than the parts that overlap need.
+    The file is read once, and no more pictures are held than the parts that overlap need, those for the motion encoder
+    alone at its size.
 
     Args:
         processor: Samples and resizes.
@@ -48,21 +49,29 @@ def load_spans(
     ]
     wanted = sorted({number for own in shown for number in own.tolist()})
     pictures = zip(wanted, clip.pictures(wanted), strict=True)
+    whole = {first + key for own, (first, _) in zip(keys, spans, strict=True) for key in own.tolist()}
     held: dict[int, np.ndarray] = {}
+    shapes: dict[int, tuple[int, ...]] = {}
     broken = ""
     for span, own, needed in zip(spans, keys, shown, strict=True):
         held = {number: picture for number, picture in held.items() if number >= span[0]}
         try:
             while not broken and needed[-1] not in held:
                 number, picture = next(pictures)
-                held[number] = picture
+                shapes[number] = picture.shape[1::-1]
+                held[number] = picture if number in whole else _for_motion(processor, picture)
         except ClipError as error:
             broken = error.reason
-        sizes = sorted({held[number].shape[1::-1] for number in needed.tolist()}) if not broken else []
+        sizes = sorted({shapes[number] for number in needed.tolist()}) if not broken else []
         if len(sizes) > 1 or broken:
             yield None, broken or f"the frame size changes: {sizes}"
         else:
             yield _part(processor, clip, span, own, held), ""
+
+
+def _for_motion(processor: VQAThinkerProcessor, picture: np.ndarray) -> np.ndarray:
+    """(s, s, 3) what the motion encoder sees of a frame; to fit it once more changes nothing."""
+    return fit_frames(picture[None], processor.motion_image_size, processor.fit)[0].transpose(1, 2, 0)
 
 
 def _part(

@@ -129,8 +129,8 @@ def score_timeline(
     frame = clip.duration / clip.num_frames
     if step < frame - SLACK and clip.num_frames > 1:
         raise ValueError(
-            f"step={step:g} is shorter than a frame of {str(video)!r:.200} ({frame:.4f} s): windows would repeat. Give "
-            "a longer step."
+            f"step={step:g} is shorter than a frame of {Path(video).name!r:.200} ({frame:.4f} s): windows would "
+            "repeat. Give a longer step."
         )
     empty = [_window(clip, *bounds) for bounds in window_bounds(clip.duration, window, step)]
     results = tqdm(_judged(scorer, clip, empty), total=len(empty), desc="scoring", unit="window", disable=not progress)
