@@ -137,7 +137,8 @@ def render(table: dict[str, dict[int, dict[str, Any]]]) -> str:
         flips = ([run["flip_rate"][str(d)]["rate"] for run in results.values()] for d in pairs.DIFFERENCES)
         rates.append([arm, *(runner.mean_and_deviation(values) for values in flips)])
     first = runner.mean_table(table, columns | {"consistency": "order consistency"})
-    return f"{first}\n\n{tabulate(rates, ['flip rate at', *map(str, pairs.DIFFERENCES)], tablefmt='github', disable_numparse=True)}"
+    names = ["flip rate at", *map(str, pairs.DIFFERENCES)]
+    return f"{first}\n\n{tabulate(rates, names, tablefmt='github', disable_numparse=True)}"
 
 
 if __name__ == "__main__":
