@@ -160,7 +160,7 @@ def test_stages_end_in_one_table_and_controls_go_on_where_they_stopped(repo, tmp
     for file in (tmp_path / "recipes/configs").glob("understand_*.yaml"):
         file.write_text(re.sub(r"max_steps: \d+", "max_steps: 2", file.read_text()))
     (tmp_path / "small.py").write_text(CONTROLS)
-    arms = ["--seeds", "0", "--jobs", "1", "--arms", "mix,more_sft"]
+    arms = ["--seeds", "0", "--jobs", "1", "--arms", "no_stage1"]
     made = run(*arms)
-    assert made.count("done") == 8 and "| grpo_sequence " in made
+    assert made.count("done") == 3 and "| no_stage1 " in made
     assert "done" not in run(*arms)
