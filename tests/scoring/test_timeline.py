@@ -162,7 +162,7 @@ def test_the_command_names_faults_and_writes_a_plot_and_json(half, base, process
     assert main([*command, "--window", "9"]) == 0
     assert "the clip is shorter than a window of 9 s: all of it is one window" in capsys.readouterr().err
     (tmp_path / "other").mkdir()
-    other = shutil.copy(half, tmp_path / "other" / "half.mp4")
+    other = str(shutil.copy(half, tmp_path / "other" / "half.mp4"))
     capsys.readouterr()
     assert main(["timeline", other, *command[2:]]) == 2
     assert f"half.mp4.json' is the timeline of '{half}': name another folder" in capsys.readouterr().err
