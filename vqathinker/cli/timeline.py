@@ -27,7 +27,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "timeline",
         "when is this video bad, and what is wrong with it then?",
         ["clip.mp4", "clip.mp4 --window 1 --step 0.5 --model models/mine"],
-        "Writes OUT/CLIP.json and, with matplotlib (extra `plots`), OUT/CLIP.png.\n"
+        "Writes OUT/CLIP.EXT.json and, with matplotlib (extra `plots`), OUT/CLIP.EXT.png.\n"
         "Exit code: 0 all windows scored, 1 some were not, 2 wrong input.",
     )
     parser.add_argument("clip", metavar="CLIP", help="video file")
