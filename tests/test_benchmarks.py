@@ -117,7 +117,7 @@ def test_scaling_measures_every_shape_and_names_those_that_do_not_fit(tmp_path, 
 def test_what_exact_frames_cost_is_measured_on_equal_frames_and_written_on_the_page(tmp_path, monkeypatch):
     decoding.main(["--quick", "--out", str(tmp_path / "decoding.json")])
     page = report.page(report.read(tmp_path))
-    assert "| frames, MP4" in page and "(plain)" in page and "toy size" in page
+    assert "| frames, M" in page and "(plain)" in page and "toy size" in page  # of MP4 or MPEG-TS, the slower one here
     shares = [line.split("(")[1].split("%")[0] for line in page.splitlines() if line.startswith("| resizing")]
     assert len(shares) == 2 and all(0 < int(share) < 100 for share in shares)
 
