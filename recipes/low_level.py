@@ -43,7 +43,7 @@ from vqathinker.synth.ladders import LadderSpec, make_ladders
 
 sys.path.insert(0, str(Path(__file__).parent))
 import sft_lsvq
-from runner import integers, mean_and_deviation, read_result, write_result
+from runner import integers, mean_and_deviation, one_by_one
 
 FOLDER = Path("runs/low_level")
 SPEC = LadderSpec({"train": 60, "val": 4, "test": 20}, num_frames=30, size=256)
@@ -121,19 +121,12 @@ def main(argv: list[str] | None = None) -> None:
     copy_base(folder / "base")
 
     # Warm start and held-out ladders, arm by arm
-    results: dict[str, list[dict]] = {arm: [] for arm in arms}
-    for seed in seeds:
-        for arm in arms:
-            out = folder / arm / str(seed)
-            settings = training | {"seed": seed}
-            made_with = fingerprint(folder, settings)
-            result = read_result(out, made_with)
-            if result is None:
-                start_arm(folder / "base", out / "start", arm, seed)
-                train(folder, out, settings)
-                result = judge(out, folder / "ladders" / "test.csv", readout) | {"seed": seed}
-                write_result(out, result, made_with)
-            results[arm].append(result)
+    def run(arm: str, seed: int, out: Path) -> dict:
+        start_arm(folder / "base", out / "start", arm, seed)
+        train(folder, out, training | {"seed": seed})
+        return judge(out, folder / "ladders" / "test.csv", readout)
+
+    results = one_by_one(folder, arms, seeds, lambda seed: fingerprint(folder, training | {"seed": seed}), run)
 
     # Table
     (folder / "low_level.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -44,7 +44,7 @@ from vqathinker.synth.tiny import tiny_motion
 
 sys.path.insert(0, str(Path(__file__).parent))
 import sft_lsvq
-from runner import integers, mean_and_deviation, read_result, write_result
+from runner import integers, mean_and_deviation, one_by_one
 
 FOLDER = Path("runs/motion_tokens")
 SPEC = QuestionSpec(splits={"train": 800, "test": 400})
@@ -99,18 +99,11 @@ def main(argv: list[str] | None = None) -> None:
     copy_base(folder / "base")
 
     # Warm start and held-out questions, arm by arm
-    results: dict[str, list[dict]] = {arm: [] for arm in arms}
-    for seed in seeds:
-        for arm in arms:
-            out = folder / arm / str(seed)
-            settings = training | {"seed": seed}
-            made_with = fingerprint(folder, settings)
-            result = read_result(out, made_with)
-            if result is None:
-                start_arm(folder, out / "start", arm, seed)
-                result = train(folder, out, settings) | judge(out, data)
-                write_result(out, result | {"seed": seed}, made_with)
-            results[arm].append(result)
+    def run(arm: str, seed: int, out: Path) -> dict:
+        start_arm(folder, out / "start", arm, seed)
+        return train(folder, out, training | {"seed": seed}) | judge(out, data)
+
+    results = one_by_one(folder, arms, seeds, lambda seed: fingerprint(folder, training | {"seed": seed}), run)
 
     # Table
     (folder / "motion_tokens.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

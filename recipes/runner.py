@@ -1,5 +1,5 @@
-"""What the recipes that compare arms over several seeds have in common: one process per run, its log, its result, and a
-table of mean and deviation."""
+"""What the recipes that compare arms over several seeds have in common: runs one after the other or in processes of their
+own, logs, results, and a table of mean and deviation."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,36 @@ def found_results(folder: Path, arms: Iterable[str], read: Read) -> dict[str, di
         if found := {seed: result for seed in seeds if (result := read(arm, seed)) is not None}:
             table[arm] = found
     return table
+
+
+def one_by_one(
+    folder: Path,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    made_with: Callable[[int], str],
+    run: Callable[[str, int, Path], dict[str, Any]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Results of all arms and seeds, run in this process where they are not there yet.
+
+    Args:
+        folder: A run's is `folder/ARM/SEED`.
+        arms: Names.
+        seeds: Of the training.
+        made_with: Fingerprint of the settings with a seed.
+        run: Trains and judges: arm, seed and folder -> result.
+
+    Returns:
+        Arm -> one result for each seed.
+    """
+    results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
+    for seed, arm in product(seeds, arms):
+        out, made = folder / arm / str(seed), made_with(seed)
+        result = read_result(out, made)
+        if result is None:
+            result = run(arm, seed, out) | {"seed": seed}
+            write_result(out, result, made)
+        results[arm].append(result)
+    return results
 
 
 def mean_table(table: Mapping[str, Mapping[int, Mapping[str, Any]]], columns: Mapping[str, str]) -> str:
