@@ -1,5 +1,5 @@
-"""What the recipes that compare arms over several seeds have in common: runs one after the other or in processes of their
-own, logs, results, and a table of mean and deviation."""
+"""What the recipes that compare arms over several seeds have in common: runs in turn or in processes of their own,
+logs, results, and a table of mean and deviation."""
 
 import argparse
 import json
