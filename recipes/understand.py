@@ -44,7 +44,7 @@ FOLDER = Path("runs/understand")
 DATA = FOLDER / "data"
 CONFIGS = Path(__file__).parent / "configs"
 SPEC = QuestionSpec(
-    splits={"format": 96, "stage1": 1600, "stage2": 480, "stage3": 480, "train": 960, "val": 32, "test": 200}
+    splits={"format": 240, "stage1": 1600, "stage2": 480, "stage3": 480, "train": 960, "val": 32, "test": 200}
 )
 """Each stage has scenes of its own; `train` are GRPO's, of which no reasons are shown."""
 QUICK = {"format": 8, "stage1": 24, "stage2": 8, "stage3": 8, "train": 16, "val": 4, "test": 8}

@@ -120,10 +120,12 @@ def steps_of(*stages: str) -> int:
 
 def labels_weight() -> float:
     """Of the levels beside the questions: arm `mix` then sees as much of each as arm `sequence`, whose stages have one
-    batch size."""
-    levels = len(read_table(understand.DATA / "stage2.csv").rows)
+    batch size and whose stage 3 asks for levels too."""
+    own, between = (len(read_table(understand.DATA / f"{stage}.csv").rows) for stage in ("stage2", "stage3"))
     questions = len(understand.read_rows(understand.DATA / "stage3.jsonl"))
-    return steps_of("stage2") / steps_of("stage3") * questions / levels
+    between *= yaml.safe_load(understand.config_of("stage3").read_text("utf-8"))["labels_weight"]
+    asked = steps_of("stage3") * questions / (questions + between)
+    return (steps_of("stage2", "stage3") - asked) / asked * questions / own
 
 
 def arguments(arm: str) -> list[str]:

@@ -77,24 +77,26 @@ def test_an_adapter_and_the_motion_encoder_are_not_trained_together(repo, monkey
 
 @pytest.fixture
 def controls(understand, tmp_path, monkeypatch):
-    """With 30 levels and 50 questions."""
+    """With 30 levels in stage 2, 25 in stage 3, and 50 questions."""
     import understand_controls
 
     monkeypatch.setattr(understand, "DATA", tmp_path)
     (tmp_path / "stage2.csv").write_text("video,mos\n" + "a.mp4,3\n" * 30)
+    (tmp_path / "stage3.csv").write_text("video,mos\n" + "a.mp4,3\n" * 25)
     (tmp_path / "stage3.jsonl").write_text('{"type": "yesno"}\n' * 50)
     return understand_controls
 
 
 def test_mix_sees_as_much_of_each_as_the_sequence(understand, controls):
-    stages = [yaml.safe_load(understand.config_of(name).read_text(encoding="utf-8")) for name in ("stage2", "stage3")]
-    seen = [stage["max_steps"] * stage["per_device_train_batch_size"] for stage in stages]
+    first, second = (yaml.safe_load(understand.config_of(f"stage{n}").read_text(encoding="utf-8")) for n in (2, 3))
+    assert first["per_device_train_batch_size"] == second["per_device_train_batch_size"]
+    level_share = second["labels_weight"] * 25 / (second["labels_weight"] * 25 + 50)  # of stage 3, 25 levels beside 50
+    levels = first["max_steps"] + second["max_steps"] * level_share
+    questions = second["max_steps"] * (1 - level_share)
     added = controls.arguments("mix")
     weight = float(added[added.index("--labels_weight") + 1])
-    assert seen == [1920, 3200] and weight == pytest.approx(1.0)  # 30 levels an epoch beside 50 questions
-    assert weight * 30 / 50 == pytest.approx(seen[0] / seen[1])
-    (understand.DATA / "stage3.jsonl").write_text('{"type": "yesno"}\n' * 200)
-    assert controls.labels_weight() == pytest.approx(4.0)
+    assert weight * 30 / 50 == pytest.approx(levels / questions)
+    assert int(added[added.index("--max_steps") + 1]) == pytest.approx(levels + questions)
 
 
 def test_time_of_validations_is_told_apart(controls, tmp_path):
