@@ -1,4 +1,4 @@
-"""Controls that keep the demo honest: what the gain of GRPO is made of, on the embedded default.
+"""Controls: what the gain of GRPO is made of, on the embedded default.
 
     python recipes/controls.py                                              # every arm, 3 seeds; takes hours
     python recipes/controls.py --arms sft,demo --seeds 0,1,2,3,4,5,6,7,8,9  # is training stable?
@@ -92,7 +92,8 @@ ABLATION = {
 """VQAThinker's Tables 4 and 7, and what the demo adds."""
 COMPARED_SEEDS = 3
 QUALITY = ("srcc", "srcc_sample", "srcc_mean4")
-MANNERS = ("parse_rate", "naming", *demo.BEATS, "spread", "common_score")
+ANSWERS = ("parse_rate", "naming", "spread", "common_score")
+MANNERS = (*ANSWERS, *demo.BEATS)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -212,13 +213,14 @@ def write_table() -> None:
 
 
 def render(table: dict[str, dict[str, list]]) -> str:
-    """Markdown tables: how well scores agree with MOS, how the arms behave otherwise, the paper's ablation (all these
-    over the same first seeds, so that arms compare), and whether training is stable over all seeds."""
+    """Markdown tables: how well scores agree with MOS, on held-out clips and on unseen kinds; how answers are
+    otherwise; how often copies score lower; the paper's ablation (all these over the same first seeds, so that arms
+    compare), and whether training is stable over all seeds."""
     ood = [name for name in next(iter(table.values()), {}) if name.startswith("ood")]
     first = sorted({seed for r in table.values() for seed in r["seeds"]})[:COMPARED_SEEDS]
     compared = {arm: kept for arm, r in table.items() if (kept := only_seeds(r, first))["seeds"]}
     parts = []
-    for columns in ((*QUALITY, *ood), MANNERS):
+    for columns in (QUALITY, ood, ANSWERS, demo.BEATS):
         rows = [[a, len(r["seeds"]), *(mean_and_deviation(r[name]) for name in columns)] for a, r in compared.items()]
         parts.append(tabulate(rows, ["arm", "seeds", *columns], tablefmt="github"))
     return "\n\n".join([*parts, *render_ablation(compared, ood), *render_stability(table)])
@@ -233,16 +235,17 @@ def only_seeds(results: dict[str, list], seeds: list[int]) -> dict[str, list]:
 def render_ablation(table: dict[str, dict[str, list]], ood: list[str]) -> list[str]:
     """In the form of VQAThinker's Tables 4 and 7, its values beside ours: SRCC on held-out clips, and on unseen kinds
     (mean of the sets)."""
+    names = ("rank", "regression", "temporal", "distortion", "format", "contrast", "motion", "reasoning")
     rows = []
     for name, (arm, *parts, in_domain, out_of_domain) in ABLATION.items():
         if arm in table:
             r = table[arm]
             seeds = zip(*(r[kind] for kind in ood), strict=True)
             unseen = [None if None in values else statistics.mean(values) for values in seeds]
-            found = [mean_and_deviation(r["srcc"]), mean_and_deviation(unseen), len(r["seeds"])]
-            rows.append([name, *("x" if part else "" for part in parts), *found, in_domain, out_of_domain])
-    parts = ["rank", "reg.", "temp.", "dist.", "format", "contr.", "motion", "reasoning"]
-    columns = [*parts, "held-out", "unseen", "seeds", "published", "OOD"]
+            missing = ", ".join(part for part, has in zip(names, parts, strict=True) if not has)
+            found = [mean_and_deviation(r["srcc"]), mean_and_deviation(unseen)]
+            rows.append([name, missing or None, *found, in_domain, out_of_domain])
+    columns = ["without", "held-out", "unseen", "published", "published, OOD"]
     if len(rows) < 2:  # one arm is compared with nothing
         return []
     return [tabulate(rows, ["", *columns], tablefmt="github", floatfmt=".3f", missingval="-")]
@@ -254,16 +257,16 @@ def render_stability(table: dict[str, dict[str, list]]) -> list[str]:
     if not {"sft", end} <= table.keys():
         return []
     seeds = sorted({*table["sft"]["seeds"]} & {*table[end]["seeds"]})
-    columns = {}
+    rows = []
     for name in (*QUALITY, *MANNERS):
         both = [dict(zip(table[arm]["seeds"], table[arm][name], strict=True)) for arm in ("sft", end)]
         before, after = ([values[seed] for seed in seeds] for values in both)
-        columns[name] = [mean_and_deviation(before), mean_and_deviation(after), "-", "-"]
+        rows.append([name, mean_and_deviation(before), mean_and_deviation(after), "-", "-"])
         if None not in before + after:
             gains = [b - a for a, b in zip(before, after, strict=True)]
-            columns[name][2:] = [f"{min(after):.3f} - {max(after):.3f}", mean_and_deviation(gains)]
-    rows = zip(("sft", end, f"{end}, range", "gain"), *columns.values(), strict=True)
-    return [tabulate(rows, [f"{len(seeds)} seeds", *columns], tablefmt="github")] if seeds else []
+            rows[-1][3:] = [f"{min(after):.3f} - {max(after):.3f}", mean_and_deviation(gains)]
+    columns = [f"{len(seeds)} seeds", "sft", end, f"{end}, range", "gain"]
+    return [tabulate(rows, columns, tablefmt="github")] if seeds else []
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vqathinker.arguments import dashed
 from vqathinker.cli import make_parser
@@ -48,6 +50,8 @@ for code in sys.argv[1:]:
     print({DIVIDER!r})
 """
 """Each with names of its own, in one process: most of an example's time is imports."""
+UNSEEN = ("ood_banding", "ood_ghosting", "ood_pixelation")
+"""Distortions that the demo's training has not."""
 
 
 def blocks(text, language):
@@ -128,6 +132,10 @@ def test_links_and_paths_exist(repo, page):
     text = (repo / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(((?!http)[^)#]+)\)", text):
         assert ((repo / page).parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(((?!http)[^)#]*)#([^)]+)\)", text):
+        file = (repo / page).parent / target if target else repo / page
+        headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], anchor
     for path in re.findall(r"recipes/[\w/]+\.(?:py|yaml)", text):
         assert (repo / path).exists(), path
     makefile = (repo / "Makefile").read_text(encoding="utf-8")
@@ -189,62 +197,137 @@ def table_rows(page):
     return {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines}
 
 
+def section(page, title):
+    """A page from a heading to the next of any level."""
+    return re.split(r"^#", page.partition(f"# {title}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+
+
 def measured(repo, name):
     return json.loads((repo / "docs/results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def test_numbers_in_the_results_are_those_that_were_measured(repo):
-    page = (repo / "docs/results.md").read_text(encoding="utf-8")
-    rows, demo = table_rows(page), measured(repo, "demo")
-    names = ("srcc", "plcc", "srcc_sample", "srcc_mean4", "parse_rate", "naming")
-    names += ("beats_shuffle", "beats_stutter", "beats_drop", "common_score")
-    sets = ("ood_banding", "ood_ghosting", "ood_pixelation")
-    for phase, label in (("sft", "warm start"), ("grpo", "GRPO")):
-        assert [float(cell) for cell in rows[label]] == [round(demo["phases"][phase][name], 3) for name in names]
-        unseen = [float(cell) for cell in rows[f"{label}, unseen kinds"]]
-        assert unseen == [round(demo["ood"][phase][name]["srcc"], 3) for name in sets]
-    once = measured(repo, "once")
+def mean_and_deviation(values):
+    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{deviation}"
+
+
+@pytest.fixture
+def results(repo):
+    return (repo / "docs/results.md").read_text(encoding="utf-8")
+
+
+def test_results_begin_with_sentences_and_one_small_table(results, repo):
+    for page in (results, (repo / "docs/tuning.md").read_text(encoding="utf-8")):
+        top = page.partition("\n## ")[0]
+        assert len(re.findall(r"^\|---", top, re.MULTILINE)) == 1 and len(table_rows(top)) <= 12
+        assert len(re.findall(r"\.\s", top.partition("\n|")[0])) <= 6
+        tables = [line for line in page.splitlines() if line.startswith("|")]
+        assert max(line.count("|") - 1 for line in tables) <= 6
+
+
+def test_the_headline_of_the_results_is_what_was_measured(results, repo):
+    rows, arms, runs = table_rows(results), measured(repo, "controls"), measured(repo, "questions")
+    names = {"SRCC, greedy answers": "srcc", "SRCC, single drawn answers": "srcc_sample"}
+    names |= {"clips that outscore their shuffled copy": "beats_shuffle"}
+    found = {label: [arms[arm][name] for arm in ("sft", "demo")] for label, name in names.items()}
+    seeds = [zip(*(arms[arm][name] for name in UNSEEN), strict=True) for arm in ("sft", "demo")]
+    found["SRCC, unseen distortions"] = [[statistics.mean(kinds) for kinds in seed] for seed in seeds]
+    right = [[run["accuracy"][phase]["all"] for run in runs] for phase in ("sft", "grpo")]
+    chance = statistics.mean(run["accuracy"]["grpo"]["majority"] for run in runs)
+    found[f"questions answered right (always the commonest: {chance:.3f})"] = right
+    flips = measured(repo, "pairs")["results"]
+    found["encodes in the wrong order, CRF difference 6"] = [
+        [flips[phase]["flip_rate"]["6"]["rate"]] for phase in ("sft", "grpo")
+    ]
+    for label, phases in found.items():
+        assert rows[label] == [str(len(phases[0])), *map(mean_and_deviation, phases)], label
+
+
+def test_numbers_in_the_results_are_those_that_were_measured(results, repo):
+    demo, rows = measured(repo, "demo"), table_rows(section(results, "The embedded default"))
+    names = {"SRCC": "srcc", "PLCC": "plcc", "SRCC sample": "srcc_sample", "SRCC mean4": "srcc_mean4"}
+    names |= {name: name.replace(" ", "_") for name in ("parse rate", "naming", "common score")}
+    names |= {f"beats {kind}": f"beats_{kind}" for kind in ("shuffle", "stutter", "drop")}
+    for column, phase in enumerate(("sft", "grpo")):
+        for label, name in names.items():
+            assert float(rows[label][column]) == round(demo["phases"][phase][name], 3), label
+        for name in UNSEEN:
+            assert float(rows[name.removeprefix("ood_")][column]) == round(demo["ood"][phase][name]["srcc"], 3), name
+    once, rows = measured(repo, "once"), table_rows(section(results, "What computing once is worth"))
     assert {what: float(rows[what][2]) for what in once} == {what: round(row[2], 2) for what, row in once.items()}
-    assert f"{sum(demo['seconds'].values()):.0f} s" in page
+    assert f"{sum(demo['seconds'].values()):.0f} s" in results
 
 
-def test_the_tables_of_controls_are_those_that_were_measured(repo, monkeypatch):
+def test_the_table_of_questions_is_the_one_measured(results, repo):
+    rows, runs = table_rows(section(results, "Questions")), measured(repo, "questions")
+    names = {"all questions": "all", "wordings that training had": "wording: train"}
+    names |= {"held-out wordings": "wording: held-out", "one option in every rotation": "rotation consistency"}
+    names |= {"without the video": "no video", "majority": "majority"}
+    found = {
+        label: [[run["accuracy"][phase][name] for run in runs] for phase in ("sft", "grpo")]
+        for label, name in names.items()
+    }
+    found["SRCC of the same clips' scores"] = [[run["srcc"][phase] for run in runs] for phase in ("sft", "grpo")]
+    for label, (before, after) in found.items():
+        gains = [b - a for a, b in zip(before, after, strict=True)]
+        assert rows[label] == [mean_and_deviation(values) for values in (before, after, gains)], label
+
+
+def test_the_tables_of_controls_are_those_that_were_measured(results, repo, monkeypatch):
     monkeypatch.syspath_prepend(repo / "recipes")
     import controls
 
-    page = (repo / "docs/results.md").read_text(encoding="utf-8")
-    assert controls.render(measured(repo, "controls")) in page
+    log = (repo / "dev/LOG.md").read_text(encoding="utf-8")
+    tables = controls.render(measured(repo, "controls"))
+    *_, ablation, stability = tables.split("\n\n")
+    assert tables in log and ablation in results and stability in results
     [fresh] = controls.render_stability(measured(repo, "fresh_clips"))
-    assert fresh in page
+    assert fresh in log
 
 
-def test_the_tables_of_ladders_are_those_that_were_measured(repo, monkeypatch):
+def test_the_tables_of_ladders_are_those_that_were_measured(results, repo, monkeypatch):
     monkeypatch.syspath_prepend(repo / "recipes")
     import pairs
     import pairs_controls
 
-    page = (repo / "docs/results.md").read_text(encoding="utf-8")
     found = measured(repo, "pairs")
     for table in pairs.tables({pairs.PHASES[phase]: result for phase, result in found["results"].items()}):
-        assert pairs.shown(table) in page
-    assert f"{sum(found['seconds'].values()):.0f} s" in page
-    assert pairs_controls.render(measured(repo, "pairs_controls")) in page
+        assert pairs.shown(table) in results
+    assert f"{sum(found['seconds'].values()):.0f} s" in results
+    assert pairs_controls.render(measured(repo, "pairs_controls")) in results
 
 
-def test_the_table_of_read_outs_is_the_one_measured(repo):
-    rows = table_rows((repo / "docs/results.md").read_text(encoding="utf-8"))
-    for readout, found in measured(repo, "readouts")["agreement"].items():
+def test_the_table_of_read_outs_is_the_one_measured(results, repo):
+    rows = table_rows(section(results, "Read-outs"))
+    for column, (readout, found) in enumerate(measured(repo, "readouts")["agreement"].items()):
+        assert rows["measure"][column] == f"`{readout}`"
         held_out, *unseen = found.values()
-        cells = [round(value[0], 3) for value in (held_out, *unseen)] + [round(held_out[1], 3), held_out[2]]
-        assert [float(cell) for cell in rows[f"`{readout}`"]] == cells
+        kinds = [name.removeprefix("ood_") for name in list(found)[1:]]
+        cells = {"held-out SRCC": held_out[0], "held-out PLCC": held_out[1], "different scores": held_out[2]}
+        cells |= {f"{kind} SRCC": value[0] for kind, value in zip(kinds, unseen, strict=True)}
+        assert {label: float(rows[label][column]) for label in cells} == {k: round(v, 3) for k, v in cells.items()}
 
 
-def test_the_table_of_synthetic_ood_sets_is_the_one_measured(repo):
+def test_the_table_of_synthetic_ood_sets_is_the_one_measured(results, repo):
     from vqathinker.evaluation.benchmark import SetResult, markdown, tables
 
-    results = [SetResult(**entry) for entry in measured(repo, "eval_ood")["sets"]]
-    grid = [line for line in markdown(tables(results, [])).splitlines() if line.startswith("|")]
-    assert "\n".join(grid) in (repo / "docs/results.md").read_text(encoding="utf-8")
+    found = [SetResult(**entry) for entry in measured(repo, "eval_ood")["sets"]]
+    grid = [line for line in markdown(tables(found, [])).splitlines() if line.startswith("|")]
+    head, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in grid]
+    rows = table_rows(section(results, "Synthetic OOD sets"))
+    assert rows.keys() == {"set", "---", *(line[0] for line in lines)}
+    for line in lines:
+        cells = dict(zip(head, line, strict=True))
+        assert rows[cells["set"]] == [cells[name] for name in rows["set"]]
+    assert all(entry.num_videos == entry.num_scored == 60 for entry in found)  # which the page says in words
+
+
+def test_settings_to_start_with_are_those_of_the_configs(repo):
+    page = (repo / "docs/tuning.md").read_text(encoding="utf-8")
+    for title, name in (("GRPO", "demo"), ("The warm start", "demo_sft")):
+        rows = re.findall(r"^\| `(\w+)` \| (\S+) \|", section(page, title), re.MULTILINE)
+        config = yaml.safe_load((repo / f"recipes/configs/{name}.yaml").read_text(encoding="utf-8"))
+        assert rows and {key: yaml.safe_load(value) for key, value in rows} == {key: config[key] for key, _ in rows}
 
 
 def test_the_check_of_the_pseudo_mos_is_the_one_measured(repo):

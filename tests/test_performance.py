@@ -61,7 +61,9 @@ def test_targets_stand_beside_what_was_measured_and_misses_are_said(folder, monk
     monkeypatch.setattr(report, "REASONS", {})  # which are about the committed numbers
     page = report.page(report.read(folder))
     assert "6 of 8 targets are met. Missed:" in page and "toy size" not in page.partition("##")[0]
-    [line] = [line for line in page.splitlines() if line.startswith("| update, K=4, L=200 ")]
+    first, line = [line for line in page.splitlines() if line.startswith("| update, K=4, L=200 ")]
+    assert "6 of 8 [targets](#targets) are met." in page.partition(first)[0]
+    assert [cell.strip() for cell in first.split("|")[2:-1]] == ["1 s", "2.71 s", "2.71x"]
     assert [cell.strip() for cell in line.split("|")[2:-1]] == ["1 s", "2.71 s", "2.71x", "at least 2.7x", "yes"]
     assert "- update, K=4, L=1024: 2.69x, asked at least 2.7x. The mask takes a third of the time.\n" in page
     assert "- peak memory of the update, K=4, L=1024: 0.50x, asked at most 0.45x.\n" in page  # no reason known
