@@ -10,7 +10,8 @@
 >>> table.counters["unparsable"]
 1
 
-Every reward is also a stand-alone TRL / ms-swift reward function: `GRPOTrainer(reward_funcs=[rewards.Regression()])`.
+Every reward, and a rubric of them, is also a TRL / ms-swift reward function: `GRPOTrainer(reward_funcs=[rewards.Regression()])`.
+Other trainers: `python -m rewards.adapters`.
 Needs numpy only.
 """
 
@@ -31,6 +32,7 @@ from .comparisons import Length, Linear, Threshold, linear_reward, threshold_rew
 from .contrast import Contrast, contrast_fidelity, order_fidelity
 from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
+from .gathered import gathered
 from .level import LEVEL_WEIGHTS, LEVEL_WORDS, Level, ParsedLevel, level_of, level_words, parse_level
 from .pairwise import BradleyTerry, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
@@ -88,6 +90,7 @@ __all__ = [
     "distortion_reward",
     "fidelity_ranking",
     "format_reward",
+    "gathered",
     "gaussian_regression",
     "interval_iou",
     "key_term_f1",

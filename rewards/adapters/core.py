@@ -10,6 +10,7 @@ import json
 import math
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -58,6 +59,7 @@ def label(value: Any) -> dict[str, Any]:
     return columns
 
 
+@lru_cache(maxsize=64)  # a trainer asks for each answer; a warning comes once
 def pointwise(rewards: Rubric | str = "recommended", missing: str | None = None) -> Rubric:
     """Of some rewards those that can be paid for one answer alone.
 
@@ -74,6 +76,7 @@ def pointwise(rewards: Rubric | str = "recommended", missing: str | None = None)
     return _payable(rewards, COPIES + OTHERS, missing, "one answer at a time")
 
 
+@lru_cache(maxsize=64)
 def whole_batch(rewards: Rubric | str = "recommended", missing: str | None = None) -> Rubric:
     """Of some rewards those that can be paid where a batch is seen as a whole: all that need no perturbed copy.
 
