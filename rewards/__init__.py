@@ -10,8 +10,8 @@
 >>> table.counters["unparsable"]
 1
 
-Every reward, and a rubric of them, is also a TRL / ms-swift reward function: `GRPOTrainer(reward_funcs=[rewards.Regression()])`.
-Other trainers: `python -m rewards.adapters`.
+Every reward is also a stand-alone TRL / ms-swift reward function, and so is a rubric:
+`GRPOTrainer(reward_funcs=[rewards.Regression()])`. For other trainers see `python -m rewards.adapters`.
 Needs numpy only.
 """
 
@@ -32,12 +32,12 @@ from .comparisons import Length, Linear, Threshold, linear_reward, threshold_rew
 from .contrast import Contrast, contrast_fidelity, order_fidelity
 from .distortion import Distortion, distortion_reward
 from .format import Format, format_reward
-from .gathered import gathered
 from .level import LEVEL_WEIGHTS, LEVEL_WORDS, Level, ParsedLevel, level_of, level_words, parse_level
 from .pairwise import BradleyTerry, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
 from .places import Count, When, Where
 from .presets import PRESETS, REWARDS, named_rewards, preset
+from .processes import gathered
 from .ranking import Ranking, fidelity_ranking
 from .regression import Regression, gaussian_regression
 from .reward import FLAGS, Reward, check_reward

@@ -128,7 +128,8 @@ class Rubric:
         needy = [reward.__name__ for reward in self.rewards if getattr(reward, "needs_perturbed", False)]
         if needy and columns.get("perturbed_completions") is None:
             warnings.warn(
-                f"{needy} get no answers to perturbed copies here and pay nothing: rubric.without({needy}) leaves them out.",
+                f"{needy} get no answers to perturbed copies here and pay nothing: leave them out, "
+                f"rubric.without({needy}).",
                 stacklevel=2,
             )
         if log_metric is not None:

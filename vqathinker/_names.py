@@ -34,7 +34,9 @@ class Aliases(MetaPathFinder, Loader):
             return None
         if not shadowed(package):
             own = find_spec(short)
-            return own and ModuleSpec(name, self, origin=own.origin, is_package=own.submodule_search_locations is not None)
+            return own and ModuleSpec(
+                name, self, origin=own.origin, is_package=own.submodule_search_locations is not None
+            )
         if short != package:
             return None  # found in the package's folder
         folder = home(package)

@@ -1,7 +1,7 @@
 """What all adapters share: labels from one column, the rewards that can be paid there, and a number for each answer.
 
-A trainer may load an adapter's file by its path, as a module outside any package, and a user's own `rewards.py` may hide
-ours: adapters therefore import by the long name, `vqathinker.rewards.adapters.core`.
+A trainer may load an adapter's file by its path, as a module outside any package, and a user's own `rewards.py` may
+hide ours: adapters therefore import by the long name, `vqathinker.rewards.adapters.core`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def score(texts: Sequence[str], labels: Sequence[Any], rubric: Rubric) -> list[d
 
     Returns:
         For each answer `"score"`, the weighted sum, and every reward by name, without its weight. All have the same
-        keys. Where no clip has two answers, as in a validation, rewards that compare clips are left out, with a warning.
+        keys. Where no clip has two answers, as in a validation, rewards that compare clips are left out, with a
+        warning.
 
     Raises:
         ValueError: If there are not as many labels as answers, a label is none, or it pays for nothing that the rubric
@@ -162,8 +163,8 @@ def _payable(rewards: Rubric | str, flags: Sequence[str], missing: str | None, s
     what = f"the trainer sees {sees}, which {', '.join(unpaid)} cannot be paid for"
     if (missing or ("leave out" if named else "error")) == "error" or len(unpaid) == len(rubric.names):
         raise ValueError(
-            f"{what}: leave {'it' if len(unpaid) == 1 else 'them'} out of the rewards {rubric.names}, or train with one "
-            "that sees more; docs/adapters.md says which."
+            f"{what}: leave {'it' if len(unpaid) == 1 else 'them'} out of the rewards {rubric.names}, or train with "
+            "one that sees more; docs/adapters.md says which."
         )
     warnings.warn(f"{what}: left out. Paid are {rubric.without(unpaid).names}.", stacklevel=3)
     return rubric.without(unpaid)
@@ -195,6 +196,6 @@ def _check_pays(rubric: Rubric, row: Mapping[str, Any]) -> None:
     if labelled and not any(own is None or own(row) for own in labelled.values()):
         given = {key: value for key, value in row.items() if value is not None}
         raise ValueError(
-            f"a label has {given}, which none of {list(labelled)} can be paid for: add what they need, for most of them "
-            "mos (docs/rewards.md says what)."
+            f"a label has {given}, which none of {list(labelled)} can be paid for: add what they need, for most of "
+            "them mos (docs/rewards.md says what)."
         )

@@ -2,9 +2,9 @@
 
     worker.reward.reward_function={path}:main
 
-Paid is the preset `recommended` without its temporal reward, for which nothing here makes perturbed copies. The answer key of
-the data set is the label; rewards that compare clips need JSON, `{"mos": 3.4, "video_id": "a"}`. Others are chosen by
-`worker.reward.reward_function_kwargs.rewards`: rewards by name, as `format,rank=0.5`, or another preset.
+Paid is the preset `recommended` without its temporal reward, for which nothing here makes perturbed copies. The label
+is what stands under the data set's `answer_key`; rewards that compare clips need JSON, `{"mos": 3.4, "video_id": "a"}`.
+`worker.reward.reward_function_kwargs.rewards` chooses others: by name, as `format,rank=0.5`, or another preset.
 """
 
 from __future__ import annotations

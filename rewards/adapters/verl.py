@@ -1,12 +1,13 @@
-"""verl 0.9 pays each answer alone (`compute_score`), verl 0.6 with its manager `batch` all of a step (`compute_scores`).
+"""verl 0.9 pays each answer by itself, verl 0.6 with its manager `batch` all answers of a step at once.
 
     reward.custom_reward_function.path=pkg://rewards.adapters.verl
 
-Of the preset, rewards that compare clips or need perturbed copies are left out, with a warning; for verl 0.9 the trainer mode
-of `verl_trainer` pays those that compare clips. Labels are `reward_model.ground_truth`, a MOS or JSON, and `extra_info`.
-Others are chosen by `+reward.custom_reward_function.reward_kwargs.rewards="'format,regression=0.5'"` or the name of a preset.
+Paid is the preset `recommended` without `rank`, which needs the answers to other clips (for it see `verl_trainer`), and
+without `temporal`, for which nothing here makes perturbed copies. The label is `reward_model.ground_truth`, a MOS or
+JSON, and what `extra_info` has. `+reward.custom_reward_function.reward_kwargs.rewards` chooses others: by name, as
+"'format,regression=0.5'", or another preset.
 
-verl 0.6 takes the file, and without the `reward.` in front:
+verl 0.6 takes the file. There `rank` is paid too:
 
     custom_reward_function.path={path} custom_reward_function.name=compute_scores reward_model.reward_manager=batch
 """
