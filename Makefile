@@ -9,7 +9,7 @@ DATA_ROOT ?=
 SOURCE ?=
 STAMP = $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: install demo controls pairs pairs-controls understand understand-controls test test-engines lint format train-lsvq eval-ood bench bench-scaling clean
+.PHONY: install demo controls pairs pairs-controls understand understand-controls test test-engines lint format docs wheel train-lsvq eval-ood bench bench-scaling clean
 
 install: $(STAMP)
 
@@ -63,6 +63,19 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site, into runs/site. A wrong link, or a page that has no place in mkdocs.yml, is an error.
+docs:
+	$(MAKE) install EXTRAS=$(EXTRAS),docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# What is uploaded for a release, into dist/, and its checks: see CONTRIBUTING.md.
+wheel:
+	$(MAKE) install EXTRAS=$(EXTRAS),release
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python dev/check_wheel.py dist/*.whl
 
 train-lsvq: install
 	$(BIN)/accelerate launch --config_file recipes/accelerate/zero2.yaml recipes/grpo_lsvq.py \
