@@ -15,11 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TWICE = ("rewards", "perturb")
 """Packages that are shipped as vqathinker.rewards and vqathinker.perturb too, see vqathinker/_names.py."""
-TRIED = (
-    ["python", "-c", "import rewards, vqathinker.rewards; assert vqathinker.rewards is rewards; rewards.preset('paper')"],
-    ["python", "-m", "vqathinker.cli", "--version"],
-    ["vqathinker", "--help"],
-)
+BOTH_NAMES = "import rewards, vqathinker.rewards as ours; assert ours is rewards; rewards.preset('paper')"
+TRIED = (["python", "-c", BOTH_NAMES], ["vqathinker", "--version"], ["vqathinker", "--help"])
 
 
 def unequal(wheel: Path) -> list[str]:
