@@ -9,7 +9,7 @@ DATA_ROOT ?=
 SOURCE ?=
 STAMP = $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: install demo controls pairs pairs-controls understand understand-controls test test-engines lint format docs wheel train-lsvq eval-ood bench bench-scaling clean
+.PHONY: install demo controls pairs pairs-controls understand understand-controls test test-engines lint format train-lsvq eval-ood bench bench-scaling clean
 
 install: $(STAMP)
 
@@ -64,12 +64,15 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The site, into runs/site. A wrong link, or a page that has no place in mkdocs.yml, is an error.
+# The site, into runs/site: a wrong link, or a page without a place in mkdocs.yml, is an error. The variable leaves out the
+# advertisement of the theme's successor.
+.PHONY: docs
 docs:
 	$(MAKE) install EXTRAS=$(EXTRAS),docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # What is uploaded for a release, into dist/, and its checks: see CONTRIBUTING.md.
+.PHONY: wheel
 wheel:
 	$(MAKE) install EXTRAS=$(EXTRAS),release
 	rm -rf dist
