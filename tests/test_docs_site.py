@@ -111,5 +111,8 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(repo
     assert not [path for path in tmp_path.rglob("*.css") if re.search(r"url\(.?https?:", path.read_text())]
     import rewards
 
-    assert {f"rewards.{name}" for name in rewards.__all__} <= pages["docs/api/rewards.html"].ids
+    told = {
+        name.rpartition(".")[2] for name in pages["docs/api/rewards.html"].ids if name and name.startswith("rewards.")
+    }
+    assert sorted(set(rewards.__all__) - told) == []
     assert "vqathinker.QualityScorer.score" in pages["docs/api/vqathinker.html"].ids
