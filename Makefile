@@ -64,6 +64,22 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, into runs/site: a wrong link, or a page without a place in mkdocs.yml, is an error. The variable leaves out the
+# advertisement of the theme's successor.
+.PHONY: docs
+docs:
+	$(MAKE) install EXTRAS=$(EXTRAS),docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# What is uploaded for a release, into dist/, and its checks: see CONTRIBUTING.md.
+.PHONY: wheel
+wheel:
+	$(MAKE) install EXTRAS=$(EXTRAS),release
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python dev/check_wheel.py dist/*.whl
+
 train-lsvq: install
 	$(BIN)/accelerate launch --config_file recipes/accelerate/zero2.yaml recipes/grpo_lsvq.py \
 		--config recipes/configs/lsvq_8gpu.yaml

@@ -17,6 +17,7 @@ from .parsing import answer_block, check_columns, group_indices, text_of
 from .ranking import normal_cdf
 
 COMPARISON_WORDS = ("first", "second", "similar")
+"""What an answer may say of which of two clips is better."""
 SURE = 0.75
 """Probability from which on one clip is called the better one: the usual point of a just noticeable difference."""
 NOTICEABLE = NormalDist().inv_cdf(SURE)

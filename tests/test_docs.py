@@ -23,6 +23,7 @@ from vqathinker.training.arguments import RecipeParser
 
 PAGES = (
     "README.md",
+    "CONTRIBUTING.md",
     "docs/own_clips.md",
     "docs/rewards.md",
     "docs/adapters.md",
