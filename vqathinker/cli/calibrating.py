@@ -25,7 +25,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "what is a score on the scale of your labels, and how sure is it?",
         [
             "--labels mine.csv --videos clips/ --model models/mine",
-            "--labels mine.csv --videos clips/ --scale 0,100 --name mine --model models/mine --readout expected",
+            "--labels mine.csv --videos clips/ --scale 0,100 --readout expected",
         ],
         "Then: vqathinker score clips/ --calibration NAME, with the same policy and settings.\n"
         "Exit code: 0 all clips scored, 1 some were not and are left out, 2 wrong input.",
@@ -51,7 +51,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     from vqathinker.scoring import fingerprint, settings_of
 
     pyplot()  # what is missing at the end is told before anything is scored
-    one = BenchmarkSet(name, options.labels.name, "", options.labels, options.videos)
+    # scores/SETTINGS/clips.csv names clips by path, so that calibrations of one policy share it
+    one = BenchmarkSet("clips", options.labels.name, "", options.labels, options.videos)
     rows = one.rows()
     check_labels(one, rows, options.coverage, scale)
     if is_main() and split_of(options.labels.stem) == "train":

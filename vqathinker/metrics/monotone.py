@@ -57,15 +57,15 @@ def fit_monotone(scores: Numbers, labels: Numbers) -> MonotoneCurve:
     Raises:
         ValueError: If the lengths differ.
     """
-    scores, labels = checked(scores, labels)
-    order = np.lexsort((labels, scores))  # sums in another order differ in their last bits
-    scores, labels = scores[order], labels[order]
-    mean, deviation = scores.mean(), scores.std() or 1.0
-    z = (scores - mean) / deviation
-    places, least = np.percentile(z, CENTRES), LEAST_SLOPE * labels.std()
+    s, y = checked(scores, labels)
+    order = np.lexsort((y, s))  # sums in another order differ in their last bits
+    s, y = s[order], y[order]
+    mean, deviation = s.mean(), s.std() or 1.0
+    z = (s - mean) / deviation
+    places, least = np.percentile(z, CENTRES), LEAST_SLOPE * y.std()
     columns = np.column_stack([z, special.expit((z[:, None] - places) / WIDTH)])
     middle = columns.mean(0)
-    rest = labels - least * z
+    rest = y - least * z
     found, _ = optimize.nnls(columns - middle, rest - rest.mean())
     slope = (found[0] + least) / deviation
     return MonotoneCurve(
