@@ -29,6 +29,7 @@ PAGES = (
     "docs/ladders.md",
     "docs/ladder_pilot.md",
     "docs/evaluation.md",
+    "docs/calibration.md",
     "docs/comparing.md",
     "docs/chat.md",
     "docs/understanding.md",

@@ -37,13 +37,15 @@ NUMBERS: dict[str, Callable[[str], Any]] = {"score": float, "std": float, "num_p
 NUMBERS |= dict.fromkeys(CALIBRATED, float)
 
 
-def record(result: QualityScore, made_with: str) -> dict[str, Any]:
+def record(result: QualityScore, made_with: str, calibrated: bool = False) -> dict[str, Any]:
     """A result as a row of a table.
 
     Args:
         result: The result.
         made_with: Names the settings, see `ScoreTable`.
+        calibrated: With `CALIBRATED`, nine digits of each: fewer would make values equal whose scores are not.
     """
+    further = {name: float(f"{getattr(result, name):.9g}") for name in CALIBRATED} if calibrated else {}
     return {
         "video": result.video,
         "score": round(result.score, DIGITS),
@@ -57,7 +59,7 @@ def record(result: QualityScore, made_with: str) -> dict[str, Any]:
         "error": " ".join((result.error or ("" if result.parsed else "".join(result.answers[:1]))).split()),
         "file": stamp(result.video),
         "made_with": made_with,
-        **{name: float(f"{getattr(result, name):.9g}") for name in CALIBRATED},
+        **further,
     }
 
 
@@ -232,7 +234,7 @@ def score_files(
         total=len(todo), desc=title, unit="clip", disable=None if progress and state.is_main_process else True
     ) as bar:
         for _ in range(rounds):
-            rows = gather_object([record(result, made_with) for result in next(batches, [])])
+            rows = gather_object([record(result, made_with, calibrated) for result in next(batches, [])])
             known |= {row["video"]: row for row in rows}
             if state.is_main_process:
                 for table in kept:
