@@ -33,6 +33,7 @@ PAGES = (
     "docs/ladders.md",
     "docs/ladder_pilot.md",
     "docs/evaluation.md",
+    "docs/calibration.md",
     "docs/comparing.md",
     "docs/chat.md",
     "docs/understanding.md",

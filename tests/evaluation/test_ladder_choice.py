@@ -13,11 +13,11 @@ from vqathinker.evaluation.ladder_choice import (
     count_scenes,
     crossover_loss,
     judge_rule,
-    min_scenes,
     scene_thresholds,
     threshold_of,
 )
 from vqathinker.evaluation.ladder_pilot import crossover_table
+from vqathinker.metrics.conformal import min_units
 
 NUMBERS = itertools.count()
 
@@ -54,13 +54,13 @@ def test_the_quantile_is_the_kth_of_n_and_too_few_sources_are_refused():
     values = [0.5, 3.0, 1.0, 2.5, 2.0, 1.5, 4.0, 3.5, 0.0]
     assert conformal_threshold(values, 0.1) == 4.0  # ceil(10 * 0.9) = 9
     assert conformal_threshold(values, 0.2) == 3.5 and conformal_threshold(values, 0.5) == 2.0
-    assert [min_scenes(risk) for risk in (0.5, 0.3, 0.2, 0.1, 0.05, 0.01)] == [1, 3, 4, 9, 19, 99]
+    assert [min_units(risk) for risk in (0.5, 0.3, 0.2, 0.1, 0.05, 0.01)] == [1, 3, 4, 9, 19, 99]
     with pytest.raises(ValueError, match=r"risk 0\.1 needs at least 9 calibration scenes, these are 8: .*0\.112 or"):
         conformal_threshold(values[:8], 0.1)
     assert conformal_threshold(values[:8], 0.112) == 4.0
     for wrong in (0, 1, -0.1, math.nan):
         with pytest.raises(ValueError, match="above 0 and below 1"):
-            min_scenes(wrong)
+            min_units(wrong)
 
 
 def random_source(rng, step):

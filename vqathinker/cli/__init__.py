@@ -8,6 +8,7 @@ from vqathinker import __version__, missing_extra
 from vqathinker.arguments import Parser
 from vqathinker.cli import (
     asking,
+    calibrating,
     chat,
     comparing,
     data,
@@ -61,6 +62,19 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, prog="vqathinker", title="commands"
     )
-    for group in (scoring, timeline, chat, comparing, evaluating, asking, ladder, data, fitting, training, synth):
+    for group in (
+        scoring,
+        calibrating,
+        timeline,
+        chat,
+        comparing,
+        evaluating,
+        asking,
+        ladder,
+        data,
+        fitting,
+        training,
+        synth,
+    ):
         group.add_commands(commands)
     return parser

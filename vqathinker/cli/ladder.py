@@ -87,10 +87,11 @@ def _check(options: argparse.Namespace, task: str) -> None:
 
 def _calibrate(options: argparse.Namespace) -> int:
     from vqathinker.evaluation.ladder_calibration import Calibration, hash_of, read_ladder_table
-    from vqathinker.evaluation.ladder_choice import count_scenes, min_scenes
+    from vqathinker.evaluation.ladder_choice import count_scenes
+    from vqathinker.metrics.conformal import min_units
     from vqathinker.scoring import settings_of
 
-    table, needed = read_ladder_table(options.calibrate), min_scenes(options.risk)
+    table, needed = read_ladder_table(options.calibrate), min_units(options.risk)
     scenes = count_scenes(table.ladders)
     if scenes < needed:
         raise ValueError(

@@ -95,6 +95,7 @@ def load_scorer(
         options.sampling,
         options.view,
         getattr(options, "score_question", None),  # `ask` has its own
+        getattr(options, "score_calibration", None),  # `ladder` has its own
         readout=options.readout,
         samples=options.samples,
         max_new_tokens=options.max_new_tokens,

@@ -68,6 +68,12 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
         help="stalls to tell the policy of: a table video,stalls, the .json file of one clip, or sidecar: clip.mp4's "
         "in clip.stalls.json",
     )
+    parser.add_argument(
+        "--calibration",
+        dest="score_calibration",
+        metavar="NAME",
+        help="also score on the scale of your labels, with an interval; made by `calibrate`",
+    )
     parser.set_defaults(run=_score)
 
 
@@ -95,7 +101,9 @@ def _score(options: argparse.Namespace) -> int:
         print(KNOWS_LITTLE, file=sys.stderr)
     show = _printer(options, videos)
     at_once = None if options.sort else show
-    made_with = fingerprint(settings_of(scorer) | told_settings(events))
+    calibration = scorer.calibration
+    by = {} if calibration is None else {"calibration": calibration.digest}
+    made_with = fingerprint(settings_of(scorer) | told_settings(events) | by)
     rows = score_files(scorer, videos, made_with, [*tables.values()], at_once, events=events)
     if options.sort and is_main():
         for row in sorted(rows, key=lambda row: row["video"] if options.sort == "name" else _worst_first(row)):
@@ -113,6 +121,8 @@ def _score(options: argparse.Namespace) -> int:
             print(f"stalls told of {len(events)} of {counted(len(rows), 'clip')}", file=sys.stderr)
         if line := unanswered_line(scorer.processor, rows, scorer.batch_size):
             say(line, sys.stderr)
+        if calibration is not None:
+            say(calibration.line([row["score"] for row in rows]), sys.stderr)
         if any(not math.isnan(row["std"]) for row in rows):
             print(SPREAD_NOTE, file=sys.stderr)
     return 1 if failed and is_main() else 0
@@ -129,15 +139,16 @@ def _events(source: str | None, videos: Sequence[str]) -> dict[str, Stalls]:
 
 def _printer(options: argparse.Namespace, videos: Sequence[str]) -> Callable[[Mapping[str, Any]], None]:
     """What shows a row, in the format that is asked for. The header of a CSV is printed at once."""
-    from vqathinker.scoring.table import HEADER, table_line
+    from vqathinker.scoring.table import CALIBRATED, HEADER, table_line
 
+    header = HEADER if options.score_calibration is None else (*HEADER, *CALIBRATED)
     if options.format == "csv" and is_main():
-        say(",".join(HEADER))
+        say(",".join(header))
     width = max(min(len(video), LONGEST_NAME) for video in videos)
 
     def show(row: Mapping[str, Any]) -> None:
         if options.format != "table":
-            return say(table_line(row, HEADER, options.format == "csv").rstrip("\n"))
+            return say(table_line(row, header, options.format == "csv").rstrip("\n"))
         say(line_of(row, width))
         if options.explain and row["reasoning"]:
             say(f"    {row['reasoning']}")
@@ -152,7 +163,8 @@ def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:
 
 
 def line_of(row: Mapping[str, Any], width: int = 0) -> str:
-    """`clip.mp4  3.42 (spread 0.11)  ok`, what was done to its frames, what went wrong, if anything.
+    """`clip.mp4  3.42 (spread 0.11)  ok`, what was done to its frames, what went wrong, if anything. With a calibration
+    the score is followed by ` = 61.2 [48, 74.4]`, on the user's scale with its interval.
 
     Args:
         row: Of the table.
@@ -160,7 +172,9 @@ def line_of(row: Mapping[str, Any], width: int = 0) -> str:
     """
     spread = "" if math.isnan(row["std"]) else f" (spread {row['std']:.2f})"
     decimals = 2 if math.isclose(row["score"], round(row["score"], 2), abs_tol=1e-9) else 3  # finer than text
-    cells = [row["video"].ljust(width), f"{row['score']:.{decimals}f}{spread}".ljust(5), row["status"]]
+    calibrated = row.get("calibrated", math.nan)
+    on_scale = "" if math.isnan(calibrated) else f" = {calibrated:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
+    cells = [row["video"].ljust(width), f"{row['score']:.{decimals}f}{spread}{on_scale}".ljust(5), row["status"]]
     if row["num_answers"] > 1:
         cells.append(f"{row['num_parsed']} of {row['num_answers']} answers")
     return "  ".join(cells + [row[name] for name in ("notes", "error") if row[name]])

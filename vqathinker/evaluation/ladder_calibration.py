@@ -19,6 +19,7 @@ from vqathinker.data.scales import LABEL_RANGE, mos_scale
 from vqathinker.evaluation.benchmark import finite
 from vqathinker.evaluation.encodes import ABOUT, read_about
 from vqathinker.evaluation.ladder_choice import SourceLadder, conformal_threshold, count_scenes, scene_thresholds
+from vqathinker.scoring.provenance import check_settings
 
 ENCODING = ("encoder", "options")
 """What of a codec's entry there decides what an encode looks like, but for versions."""
@@ -242,13 +243,7 @@ class Calibration:
         Args:
             settings: Of the scorer, see `settings_of`.
         """
-        names = [name for name in {**self.policy, **settings} if name != "checkpoint"]
-        if other := [name for name in names if self.policy.get(name) != settings.get(name)]:
-            told = ", ".join(f"{name} {settings.get(name)!r} and not {self.policy.get(name)!r}" for name in other)
-            raise ValueError(
-                f"the calibration was made with other settings (policy {self.policy.get('checkpoint')!r}); now {told}. "
-                "Score with those, or calibrate again."
-            )
+        check_settings(self.policy, settings)
 
     def check_encoders(self, encoders: Mapping[str, Any]) -> list[str]:
         """Raise ValueError where other options encode.

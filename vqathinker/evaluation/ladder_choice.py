@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from vqathinker.metrics.conformal import conformal_quantile, min_units
+
 RATE_POINTS = 512
 """Bit rates at which two ladders are compared, evenly spaced on a logarithmic scale."""
 
@@ -110,17 +112,6 @@ def count_scenes(ladders: Sequence[SourceLadder]) -> int:
     return len({ladder.unit for ladder in ladders})
 
 
-def min_scenes(risk: float) -> int:
-    """Calibration scenes that a risk needs: ceil(1 / risk) - 1.
-
-    Raises:
-        ValueError: If the risk is not in (0, 1).
-    """
-    if not 0 < risk < 1:
-        raise ValueError(f"risk {risk}: must be above 0 and below 1, e.g. 0.1.")
-    return math.ceil(round(1 / risk, 9)) - 1
-
-
 def conformal_threshold(thresholds: Sequence[float], risk: float) -> float:
     """The threshold of a new scene: the k-th smallest of n scenes', k = ceil((n + 1) (1 - risk)).
 
@@ -134,14 +125,13 @@ def conformal_threshold(thresholds: Sequence[float], risk: float) -> float:
     Raises:
         ValueError: If there are too few scenes for this risk.
     """
-    count, needed = len(thresholds), min_scenes(risk)
+    count, needed = len(thresholds), min_units(risk)
     if count < needed:
         raise ValueError(
             f"risk {risk:g} needs at least {needed} calibration scenes, these are {count}: calibrate with more, or "
             f"take a risk of {_smallest_risk(count)} or more."
         )
-    place = math.ceil(round((count + 1) * (1 - risk), 9))
-    return sorted(thresholds)[place - 1]
+    return conformal_quantile(thresholds, risk)
 
 
 def _smallest_risk(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Training curves, scatter plots and timelines. Needs matplotlib (`pip install vqathinker[plots]`)."""
+"""Training curves, scatter plots, calibrations and timelines. Needs matplotlib (`pip install vqathinker[plots]`)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vqathinker.metrics.correlation import LogisticFit
 from vqathinker.rewards.distortion import DEGREES
 
 if TYPE_CHECKING:
+    from vqathinker.evaluation.calibrating import Fitted
     from vqathinker.scoring.timeline import Timeline
 
 
@@ -117,6 +118,29 @@ def plot_fit(scores: np.ndarray, mos: np.ndarray, fit: LogisticFit, title: str, 
         axis.plot(dense, fit.curve(dense), color="tab:red", linewidth=1.5)
     axis.set(xlabel="predicted score", ylabel="MOS")
     axis.set_title(title, parse_math=False)
+    _save(figure, path, 110)
+
+
+def plot_calibration(fitted: Fitted, title: str, path: str | Path) -> None:
+    """Labels against scores, with the calibrated score and its interval.
+
+    Args:
+        fitted: A calibration and its clips.
+        title: Of the plot.
+        path: PNG to write.
+    """
+    plt = pyplot()
+    figure, axis = plt.subplots(figsize=(5, 4.4), layout="constrained")
+    dense = np.linspace(*fitted.calibration.scores, 200)
+    low, high = fitted.calibration.interval(dense)
+    axis.fill_between(
+        dense, low, high, color="tab:red", alpha=0.15, label=f"{fitted.calibration.coverage:.0%} interval"
+    )
+    axis.plot(dense, fitted.calibration.curve(dense), color="tab:red", linewidth=1.5, label="calibrated score")
+    axis.scatter(fitted.scores, fitted.labels, s=12, alpha=0.6, label="labelled clips")
+    axis.set(xlabel="the policy's score, 1-5", ylabel="label")
+    axis.set_title(title, parse_math=False)
+    axis.legend(fontsize=8)
     _save(figure, path, 110)
 
 

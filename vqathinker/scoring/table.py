@@ -22,6 +22,8 @@ from vqathinker.writing import finite, write_whole
 
 COLUMNS: tuple[str, ...] = ("video", "score", "std", "status", "num_parsed", "num_answers", "frames", "notes")
 COLUMNS += ("reasoning", "error", "file", "made_with")
+CALIBRATED = ("calibrated", "low", "high")
+"""Further columns of a table whose scores are calibrated, behind the others; of the same name in memory."""
 RENAMED = {"std": "spread", "file": "source_stat", "made_with": "settings"}
 HEADER = tuple(RENAMED.get(name, name) for name in COLUMNS)
 """Of new tables. In memory the names are those of `COLUMNS`."""
@@ -32,15 +34,18 @@ DIGITS = 6
 ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """Of tables: file names may hold bytes that are no UTF-8."""
 NUMBERS: dict[str, Callable[[str], Any]] = {"score": float, "std": float, "num_parsed": int, "num_answers": int}
+NUMBERS |= dict.fromkeys(CALIBRATED, float)
 
 
-def record(result: QualityScore, made_with: str) -> dict[str, Any]:
+def record(result: QualityScore, made_with: str, calibrated: bool = False) -> dict[str, Any]:
     """A result as a row of a table.
 
     Args:
         result: The result.
         made_with: Names the settings, see `ScoreTable`.
+        calibrated: With `CALIBRATED`, nine digits of each: fewer would make values equal whose scores are not.
     """
+    further = {name: float(f"{getattr(result, name):.9g}") for name in CALIBRATED} if calibrated else {}
     return {
         "video": result.video,
         "score": round(result.score, DIGITS),
@@ -54,6 +59,7 @@ def record(result: QualityScore, made_with: str) -> dict[str, Any]:
         "error": " ".join((result.error or ("" if result.parsed else "".join(result.answers[:1]))).split()),
         "file": stamp(result.video),
         "made_with": made_with,
+        **further,
     }
 
 
@@ -76,8 +82,10 @@ class ScoreTable:
         path: `.csv`, or `.json` / `.jsonl` for JSON lines.
         made_with: Names the settings that scores depend on. Rows made with others are never mixed in.
         write: Whether this process is the one that repairs and writes the file.
+        calibrated: Whether it has the columns `CALIBRATED` too.
 
     Attributes:
+        headers: That the file may have, the one of new files first.
         names: Of the columns in the file, in the order of `COLUMNS`, which are the keys of a row.
         rows: Video -> row.
 
@@ -85,8 +93,9 @@ class ScoreTable:
         ValueError: On another suffix, a file that is no such table, or one made with other settings.
     """
 
-    def __init__(self, path: str | Path, made_with: str, write: bool = True) -> None:
+    def __init__(self, path: str | Path, made_with: str, write: bool = True, calibrated: bool = False) -> None:
         self.path, self.made_with = Path(path), made_with
+        self.headers = [(*names, *CALIBRATED) for names in HEADERS] if calibrated else [*HEADERS]
         check_table(path)
         self.is_csv = self.path.suffix.lower() == ".csv"
         data = self.path.read_bytes() if self.path.exists() else b""
@@ -126,8 +135,8 @@ class ScoreTable:
             if not data.startswith(b'{"video": '[: len(data)]):
                 raise self._foreign("its header differs")
             keys = set(re.findall(r'"(\w+)": ', line.decode("utf-8", "replace")))  # in a text quotes are escaped
-            return next((names for names in HEADERS[::-1] if keys.issuperset(names)), HEADER)
-        for names in HEADERS:
+            return next((names for names in self.headers[::-1] if keys.issuperset(names)), self.headers[0])
+        for names in self.headers:
             if data.startswith((",".join(names) + "\n").encode()[: len(data)]):
                 return names
         raise self._foreign("its header differs")
@@ -136,7 +145,7 @@ class ScoreTable:
         return (table_line(row, self.names, self.is_csv) for row in rows)
 
     def _parse(self, text: str) -> list[dict[str, Any]]:
-        places = list(zip(COLUMNS, self.names, strict=True))
+        places = list(zip(columns_of(self.names), self.names, strict=True))
         try:
             if not self.is_csv:
                 rows = [json.loads(line) for line in text.split("\n")[:-1]]  # names may hold other line ends
@@ -149,8 +158,8 @@ class ScoreTable:
 
     def _foreign(self, why: str) -> ValueError:
         return ValueError(
-            f"{str(self.path)!r} is not a score table with the columns {list(HEADER)} ({why}): name another file, or "
-            "delete it."
+            f"{str(self.path)!r} is not a score table with the columns {list(self.headers[0])} ({why}): name another "
+            "file, or delete it."
         )
 
 
@@ -162,12 +171,17 @@ def table_line(row: Mapping[str, Any], names: Sequence[str] = HEADER, is_csv: bo
         names: Of the columns, in the order of `COLUMNS`.
         is_csv: Else a JSON object.
     """
-    named = {own: row[name] for name, own in zip(COLUMNS, names, strict=True)}
+    named = {own: row[name] for name, own in zip(columns_of(names), names, strict=True)}
     if not is_csv:  # NaN is no JSON
         return json.dumps(finite(named), ensure_ascii=False) + "\n"
     line = io.StringIO()
     csv.DictWriter(line, names, lineterminator="\n").writerow(named)
     return line.getvalue()
+
+
+def columns_of(names: Sequence[str]) -> tuple[str, ...]:
+    """The keys of a row that a table's columns hold, in their order."""
+    return (*COLUMNS, *names[len(COLUMNS) :])
 
 
 def _known(name: str, value: Any) -> Any:
@@ -202,7 +216,8 @@ def score_files(
     """
     state = process_state()
     with state.main_process_first():
-        kept = [ScoreTable(path, made_with, write=state.is_main_process) for path in tables]
+        calibrated = scorer.calibration is not None
+        kept = [ScoreTable(path, made_with, state.is_main_process, calibrated) for path in tables]
     names = [str(video) for video in videos]
     known = {video: row for table in kept for video, row in table.rows.items()}
     todo = [name for name in dict.fromkeys(names) if not kept or any(name not in table.rows for table in kept)]
@@ -219,7 +234,7 @@ def score_files(
         total=len(todo), desc=title, unit="clip", disable=None if progress and state.is_main_process else True
     ) as bar:
         for _ in range(rounds):
-            rows = gather_object([record(result, made_with) for result in next(batches, [])])
+            rows = gather_object([record(result, made_with, calibrated) for result in next(batches, [])])
             known |= {row["video"]: row for row in rows}
             if state.is_main_process:
                 for table in kept:
