@@ -169,9 +169,9 @@ def score(scorer: QualityScorer, asked: Sequence[Asked], events: dict[str, Stall
 
 
 def agreement(scores: np.ndarray, labels: np.ndarray) -> float | None:
-    """SRCC of the clips that have a score."""
+    """SRCC of the clips that have a score, where at least half have one."""
     known = ~np.isnan(scores)
-    return finite(srcc(scores[known].tolist(), labels[known].tolist()))
+    return finite(srcc(scores[known].tolist(), labels[known].tolist())) if known.mean() >= 0.5 else None
 
 
 def mean(values: np.ndarray) -> float | None:
@@ -182,7 +182,7 @@ def mean(values: np.ndarray) -> float | None:
 
 def tables(results: dict[str, dict[str, Any]]) -> list[Table]:
     """What each policy goes by, and its mean scores of each group of clips."""
-    texts = ["true, summary", "true, frames", "missing", "false"]
+    texts = ["true", "missing", "false"]
     first = [
         [policy, *(result["srcc"][text] for text in texts), result["srcc_false_text"], result["unscored"]]
         for policy, result in results.items()
