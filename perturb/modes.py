@@ -89,7 +89,7 @@ def reverse(num_frames: int, rng: np.random.Generator) -> FrameMap:
 
 
 def jitter(num_frames: int, rng: np.random.Generator) -> FrameMap:
-    """f'_t = f_{t+d} with d drawn from {-1, 0, 1} for each t and t+d clamped to [0, T-1]; not all d are zero.
+    """`f'_t = f_{t+d}` with d drawn from {-1, 0, 1} for each t and t+d clamped to [0, T-1]; not all d are zero.
 
     Args:
         num_frames: T >= 1.

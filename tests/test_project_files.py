@@ -18,7 +18,7 @@ def test_the_workflow_runs_what_ci_runs(repo):
     run = re.findall(r"^make (\S+)$", (repo / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
     workflow = load(repo, ".github/workflows/ci.yml")
     job = workflow["jobs"]["make"]
-    assert len(run) == 5 and job["strategy"]["matrix"]["target"] == run
+    assert len(run) >= 5 and job["strategy"]["matrix"]["target"] == run
     assert job["steps"][-1] == {"run": "make ${{ matrix.target }}"}
     exported = re.findall(r"(\w+)=(\w+)", (repo / ".ci/run").read_text(encoding="utf-8"))
     assert len(exported) == 2 and dict(exported).items() <= workflow["env"].items()
