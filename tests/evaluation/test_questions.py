@@ -146,10 +146,21 @@ def test_intervals_are_no_narrower_where_clips_have_several_questions(evaluate, 
         for video, hit in right.items()
         for i in range(6)
     ]
-    report = evaluate(always_a, samples, blank=False, rotate=False)
-    own = report.summary.accuracy
-    low, high = report.intervals[""]
-    assert own.value == 0.5 and low < own.low and high > own.high  # clips are all right or all wrong
+    samples[:12] = [replace(sample, tags={"concern": "Technical"}) for sample in samples[:12]]
+    samples[12:13] = [replace(samples[12], tags={"concern": "Temporal"})]
+    report = evaluate(always_a, samples, rotate=False)
+    own, tagged = report.summary.accuracy, report.summary.by_tag
+    for mean, (low, high) in (
+        (own, report.intervals[""]),
+        (tagged["concern: Technical"], report.tag_intervals["concern: Technical"]),
+    ):
+        assert mean.value == 0.5 and low < mean.low and high > mean.high  # clips are all right or all wrong
+    alone = tagged["concern: Temporal"]
+    assert report.tag_intervals["concern: Temporal"] == (alone.low, alone.high)  # of one question
+    table = question_tables(report)[1]
+    assert table.columns == ["tag", "questions", "accuracy", "majority", "random", "no video"]
+    assert table.rows[0][:2] == ["concern: Technical", 12] and table.rows[0][3:] == [0.5, 0.5, 0.5]
+    assert table.rows[1][:2] == ["concern: Temporal", 1] and table.rows[1][3:] == [1.0, 0.5, 0.0]
     alone = evaluate(always_a, samples[::6], blank=False, rotate=False)
     assert alone.intervals[""] == (alone.summary.accuracy.low, alone.summary.accuracy.high)
 

@@ -20,6 +20,8 @@ NOTE = (
     "majority: the most frequent right answer, given to all questions of a type; it knows the right answers. random: "
     "guessing. no video: the same policy and prompts with a black clip."
 )
+COLUMNS = ["questions", "accuracy", "majority", "random", "no video"]
+"""Behind the type or the tag."""
 CHANGE_NOTE = (
     "Difference: the policy minus the baseline, with its 95 % interval of a paired bootstrap over clips; gained, "
     "lost: questions that only the policy, or only the baseline, answers correctly; p: McNemar's exact test, which "
@@ -63,8 +65,29 @@ def question_table(report: QuestionReport, title: str = "Questions with options"
     ]
     whole = [summary.accuracy.count, _with_interval(summary.accuracy, report.intervals[""])]
     rows.append(["all", *whole, summary.majority, summary.random, no_video and no_video.accuracy.value])
-    columns = ["type", "questions", "accuracy", "majority", "random", "no video"]
-    return Table(title, columns, rows, " ".join([NOTE, *_counts(report)]))
+    return Table(title, ["type", *COLUMNS], rows, " ".join([NOTE, *_counts(report)]))
+
+
+def tag_table(report: QuestionReport) -> Table:
+    """A line per tag, with the columns of `question_table`.
+
+    Args:
+        report: From `evaluate_questions`.
+    """
+    summary, no_video = report.summary, report.no_video
+    rows = [
+        [
+            name,
+            own.count,
+            _with_interval(own, report.tag_intervals[name]),
+            summary.majority_by_tag[name],
+            summary.random_by_tag[name],
+            no_video and no_video.by_tag[name].value,
+        ]
+        for name, own in sorted(summary.by_tag.items())
+    ]
+    note = "Columns as above. majority: the most frequent right answer of each type among the tag's own questions."
+    return Table("By tag", ["tag", *COLUMNS], rows, note)
 
 
 def question_tables(report: QuestionReport, comparison: QuestionComparison | None = None) -> list[Table]:
@@ -79,12 +102,7 @@ def question_tables(report: QuestionReport, comparison: QuestionComparison | Non
             Table("Against the baseline", columns, [[*row, change.gained, change.lost, change.p_value]], note)
         )
     if report.summary.by_tag:
-        rows = [
-            [name, own.count, _with_interval(own, (own.low, own.high))]
-            for name, own in sorted(report.summary.by_tag.items())
-        ]
-        note = "Intervals treat questions as independent."
-        tables.append(Table("By tag", ["tag", "questions", "accuracy"], rows, note))
+        tables.append(tag_table(report))
     if report.summary.yes_no:
         rows = [[name, y.count, y.balanced_accuracy, y.f1, y.mcc] for name, y in report.summary.yes_no.items()]
         note = (

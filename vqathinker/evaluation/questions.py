@@ -81,10 +81,11 @@ class QuestionReport:
     Attributes:
         questions: Those about readable clips, in order, with their answers.
         unreadable: Id of each question that was left out -> why its clip cannot be read.
-        summary: Accuracy, by type and by tag, majority, random, unparsable, yes/no. Its intervals take questions as
-            independent.
+        summary: Accuracy, majority and random, over all, by type and by tag; unparsable, yes/no. Its intervals take
+            questions as independent.
         intervals: Ends of the 95 % intervals of `summary.accuracy.value` (under "") and of each type's: Wilson's, or,
             where clips have several questions, also the bootstrap's that draws whole clips, whichever reaches further.
+        tag_intervals: Tag -> the same.
         no_video: The same policy's answers to the same prompts about a black clip; `None` if not asked.
         consistency: Share of questions to which one option is given in every rotation of the options, in [0, 1].
         consistency_by_type: Type -> the same, of types with such questions.
@@ -95,6 +96,7 @@ class QuestionReport:
     unreadable: dict[str, str]
     summary: ChoiceSummary
     intervals: dict[str, tuple[float, float]]
+    tag_intervals: dict[str, tuple[float, float]]
     no_video: ChoiceSummary | None
     consistency: float
     consistency_by_type: dict[str, float]
@@ -160,12 +162,18 @@ def summarize_questions(
     """
     rotated = [question for question in questions if question.rotated]
     types = dict.fromkeys(question.type for question in rotated)
-    groups = {"": list(questions)} | {q.type: [own for own in questions if own.type == q.type] for q in questions}
+    groups: dict[str, list[AnsweredQuestion]] = {"": list(questions)}
+    tagged: dict[str, list[AnsweredQuestion]] = {}
+    for question in questions:
+        groups.setdefault(question.type, []).append(question)
+        for tag in dict.fromkeys(question.tags):
+            tagged.setdefault(tag, []).append(question)
     return QuestionReport(
         questions=tuple(questions),
         unreadable=dict(unreadable),
         summary=_summary(questions, [question.chosen for question in questions]),
         intervals={name: _interval(own, seed) for name, own in groups.items()},
+        tag_intervals={name: _interval(own, seed) for name, own in tagged.items()},
         no_video=_summary(questions, [question.no_video for question in questions]) if blank else None,
         consistency=rotation_consistency([question.rotated for question in rotated]),
         consistency_by_type={
