@@ -8,12 +8,14 @@ import pytest
 from vqathinker import QualityScorer
 from vqathinker.data import Sample
 from vqathinker.evaluation import (
+    AnsweredQuestion,
     compare_questions,
     evaluate_questions,
     question_table,
     question_tables,
     write_questions,
 )
+from vqathinker.evaluation.questions import summarize_questions
 
 FAULTS = ("Blur", "Noise", "Freezing")
 MANY = tuple(f"fault {i}" for i in range(7))
@@ -163,6 +165,34 @@ def test_intervals_are_no_narrower_where_clips_have_several_questions(evaluate, 
     assert table.rows[1][:2] == ["concern: Temporal", 1] and table.rows[1][3:] == [1.0, 0.5, 0.0]
     alone = evaluate(always_a, samples[::6], blank=False, rotate=False)
     assert alone.intervals[""] == (alone.summary.accuracy.low, alone.summary.accuracy.high)
+
+
+def test_ordered_options_have_their_nearness_beside_a_constant_step_guessing_and_no_video():
+    scale, turned = ("none", "weak", "strong", "severe"), ("weak", "strong", "severe", "none")
+    steps = {scale: (0, 1, 2, 3), turned: (1, 2, 3, 0)}
+
+    def answered(name, video, options, right, chosen, blank, kind="degree"):
+        own = (right, chosen, "ok", "", blank)
+        return AnsweredQuestion(name, video, kind, (), "How strong?", options, *own, steps=steps.get(options, ()))
+
+    report = summarize_questions(
+        [
+            answered("1", "a", scale, 3, 3, 0),  # 1, without video 0
+            answered("2", "a", turned, 0, 2, 0),  # weak, severe named: 1/3; without video 1
+            answered("3", "b", scale, 1, None, 2),  # weak, none named: 0; without video 2/3
+            answered("4", "b", FAULTS, 1, 1, 1, "which"),
+        ],
+        {},
+    )
+    own = report.ordered["degree"]
+    assert own == report.ordered[""] and report.ordered.keys() == {"degree", ""}
+    assert own.severity.value == pytest.approx((1 + 1 / 3) / 3) and own.no_video == pytest.approx((0 + 1 + 2 / 3) / 3)
+    assert (own.severity.low, own.severity.high) == pytest.approx((0, 2 / 3))  # clip b alone, clip a alone
+    assert own.constant == pytest.approx((1 / 3 + 1 + 1) / 3)  # weak
+    assert own.random == pytest.approx(((3 + 2 + 1) / 3 / 4 + 2 * (2 + 3 + 2 + 1) / 3 / 4) / 3)
+    table = next(one for one in question_tables(report) if one.title == "Ordered options")
+    assert [row[:2] for row in table.rows] == [["degree", 3], ["all", 3]]
+    assert table.rows[0][2] == "0.444 [0.000, 0.667]"
 
 
 def test_two_policies_are_compared_question_by_question(evaluate, samples):

@@ -27,6 +27,7 @@ HEADERS = [RENAMED.get(name, name) for name in ROW]
 REASONS = {
     "no_answer": "The answer has no <answer> block that says something.",
     "no_number": "The answer names no number.",
+    "no_level": "The answer names no level word.",
     "no_numbers": "The answer does not name two numbers.",
     "no_word": "The answer does not begin with first, second or similar.",
     "several": "There are several <answer> blocks.",

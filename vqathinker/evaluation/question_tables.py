@@ -12,6 +12,7 @@ from vqathinker.evaluation.comparison import signed
 from vqathinker.evaluation.questions import QuestionReport
 from vqathinker.evaluation.report import Table
 from vqathinker.metrics.choices import Accuracy
+from vqathinker.metrics.open_answers import Mean
 from vqathinker.metrics.paired import PairedDifference
 from vqathinker.wording import counted
 
@@ -22,6 +23,11 @@ NOTE = (
 )
 COLUMNS = ["questions", "accuracy", "majority", "random", "no video"]
 """Behind the type or the tag."""
+ORDERED_NOTE = (
+    "severity: mean of 1 - d / (L - 1), the answer being d steps from the right one of L, with its 95 % interval of a "
+    "bootstrap over clips; an answer that names no option has 0. constant: the best constant step, which knows the "
+    "right answers."
+)
 CHANGE_NOTE = (
     "Difference: the policy minus the baseline, with its 95 % interval of a paired bootstrap over clips; gained, "
     "lost: questions that only the policy, or only the baseline, answers correctly; p: McNemar's exact test, which "
@@ -90,8 +96,30 @@ def tag_table(report: QuestionReport) -> Table:
     return Table("By tag", ["tag", *COLUMNS], rows, note)
 
 
+def ordered_table(report: QuestionReport) -> Table:
+    """A line per type whose options are steps of a scale, and one for all of them.
+
+    Args:
+        report: From `evaluate_questions`.
+    """
+    rows = [
+        [
+            name or "all",
+            own.severity.count,
+            _with_interval(own.severity, (own.severity.low, own.severity.high)),
+            own.constant,
+            own.random,
+            None if report.no_video is None else own.no_video,
+        ]
+        for name, own in sorted(report.ordered.items(), key=lambda item: not item[0])
+    ]
+    columns = ["type", "questions", "severity", "constant", "random", "no video"]
+    return Table("Ordered options", columns, rows, ORDERED_NOTE)
+
+
 def question_tables(report: QuestionReport, comparison: QuestionComparison | None = None) -> list[Table]:
-    """`question_table`, and what else there is: against a baseline, by tag, of yes/no questions, under rotation."""
+    """`question_table`, and what else there is: against a baseline, by tag, of yes/no questions, of ordered options,
+    under rotation."""
     tables = [question_table(report)]
     if comparison is not None:
         change = comparison.change
@@ -110,6 +138,8 @@ def question_tables(report: QuestionReport, comparison: QuestionComparison | Non
             "that names no option counts as the wrong one of the two."
         )
         tables.append(Table("Yes or no", ["type", "questions", "balanced accuracy", "F1", "MCC"], rows, note))
+    if report.ordered:
+        tables.append(ordered_table(report))
     if report.num_rotated:
         counts = Counter(question.type for question in report.questions if question.rotated)
         rows = [[name, counts[name], value] for name, value in report.consistency_by_type.items()]
@@ -119,7 +149,7 @@ def question_tables(report: QuestionReport, comparison: QuestionComparison | Non
     return tables
 
 
-def _with_interval(own: Accuracy, interval: tuple[float, float]) -> float | str:
+def _with_interval(own: Accuracy | Mean, interval: tuple[float, float]) -> float | str:
     return own.value if math.isnan(interval[0]) else f"{own.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 

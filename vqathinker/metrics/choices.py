@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
 
+from vqathinker.metrics.correlation import bootstrap_interval
 from vqathinker.rewards.answer_choice import folded
 from vqathinker.rewards.choice import letter
 
@@ -113,6 +114,26 @@ def accuracy(right: Sequence[float]) -> Accuracy:
     width = z / (1 + z**2 / count) * math.sqrt(value * (1 - value) / count + z**2 / (4 * count**2))
     low, high = centre - width if value else 0.0, centre + width if value < 1 else 1.0  # not by rounding beside them
     return Accuracy(value, low, high, count)
+
+
+def share_interval(right: Sequence[bool], clips: Sequence[Hashable], seed: int = 0) -> tuple[float, float]:
+    """95 % interval of a share: Wilson's, or, where clips have several questions, also the bootstrap's that draws whole
+    clips, whichever reaches further. The bootstrap alone has no width where all are right.
+
+    Args:
+        right: N truth values.
+        clips: N names of what each is about.
+        seed: Of the bootstrap.
+    """
+    wilson = accuracy(right)
+    if len(set(clips)) == len(clips):
+        return wilson.low, wilson.high
+
+    def share(hits: np.ndarray, _: np.ndarray) -> float:
+        return float(np.mean(hits))
+
+    low, high = bootstrap_interval(share, right, right, seed, sources=clips)
+    return (wilson.low, wilson.high) if math.isnan(low) else (min(low, wilson.low), max(high, wilson.high))
 
 
 def summarize_choices(
