@@ -72,8 +72,8 @@ class RecipeParser(Parser, TrlParser):
         return formatter.format_help()
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        """As argparse's; of an option whose default is a list, `""` alone is the empty list, which else only a YAML file
-        could name."""
+        """As argparse's; of an option whose default is a list, `""` alone is the empty list, which else only a YAML
+        file could name."""
         if arg_strings == [""] and action.nargs == argparse.ONE_OR_MORE and isinstance(action.default, list):
             return []
         return super()._get_values(action, arg_strings)  # type: ignore[misc]  # argparse's own, which has no types
