@@ -153,14 +153,14 @@ def _answer(
         answer, turns = handlers.ask(chosen, text, options, known[0], alone)
         agreement = "" if math.isnan(answer.agreement) else f"{answer.agreement:.0%} of the sampled answers say so"
         said = [*known[1], *texts.messages(turns[-1], agreement)]
-        return (turns, said), said, ""
+        return (turns, said), said, "", ""  # the next question has its own options, or none
 
     changed = [clip.card, talk, asking.chat, message]
     clip.score.click(told(scored, 3), path, changed, show_progress_on=clip.card, **POLICY)
     given = [path, asking.question, asking.options, talk, asking.alone]
-    changed = [talk, asking.chat, asking.question, message]
+    changed = [talk, asking.chat, asking.question, asking.options, message]
     for event in (asking.ask.click, asking.question.submit, asking.options.submit):
-        event(told(asked, 3), given, changed, show_progress_on=asking.chat, **POLICY)
+        event(told(asked, 4), given, changed, show_progress_on=asking.chat, **POLICY)
     for event in (asking.forget.click, asking.chat.clear):
         event(lambda: (([], []), []), None, [talk, asking.chat], **OWN)
 
@@ -179,7 +179,11 @@ def _draw(handlers: Handlers, folder: Path, over_time: _OverTime, path: gr.State
 
 def _two_clips(handlers: Handlers) -> None:
     paths = gr.State(None), gr.State(None)
-    message = _message("message_two")
+    verdict, message = gr.HTML(elem_id="verdict", render=False), _message("message_two")
+
+    def emptied() -> tuple[Any, ...]:
+        return "", gr.HTML("", visible=False)
+
     with gr.Row():
         for place, path in zip(("First", "Second"), paths, strict=True):
             with gr.Column():
@@ -188,8 +192,10 @@ def _two_clips(handlers: Handlers) -> None:
             video.upload(lambda file: file, video, path, **OWN)
             video.clear(lambda: None, None, path, **OWN)
             example.input(lambda name: (handlers.examples.get(name),) * 2, example, [video, path], **OWN)
+            for event in (video.upload, video.clear, example.input):  # a verdict is of the clips that are shown
+                event(emptied, None, [verdict, message], **OWN)
     compare = gr.Button("Compare", variant="primary", elem_id="compare")
-    verdict = gr.HTML(elem_id="verdict")
+    verdict.render()
 
     def compared(first: str | None, second: str | None) -> str:
         return texts.verdict(handlers.compare(first, second))
