@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vqathinker.data import finevd, qbench
 from vqathinker.data.question_files import READERS
@@ -39,14 +40,14 @@ class QuestionSet:
     tables: tuple[str, ...] = ()
 
 
-_QBENCH = {
+_QBENCH: dict[str, Any] = {
     "domain": "natural, AI-generated and computer-graphics clips",
     "labels": "options and letter, or a reference; type, concern, context",
     "sources": "a clip has one or several questions",
     "source": "https://huggingface.co/datasets/zhangzicheng/Q-Bench-Video",
     "licence": "not known here: see the set's page; its clips come from other sets",
 }
-_FINEVD = {
+_FINEVD: dict[str, Any] = {
     "domain": "user-generated clips",
     "sources": "a clip has up to seven questions in the three files",
     "source": "https://huggingface.co/datasets/IntMeGroup/FineVD; its questions are in https://github.com/IntMeGroup/FineVQ",

@@ -76,7 +76,7 @@ class RecipeParser(Parser, TrlParser):
         file could name."""
         if arg_strings == [""] and action.nargs == argparse.ONE_OR_MORE and isinstance(action.default, list):
             return []
-        return super()._get_values(action, arg_strings)  # type: ignore[misc]  # argparse's own, which has no types
+        return super()._get_values(action, arg_strings)
 
     def set_defaults_with_config(self, **settings: Any) -> list[str]:
         """What a YAML file says, with `-` or `_`."""
