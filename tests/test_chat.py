@@ -323,6 +323,10 @@ def test_a_user_drops_a_clip_scores_it_and_asks(address, browser, clip, tmp_path
     page.press("score_all")
     page.wait("table", "The clip cannot be read.")
     assert "3.05" in page.text("table")
+    width = (
+        "return [...document.querySelectorAll('#table .table-wrap, #table table')].every(e => e.scrollWidth <= 1280)"
+    )
+    assert browser.execute_script(width)  # long sentences are broken into lines
     requests = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {r["params"]["request"]["url"] for r in requests if r["method"] == "Network.requestWillBeSent"}
     assert [url for url in asked if not url.startswith((address, "data:", "blob:", "chrome:"))] == []

@@ -210,7 +210,8 @@ def _many_files(handlers: Handlers, folder: Path) -> None:
     message = _message("message_many")
     files = gr.File(file_count="multiple", label="Files", elem_id="files")
     score = gr.Button("Score all", variant="primary", elem_id="score_all")
-    table = gr.Dataframe(headers=texts.HEADERS, interactive=False, wrap=True, elem_id="table")
+    how: dict[str, Any] = {"interactive": False, "wrap": True, "column_widths": texts.WIDTHS}
+    table = gr.Dataframe(headers=texts.HEADERS, elem_id="table", **how)
     download = gr.DownloadButton("Download CSV", interactive=False, elem_id="download")
 
     def scored(paths: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
