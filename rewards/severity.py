@@ -67,4 +67,15 @@ def _nearness(completion: Any, right: str | None, options: Sequence[str] | None,
     found = parse_choice(completion, options)
     if found.index is None:
         return 0.0
-    return 1 - abs(steps[found.index] - steps[choice_index(right, options)]) / (len(options) - 1)
+    return nearness(found.index, choice_index(right, options), steps)
+
+
+def nearness(named: int, right: int, steps: Sequence[int]) -> float:
+    """1 - |d| / (L - 1) of two options of L.
+
+    Args:
+        named: Index of the option that is named.
+        right: Index of the right one.
+        steps: For each option its step on the scale.
+    """
+    return 1 - abs(steps[named] - steps[right]) / (len(steps) - 1)

@@ -19,7 +19,7 @@ import pytest
 
 from vqathinker.chat import Handlers, Limits
 from vqathinker.chat.handlers import sentence
-from vqathinker.chat.texts import card, cells
+from vqathinker.chat.texts import WIDTHS, card, cells
 from vqathinker.cli import main
 from vqathinker.cli.chat import demo_clips
 from vqathinker.clips import ClipError, open_clip, write_video
@@ -135,6 +135,7 @@ def test_a_batch_has_a_row_for_every_file_and_a_table(handlers, clip, tmp_path):
     assert [row[3] for row in cells(rows)] == [
         *("The clip cannot be read.", "ok", "The clip is more than the page takes."),
     ]
+    assert len(WIDTHS) == len(cells(rows)[0]) and sum(int(width[:-1]) for width in WIDTHS) == 100
     lost = QualityScore("a.mp4", math.nan, math.nan, "no_number", answers=("<answer>bad</answer>",))
     assert "No score. The answer names no number." in card(lost)
     for wrong, message in (([], "no file to score"), ([str(clip)] * 5, "5 files are more than the 4")):
@@ -293,6 +294,12 @@ def test_a_user_drops_a_clip_scores_it_and_asks(address, browser, clip, tmp_path
         page.press("ask")
         page.wait("chat", question)
     page.wait("chat", "50% of the sampled answers say so")
+    [options] = page.find("#options textarea, #options input")
+    page.find("#question textarea, #question input")[0].send_keys("Which?")
+    options.send_keys("3.00; 3.10")
+    page.press("ask")
+    page.wait("chat", "A. 3.00")
+    assert options.get_attribute("value") == ""  # the next question has its own
     page.find("#over_time button")[0].click()
     page.press("draw")
     page.wait("summary", "Lowest from 0.0 to 2.0 s: 3.05 (noise).")
@@ -306,6 +313,11 @@ def test_a_user_drops_a_clip_scores_it_and_asks(address, browser, clip, tmp_path
         time.sleep(0.5)  # until both are uploaded
         page.press("compare")
     assert "This policy has not learned to compare" in page.text("verdict")
+    page.find("#clip_second button[aria-label='Clear']")[0].click()  # a verdict is of the clips that are shown
+    end = time.monotonic() + 200
+    while page.text("verdict") and time.monotonic() < end:
+        time.sleep(0.1)
+    assert page.text("verdict") == ""
     page.tab(2)
     page.drop("files", clip, tmp_path / "torn.mp4")
     page.wait("files", "torn")

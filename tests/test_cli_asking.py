@@ -5,6 +5,7 @@ import json
 import pytest
 
 from vqathinker.cli import main
+from vqathinker.metrics.choices import accuracy
 
 
 @pytest.fixture
@@ -123,6 +124,7 @@ def test_eval_measures_answers_in_numbers_beside_a_constant_and_no_video(engine,
 
     engine.say = said
     rows = [{"question": f"When {i}?", "task": "when", "answer": f"{i}-2", "options": None} for i in (1, 0)]
+    rows[1]["video"] = "val/00001.mp4"
     rows += [{"question": f"How many {n}?", "task": "count", "answer": n, "options": None} for n in (2, 3, 5)]
     words = (("a told?", "good", 4.2), ("b?", "fair", 2.9), ("c?", "fair", 3.1))
     rows += [{"question": q, "level": word, "mos": mos, "options": None} for q, word, mos in words]
@@ -138,6 +140,11 @@ def test_eval_measures_answers_in_numbers_beside_a_constant_and_no_video(engine,
     assert level["metrics"]["level_srcc"] == pytest.approx(3**0.5 / 2)  # ranks 2.5, 1, 2.5 and 3, 1, 2
     assert level["constant"] == {"level_accuracy": pytest.approx(2 / 3), "level_srcc": None, "level_unparsable": 0.0}
     assert when["metrics"] == {"when_iou": 0.75, "when_hit": 0.5, "when_unparsable": 0.0}
+    assert when["intervals"]["when_iou"] == [0.5, 1.0]  # drawn: both clips, or one of them twice
+    one_of_two = accuracy([True, False])
+    assert when["intervals"]["when_hit"] == [one_of_two.low, one_of_two.high]
+    assert "0.750 [0.500, 1.000]" in text
+    assert count["intervals"]["count_error"] == [None, None]  # all of one clip
     assert when["constant"]["when_iou"] == 0.75 and when["no_video"]["when_iou"] == 0.25  # 0-2; 0-1
     assert count["metrics"]["count_error"] == pytest.approx(4 / 3) and count["constant"]["count_error"] == 1.0
     assert len(count["ids"]) == 3 and list(count["unreadable"]) == ["gone.mp4: Gone?"]

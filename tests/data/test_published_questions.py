@@ -94,6 +94,9 @@ def test_vlmevalkits_tables(tmp_path):
     others = {"concern": "Temporal", "context": "Referring", "dimension": "x"}
     assert lag.tags == {"type": "what/how", "set": "Q-Bench-Video"} | others
     [opened] = read_questions(tmp_path / "vqa.tsv", tmp_path)
+    assert read_questions([tmp_path / "mcq.tsv", tmp_path / "vqa.tsv"], tmp_path) == [dark, lag, opened]
+    with pytest.raises(LabelError, match=r"gone.tsv' does not exist"):
+        read_questions([tmp_path / "mcq.tsv", tmp_path / "gone.tsv"], tmp_path)
     assert (opened.task, opened.target, opened.clips) == ("open", {"reference": "It is dark."}, clip)
     assert opened.tags == tags | {"type": "open"}
 
@@ -159,4 +162,14 @@ def test_the_registry_of_question_sets(tmp_path):
     with pytest.raises(ValueError, match="holds no folder videos"):
         find_questions("finevd_presence", tmp_path)
     (folder / "videos").mkdir()
-    assert find_questions("finevd_presence", tmp_path) == (folder / "questions.jsonl", folder / "videos")
+    assert find_questions("finevd_presence", tmp_path) == ([folder / "questions.jsonl"], folder / "videos")
+    dev = tmp_path / "q_bench_video_dev"
+    (dev / "videos").mkdir(parents=True)
+    tables = [dev / f"qbenchvideo_single_{kind}.tsv" for kind in ("MCQ", "VQA")]
+    tables[0].touch()
+    with pytest.raises(
+        ValueError, match=r"holds \['qbenchvideo_single_MCQ.tsv'\], not one .* and qbenchvideo_single_VQA"
+    ):
+        find_questions("q_bench_video_dev", tmp_path)
+    tables[1].touch()
+    assert find_questions("q_bench_video_dev", tmp_path) == (tables, dev / "videos")

@@ -10,6 +10,7 @@ from vqathinker.cli import main
 from vqathinker.data import Sample
 from vqathinker.data.question_sets import FINEVD_PRESENCE
 from vqathinker.evaluation import evaluate_open
+from vqathinker.evaluation.named_dimensions import dimensions_in
 from vqathinker.evaluation.published import beaten_by_constant
 from vqathinker.metrics.open_answers import blind_f1, mean_over_clips
 from vqathinker.scoring import QualityScorer
@@ -119,6 +120,8 @@ def test_finevds_file_as_a_benchmark_beside_its_constant_answer(engine, base, cl
     (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
     def say(text, blank):  # an empty answer is none: a substring of "No", but not right
+        if "please answer" not in text:  # asked for a score
+            return "<think>Grainy shadows, no stutter or blur.</think><answer>2.00</answer>"
         return "<think>a</think><answer></answer>" if "noise" in text and not blank else "<answer>Yes</answer>"
 
     engine.say = say
@@ -132,6 +135,15 @@ def test_finevds_file_as_a_benchmark_beside_its_constant_answer(engine, base, cl
     assert published["this policy"] == ["-", "0.00", "-", "-", "50.00", "-"]
     assert published["constant answer, this file"][1] == "75.00" and published["this policy, no video"][1] == "25.00"
     assert published["VQAThinker"][-1] == "72.45" and published["constant answer, published test file"][-1] == "70.79"
+    # noise is named in all four, and one of them has it; temporal faults in none of the two
+    named = table(said, "FineVD, faults named in the reasoning to a score")
+    assert named["noise"][:3] == ["4", "1", "4"] and named["noise"][4:] == ["0.750", "0.500", "0.400"]
+    assert named["noise"][3].startswith("0.250 [") and named["temporal"][:3] == ["2", "1", "0"]
+    assert named.keys() & {"blur", "color", "artifact"} == set()
+    row = published["this policy, faults named in its reasoning"]
+    assert row == ["-", "25.00", "-", "-", "50.00", "-"]
+    whole = json.loads((tmp_path / "out/questions.json").read_text())["named_in_reasoning"]
+    assert whole["dimensions"]["temporal"]["presence"]["balanced_accuracy"] == 0.5
     assert "reaches 70.79 on the published test file, more than 5 of the 6 published rows" in said
     for arguments, message in [
         (["--benchmarks", "finevd_presence,cgvds", "--data-root", tmp_path], "is evaluated alone"),
@@ -148,6 +160,18 @@ def test_finevds_file_as_a_benchmark_beside_its_constant_answer(engine, base, cl
     ]:
         assert run(base, *arguments) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_reasoning_names_dimensions():
+    for text, named in [
+        ("The picture is washed out and too dark; motion blur is strong.", {"color", "blur"}),
+        ("No flicker, but blockiness around edges, and moiré.", {"artifact", "noise"}),
+        ("Compression blur, free of ringing.", {"blur"}),
+        ("Sharp and clean, the motion is smooth.", set()),
+        ("It lags, and the camera is shaky.", {"temporal"}),
+        ("Over-dark scenes with low-contrast parts.", {"color"}),
+    ]:
+        assert dimensions_in(text) == named, text
 
 
 def test_the_constant_answer_beats_most_published_rows():

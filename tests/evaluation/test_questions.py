@@ -8,12 +8,14 @@ import pytest
 from vqathinker import QualityScorer
 from vqathinker.data import Sample
 from vqathinker.evaluation import (
+    AnsweredQuestion,
     compare_questions,
     evaluate_questions,
     question_table,
     question_tables,
     write_questions,
 )
+from vqathinker.evaluation.questions import summarize_questions
 
 FAULTS = ("Blur", "Noise", "Freezing")
 MANY = tuple(f"fault {i}" for i in range(7))
@@ -146,12 +148,51 @@ def test_intervals_are_no_narrower_where_clips_have_several_questions(evaluate, 
         for video, hit in right.items()
         for i in range(6)
     ]
-    report = evaluate(always_a, samples, blank=False, rotate=False)
-    own = report.summary.accuracy
-    low, high = report.intervals[""]
-    assert own.value == 0.5 and low < own.low and high > own.high  # clips are all right or all wrong
+    samples[:12] = [replace(sample, tags={"concern": "Technical"}) for sample in samples[:12]]
+    samples[12:13] = [replace(samples[12], tags={"concern": "Temporal"})]
+    report = evaluate(always_a, samples, rotate=False)
+    own, tagged = report.summary.accuracy, report.summary.by_tag
+    for mean, (low, high) in (
+        (own, report.intervals[""]),
+        (tagged["concern: Technical"], report.tag_intervals["concern: Technical"]),
+    ):
+        assert mean.value == 0.5 and low < mean.low and high > mean.high  # clips are all right or all wrong
+    alone = tagged["concern: Temporal"]
+    assert report.tag_intervals["concern: Temporal"] == (alone.low, alone.high)  # of one question
+    table = question_tables(report)[1]
+    assert table.columns == ["tag", "questions", "accuracy", "majority", "random", "no video"]
+    assert table.rows[0][:2] == ["concern: Technical", 12] and table.rows[0][3:] == [0.5, 0.5, 0.5]
+    assert table.rows[1][:2] == ["concern: Temporal", 1] and table.rows[1][3:] == [1.0, 0.5, 0.0]
     alone = evaluate(always_a, samples[::6], blank=False, rotate=False)
     assert alone.intervals[""] == (alone.summary.accuracy.low, alone.summary.accuracy.high)
+
+
+def test_ordered_options_have_their_nearness_beside_a_constant_step_guessing_and_no_video():
+    scale, turned = ("none", "weak", "strong", "severe"), ("weak", "strong", "severe", "none")
+    steps = {scale: (0, 1, 2, 3), turned: (1, 2, 3, 0)}
+
+    def answered(name, video, options, right, chosen, blank, kind="degree"):
+        own = (right, chosen, "ok", "", blank)
+        return AnsweredQuestion(name, video, kind, (), "How strong?", options, *own, steps=steps.get(options, ()))
+
+    report = summarize_questions(
+        [
+            answered("1", "a", scale, 3, 3, 0),  # 1, without video 0
+            answered("2", "a", turned, 0, 2, 0),  # weak, severe named: 1/3; without video 1
+            answered("3", "b", scale, 1, None, 2),  # weak, none named: 0; without video 2/3
+            answered("4", "b", FAULTS, 1, 1, 1, "which"),
+        ],
+        {},
+    )
+    own = report.ordered["degree"]
+    assert own == report.ordered[""] and report.ordered.keys() == {"degree", ""}
+    assert own.severity.value == pytest.approx((1 + 1 / 3) / 3) and own.no_video == pytest.approx((0 + 1 + 2 / 3) / 3)
+    assert (own.severity.low, own.severity.high) == pytest.approx((0, 2 / 3))  # clip b alone, clip a alone
+    assert own.constant == pytest.approx((1 / 3 + 1 + 1) / 3)  # weak
+    assert own.random == pytest.approx(((3 + 2 + 1) / 3 / 4 + 2 * (2 + 3 + 2 + 1) / 3 / 4) / 3)
+    table = next(one for one in question_tables(report) if one.title == "Ordered options")
+    assert [row[:2] for row in table.rows] == [["degree", 3], ["all", 3]]
+    assert table.rows[0][2] == "0.444 [0.000, 0.667]"
 
 
 def test_two_policies_are_compared_question_by_question(evaluate, samples):

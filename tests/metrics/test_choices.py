@@ -65,6 +65,9 @@ def test_a_small_set_by_hand():
     }
     assert found.majority == pytest.approx((3 + 1 + 1) / 7)
     assert found.random == pytest.approx((4 / 2 + 2 / 3 + 1 / 2) / 7)
+    # Global: Yes, No; Temporal: No of one yesno, high and low of two levels
+    assert found.majority_by_tag == pytest.approx({"Global": 1 / 2, "Temporal": (1 + 1) / 3})
+    assert found.random_by_tag == pytest.approx({"Global": 1 / 2, "Temporal": (1 / 2 + 2 / 3) / 3})
     assert found.random_by_type == pytest.approx({"yesno": 1 / 2, "level": 1 / 3, "what": 1 / 2})
     # of three Yes one is right, the only No is right: TP 1, FN 2, TN 1, FP 0
     assert list(found.yes_no) == ["yesno"]

@@ -116,6 +116,7 @@ def test_choices_are_measured():
     found = TASKS["choice"].measure(said, rows)
     assert found["choice_accuracy"] == found["choice_unparsable"] == pytest.approx(1 / 3)
     assert math.isnan(found["choice_consistency"])  # options in one order only
+    assert math.isnan(found["choice_severity"])  # and no steps of a scale
     assert math.isnan(TASKS["choice"].measure([None], rows[:1])["choice_accuracy"])
 
 
@@ -144,6 +145,9 @@ def test_questions_in_every_rotation_measure_consistency(processor):
     looks, letters = ["<answer>noise</answer>"] * 3, ["<answer>A</answer>"] * 3
     found = TASKS["choice"].measure(looks + letters, rows)
     assert found["choice_consistency"] == 0.5 and found["choice_accuracy"] == pytest.approx(4 / 6)
+    # the right option is Noise, of three steps; options in the third row's order, so that B is Blur, a step away
+    said = ["<answer>noise</answer>", "?", "<answer>B</answer>"]
+    assert TASKS["choice"].measure(said, rows[3:])["choice_severity"] == pytest.approx((1 + 0 + 0.5) / 3)
     assert TASKS["choice"].measure([*looks[:2], "?"], rows[:3])["choice_consistency"] == 0
     assert TASKS["choice"].measure([*looks[:2], None], rows[:3])["choice_consistency"] == 1
 

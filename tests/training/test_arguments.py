@@ -110,6 +110,18 @@ def test_settings_that_break_a_rule_stay_errors_of_the_classes(sft, config):
         parse_recipe(["--config", str(config), *FIXED, "--lora-r", "8", "--lora_alpha", "0", "--use-peft"], *sft)
 
 
+def test_a_list_that_a_file_fills_is_emptied_by_an_empty_text(sft, grpo, config, capsys):
+    given = ["--config", str(config), *FIXED]
+    own, _ = parse_recipe([*given, "--freeze", "", "--questions", "a.jsonl", "b.jsonl"], *sft)
+    assert own.freeze == [] and own.questions == ["a.jsonl", "b.jsonl"]  # the file has [vision_tower]
+    assert "expected at least one argument" in said([*given, "--freeze"], sft, capsys)[1]
+    config.write_text(config.read_text() + "leave_out: [temporal]\n")
+    own, training = parse_recipe([*given, "--leave_out="], *grpo)
+    assert own.leave_out == [] and training.reward_weights is None
+    code, text = said([*given, "--reward-weights", ""], grpo, capsys)
+    assert code == 2 and "--reward-weights: invalid float value: ''" in text  # no list by default
+
+
 def test_whether_a_file_is_named_and_typos_before_anything_is_made(sft, capsys):
     for argv in (["--config", "x"], ["--seed", "1", "--config=x"], ["-h"], ["--help-all"], ["--help_all"]):
         assert not lacks_config(argv, *sft[:2])

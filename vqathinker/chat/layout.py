@@ -21,6 +21,8 @@ OWN = {"api_visibility": "private"}
 """Of every event: buttons are pressed, not called by programs."""
 DELETED = (600, 6 * 3600)
 """Seconds from one look for old uploads to the next, and their age from which they are deleted."""
+AT_ONCE = {"show_progress": "hidden", **OWN}
+"""Of events that empty what is shown: a sign of waiting would lie over what stands beside it."""
 POLICY = {"concurrency_id": "policy", "concurrency_limit": 1, **OWN}
 """Of events that ask the policy: one at a time."""
 Talk = tuple[list[Turn], texts.Said]
@@ -90,11 +92,11 @@ def _one_clip(handlers: Handlers, folder: Path) -> None:
         return chosen, found.frames, f"<p>{escape(found.text)}</p>"
 
     look, shown = {"show_progress_on": clip.frames, **POLICY}, [path, clip.frames, clip.seen, message]
-    clip.video.upload(emptied, None, everything, **OWN).then(told(looked, 3), clip.video, shown, **look)
-    picked = clip.example.input(emptied, None, everything, **OWN)
+    clip.video.upload(emptied, None, everything, **AT_ONCE).then(told(looked, 3), clip.video, shown, **look)
+    picked = clip.example.input(emptied, None, everything, **AT_ONCE)
     picked = picked.then(handlers.examples.get, clip.example, clip.video, **OWN)
     picked.then(told(lambda name: looked(handlers.examples.get(name)), 3), clip.example, shown, **look)
-    clip.video.clear(emptied, None, everything, **OWN)
+    clip.video.clear(emptied, None, everything, **AT_ONCE)
     _answer(handlers, clip, asking, path, talk, message)
     _draw(handlers, folder, over_time, path, message)
 
@@ -106,7 +108,8 @@ def _clip(handlers: Handlers) -> _Clip:
             example = _examples(handlers)
         with gr.Column(scale=3, min_width=320):
             how: dict[str, Any] = {"format": "png", "columns": 6, "height": 160, "object_fit": "contain"}
-            frames = gr.Gallery(label="Key frames", interactive=False, buttons=[], elem_id="frames", **how)
+            # without its label, which would lie over the first of them; the text below says what they are
+            frames = gr.Gallery(show_label=False, interactive=False, buttons=[], elem_id="frames", **how)
             seen = gr.HTML(elem_id="seen")
             score = gr.Button("Score", variant="primary", elem_id="score")
             card = gr.HTML(elem_id="card")
@@ -153,16 +156,16 @@ def _answer(
         answer, turns = handlers.ask(chosen, text, options, known[0], alone)
         agreement = "" if math.isnan(answer.agreement) else f"{answer.agreement:.0%} of the sampled answers say so"
         said = [*known[1], *texts.messages(turns[-1], agreement)]
-        return (turns, said), said, ""
+        return (turns, said), said, "", ""  # the next question has its own options, or none
 
     changed = [clip.card, talk, asking.chat, message]
     clip.score.click(told(scored, 3), path, changed, show_progress_on=clip.card, **POLICY)
     given = [path, asking.question, asking.options, talk, asking.alone]
-    changed = [talk, asking.chat, asking.question, message]
+    changed = [talk, asking.chat, asking.question, asking.options, message]
     for event in (asking.ask.click, asking.question.submit, asking.options.submit):
-        event(told(asked, 3), given, changed, show_progress_on=asking.chat, **POLICY)
+        event(told(asked, 4), given, changed, show_progress_on=asking.chat, **POLICY)
     for event in (asking.forget.click, asking.chat.clear):
-        event(lambda: (([], []), []), None, [talk, asking.chat], **OWN)
+        event(lambda: (([], []), []), None, [talk, asking.chat], **AT_ONCE)
 
 
 def _draw(handlers: Handlers, folder: Path, over_time: _OverTime, path: gr.State, message: gr.HTML) -> None:
@@ -179,7 +182,11 @@ def _draw(handlers: Handlers, folder: Path, over_time: _OverTime, path: gr.State
 
 def _two_clips(handlers: Handlers) -> None:
     paths = gr.State(None), gr.State(None)
-    message = _message("message_two")
+    verdict, message = gr.HTML(elem_id="verdict", render=False), _message("message_two")
+
+    def emptied() -> tuple[Any, ...]:
+        return "", gr.HTML("", visible=False)
+
     with gr.Row():
         for place, path in zip(("First", "Second"), paths, strict=True):
             with gr.Column():
@@ -188,8 +195,10 @@ def _two_clips(handlers: Handlers) -> None:
             video.upload(lambda file: file, video, path, **OWN)
             video.clear(lambda: None, None, path, **OWN)
             example.input(lambda name: (handlers.examples.get(name),) * 2, example, [video, path], **OWN)
+            for event in (video.upload, video.clear, example.input):  # a verdict is of the clips that are shown
+                event(emptied, None, [verdict, message], **AT_ONCE)
     compare = gr.Button("Compare", variant="primary", elem_id="compare")
-    verdict = gr.HTML(elem_id="verdict")
+    verdict.render()
 
     def compared(first: str | None, second: str | None) -> str:
         return texts.verdict(handlers.compare(first, second))
@@ -201,7 +210,8 @@ def _many_files(handlers: Handlers, folder: Path) -> None:
     message = _message("message_many")
     files = gr.File(file_count="multiple", label="Files", elem_id="files")
     score = gr.Button("Score all", variant="primary", elem_id="score_all")
-    table = gr.Dataframe(headers=texts.HEADERS, interactive=False, wrap=True, elem_id="table")
+    how: dict[str, Any] = {"interactive": False, "wrap": True, "column_widths": texts.WIDTHS}
+    table = gr.Dataframe(headers=texts.HEADERS, elem_id="table", **how)
     download = gr.DownloadButton("Download CSV", interactive=False, elem_id="download")
 
     def scored(paths: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:

@@ -24,9 +24,12 @@ CONVERSATION = (
 ROW = ("video", "score", "std", "status", "reasoning", "error")
 """Columns of a batch's table on the page; the CSV has all."""
 HEADERS = [RENAMED.get(name, name) for name in ROW]
+WIDTHS = ["17%", "8%", "9%", "18%", "24%", "24%"]
+"""Of them; without widths long cells would not be broken into lines, but pushed out of sight."""
 REASONS = {
     "no_answer": "The answer has no <answer> block that says something.",
     "no_number": "The answer names no number.",
+    "no_level": "The answer names no level word.",
     "no_numbers": "The answer does not name two numbers.",
     "no_word": "The answer does not begin with first, second or similar.",
     "several": "There are several <answer> blocks.",

@@ -49,7 +49,9 @@ def _chat(options: argparse.Namespace) -> int:
 
     limits = Limits(options.max_mb, options.max_seconds)
     if options.samples is None:
-        options.samples = 0 if options.readout in ("levels", "head") else SAMPLES  # the former draw none
+        from vqathinker.scoring.readouts import generates
+
+        options.samples = SAMPLES if generates(options.readout, options.level_asked) else 0
     handlers = Handlers(load_scorer(options, clips=2), limits, examples)
     if options.host not in ("127.0.0.1", "localhost", "::1"):
         say(f"--host {options.host}: everyone who reaches this machine can use the page", sys.stderr)

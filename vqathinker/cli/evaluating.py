@@ -47,7 +47,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--data-root", type=Path, help="folder with NAME/labels.* and NAME/videos/ of public sets")
     parser.add_argument("--sets", type=Path, help="YAML list of your own sets")
-    parser.add_argument("--questions", type=Path, help="questions (.jsonl, .json, .tsv), to measure answers to them")
+    parser.add_argument(
+        "--questions", type=Path, nargs="+", help="questions (.jsonl, .json, .tsv), to measure answers to them"
+    )
     parser.add_argument("--video-root", type=Path, help="folder that the video names in --questions are relative to")
     parser.add_argument("--judge-url", help="judge of open questions, OpenAI-compatible: http://HOST:PORT/v1")
     parser.add_argument("--judge-model", help="its name there; without --judge-url recorded verdicts count")

@@ -30,7 +30,12 @@ def add_policy(parser: argparse.ArgumentParser, readouts: bool = True, sampled: 
         )
         # of --readout levels (docs/evaluation.md); not in the help, which is to stay on a screen
         parser.add_argument("--level-words", default="itu", choices=["itu", "vqa2"], help=argparse.SUPPRESS)
-        parser.add_argument("--level-asked", default="score", choices=["score", "level"], help=argparse.SUPPRESS)
+        parser.add_argument(
+            "--level-asked", default="score", choices=["score", "level", "reasoning"], help=argparse.SUPPRESS
+        )
+        parser.add_argument(
+            "--level-weights", default="quarters", choices=["quarters", "fifths"], help=argparse.SUPPRESS
+        )
     counts = "the score is their mean" if readouts else "the most frequent one wins"
     if sampled:
         parser.add_argument(
@@ -107,6 +112,7 @@ def load_scorer(
         clips_per_prompt=clips,
         level_words=getattr(options, "level_words", "itu"),
         level_asked=getattr(options, "level_asked", "score"),
+        level_weights=getattr(options, "level_weights", "quarters"),
         events_tokens=events_tokens,
     )
     if is_main() and (line := trained_line(scorer.processor)):

@@ -16,6 +16,7 @@ from vqathinker.wording import counted
 if TYPE_CHECKING:
     from vqathinker.data import Sample
     from vqathinker.evaluation import Judge, OpenReport, QuestionReport
+    from vqathinker.evaluation.named_dimensions import NamedDimensions
     from vqathinker.evaluation.placed import PlacedReport
     from vqathinker.evaluation.question_tables import QuestionComparison
     from vqathinker.scoring import QualityScorer
@@ -35,6 +36,7 @@ def evaluate_file(options: argparse.Namespace) -> int:
     from vqathinker.data import read_questions
     from vqathinker.data.stalls import stall_text
     from vqathinker.evaluation import evaluate_open, evaluate_questions
+    from vqathinker.evaluation.named_dimensions import evaluate_named
     from vqathinker.evaluation.placed import ASKED, evaluate_placed
     from vqathinker.scoring.seen import seen_line
 
@@ -45,7 +47,7 @@ def evaluate_file(options: argparse.Namespace) -> int:
     asked = [*questions, *opened, *placed]
     if not asked:
         raise ValueError(
-            f"--questions {str(options.questions)!r} has no question with options, no open one and none that is "
+            f"--questions {_files(options)} has no question with options, no open one and none that is "
             "answered in numbers or with a level word: evaluate scores with `eval --labels`."
         )
     if is_main():
@@ -58,12 +60,13 @@ def evaluate_file(options: argparse.Namespace) -> int:
     scorer = load_scorer(options, clips=_most_clips(asked), events_tokens=told)
     report = evaluate_questions(scorer, questions, seed=options.seed, progress=True) if questions else None
     own_words = evaluate_open(scorer, opened, seed=options.seed, progress=True) if opened else None
-    in_numbers = evaluate_placed(scorer, placed, progress=True) if placed else []
+    named = evaluate_named(scorer, questions, progress=True)
+    in_numbers = evaluate_placed(scorer, placed, seed=options.seed, progress=True) if placed else []
     if is_main():
         own_words = _judged(judge, own_words, options.seed) if judge and own_words else own_words
         say(seen_line(scorer.processor, {}, len(asked)), sys.stderr)
         comparison = _comparison(before, baseline, report, options.seed)
-        _tell(options, scorer, report, own_words, in_numbers, comparison)
+        _tell(options, scorer, report, own_words, named, in_numbers, comparison)
     answered = [*(one.questions for one in (report, own_words) if one), *(one.ids for one in in_numbers)]
     return 0 if any(answered) else 1
 
@@ -86,6 +89,7 @@ def _tell(
     scorer: QualityScorer,
     report: QuestionReport | None,
     opened: OpenReport | None,
+    named: NamedDimensions | None,
     in_numbers: Sequence[PlacedReport],
     comparison: QuestionComparison | None,
 ) -> None:
@@ -95,13 +99,13 @@ def _tell(
     from vqathinker.evaluation.placed import placed_table, write_placed
     from vqathinker.scoring import decoder, settings_of, versions
 
-    facts = {"command": command_line(), "questions": str(options.questions), "bootstrap_seed": options.seed}
+    facts = {"command": command_line(), "questions": _files(options), "bootstrap_seed": options.seed}
     facts |= settings_of(scorer) | {"decoder": decoder(), "versions": versions(), "judge": options.judge_model}
     facts |= {"device": str(scorer.policy.device), "date": datetime.now(UTC).isoformat(timespec="seconds")}
     files, tables = [], []
     if report or opened:
-        write_questions(options.out, report, facts, comparison, opened)
-        tables = result_tables(report, comparison, opened)
+        write_questions(options.out, report, facts, comparison, opened, named)
+        tables = result_tables(report, comparison, opened, named)
         files = ["questions.md", "questions.json"] + (["answers.csv"] if report else [])
         files += ["open_answers.csv"] if opened else []
     if in_numbers:
@@ -125,7 +129,7 @@ def _judge(options: argparse.Namespace, needed: bool) -> Judge | None:
         return None
     if not needed:
         raise ValueError(
-            f"--judge-model {options.judge_model}: {options.questions} has no open question, and answers to others "
+            f"--judge-model {options.judge_model}: {_files(options)} has no open question, and answers to others "
             "need no judge. Leave it out."
         )
     judge = Judge(options.judge_model, options.out / VERDICTS, options.judge_url or "")
@@ -175,7 +179,7 @@ def _ask_baseline(
         return None, {}
     if not questions:
         raise ValueError(
-            f"--baseline {options.baseline}: {options.questions} has no question with options, which two policies are "
+            f"--baseline {options.baseline}: {_files(options)} has no question with options, which two policies are "
             "compared on. Leave it out, and run `eval` once for each."
         )
     if is_main():
@@ -185,6 +189,10 @@ def _ask_baseline(
     scorer = load_scorer(options, options.baseline, _most_clips(questions))
     report = evaluate_questions(scorer, questions, blank=False, rotate=False, seed=options.seed, progress=True)
     return report, settings_of(scorer)
+
+
+def _files(options: argparse.Namespace) -> str:
+    return ", ".join(map(str, options.questions))
 
 
 def _most_clips(questions: Sequence[Sample]) -> int:
@@ -214,5 +222,6 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.judge_url is not None and options.judge_model is None:
         raise ValueError(f"--judge-url {options.judge_url} without --judge-model: name the model to be asked there.")
-    check_file("--questions", options.questions)
+    for file in options.questions:
+        check_file("--questions", file)
     check_folder("--video-root", options.video_root)

@@ -16,6 +16,28 @@ DIMENSIONS = ("color", "noise", "artifact", "blur", "temporal")
 """Types of the questions on presence."""
 DOMINATING, FAULT = "dominating dimension", "fault name"
 """Types of the other questions."""
+FAULT_NAMES: dict[str, tuple[str, ...]] = {
+    "color": (
+        *("color distortion", "color cast", "over dark", "over bright", "too dark", "too bright", "washed out"),
+        *("overexposure", "underexposure", "low contrast", "high contrast", "low saturation", "high saturation"),
+        *("oversaturation", "oversaturated", "desaturation", "desaturated", "undersaturated"),
+    ),
+    "noise": (
+        *("noise", "grain", "grainy", "graininess", "gaussian noise", "pulse noise", "stripe noise", "moire", "moiré"),
+    ),
+    "artifact": (
+        *("artifact", "artifacts", "compression", "compression artifact", "compression artifacts", "ringing"),
+        *("blocky", "blockiness", "blocking", "banding", "pixelation", "pixelated", "ghosting"),
+    ),
+    "blur": ("blur", "motion blur", "gaussian blur", "compression blur", "exposure blur", "out of focus", "rescale"),
+    "temporal": (
+        *("stutter", "frame drop", "stall", "freeze", "freezes", "freezing", "lag", "lags", "lagging", "judder"),
+        *("flicker", "flickers", "flickering", "camera shake", "shaky", "shaking", "shakiness", "jerky"),
+    ),
+}
+"""Dimension -> what names a fault of it in a reasoning, with other forms (`rewards.naming.FORMS`): FineVD's names as
+far as they are no plain words ("block"), and this library's kinds. Which dimension ours belong to is our reading: too
+dark or too bright is a fault of color (FineVD's "over dark"), "rescale" one of blur (its "resolution")."""
 
 _PRESENCE = re.compile(r"if there is no (\w+)[\w ]* in the video, please answer \[no\]", re.IGNORECASE)
 _LIKE = re.compile(r"please answer \[(?:yes|no)\]|\{\s*A:\[", re.IGNORECASE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vqathinker.data import finevd, qbench
 from vqathinker.data.question_files import READERS
@@ -20,6 +21,7 @@ class QuestionSet:
         domain: What its clips are.
         size: How many questions and clips, as far as it is known.
         form: Its file, as published.
+        tables: Names of files that hold it together, and are taken under these names.
         labels: What stands in its rows.
         sources: Whether clips share a source.
         source: Where to get it.
@@ -35,16 +37,17 @@ class QuestionSet:
     sources: str
     source: str
     licence: str
+    tables: tuple[str, ...] = ()
 
 
-_QBENCH = {
+_QBENCH: dict[str, Any] = {
     "domain": "natural, AI-generated and computer-graphics clips",
     "labels": "options and letter, or a reference; type, concern, context",
     "sources": "a clip has one or several questions",
     "source": "https://huggingface.co/datasets/zhangzicheng/Q-Bench-Video",
     "licence": "not known here: see the set's page; its clips come from other sets",
 }
-_FINEVD = {
+_FINEVD: dict[str, Any] = {
     "domain": "user-generated clips",
     "sources": "a clip has up to seven questions in the three files",
     "source": "https://huggingface.co/datasets/IntMeGroup/FineVD; its questions are in https://github.com/IntMeGroup/FineVQ",
@@ -58,6 +61,7 @@ QUESTION_SETS = {
             title="Q-Bench-Video, dev",
             size="907 about one clip, and pairs; 2,378 questions about 1,800 clips in both parts",
             form="Q_Bench_Video_dev.json, or VLMEvalKit's qbenchvideo_single_MCQ.tsv and qbenchvideo_single_VQA.tsv",
+            tables=("qbenchvideo_single_MCQ.tsv", "qbenchvideo_single_VQA.tsv"),
             **_QBENCH,
         ),
         QuestionSet(
@@ -96,27 +100,33 @@ QUESTION_SETS = {
 """Name -> set. A set is found below the data root as `NAME/questions.jsonl` (or `.json`, `.tsv`) and `NAME/videos/`."""
 
 
-def find_questions(name: str, data_root: str | Path | None) -> tuple[Path, Path]:
-    """The question file and the folder of clips of a public set on disk.
+def find_questions(name: str, data_root: str | Path | None) -> tuple[list[Path], Path]:
+    """The question files and the folder of clips of a public set on disk.
 
     Args:
         name: One of `QUESTION_SETS`.
-        data_root: Holds `NAME/questions.jsonl` (or `.json`, `.tsv`) and `NAME/videos/`.
+        data_root: Holds `NAME/questions.jsonl` (or `.json`, `.tsv`), or all of the set's `tables` under their own
+            names, and `NAME/videos/`.
 
     Raises:
         ValueError: If they are not there, or there are several question files; it says where the set comes from.
     """
     known = QUESTION_SETS[name]
-    fix = f"Put {known.form} there as questions.jsonl (or .json, .tsv); get it from {known.source}"
+    tables = f", or {' and '.join(known.tables)} under these names" if known.tables else ""
+    fix = f"Put {known.form} there as questions.jsonl (or .json, .tsv){tables}; get it from {known.source}"
     if data_root is None:
         raise ValueError(f"{known.title}: no data root was given. Name the folder that holds {name}/. {fix}")
     folder = Path(data_root) / name
     files = [file for suffix in READERS if (file := folder / f"questions{suffix}").is_file()]
-    if len(files) != 1:
-        raise ValueError(f"{known.title}: {folder} holds {[file.name for file in files]}, not one question file. {fix}")
+    parts = [file for table in known.tables if (file := folder / table).is_file()]
+    is_whole = len(files) == 1 if not parts else not files and len(parts) == len(known.tables)
+    if not is_whole:
+        raise ValueError(
+            f"{known.title}: {folder} holds {[file.name for file in files + parts]}, not one question file. {fix}"
+        )
     if not (folder / "videos").is_dir():
         raise ValueError(f"{known.title}: {folder} holds no folder videos with its clips. {fix}")
-    return files[0], folder / "videos"
+    return files or parts, folder / "videos"
 
 
 @dataclass(frozen=True)

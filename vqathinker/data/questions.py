@@ -43,7 +43,7 @@ YES_NO = ("Yes", "No")
 """Options of a question of the type "yesno" that names none."""
 
 
-def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
+def read_questions(path: str | Path | Sequence[str | Path], video_root: str | Path) -> list[Sample]:
     """Read a question file: JSON lines, two forms that may be mixed (docs/data.md lists the keys).
 
     Plain: `{"video": "a/b.mp4", "question": "...", "options": ["...", ...], "answer": "B"}`; for a question about two
@@ -62,7 +62,7 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
     (`vqathinker.data.finevd`), VQA²'s conversations (`vqathinker.data.vqa2`).
 
     Args:
-        path: A `.jsonl`, `.json` or `.tsv` file; UTF-8 with or without BOM, LF or CRLF.
+        path: A `.jsonl`, `.json` or `.tsv` file; UTF-8 with or without BOM, LF or CRLF. Several are read as one file.
         video_root: Folder the video names are relative to, as for `read_labels`.
 
     Returns:
@@ -77,31 +77,46 @@ def read_questions(path: str | Path, video_root: str | Path) -> list[Sample]:
         LabelError: If the file is missing or empty, a line does not fit, two rows have one id, or one question about
             one clip has two answers; in a published file, if no row fits.
     """
-    path = Path(path)
-    check_places(path, Path(video_root), list(READERS), "question file")
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
     files = VideoFiles(Path(video_root))
     rows: list[_Row] = []
     left_out: dict[str, str] = {}
-    for place, record, published in records_of(path, files, left_out):
+    for one in paths:
+        check_places(one, Path(video_root), list(READERS), "question file")
+        rows += _rows_of(one, files, left_out)
+    shown = ", ".join(map(str, paths))
+    kept = _without_repetitions(rows)
+    if len(kept) < len(rows):
+        rows_repeat = counted(len(rows) - len(kept), "row repeats", "rows repeat")
+        logger.warning("%s: %s another one: dropped.", shown, rows_repeat)
+    samples = _named(_check_answers(kept, left_out), left_out)
+    if left_out:
+        place, message = next(iter(left_out.items()))
+        logger.warning("%s: %s left out: first %s: %s", shown, counted(len(left_out), "published row"), place, message)
+    return samples
+
+
+def _rows_of(path: Path, files: VideoFiles, left_out: dict[str, str]) -> list[_Row]:
+    """The rows of one file; place -> message of published ones that do not fit are put into `left_out`.
+
+    Raises:
+        LabelError: If there is none, or one does not fit that is not published.
+    """
+    rows: list[_Row] = []
+    wrong: dict[str, str] = {}
+    for place, record, published in records_of(path, files, wrong):
         try:
             rows.append(_row(place, record, files, published))
         except ValueError as error:
             if not published:
                 raise error if isinstance(error, LabelError) else LabelError(f"{place}: {error}") from None
-            left_out[place] = str(error)
-    if not rows and left_out:
-        raise LabelError("{}: {}".format(*next(iter(left_out.items()))))
+            wrong[place] = str(error)
+    if not rows and wrong:
+        raise LabelError("{}: {}".format(*next(iter(wrong.items()))))
     if not rows:
         raise LabelError(f"question file {str(path)!r} holds no questions: write one per line: {FORMS}.")
-    kept = _without_repetitions(rows)
-    if len(kept) < len(rows):
-        rows_repeat = counted(len(rows) - len(kept), "row repeats", "rows repeat")
-        logger.warning("%s: %s another one: dropped.", path, rows_repeat)
-    samples = _named(_check_answers(kept, left_out), left_out)
-    if left_out:
-        place, message = next(iter(left_out.items()))
-        logger.warning("%s: %s left out: first %s: %s", path, counted(len(left_out), "published row"), place, message)
-    return samples
+    left_out |= wrong
+    return rows
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ video."""
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from vqathinker.data.stalls import COLUMN, complete
 from vqathinker.evaluation.benchmark import markdown
 from vqathinker.evaluation.questions import greedy_answers
 from vqathinker.evaluation.report import Table
+from vqathinker.metrics.choices import share_interval
+from vqathinker.metrics.correlation import bootstrap_interval, srcc
+from vqathinker.metrics.open_answers import mean_over_clips
 from vqathinker.scoring import QualityScorer
 from vqathinker.tasks import PLACED, TASKS
-from vqathinker.tasks.level import STEM, word_of
+from vqathinker.tasks.level import STEM, Level, label_of, word_of
 from vqathinker.tasks.places import Placed
-from vqathinker.tasks.task import Row
+from vqathinker.tasks.task import Row, Task
 from vqathinker.wording import counted
 from vqathinker.writing import finite
 
@@ -29,10 +33,13 @@ NOTE = (
     "policy: greedy answers, those without a value count as an IoU of 0, or as a wrong count. constant: the median of "
     "all right answers, of level words the most frequent one, given to each question; it knows them. no video: the "
     "same policy, prompts and a black clip. iou: mean overlap with the right interval or box; hit: share above 0.5; "
-    "error: mean distance of the counts; srcc: of the words' levels with MOS."
+    "error: mean distance of the counts; srcc: of the words' levels with MOS. Intervals: 95 %, of a bootstrap that "
+    "draws whole clips; those of shares are no narrower than Wilson's."
 )
 ASKED = (*PLACED, "level")
 """Tasks that are measured here."""
+SHARES = ("_hit", "_accuracy", "_unparsable")
+"""How the names of metrics end that are shares of the questions."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,8 @@ class PlacedReport:
         answers: The whole greedy answer to each.
         unreadable: Id of each question that was left out -> why its clip cannot be read.
         metrics: Of the policy, by name; NaN where undefined.
+        intervals: Ends of their 95 % intervals, of a bootstrap that draws whole clips; those of shares are no narrower
+            than Wilson's. NaN where undefined, or of one clip.
         constant: The same of the median of the right answers, or of the most frequent level, given to all.
         no_video: The same of the policy's answers about a black clip.
     """
@@ -54,30 +63,34 @@ class PlacedReport:
     answers: tuple[str, ...]
     unreadable: dict[str, str]
     metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
     constant: dict[str, float]
     no_video: dict[str, float]
 
 
-def evaluate_placed(scorer: QualityScorer, samples: Sequence[Sample], progress: bool = False) -> list[PlacedReport]:
+def evaluate_placed(
+    scorer: QualityScorer, samples: Sequence[Sample], seed: int = 0, progress: bool = False
+) -> list[PlacedReport]:
     """Ask questions whose right answers are numbers or level words, one greedy answer each; under `accelerate launch`
     the processes share the work, and all of them must call this.
 
     Args:
         scorer: Asks.
         samples: Of the tasks `ASKED`.
+        seed: Of the bootstrap.
         progress: Show a progress bar.
 
     Returns:
         One report for each task that there are questions of.
     """
     return [
-        _report(scorer, task, own, progress)
+        _report(scorer, task, own, seed, progress)
         for task in ASKED
         if (own := [sample for sample in samples if sample.task == task])
     ]
 
 
-def _report(scorer: QualityScorer, name: str, samples: Sequence[Sample], progress: bool) -> PlacedReport:
+def _report(scorer: QualityScorer, name: str, samples: Sequence[Sample], seed: int, progress: bool) -> PlacedReport:
     task = TASKS[name]
     found = greedy_answers(scorer, samples, f"answering {name}", progress)
     readable = [i for i, answer in enumerate(found) if answer.status != "unreadable"]
@@ -92,9 +105,41 @@ def _report(scorer: QualityScorer, name: str, samples: Sequence[Sample], progres
         answers=tuple(answers),
         unreadable={samples[i].id: answer.error for i, answer in enumerate(found) if answer.status == "unreadable"},
         metrics=task.measure(answers, rows),
+        intervals=_intervals(task, answers, rows, [sample.clips for sample in asked], seed),
         constant=task.measure(_constant(name, rows), rows),
         no_video=task.measure([answer.answers[0] for answer in without], rows),
     )
+
+
+def _intervals(
+    task: Task, answers: Sequence[str], rows: Sequence[Row], clips: Sequence[Hashable], seed: int
+) -> dict[str, tuple[float, float]]:
+    """Name -> ends. All metrics but SRCC are means over questions, so that those of one question are what is drawn."""
+    alone = [task.measure([answer], [row]) for answer, row in zip(answers, rows, strict=True)]
+    found = {}
+    for name in task.metrics:
+        values = [own[name] for own in alone]
+        if name.endswith(SHARES):
+            found[name] = share_interval([value == 1 for value in values], clips, seed)
+        else:
+            mean = mean_over_clips(values, clips, seed)
+            found[name] = (mean.low, mean.high)
+    if isinstance(task, Level):
+        found["level_srcc"] = _srcc_interval(task, answers, rows, clips, seed)
+    return found
+
+
+def _srcc_interval(
+    task: Level, answers: Sequence[str], rows: Sequence[Row], clips: Sequence[Hashable], seed: int
+) -> tuple[float, float]:
+    levels = [task.parse(answer, row).value for answer, row in zip(answers, rows, strict=True)]
+    known = [
+        (level, label_of(row), clip) for level, row, clip in zip(levels, rows, clips, strict=True) if level is not None
+    ]
+    if not known:
+        return math.nan, math.nan
+    said, labels, sources = zip(*known, strict=True)
+    return bootstrap_interval(srcc, said, labels, seed, sources=sources)
 
 
 def _without_clip(sample: Sample) -> Sample:
@@ -126,7 +171,9 @@ def placed_table(reports: Sequence[PlacedReport]) -> Table:
     for report in reports:
         for name, value in report.metrics.items():
             metric = name.removeprefix(f"{report.task}_")
-            rows.append([report.task, len(report.ids), metric, value, report.constant[name], report.no_video[name]])
+            low, high = report.intervals[name]
+            policy = value if math.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+            rows.append([report.task, len(report.ids), metric, policy, report.constant[name], report.no_video[name]])
     left_out = sum(len(report.unreadable) for report in reports)
     note = f" Left out because their clips cannot be read: {counted(left_out, 'question')}." if left_out else ""
     columns = ["task", "questions", "metric", "policy", "constant", "no video"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from vqathinker.data import finevd
 from vqathinker.data.question_sets import FINEVD_PRESENCE, QBENCH_CONTEXT, QBENCH_TYPES, Published
+from vqathinker.evaluation.named_dimensions import NamedDimensions
 from vqathinker.evaluation.open_questions import OpenAnswer, OpenReport
 from vqathinker.evaluation.questions import AnsweredQuestion, QuestionReport
 from vqathinker.evaluation.report import Table
@@ -21,6 +22,8 @@ WITH_OPEN = (
     "Columns with open questions count them by the judge's verdicts, as published; there a constant answer, guessing "
     "and no video have no value, as they are known for questions with options only."
 )
+NAMED = "this policy, faults named in its reasoning"
+"""How VQAThinker, Q-Insight and VisualQuality-R1 were measured, with GPT-4o to read what is named."""
 NO_OPEN = (
     "Ours counts questions with options only, as open ones have no verdicts (--judge-url): its technical, temporal, "
     "other and all do not compare with the published ones."
@@ -29,12 +32,15 @@ NO_OPEN = (
 Asked = AnsweredQuestion | OpenAnswer
 
 
-def published_tables(report: QuestionReport | None, opened: OpenReport | None = None) -> list[Table]:
+def published_tables(
+    report: QuestionReport | None, opened: OpenReport | None = None, named: NamedDimensions | None = None
+) -> list[Table]:
     """A table for each public set that the questions are of, see `data.question_sets`.
 
     Args:
         report: Of the questions with options; `None` if there are none.
         opened: Of the open questions; `None` if there are none.
+        named: What the reasoning to FineVD's clips names, if it was looked at.
     """
     questions = report.questions if report else ()
     with_blank = report is not None and report.no_video is not None
@@ -43,6 +49,10 @@ def published_tables(report: QuestionReport | None, opened: OpenReport | None = 
         columns = {name: [q for q in presence if q.type == name] for name in finevd.DIMENSIONS}
         ours = _rows(columns, {}, with_blank)
         rows = {who: (*values, _plain_mean(values)) for who, values in ours.items()}
+        if named is not None:
+            known = named.dimensions
+            shares = [100 * known[name].accuracy.value if name in known else math.nan for name in finevd.DIMENSIONS]
+            rows[NAMED] = (*shares, _plain_mean(shares))
         tables.append(_table(FINEVD_PRESENCE, rows, [BLIND, beaten_by_constant(FINEVD_PRESENCE)]))
     single = [q for q in _of(questions, QBENCH_TYPES.set) if PAIR not in q.video]
     judged = [q for q in _of(opened.questions if opened else (), QBENCH_TYPES.set) if PAIR not in q.video]

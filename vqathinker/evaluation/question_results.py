@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker.evaluation.benchmark import markdown
+from vqathinker.evaluation.named_dimensions import NamedDimensions, named_table
 from vqathinker.evaluation.open_questions import OpenReport, OpenSummary
 from vqathinker.evaluation.published import published_tables
 from vqathinker.evaluation.question_tables import QuestionComparison, question_tables
@@ -33,17 +34,23 @@ OPEN_COLUMNS = ("id", "video", "question", "reference", "said", "status", "f1", 
 
 
 def result_tables(
-    report: QuestionReport | None, comparison: QuestionComparison | None = None, opened: OpenReport | None = None
+    report: QuestionReport | None,
+    comparison: QuestionComparison | None = None,
+    opened: OpenReport | None = None,
+    named: NamedDimensions | None = None,
 ) -> list[Table]:
-    """The tables of questions with options, of open ones, and what was published on their sets.
+    """The tables of questions with options, of open ones, of what the reasoning names, and what was published on their
+    sets.
 
     Args:
         report: From `evaluate_questions`; `None` if there are none.
         comparison: With another policy, if there was one.
         opened: From `evaluate_open`; `None` if there are none.
+        named: From `evaluate_named`; `None` if the file is none of FineVD's.
     """
     tables = question_tables(report, comparison) if report else []
-    return tables + ([open_table(opened)] if opened else []) + published_tables(report, opened)
+    tables += [open_table(opened)] if opened else []
+    return tables + ([named_table(named)] if named else []) + published_tables(report, opened, named)
 
 
 def open_table(opened: OpenReport) -> Table:
@@ -94,6 +101,7 @@ def write_questions(
     provenance: Mapping[str, Any],
     comparison: QuestionComparison | None = None,
     opened: OpenReport | None = None,
+    named: NamedDimensions | None = None,
 ) -> None:
     """Write `questions.json` (everything), `questions.md` (the tables), and a line per question: `answers.csv` of those
     with options, `open_answers.csv` of open ones.
@@ -104,13 +112,15 @@ def write_questions(
         provenance: What the answers were made with.
         comparison: With another policy, if there was one.
         opened: From `evaluate_open`; `None` if there are none.
+        named: From `evaluate_named`; `None` if the file is none of FineVD's.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     whole = {"provenance": dict(provenance), **(asdict(report) if report else {})}
     whole |= {"comparison": comparison and asdict(comparison), "open": opened and asdict(opened)}
+    whole |= {"named_in_reasoning": named and asdict(named)}
     (out / "questions.json").write_text(json.dumps(finite(whole), indent=1) + "\n", encoding="utf-8")
-    shown = markdown(result_tables(report, comparison, opened))
+    shown = markdown(result_tables(report, comparison, opened, named))
     (out / "questions.md").write_text(shown, encoding="utf-8")
     if report:
         _write_rows(out / "answers.csv", COLUMNS, _answer_rows(report), report.unreadable)

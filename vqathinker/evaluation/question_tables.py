@@ -12,6 +12,7 @@ from vqathinker.evaluation.comparison import signed
 from vqathinker.evaluation.questions import QuestionReport
 from vqathinker.evaluation.report import Table
 from vqathinker.metrics.choices import Accuracy
+from vqathinker.metrics.open_answers import Mean
 from vqathinker.metrics.paired import PairedDifference
 from vqathinker.wording import counted
 
@@ -19,6 +20,13 @@ NOTE = (
     "accuracy: share of right greedy answers with its 95 % interval; an answer that names no option is wrong. "
     "majority: the most frequent right answer, given to all questions of a type; it knows the right answers. random: "
     "guessing. no video: the same policy and prompts with a black clip."
+)
+COLUMNS = ["questions", "accuracy", "majority", "random", "no video"]
+"""Behind the type or the tag."""
+ORDERED_NOTE = (
+    "severity: mean of 1 - d / (L - 1), the answer being d steps from the right one of L, with its 95 % interval of a "
+    "bootstrap over clips; an answer that names no option has 0. constant: the best constant step, which knows the "
+    "right answers."
 )
 CHANGE_NOTE = (
     "Difference: the policy minus the baseline, with its 95 % interval of a paired bootstrap over clips; gained, "
@@ -63,12 +71,55 @@ def question_table(report: QuestionReport, title: str = "Questions with options"
     ]
     whole = [summary.accuracy.count, _with_interval(summary.accuracy, report.intervals[""])]
     rows.append(["all", *whole, summary.majority, summary.random, no_video and no_video.accuracy.value])
-    columns = ["type", "questions", "accuracy", "majority", "random", "no video"]
-    return Table(title, columns, rows, " ".join([NOTE, *_counts(report)]))
+    return Table(title, ["type", *COLUMNS], rows, " ".join([NOTE, *_counts(report)]))
+
+
+def tag_table(report: QuestionReport) -> Table:
+    """A line per tag, with the columns of `question_table`.
+
+    Args:
+        report: From `evaluate_questions`.
+    """
+    summary, no_video = report.summary, report.no_video
+    rows = [
+        [
+            name,
+            own.count,
+            _with_interval(own, report.tag_intervals[name]),
+            summary.majority_by_tag[name],
+            summary.random_by_tag[name],
+            no_video and no_video.by_tag[name].value,
+        ]
+        for name, own in sorted(summary.by_tag.items())
+    ]
+    note = "Columns as above. majority: the most frequent right answer of each type among the tag's own questions."
+    return Table("By tag", ["tag", *COLUMNS], rows, note)
+
+
+def ordered_table(report: QuestionReport) -> Table:
+    """A line per type whose options are steps of a scale, and one for all of them.
+
+    Args:
+        report: From `evaluate_questions`.
+    """
+    rows = [
+        [
+            name or "all",
+            own.severity.count,
+            _with_interval(own.severity, (own.severity.low, own.severity.high)),
+            own.constant,
+            own.random,
+            None if report.no_video is None else own.no_video,
+        ]
+        for name, own in sorted(report.ordered.items(), key=lambda item: not item[0])
+    ]
+    columns = ["type", "questions", "severity", "constant", "random", "no video"]
+    return Table("Ordered options", columns, rows, ORDERED_NOTE)
 
 
 def question_tables(report: QuestionReport, comparison: QuestionComparison | None = None) -> list[Table]:
-    """`question_table`, and what else there is: against a baseline, by tag, of yes/no questions, under rotation."""
+    """`question_table`, and what else there is: against a baseline, by tag, of yes/no questions, of ordered options,
+    under rotation."""
     tables = [question_table(report)]
     if comparison is not None:
         change = comparison.change
@@ -79,12 +130,7 @@ def question_tables(report: QuestionReport, comparison: QuestionComparison | Non
             Table("Against the baseline", columns, [[*row, change.gained, change.lost, change.p_value]], note)
         )
     if report.summary.by_tag:
-        rows = [
-            [name, own.count, _with_interval(own, (own.low, own.high))]
-            for name, own in sorted(report.summary.by_tag.items())
-        ]
-        note = "Intervals treat questions as independent."
-        tables.append(Table("By tag", ["tag", "questions", "accuracy"], rows, note))
+        tables.append(tag_table(report))
     if report.summary.yes_no:
         rows = [[name, y.count, y.balanced_accuracy, y.f1, y.mcc] for name, y in report.summary.yes_no.items()]
         note = (
@@ -92,6 +138,8 @@ def question_tables(report: QuestionReport, comparison: QuestionComparison | Non
             "that names no option counts as the wrong one of the two."
         )
         tables.append(Table("Yes or no", ["type", "questions", "balanced accuracy", "F1", "MCC"], rows, note))
+    if report.ordered:
+        tables.append(ordered_table(report))
     if report.num_rotated:
         counts = Counter(question.type for question in report.questions if question.rotated)
         rows = [[name, counts[name], value] for name, value in report.consistency_by_type.items()]
@@ -101,7 +149,7 @@ def question_tables(report: QuestionReport, comparison: QuestionComparison | Non
     return tables
 
 
-def _with_interval(own: Accuracy, interval: tuple[float, float]) -> float | str:
+def _with_interval(own: Accuracy | Mean, interval: tuple[float, float]) -> float | str:
     return own.value if math.isnan(interval[0]) else f"{own.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 

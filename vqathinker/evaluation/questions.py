@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
@@ -15,12 +13,12 @@ from vqathinker.data import Sample
 from vqathinker.data.sample import named_clips
 from vqathinker.metrics.choices import (
     ChoiceSummary,
-    accuracy,
     rotation_consistency,
     rotations,
+    share_interval,
     summarize_choices,
 )
-from vqathinker.metrics.correlation import bootstrap_interval
+from vqathinker.metrics.ordered import Ordered, summarize_ordered
 from vqathinker.metrics.paired import PairedDifference, paired_difference
 from vqathinker.policy import ClipInput
 from vqathinker.rewards.answer_choice import folded
@@ -53,6 +51,7 @@ class AnsweredQuestion:
         no_video: Index of the option that is named without the clip; `None` if none is, or this was not asked.
         rotated: For each rotation of the options (`metrics.choices.rotations`) the index in it that is named; empty if
             these were not asked.
+        steps: For each option its step on the scale; empty where they have no order.
     """
 
     id: str
@@ -67,6 +66,7 @@ class AnsweredQuestion:
     answer: str
     no_video: int | None = None
     rotated: tuple[int | None, ...] = ()
+    steps: tuple[int, ...] = ()
 
     @property
     def is_right(self) -> bool:
@@ -81,24 +81,29 @@ class QuestionReport:
     Attributes:
         questions: Those about readable clips, in order, with their answers.
         unreadable: Id of each question that was left out -> why its clip cannot be read.
-        summary: Accuracy, by type and by tag, majority, random, unparsable, yes/no. Its intervals take questions as
-            independent.
+        summary: Accuracy, majority and random, over all, by type and by tag; unparsable, yes/no. Its intervals take
+            questions as independent.
         intervals: Ends of the 95 % intervals of `summary.accuracy.value` (under "") and of each type's: Wilson's, or,
             where clips have several questions, also the bootstrap's that draws whole clips, whichever reaches further.
+        tag_intervals: Tag -> the same.
         no_video: The same policy's answers to the same prompts about a black clip; `None` if not asked.
         consistency: Share of questions to which one option is given in every rotation of the options, in [0, 1].
         consistency_by_type: Type -> the same, of types with such questions.
         num_rotated: Of how many questions: those with up to `MAX_ROTATED` options.
+        ordered: How near the answers are where options are steps of a scale: type -> numbers, and "" for all of them;
+            empty without such questions.
     """
 
     questions: tuple[AnsweredQuestion, ...]
     unreadable: dict[str, str]
     summary: ChoiceSummary
     intervals: dict[str, tuple[float, float]]
+    tag_intervals: dict[str, tuple[float, float]]
     no_video: ChoiceSummary | None
     consistency: float
     consistency_by_type: dict[str, float]
     num_rotated: int
+    ordered: dict[str, Ordered]
 
     @property
     def right(self) -> dict[str, bool]:
@@ -160,12 +165,22 @@ def summarize_questions(
     """
     rotated = [question for question in questions if question.rotated]
     types = dict.fromkeys(question.type for question in rotated)
-    groups = {"": list(questions)} | {q.type: [own for own in questions if own.type == q.type] for q in questions}
+    scales: dict[str, list[AnsweredQuestion]] = {}
+    for question in questions:
+        for name in (question.type, "") if question.steps else ():
+            scales.setdefault(name, []).append(question)
+    groups: dict[str, list[AnsweredQuestion]] = {"": list(questions)}
+    tagged: dict[str, list[AnsweredQuestion]] = {}
+    for question in questions:
+        groups.setdefault(question.type, []).append(question)
+        for tag in dict.fromkeys(question.tags):
+            tagged.setdefault(tag, []).append(question)
     return QuestionReport(
         questions=tuple(questions),
         unreadable=dict(unreadable),
         summary=_summary(questions, [question.chosen for question in questions]),
         intervals={name: _interval(own, seed) for name, own in groups.items()},
+        tag_intervals={name: _interval(own, seed) for name, own in tagged.items()},
         no_video=_summary(questions, [question.no_video for question in questions]) if blank else None,
         consistency=rotation_consistency([question.rotated for question in rotated]),
         consistency_by_type={
@@ -173,6 +188,7 @@ def summarize_questions(
             for name in types
         },
         num_rotated=len(rotated),
+        ordered={name: _ordered(own, blank, seed) for name, own in scales.items()},
     )
 
 
@@ -290,6 +306,7 @@ def _answered(sample: Sample, answers: Sequence[QualityAnswer], without: Quality
         answer=answers[0].answers[0],
         no_video=None if without is None else without.index,
         rotated=tuple(answer.index for answer in answers) if len(answers) > 1 else (),
+        steps=tuple(sample.target.get("steps") or ()),
     )
 
 
@@ -307,14 +324,18 @@ def _summary(questions: Sequence[AnsweredQuestion], chosen: Sequence[int | None]
 
 
 def _interval(questions: Sequence[AnsweredQuestion], seed: int) -> tuple[float, float]:
-    """95 % interval of the accuracy, see `QuestionReport`. The bootstrap alone has no width where all are right."""
-    right = [question.is_right for question in questions]
-    wilson, clips = accuracy(right), [question.video for question in questions]
-    if len(set(clips)) == len(clips):
-        return wilson.low, wilson.high
+    """Of the accuracy."""
+    return share_interval(
+        [question.is_right for question in questions], [question.video for question in questions], seed
+    )
 
-    def share(hits: np.ndarray, _: np.ndarray) -> float:
-        return float(np.mean(hits))
 
-    low, high = bootstrap_interval(share, right, right, seed, sources=clips)
-    return (wilson.low, wilson.high) if math.isnan(low) else (min(low, wilson.low), max(high, wilson.high))
+def _ordered(questions: Sequence[AnsweredQuestion], blank: bool, seed: int) -> Ordered:
+    return summarize_ordered(
+        [question.chosen for question in questions],
+        [question.right for question in questions],
+        [question.steps for question in questions],
+        [question.video for question in questions],
+        [question.no_video for question in questions] if blank else None,
+        seed,
+    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
 
+from vqathinker.metrics.correlation import bootstrap_interval
 from vqathinker.rewards.answer_choice import folded
 from vqathinker.rewards.choice import letter
 
@@ -77,8 +78,10 @@ class ChoiceSummary:
         by_tag: Tag -> accuracy over the questions that have it.
         majority: Accuracy of the most frequent right answer of each type.
         majority_by_type: Type -> this answer and its accuracy.
+        majority_by_tag: Tag -> accuracy of the most frequent right answer of each type among its questions.
         random: Expected accuracy of guessing, the mean of 1 / number of options.
         random_by_type: Type -> the same.
+        random_by_tag: Tag -> the same.
         yes_no: Type -> balanced accuracy, F1 and MCC, of the types whose options are "Yes" and "No".
     """
 
@@ -88,8 +91,10 @@ class ChoiceSummary:
     by_tag: dict[str, Accuracy]
     majority: float
     majority_by_type: dict[str, Majority]
+    majority_by_tag: dict[str, float]
     random: float
     random_by_type: dict[str, float]
+    random_by_tag: dict[str, float]
     yes_no: dict[str, YesNo] = field(default_factory=dict)
 
 
@@ -109,6 +114,26 @@ def accuracy(right: Sequence[float]) -> Accuracy:
     width = z / (1 + z**2 / count) * math.sqrt(value * (1 - value) / count + z**2 / (4 * count**2))
     low, high = centre - width if value else 0.0, centre + width if value < 1 else 1.0  # not by rounding beside them
     return Accuracy(value, low, high, count)
+
+
+def share_interval(right: Sequence[bool], clips: Sequence[Hashable], seed: int = 0) -> tuple[float, float]:
+    """95 % interval of a share: Wilson's, or, where clips have several questions, also the bootstrap's that draws whole
+    clips, whichever reaches further. The bootstrap alone has no width where all are right.
+
+    Args:
+        right: N truth values.
+        clips: N names of what each is about.
+        seed: Of the bootstrap.
+    """
+    wilson = accuracy(right)
+    if len(set(clips)) == len(clips):
+        return wilson.low, wilson.high
+
+    def share(hits: np.ndarray, _: np.ndarray) -> float:
+        return float(np.mean(hits))
+
+    low, high = bootstrap_interval(share, right, right, seed, sources=clips)
+    return (wilson.low, wilson.high) if math.isnan(low) else (min(low, wilson.low), max(high, wilson.high))
 
 
 def summarize_choices(
@@ -133,26 +158,38 @@ def summarize_choices(
     tags = [()] * len(answers) if tags is None else tags
     _check(chosen, answers, options, types, tags)
     right = [c == a for c, a in zip(chosen, answers, strict=True)]
-    places = _places([[name] for name in types])
-    majorities = {name: majority([answers[i] for i in own], [options[i] for i in own]) for name, own in places.items()}
+    by_type, by_tag = _places([[name] for name in types]), _places(tags)
     shares = [1 / len(own) for own in options]
     return ChoiceSummary(
         accuracy=accuracy(right),
         unparsable=_mean([c is None for c in chosen]),
-        by_type={name: accuracy([right[i] for i in own]) for name, own in places.items()},
-        by_tag={name: accuracy([right[i] for i in own]) for name, own in _places(tags).items()},
-        majority=sum(majorities[name].accuracy * len(own) for name, own in places.items()) / len(right)
-        if right
-        else math.nan,
-        majority_by_type=majorities,
+        by_type={name: accuracy([right[i] for i in own]) for name, own in by_type.items()},
+        by_tag={name: accuracy([right[i] for i in own]) for name, own in by_tag.items()},
+        majority=_constant(range(len(right)), answers, options, types),
+        majority_by_type={
+            name: majority([answers[i] for i in own], [options[i] for i in own]) for name, own in by_type.items()
+        },
+        majority_by_tag={name: _constant(own, answers, options, types) for name, own in by_tag.items()},
         random=_mean(shares),
-        random_by_type={name: _mean([shares[i] for i in own]) for name, own in places.items()},
+        random_by_type={name: _mean([shares[i] for i in own]) for name, own in by_type.items()},
+        random_by_tag={name: _mean([shares[i] for i in own]) for name, own in by_tag.items()},
         yes_no={
             name: yes_no([right[i] for i in own], [folded(options[i][answers[i]]) == ("yes",) for i in own])
-            for name, own in places.items()
+            for name, own in by_type.items()
             if all(tuple(sorted(map(folded, options[i]))) == YES_NO for i in own)
         },
     )
+
+
+def _constant(
+    asked: Sequence[int], answers: Sequence[int], options: Sequence[Sequence[str]], types: Sequence[str]
+) -> float:
+    """Accuracy of the best constant answer to each type, over the questions at some places; NaN of none."""
+    by_type: dict[str, list[int]] = {}
+    for place in asked:
+        by_type.setdefault(types[place], []).append(place)
+    found = [(majority([answers[i] for i in own], [options[i] for i in own]), own) for own in by_type.values()]
+    return sum(best.accuracy * len(own) for best, own in found) / len(asked) if asked else math.nan
 
 
 def majority(answers: Sequence[int], options: Sequence[Sequence[str]]) -> Majority:

@@ -39,6 +39,7 @@ def settings_of(scorer: QualityScorer) -> dict[str, Any]:
     if scorer.readout == "levels":
         prompt += f"{LEVEL_ASKED[scorer.level_asked]} {LEVEL_WORDS[scorer.level_words]}"
         prompt += json.dumps(scorer.level_question()) if scorer.level_asked != "score" else ""
+        prompt += scorer.level_weights if scorer.level_weights != "quarters" else ""
     patches = {"patches": [processor.low_patches, processor.low_patch_size, processor.low_box]}
     whole = {"motion_max_frames": processor.motion_max_frames}
     drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k, "seed": scorer.seed}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -13,20 +14,25 @@ from vqathinker.data.scales import LABEL_RANGE
 from vqathinker.data.traces import LEVELS
 from vqathinker.messages import Messages
 from vqathinker.policy import ClipInput, FeatureCache, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.rewards import LEVEL_WEIGHTS, LEVEL_WORDS, parse_answer
+from vqathinker.rewards import LEVEL_WEIGHTS, LEVEL_WORDS, parse_answer, parse_level
 from vqathinker.rewards.answer_number import SCORE_RANGE
+from vqathinker.rewards.parsing import answer_block
 from vqathinker.scoring.predict import embed_prompts
 from vqathinker.tasks.level import STEM
 
 READOUTS = ("answer", "expected", "levels", "head")
 """`answer`: the number in the text. `expected`: `expected_score`. `levels`: `level_score`. `head`: `head_score`."""
 WITHOUT_ANSWERS = ("levels", "head")
-"""Those that generate nothing."""
+"""Those that generate nothing, but for the level word behind a reasoning, see `generates`."""
 LEVEL_PREFIX = STEM
 """What the level word goes on from (Q-Align, VQA²)."""
-LEVEL_ASKED = {"score": LEVEL_PREFIX, "level": f"<answer>{STEM}"}
+LEVEL_ASKED = {"score": LEVEL_PREFIX, "level": f"<answer>{STEM}", "reasoning": ""}
 """What is asked before a level word is read -> what the word goes on from. `score`: the policy's question for a score,
-which needs no training. `level`: the task "level", at the place of its answer without reasoning."""
+which needs no training. `level`: the task "level", at the place of its answer without reasoning. `reasoning`: the same
+task, answered by the policy; the word goes on from this answer, reasoning and all."""
+LEVEL_WEIGHTINGS = {"quarters": LEVEL_WEIGHTS, "fifths": (1.0, 0.8, 0.6, 0.4, 0.2)}
+"""Name -> what the words are worth, best first. `quarters`: Q-Align's, VQA²'s paper. `fifths`: VQA²'s newer scripts; an
+affine change, so that correlations are the same, of scores from 1.8 to 5."""
 
 
 @torch.no_grad()
@@ -79,8 +85,9 @@ def level_score(
     prompt: torch.Tensor,
     words: Sequence[str] = LEVELS,
     prefix: str = LEVEL_PREFIX,
+    weights: Sequence[float] = LEVEL_WEIGHTS,
 ) -> tuple[float, float]:
-    """Softmax over level words with weights 1, .75, .5, .25, 0 (VQA², Q-Align), as a score 1 + 4 x in [1, 5].
+    """Softmax over level words with weights (VQA², Q-Align: 1, .75, .5, .25, 0), as a score 1 + 4 x in [1, 5].
 
     The policy has not reasoned: the words come right behind `prefix`. A word of several tokens counts as their product.
 
@@ -90,26 +97,90 @@ def level_score(
         prompt: (L, D) prompt embeddings.
         words: Five, best first, see `rewards.LEVEL_WORDS`.
         prefix: Beginning of the policy's answer.
+        weights: What the words are worth, in [0, 1], see `LEVEL_WEIGHTINGS`.
 
     Returns:
         Mean and standard deviation in [1, 5].
     """
-    start = tokenizer(prefix, add_special_tokens=False)["input_ids"]
-    ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+    start = _ids(tokenizer, prefix)
+    ids = [_ids(tokenizer, f" {word}") for word in words]
+    return _moments(_level_scores(weights), _word_logprobs(policy, prompt, start, ids))
+
+
+@torch.no_grad()
+def reasoned_level_score(
+    policy: VQAThinkerForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: torch.Tensor,
+    answer: Sequence[int],
+    words: Sequence[str] = LEVELS,
+    weights: Sequence[float] = LEVEL_WEIGHTS,
+) -> tuple[float, float]:
+    """`level_score` at the place of the level word in an answer: behind its reasoning, inside its `<answer>` block.
+
+    Args:
+        policy: The policy.
+        tokenizer: Its tokenizer.
+        prompt: (L, D) prompt embeddings, of the task "level".
+        answer: Token ids of an answer; only its part up to the word counts.
+        words: Five, best first.
+        weights: What they are worth.
+
+    Returns:
+        Mean and standard deviation in [1, 5]; NaN if the answer names no one level (`rewards.parse_level`).
+    """
+    found = before_level(tokenizer, answer, words)
+    if found is None:
+        return math.nan, math.nan
+    return _moments(_level_scores(weights), _word_logprobs(policy, prompt, *found))
+
+
+def _level_scores(weights: Sequence[float]) -> torch.Tensor:
     low, high = SCORE_RANGE
-    return _moments(low + (high - low) * torch.tensor(LEVEL_WEIGHTS), _word_logprobs(policy, prompt, start, ids))
+    return low + (high - low) * torch.tensor(weights)
 
 
-def check_levels(readout: str, words: str, asked: str) -> None:
-    """Raise `ValueError` if level words, or what is asked before them, are unknown or would not be used."""
-    if words not in LEVEL_WORDS or asked not in LEVEL_ASKED:
+def before_level(
+    tokenizer: PreTrainedTokenizerBase, answer: Sequence[int], words: Sequence[str]
+) -> tuple[list[int], list[list[int]]] | None:
+    """Tokens of an answer up to the one level word in its last `<answer>` block, and the ids of each of the words as it
+    would stand there: behind a space or not, in the case of the word.
+
+    `None` if it names no one level, or the word does not begin with a token.
+    """
+    text = tokenizer.decode(answer)
+    level, block = parse_level(text, words).level, answer_block(text, "last")
+    if level is None or block is None:
+        return None
+    named = words[len(words) - level]
+    *_, place = (block[0] + found.start() for found in re.finditer(rf"(?i)\b{named}\b", text[slice(*block)]))
+    written = text[place : place + len(named)]
+    case = str.upper if written.isupper() else str.capitalize if written[0].isupper() else str
+    space = " " if text[place - 1] == " " else ""
+    before = tokens_before(tokenizer, answer, place - len(space))
+    if tokenizer.decode(before) != text[: place - len(space)]:
+        return None
+    return before, [_ids(tokenizer, space + case(word)) for word in words]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def generates(readout: str, asked: str) -> bool:
+    """Whether a read-out needs answers; `asked` as `LEVEL_ASKED`."""
+    return readout not in WITHOUT_ANSWERS or (readout == "levels" and asked == "reasoning")
+
+
+def check_levels(readout: str, words: str, asked: str, weights: str) -> None:
+    """Raise `ValueError` if level words, what is asked before them, or their weights are unknown or would not be
+    used."""
+    given = f"level_words={words!r}, level_asked={asked!r}, level_weights={weights!r}"
+    if words not in LEVEL_WORDS or asked not in LEVEL_ASKED or weights not in LEVEL_WEIGHTINGS:
+        raise ValueError(f"{given}: must be one of {[*LEVEL_WORDS]}, of {[*LEVEL_ASKED]} and of {[*LEVEL_WEIGHTINGS]}.")
+    if readout != "levels" and (words, asked, weights) != ("itu", "score", "quarters"):
         raise ValueError(
-            f"level_words={words!r}, level_asked={asked!r}: must be one of {[*LEVEL_WORDS]} and of {[*LEVEL_ASKED]}."
-        )
-    if readout != "levels" and (words, asked) != ("itu", "score"):
-        raise ValueError(
-            f"level_words={words!r}, level_asked={asked!r} with readout={readout!r}, which reads no level words: set "
-            "readout='levels', or leave them out."
+            f"{given} with readout={readout!r}, which reads no level words: set readout='levels', or leave them out."
         )
 
 

@@ -18,7 +18,7 @@ from vqathinker.data.sample import named_clips
 from vqathinker.data.stalls import COLUMN, parse_stalls
 from vqathinker.messages import Messages, text_in
 from vqathinker.policy import ClipInput, VQAThinkerForConditionalGeneration, VQAThinkerProcessor, load_policy
-from vqathinker.rewards import LEVEL_WORDS
+from vqathinker.rewards import LEVEL_WORDS, parse_level
 from vqathinker.rollout import ENGINES, RolloutEngine, Sampling, make_engine
 from vqathinker.scoring.asking import QualityAnswer, ask_clips, ask_samples, longest_prompt, question_sample
 from vqathinker.scoring.calibration import ScoreCalibration, calibration_for, find_score_calibration
@@ -26,13 +26,15 @@ from vqathinker.scoring.comparing import QualityComparison, compare_clips, compa
 from vqathinker.scoring.predict import PAPER_SAMPLING, Prediction, embed_prompts, mean_score
 from vqathinker.scoring.readouts import (
     LEVEL_ASKED,
+    LEVEL_WEIGHTINGS,
     READOUTS,
-    WITHOUT_ANSWERS,
     check_head,
     check_levels,
     expected_score,
+    generates,
     head_score,
     level_score,
+    reasoned_level_score,
 )
 from vqathinker.tasks import find_task
 
@@ -52,9 +54,9 @@ class QualityScore:
             deviation, same units: over the sampled answers, or, of read-outs from probabilities, under these; NaN for
             one answer's text and for a score head.
         status: `"ok"`, or why there is no score: `"out_of_range"`, `"no_answer"`, `"no_number"` (of the first answer,
-            see `rewards.ParsedAnswer`), `"unreadable"`.
-        answers: Whole texts; none for the read-outs `levels` and `head`.
-        num_parsed: How many of them give a number.
+            see `rewards.ParsedAnswer`; of level words, see `rewards.ParsedLevel`), `"unreadable"`.
+        answers: Whole texts; none for the read-outs `head` and, but for words behind a reasoning, `levels`.
+        num_parsed: How many of them give a number, or a level word.
         frames: Key frames that the policy saw, as indices into the clip.
         error: Why the clip cannot be read, else "".
         notes: What was done to the file's frames before they were shown, see `vqathinker.clips.Clip`, and what the
@@ -115,8 +117,9 @@ class QualityScorer:
         vllm_memory: Share of the device's memory (on a CPU: of the machine's) that vLLM may take.
         clips_per_prompt: How many clips a prompt shows at most, for which vLLM reserves memory: 2 to compare.
         level_words: Of the read-out "levels": a name of `rewards.LEVEL_WORDS`.
-        level_asked: What it asks first, see `vqathinker.scoring.readouts.LEVEL_ASKED`: "score", or "level" for a policy
-            that was trained on the task "level" without reasoning.
+        level_asked: What it asks first, see `vqathinker.scoring.readouts.LEVEL_ASKED`: "score"; "level" for a policy
+            that was trained on the task "level" without reasoning; "reasoning" for one that reasons before the word.
+        level_weights: What its words are worth: a name of `vqathinker.scoring.readouts.LEVEL_WEIGHTINGS`.
         events_tokens: Tokens that `events` may take in a prompt, for which vLLM reserves memory too.
 
     Raises:
@@ -144,6 +147,7 @@ class QualityScorer:
         clips_per_prompt: int = 1,
         level_words: str = "itu",
         level_asked: str = "score",
+        level_weights: str = "quarters",
         events_tokens: int = 0,
     ) -> None:
         if readout not in READOUTS or engine not in ENGINES:
@@ -154,12 +158,12 @@ class QualityScorer:
         if min(samples, seed, events_tokens) < 0 or min(batch_size, decode_threads, clips_per_prompt) < 1:
             given = f"{samples=}, {seed=}, {events_tokens=}, {batch_size=}, {decode_threads=}, {clips_per_prompt=}"
             raise ValueError(f"{given}: must be at least 0, 0, 0, 1, 1 and 1.")
-        if readout in WITHOUT_ANSWERS and (samples or engine != "transformers"):
+        if not generates(readout, level_asked) and (samples or engine != "transformers"):
             raise ValueError(f"{samples=}, {engine=} with {readout=}, which generates nothing: leave both out.")
         if readout == "head":
             check_head(policy)
-        check_levels(readout, level_words, level_asked)
-        self.level_words, self.level_asked = level_words, level_asked
+        check_levels(readout, level_words, level_asked, level_weights)
+        self.level_words, self.level_asked, self.level_weights = level_words, level_asked, level_weights
         self.policy, self.processor = policy.eval(), processor
         self.readout, self.samples, self.batch_size, self.seed = readout, samples, batch_size, seed
         self.decode_threads, self.clips_per_prompt = decode_threads, clips_per_prompt
@@ -170,7 +174,7 @@ class QualityScorer:
         self.sampling = replace(sampling, max_new_tokens=longest, temperature=temperature)
         self.engine_name = engine
         self.engine: RolloutEngine | None = None
-        if readout not in WITHOUT_ANSWERS:
+        if generates(readout, level_asked):
             self.engine = self._make_engine(vllm_memory)
         self._asked: RolloutEngine | None = None
         self.calibration: ScoreCalibration | None = None
@@ -362,7 +366,8 @@ class QualityScorer:
                 f"events={events!r:.80} with a visual score head, which reads no text: use another read-out, or leave "
                 "the events out."
             )
-        sample = Sample("", self.level_asked, (video,), target={COLUMN: stalls.to_json(), "words": self.level_words})
+        task = "score" if self.level_asked == "score" else "level"
+        sample = Sample("", task, (video,), target={COLUMN: stalls.to_json(), "words": self.level_words})
         return find_task(sample.task).messages(sample, self.processor)
 
     @torch.no_grad()
@@ -376,6 +381,7 @@ class QualityScorer:
             questions: A conversational prompt for each; `None` for the processor's question.
         """
         asked = [None] * len(clips) if questions is None else list(questions)
+        asked = [question or self.level_question() for question in asked]
         found = self._judged(clips, asked)
         return found if self.calibration is None else [self.calibration.applied(result) for result in found]
 
@@ -405,12 +411,14 @@ class QualityScorer:
         """Score and spread of a read-out without answers."""
         if self.readout == "head":
             return head_score(self.policy, self.processor, clip, question), math.nan
-        prompt = self._prompt(clip, question or self.level_question())
+        prompt = self._prompt(clip, question)
         words, stem = LEVEL_WORDS[self.level_words], LEVEL_ASKED[self.level_asked]
-        return level_score(self.policy, self.processor.tokenizer, prompt, words, stem)
+        weights = LEVEL_WEIGHTINGS[self.level_weights]
+        return level_score(self.policy, self.processor.tokenizer, prompt, words, stem, weights)
 
     def level_question(self) -> Messages | None:
-        """What the read-out "levels" asks about a clip; `None` for the processor's question for a score."""
+        """What the read-out "levels" asks about a clip; `None` for the processor's question for a score, and of other
+        read-outs."""
         if self.level_asked == "score":
             return None
         sample = Sample("", "level", ("",), target={"words": self.level_words})
@@ -419,6 +427,7 @@ class QualityScorer:
     def _result(self, clip: ClipInput, prompt: torch.Tensor, answers: Sequence[list[int]]) -> QualityScore:
         texts = tuple(self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True))
         prediction = Prediction("", texts, greedy=not self.samples)
+        first = prediction.parsed[0].status
         values, spread = prediction.scores, math.nan
         if self.readout == "expected":  # of answers that say something: a failure stays one
             moments = [
@@ -428,11 +437,17 @@ class QualityScorer:
                 for value, ids in zip(values, answers, strict=True)
             ]
             values, spread = [mean for mean, _ in moments], moments[0][1]
+        elif self.readout == "levels":
+            words, weights = LEVEL_WORDS[self.level_words], LEVEL_WEIGHTINGS[self.level_weights]
+            first = parse_level(texts[0], words).status
+            reading = self.policy, self.processor.tokenizer, prompt
+            moments = [reasoned_level_score(*reading, ids, words, weights) for ids in answers]
+            values, spread = [mean for mean, _ in moments], moments[0][1]
         known = [value for value in values if not math.isnan(value)]
         if len(values) > 1:
             spread = float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
-        first = prediction.parsed[0].status
-        status = "ok" if known else "no_number" if first == "ok" else first
+        without = "no_level" if self.readout == "levels" else "no_number"
+        status = "ok" if known else without if first == "ok" else first
         frames = tuple(clip.indices.tolist())
         return QualityScore("", mean_score(values), spread, status, texts, len(known), frames, notes=clip.notes)
 

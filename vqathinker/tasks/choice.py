@@ -16,6 +16,7 @@ from vqathinker.policy import VQAThinkerProcessor
 from vqathinker.rewards import Format, Rubric
 from vqathinker.rewards.choice import Choice as ChoiceReward
 from vqathinker.rewards.choice import choice_index, letter, parse_choice
+from vqathinker.rewards.severity import nearness
 from vqathinker.tasks.task import Answer, Row, Task
 
 ASKED_FOR = "Answer with one option."
@@ -28,7 +29,7 @@ class Choice(Task):
     the right one with them: no letter is worth more than another."""
 
     name = "choice"
-    metrics = ("choice_accuracy", "choice_unparsable", "choice_consistency")
+    metrics = ("choice_accuracy", "choice_unparsable", "choice_consistency", "choice_severity")
     num_clips = None
 
     def text(self, sample: Sample) -> str:
@@ -86,14 +87,19 @@ class Choice(Task):
         Returns:
             `choice_accuracy`: share of right answers, those that name no option counting as wrong. `choice_unparsable`:
             share of the latter. `choice_consistency`: of the questions that were asked with their options in several
-            orders (`rotated`), the share to which one option is named in all of them.
+            orders (`rotated`), the share to which one option is named in all of them. `choice_severity`: where options
+            are steps of a scale, how near the named one is, see `rewards.Severity`.
         """
         said = [(self.parse(a, row).value, row) for a, row in zip(answers, rows, strict=True) if a is not None]
         return {
             "choice_accuracy": _mean([value == self.truth(row) for value, row in said]),
             "choice_unparsable": _mean([value is None for value, _ in said]),
             "choice_consistency": _consistency([(None if value is None else int(value), row) for value, row in said]),
+            "choice_severity": _mean([self._near(value, row) for value, row in said if row.get("steps")]),
         }
+
+    def _near(self, value: float | None, row: Row) -> float:
+        return 0.0 if value is None else nearness(int(value), int(self.truth(row)), row["steps"])
 
 
 def rotated(samples: Sequence[Sample]) -> list[Sample]:

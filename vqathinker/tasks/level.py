@@ -84,12 +84,16 @@ class Level(Task):
         if not read:
             return dict.fromkeys(self.metrics, math.nan)
         named = [(value, row) for value, row in read if value is not None]
-        labels = [row["level"] if row.get("level_mos") is None else row["level_mos"] for _, row in named]
         return {
             "level_accuracy": sum(value == row["level"] for value, row in named) / len(read),
-            "level_srcc": srcc([value for value, _ in named], labels),
+            "level_srcc": srcc([value for value, _ in named], [label_of(row) for _, row in named]),
             "level_unparsable": 1 - len(named) / len(read),
         }
+
+
+def label_of(row: Row) -> float:
+    """What a row's level is correlated with: its MOS, or without one the right level."""
+    return row["level"] if row.get("level_mos") is None else row["level_mos"]
 
 
 def words_of(sample: Sample) -> tuple[str, ...]:

@@ -33,7 +33,8 @@ FRAME = ("help", "help_all", "config")
 
 
 class RecipeParser(Parser, TrlParser):
-    """TRL's parser, whose help is in sections, and which knows no key or option that is not used.
+    """TRL's parser, whose help is in sections, which knows no key or option that is not used, and takes `""` for an
+    empty list.
 
     Args:
         arguments: Dataclass of the recipe's own options.
@@ -69,6 +70,13 @@ class RecipeParser(Parser, TrlParser):
             formatter.end_section()
         formatter.add_text(self.epilog)
         return formatter.format_help()
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """As argparse's; of an option whose default is a list, `""` alone is the empty list, which else only a YAML
+        file could name."""
+        if arg_strings == [""] and action.nargs == argparse.ONE_OR_MORE and isinstance(action.default, list):
+            return []
+        return super()._get_values(action, arg_strings)
 
     def set_defaults_with_config(self, **settings: Any) -> list[str]:
         """What a YAML file says, with `-` or `_`."""

@@ -93,6 +93,7 @@ TITLES = {
     "choice_accuracy": "accuracy",
     "choice_unparsable": "no option named",
     "choice_consistency": "same in all orders",
+    "choice_severity": "nearness of steps",
     "when_iou": "IoU of intervals",
     "when_hit": "above 0.5",
     "when_unparsable": "no interval",
