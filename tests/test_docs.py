@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
 from pathlib import Path
 
@@ -61,21 +60,13 @@ def test_python_examples_run_as_printed(demo, repo, without_vllm):
     pages = [page for page in PAGES if page != EXTENDING]  # whose examples need no demo
     examples = [(page, code) for page in pages for code in blocks((repo / page).read_text(encoding="utf-8"), "python")]
 
+    command = [sys.executable, "-c", ONE_AFTER_ANOTHER, *(code for _, code in examples)]
     env = os.environ | without_vllm
-
-    def run(codes):
-        command = [sys.executable, "-c", ONE_AFTER_ANOTHER, *codes]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=env)
-
-    halves = [examples[::2], examples[1::2]]
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(run, [[code for _, code in half] for half in halves]))
-    for half, done in zip(halves, found, strict=True):
-        *printed, last = done.stdout.split(DIVIDER)
-        failed = half[len(printed)] if len(printed) < len(half) else ("", "")
-        assert done.returncode == 0, f"{failed[0]}:\n{failed[1]}\n{done.stderr[-3000:]}"
-        assert len(printed) == len(half) and all(text.strip() for text in printed) and not last.strip()
-    assert len(examples) >= 4
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=env)
+    *printed, last = done.stdout.split(DIVIDER)
+    failed = examples[len(printed)] if len(printed) < len(examples) else ("", "")
+    assert done.returncode == 0, f"{failed[0]}:\n{failed[1]}\n{done.stderr[-3000:]}"
+    assert len(printed) == len(examples) >= 4 and all(text.strip() for text in printed) and not last.strip()
 
 
 PARTS = ("a reward", "a task", "a visual stream", "a label format", "an engine")
