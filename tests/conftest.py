@@ -6,6 +6,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
+import copy
+import gc
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +18,7 @@ import numpy as np
 import pytest
 
 REPO = Path(__file__).parent.parent
-
+re._MAXCACHE = 8192  # transformers compiles a pattern for each weight that it loads: 512 are not kept for the next time
 
 TOGETHER = {
     "demo": ("tests/recipes/test_recipes.py", "tests/test_docs.py", "tests/synth/test_doctor.py"),
@@ -61,6 +64,12 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=lambda item: (-weight[scope_of(item.nodeid)], scope_of(item.nodeid)))
 
 
+def pytest_collection_finish():
+    """What is imported by now stays, and each training, which collects garbage, need not look through all of it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def clip_set(tmp_path_factory):
     """Folder with train.csv (16 clips), val.csv (4) and their videos."""
@@ -90,18 +99,24 @@ def base(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def policy(base):
-    from vqathinker.policy import VQAThinkerForConditionalGeneration
-
-    return VQAThinkerForConditionalGeneration.from_pretrained(base).eval()
-
-
-@pytest.fixture
-def processor(base):
+@pytest.fixture(scope="session")
+def loaded_base(base):
+    """The policy and its processor, to copy from: that takes half the time of loading, which most tests begin with."""
     from transformers import AutoProcessor
 
-    return AutoProcessor.from_pretrained(base)
+    from vqathinker.policy import VQAThinkerForConditionalGeneration
+
+    return VQAThinkerForConditionalGeneration.from_pretrained(base).eval(), AutoProcessor.from_pretrained(base)
+
+
+@pytest.fixture
+def policy(loaded_base):
+    return copy.deepcopy(loaded_base[0])
+
+
+@pytest.fixture
+def processor(loaded_base):
+    return copy.deepcopy(loaded_base[1])
 
 
 class ReadingEngine:
