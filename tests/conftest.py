@@ -20,29 +20,18 @@ import pytest
 REPO = Path(__file__).parent.parent
 re._MAXCACHE = 8192  # transformers compiles a pattern for each weight that it loads: 512 are not kept for the next time
 
-TOGETHER = {
-    "demo": ("tests/recipes/test_recipes.py", "tests/test_docs.py", "tests/synth/test_doctor.py"),
-    "vllm": (
-        "tests/evaluation/test_judge.py",
-        "tests/rollout/test_vllm_adapters.py",
-        "tests/rollout/test_vllm_engine.py",
-        "tests/rollout/test_vllm_language_models.py",
-        "tests/scoring/test_vllm_scoring.py",
-        "tests/training/test_launch.py",
-    ),
-}
-"""Files whose tests need the demo, or vLLM, two of which at once would compute on the same core."""
+DEMO = ("tests/recipes/test_recipes.py", "tests/test_docs.py", "tests/synth/test_doctor.py")
+"""Files whose tests need the demo."""
 
 
 def scope_of(nodeid):
-    """The tests of one scope go to one process."""
     file = nodeid.partition("::")[0]
-    return next((name for name, files in TOGETHER.items() if file in files), file)
+    return "demo" if file in DEMO else file
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With `-n 2` a file's tests go to one process, and so do those of `TOGETHER`."""
+    """With `-n 2` a file's tests go to one process, and all that need the demo to the one that makes it."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):

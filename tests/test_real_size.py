@@ -8,6 +8,7 @@ from benchmarks import real_size
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_init_score_and_a_step_are_measured(tmp_path, capsys, monkeypatch, without_vllm):
     for name, value in without_vllm.items():
         monkeypatch.setenv(name, value)

@@ -357,6 +357,7 @@ fresh_clips.main()
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path, without_vllm):
     """Two-step runs of the arms that are built differently."""
     folder, _ = demo
@@ -406,6 +407,7 @@ def test_controls_compare_arms_over_the_same_seeds(monkeypatch):
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_grpo_recipe_under_accelerate_without_a_config_says_so(demo, without_vllm):
     folder, _ = demo
     launch = [Path(sys.executable).parent / "accelerate", "launch", "--config_file", RECIPES / "accelerate/cpu.yaml"]

@@ -136,6 +136,7 @@ def test_tables_of_arms_show_what_counts_and_only_seeds_that_have_a_result(repo,
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_stages_end_in_one_table_and_controls_go_on_where_they_stopped(repo, tmp_path, without_vllm):
     shutil.copytree(repo / "recipes", tmp_path / "recipes")
     for file in (tmp_path / "recipes/configs").glob("understand_*.yaml"):

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import vqathinker.synth
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 ACCELERATE = ["ddp", "zero2", "zero3"]
 ENGINES = ["transformers", "vllm"]
