@@ -62,7 +62,7 @@ def test_python_examples_run_as_printed(demo, repo, without_vllm):
 
     command = [sys.executable, "-c", ONE_AFTER_ANOTHER, *(code for _, code in examples)]
     env = os.environ | without_vllm
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=env)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500, env=env)
     *printed, last = done.stdout.split(DIVIDER)
     failed = examples[len(printed)] if len(printed) < len(examples) else ("", "")
     assert done.returncode == 0, f"{failed[0]}:\n{failed[1]}\n{done.stderr[-3000:]}"
@@ -83,7 +83,7 @@ def parts_run(pytestconfig, tmp_path_factory, without_vllm):
     """The examples of all parts, run one after another: what each printed, up to the first that failed, and why."""
     command = [sys.executable, "-c", ONE_AFTER_ANOTHER, *(part_example(pytestconfig.rootpath, part) for part in PARTS)]
     folder, env = tmp_path_factory.mktemp("parts"), os.environ | without_vllm
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=env)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500, env=env)
     assert done.returncode in (0, 1), done.stderr[-3000:]  # 1 of an example that failed
     return dict(zip(PARTS, done.stdout.split(DIVIDER)[:-1], strict=False)), done.stderr
 
