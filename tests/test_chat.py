@@ -275,6 +275,7 @@ class Page:
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_a_user_drops_a_clip_scores_it_and_asks(address, browser, clip, tmp_path):
     (tmp_path / "torn.mp4").write_bytes(clip.read_bytes()[:300])
     page = Page(browser)

@@ -157,7 +157,7 @@ def test_train_without_a_recipe_says_which_there_are(capsys):
 
 
 @pytest.mark.slow
-def test_train_hands_over_to_the_recipe(tmp_path):
+def test_train_hands_over_to_the_recipe(tmp_path, without_vllm):
     command = [sys.executable, "-m", "vqathinker.cli", "train", "grpo-lsvq", "--help"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | without_vllm)
     assert done.returncode == 0 and "--preset" in done.stdout and "--num-generations" in done.stdout

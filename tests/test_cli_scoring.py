@@ -359,6 +359,7 @@ sys.exit(code)
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_two_processes_share_the_clips_and_give_the_same_table(torchrun, base, folder, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
 

@@ -10,7 +10,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
 from pathlib import Path
 
@@ -62,41 +61,49 @@ def blocks(text, language):
 
 
 @pytest.mark.slow
-def test_python_examples_run_as_printed(demo, repo):
+def test_python_examples_run_as_printed(demo, repo, without_vllm):
     folder, _ = demo
     shutil.copy(folder / "runs/demo/data/videos/test/00000.mp4", folder / "clip.mp4")
     pages = [page for page in PAGES if page != EXTENDING]  # whose examples need no demo
     examples = [(page, code) for page in pages for code in blocks((repo / page).read_text(encoding="utf-8"), "python")]
 
-    def run(codes):
-        command = [sys.executable, "-c", ONE_AFTER_ANOTHER, *codes]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-c", ONE_AFTER_ANOTHER, *(code for _, code in examples)]
+    env = os.environ | without_vllm
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500, env=env)
+    *printed, last = done.stdout.split(DIVIDER)
+    failed = examples[len(printed)] if len(printed) < len(examples) else ("", "")
+    assert done.returncode == 0, f"{failed[0]}:\n{failed[1]}\n{done.stderr[-3000:]}"
+    assert len(printed) == len(examples) >= 4 and all(text.strip() for text in printed) and not last.strip()
 
-    halves = [examples[::2], examples[1::2]]
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(run, [[code for _, code in half] for half in halves]))
-    for half, done in zip(halves, found, strict=True):
-        *printed, last = done.stdout.split(DIVIDER)
-        failed = half[len(printed)] if len(printed) < len(half) else ("", "")
-        assert done.returncode == 0, f"{failed[0]}:\n{failed[1]}\n{done.stderr[-3000:]}"
-        assert len(printed) == len(half) and all(text.strip() for text in printed) and not last.strip()
-    assert len(examples) >= 4
+
+PARTS = ("a reward", "a task", "a visual stream", "a label format", "an engine")
+
+
+def part_example(repo, part):
+    page = (repo / EXTENDING).read_text(encoding="utf-8")
+    [code] = blocks(page.partition(f"\n## {part.capitalize()}\n")[2].partition("\n## ")[0], "python")
+    return code
+
+
+@pytest.fixture(scope="module")
+def parts_run(pytestconfig, tmp_path_factory, without_vllm):
+    """The examples of all parts, run one after another: what each printed, up to the first that failed, and why."""
+    command = [sys.executable, "-c", ONE_AFTER_ANOTHER, *(part_example(pytestconfig.rootpath, part) for part in PARTS)]
+    folder, env = tmp_path_factory.mktemp("parts"), os.environ | without_vllm
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500, env=env)
+    assert done.returncode in (0, 1), done.stderr[-3000:]  # 1 of an example that failed
+    return dict(zip(PARTS, done.stdout.split(DIVIDER)[:-1], strict=False)), done.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["a reward", "a task", "a visual stream", "a label format", "an engine"])
-def test_examples_of_parts_of_ones_own_run_as_printed(repo, tmp_path, without_vllm, part):
-    page = (repo / EXTENDING).read_text(encoding="utf-8")
-    [code] = blocks(page.partition(f"\n## {part.capitalize()}\n")[2].partition("\n## ")[0], "python")
+@pytest.mark.parametrize("part", PARTS)
+def test_examples_of_parts_of_ones_own_run_as_printed(repo, parts_run, part):
+    code, (printed, error) = part_example(repo, part), parts_run
     assert len([line for line in code.splitlines() if line.strip()]) <= 36
-    env = os.environ | without_vllm
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=env
-    )
-    assert done.returncode == 0, f"{code}\n{done.stderr[-3000:]}"
-    assert done.stdout.strip()
+    assert part in printed, f"{code}\n{error[-3000:]}"
+    assert printed[part].strip()
     if part == "a task":
-        assert "'eval_brightness_accuracy': 0.0, 'eval_skipped_clips': 0.0" in done.stdout
+        assert "'eval_brightness_accuracy': 0.0, 'eval_skipped_clips': 0.0" in printed[part]
 
 
 def test_the_architectures_names_are_those_of_the_code(repo):

@@ -1,5 +1,6 @@
 """`vqathinker.rewards` and `vqathinker.perturb`: ours, whatever `import rewards` gives."""
 
+import os
 import subprocess
 import sys
 
@@ -31,8 +32,9 @@ print("ours")
 """
 
 
-def run(folder, code):
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+def run(folder, code, **env):
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=os.environ | env)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -52,11 +54,10 @@ def test_a_users_own_file_of_the_name_changes_nothing(tmp_path, shadow, package,
     assert run(tmp_path, f"import {shadow}\n{code}" if first == "shadow" else code) == "ours"
 
 
-def test_the_whole_library_imports_beside_a_users_own_file(tmp_path):
+def test_the_whole_library_imports_beside_a_users_own_file(tmp_path, without_vllm):
     (tmp_path / "rewards.py").write_text("MINE = True\n")
-    assert run(tmp_path, "import vqathinker.training.scores as s\nprint(s.Rubric.__module__)") == (
-        "vqathinker.rewards.rubric"
-    )
+    code = "import vqathinker.training.scores as s\nprint(s.Rubric.__module__)"
+    assert run(tmp_path, code, **without_vllm) == "vqathinker.rewards.rubric"
 
 
 def test_a_script_of_the_name_can_use_the_library(tmp_path):

@@ -8,7 +8,10 @@ from benchmarks import real_size
 
 
 @pytest.mark.engine
-def test_init_score_and_a_step_are_measured(tmp_path, capsys):
+@pytest.mark.slow
+def test_init_score_and_a_step_are_measured(tmp_path, capsys, monkeypatch, without_vllm):
+    for name, value in without_vllm.items():
+        monkeypatch.setenv(name, value)
     real_size.main(["--toy", "--out", str(tmp_path / "real_size.json")])
     found = json.loads((tmp_path / "real_size.json").read_text())
     phases = found["real_size"]["phases"]

@@ -161,6 +161,7 @@ def save_language_model(policy, folder):
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_vllms_own_server_is_asked_and_what_it_says_is_counted(vllm_server, tmp_path, monkeypatch):
     url, process, log = vllm_server
     monkeypatch.setattr("vqathinker.evaluation.judge.FIRST_TIMEOUT", 20.0)

@@ -4,6 +4,7 @@ One that is meant to records them anew, and says why: `python tests/golden/recor
 """
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,11 +12,12 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def digits(pytestconfig, tmp_path_factory):
+def digits(pytestconfig, tmp_path_factory, without_vllm):
     """Those recorded, and those of a run now."""
     folder, file = pytestconfig.rootpath / "tests/golden", tmp_path_factory.mktemp("golden") / "digits.json"
     command = [sys.executable, str(folder / "record.py"), str(file)]
-    done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=False)
+    env = os.environ | without_vllm
+    done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "digits.json", file)]
 

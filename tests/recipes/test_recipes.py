@@ -8,17 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 FILES = {"model": "", "train_labels": "labels.csv", "video_root": "", "mos_scale": "identity"}
 
 
-def run(command, cwd, **env):
+def run(command, cwd, env):
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, capture_output=True, text=True, env=os.environ | env, timeout=500
     )
@@ -318,17 +316,24 @@ def test_a_quick_demo_does_not_replace_a_whole_one(tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.slow
-def test_the_recipe_trains_on_copies(demo, tmp_path):
-    folder, _ = demo
-    recipe = [sys.executable, str(RECIPES / "grpo_lsvq.py"), "--config", str(RECIPES / "configs" / "demo.yaml")]
-    run([*recipe, "--max_steps", "1", "--output_dir", str(tmp_path / "run")], folder)
+def test_the_recipe_trains_on_copies(demo, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(RECIPES)
+    import grpo_lsvq
+
+    monkeypatch.chdir(demo[0])
+    steps = ["--max_steps", "1", "--val_labels", "", "--max_completion_length", "8"]
+    grpo_lsvq.main(["--config", str(RECIPES / "configs/demo.yaml"), *steps, "--output_dir", str(tmp_path / "run")])
     [file] = (tmp_path / "run" / "completions").glob("*.parquet")
     answers = pd.read_parquet(file)  # so untrained that few have a score
     assert "contrast" in answers and answers["video_id"].str.endswith(" (copy)").mean() == 0.5
 
 
 ONE_PROCESS = """
-import controls
+import shutil, sys
+from vqathinker.synth import default
+default.is_made = lambda *a: True  # keep the small set
+sys.path.insert(0, "recipes")
+import controls, fresh_clips
 
 launch = controls.launch
 
@@ -342,12 +347,18 @@ def here(arm, seed, jobs):
 
 
 controls.launch = here
-controls.main()
+for arms in sys.argv[1:]:
+    controls.main(["--seeds", "0", "--jobs", "1", "--arms", arms])
+    print("---- next ----")
+shutil.copytree("runs/demo/data", "runs/fresh_clips/data")
+shutil.copytree("runs/demo/longer", "runs/fresh_clips/longer")
+fresh_clips.main()
 """
 
 
 @pytest.mark.engine
-def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
+@pytest.mark.slow
+def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path, without_vllm):
     """Two-step runs of the arms that are built differently."""
     folder, _ = demo
     shutil.copytree(folder / "runs/demo", tmp_path / "runs/demo")
@@ -358,13 +369,6 @@ def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
         file.write_text(re.sub(r"max_steps: \d+", "max_steps: 2", file.read_text()))
     file = configs / "controls.py"
     file.write_text(re.sub(r'"--max_steps", "\d+"', '"--max_steps", "2"', file.read_text()))
-    default = (
-        "import sys\nfrom vqathinker.synth import default\n"
-        "default.is_made = lambda *a: True\n"  # keep the small set
-        "sys.path.insert(0, 'recipes')\n"
-    )
-    (tmp_path / "small.py").write_text(default + ONE_PROCESS)
-    command = [sys.executable, "small.py", "--seeds", "0", "--jobs", "1", "--arms"]
     arms = [
         "sft",
         "sft_no_motion",
@@ -374,21 +378,18 @@ def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path):
         "no_reasoning",
         "more_sft",
     ]
-    out = run([*command, ",".join(arms)], tmp_path)
+    all_arms = ",".join(arms)
+    out = run([sys.executable, "-c", ONE_PROCESS, all_arms, "sft,grpo"], tmp_path, without_vllm)
+    first, second, fresh = out.split("---- next ----\n")
     made = [*arms, "sft_longer"]  # what `grpo` starts from
-    assert "failed" not in out and out.count("done") == len(made) and "| without reasoning " in out
+    assert "failed" not in first and first.count("done") == len(made) and "| without reasoning " in first
     table = json.loads((tmp_path / "runs/controls/controls.json").read_text())
-    assert sorted(table) == sorted(made)
+    assert sorted(table) == sorted(made)  # after the second call, whose other arms stay in the table
     assert table["grpo"]["seeds"] == [0] and len(table["sft"]["ood_banding"]) == 1
-    assert "done" not in run([*command, "sft,grpo"], tmp_path)  # and the others stay in the table
-    assert list(json.loads((tmp_path / "runs/controls/controls.json").read_text())) == list(table)
-
-    for name in ("data", "longer"):
-        shutil.copytree(tmp_path / "runs/demo" / name, tmp_path / "runs/fresh_clips" / name)
-    (tmp_path / "small.py").write_text(default + "import fresh_clips\nfresh_clips.main()\n")
-    assert " demo, range " in run([sys.executable, "small.py"], tmp_path)
-    fresh = json.loads((tmp_path / "runs/fresh_clips/fresh_clips.json").read_text())
-    assert [fresh[arm]["seeds"] for arm in ("sft", "demo")] == [[0], [0]] and len(fresh["demo"]["srcc"]) == 1
+    assert "done" not in second and "| without reasoning " in second
+    assert " demo, range " in fresh
+    found = json.loads((tmp_path / "runs/fresh_clips/fresh_clips.json").read_text())
+    assert [found[arm]["seeds"] for arm in ("sft", "demo")] == [[0], [0]] and len(found["demo"]["srcc"]) == 1
 
 
 def test_controls_compare_arms_over_the_same_seeds(monkeypatch):
@@ -406,77 +407,30 @@ def test_controls_compare_arms_over_the_same_seeds(monkeypatch):
 
 
 @pytest.mark.engine
-def test_grpo_recipe_under_accelerate_without_a_config_says_so(demo):
+@pytest.mark.slow
+def test_grpo_recipe_under_accelerate_without_a_config_says_so(demo, without_vllm):
     folder, _ = demo
     launch = [Path(sys.executable).parent / "accelerate", "launch", "--config_file", RECIPES / "accelerate/cpu.yaml"]
     steps = ["--max_steps", "1", "--output_dir", "runs/again", "--eval_steps", "9", "--max_completion_length", "8"]
-    out = run([*launch, RECIPES / "grpo_lsvq.py", *steps], folder)
+    out = run([*launch, RECIPES / "grpo_lsvq.py", *steps], folder, without_vllm)
     assert "No --config and no labels given: running the embedded default, recipes/configs/demo.yaml." in out
     assert (folder / "runs/again/model.safetensors").exists()
 
 
 @pytest.mark.slow
-def test_grpo_trains_on_the_users_own_clips(demo, clip_set):
+def test_grpo_trains_on_the_users_own_clips(clip_set, tmp_path, monkeypatch):
     """`vqathinker synth --source` on a folder of clips, then the same recipe."""
-    folder, _ = demo
-    run(
-        [sys.executable, "-m", "vqathinker.cli", "synth", "--source", clip_set / "videos" / "val", "--out", "own",
-         "--splits", "train=24,val=4"],
-        folder,
-    )  # fmt: skip
-    run(
-        [sys.executable, RECIPES / "grpo_lsvq.py", "--config", RECIPES / "configs/demo.yaml", "--train_labels",
-         "own/train.csv", "--val_labels", "own/val.csv", "--video_root", "own", "--output_dir", "runs/own",
-         "--max_steps", "2", "--max_completion_length", "8", "--strict_clips", "true"],
-        folder,
-    )  # fmt: skip
-    state = json.loads((folder / "runs/own/trainer_state.json").read_text())
+    monkeypatch.syspath_prepend(RECIPES)
+    import grpo_lsvq
+
+    from vqathinker.cli import main
+    from vqathinker.synth.default import BASE
+
+    monkeypatch.chdir(tmp_path)
+    source = str(clip_set / "videos" / "val")
+    assert main(["synth", "--source", source, "--out", "own", "--splits", "train=24,val=4"]) == 0
+    own = ["--train_labels", "own/train.csv", "--val_labels", "own/val.csv", "--video_root", "own"]
+    steps = ["--max_steps", "2", "--max_completion_length", "8", "--strict_clips", "true", "--output_dir", "run"]
+    grpo_lsvq.main(["--config", str(RECIPES / "configs/demo.yaml"), "--model", str(BASE), *own, *steps])
+    state = json.loads((tmp_path / "run/trainer_state.json").read_text())
     assert state["global_step"] == 2
-
-
-@pytest.mark.slow
-def test_pretraining_writes_a_base_that_loads(tmp_path):
-    from vqathinker.policy import VQAThinkerForConditionalGeneration
-
-    out = tmp_path / "base"
-    run(
-        [sys.executable, RECIPES / "pretrain_tiny.py", "--out", out, "--clips", "24", "--vision_steps", "2",
-         "--motion_steps", "2", "--language_steps", "2"],
-        tmp_path,
-    )  # fmt: skip
-    report = json.loads((out / "pretraining.json").read_text())
-    assert report["seed"] == 20_000 and report["language_steps"] == 2
-    assert all(np.isfinite(list(report[stage].values())).all() for stage in ("vision", "motion"))
-    assert 0 <= report["language"]["parsed"] <= 1
-    base = VQAThinkerForConditionalGeneration.from_pretrained(out).state_dict()
-
-    again = tmp_path / "again"
-    run(
-        [sys.executable, RECIPES / "pretrain_tiny.py", "--out", again, "--clips", "24", "--encoders", out,
-         "--language_steps", "3"],
-        tmp_path,
-    )  # fmt: skip
-    kept = json.loads((again / "pretraining.json").read_text())
-    assert kept["motion"] == report["motion"] and kept["vision_steps"] == 2 and kept["language_steps"] == 3
-    weights = VQAThinkerForConditionalGeneration.from_pretrained(again).state_dict()
-    changed = [name for name in base if not torch.equal(weights[name], base[name])]
-    assert changed and all(name.startswith(("model.language_model.", "lm_head.")) for name in changed)
-
-
-@pytest.mark.slow
-def test_the_recipe_on_questions_ends_in_its_table(tmp_path):
-    out = run([sys.executable, RECIPES / "grpo_questions.py", "--quick", "--seed", "2"], tmp_path, OMP_NUM_THREADS="1")
-    folder = tmp_path / "runs/questions"
-    summary = json.loads((folder / "summary.json").read_text())
-    assert (
-        summary.keys() == {"accuracy", "srcc", "gain", "seed", "command", "torch", "seconds"} and summary["seed"] == 2
-    )
-    baselines = {"all", "majority", "random", "no video", "rotation consistency", "wording: train", "wording: held-out"}
-    for phase in ("sft", "grpo"):
-        assert baselines <= summary["accuracy"][phase].keys()
-        assert 0 <= summary["accuracy"][phase]["all"] <= 1 and summary["accuracy"][phase]["majority"] > 0
-    table = (folder / "questions.md").read_text()
-    assert "warm start" in table and "no video" in table and "GRPO against the warm start" in out
-    history = json.loads((folder / "grpo/trainer_state.json").read_text())["log_history"]
-    seen = {key for entry in history for key, value in entry.items() if value is not None}
-    assert {"eval_srcc", "eval_choice_accuracy"} & seen and "quality/choice_accuracy" in seen

@@ -20,6 +20,7 @@ streaming.main(["--quick", "--seed", "1"])
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_streaming_ends_in_its_tables(repo, tmp_path, without_vllm):
     (tmp_path / "small.py").write_text(ONE_PROCESS.format(recipes=str(repo / "recipes")))
     env = os.environ | without_vllm

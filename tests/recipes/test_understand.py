@@ -12,20 +12,13 @@ import yaml
 
 ONE_PROCESS = """
 import sys
-sys.path.insert(0, {recipes!r})
-import understand
-
-understand.judge = lambda policies: {{name: understand.evaluate(policy) for name, policy in policies.items()}}
-understand.main(["--quick", "--seed", "1"])
-"""
-"""Most of several processes' time would be imports."""
-CONTROLS = """
-import sys
 sys.path.insert(0, "recipes")
 import runner
 import understand
 import understand_controls
 
+understand.judge = lambda policies: {name: understand.evaluate(policy) for name, policy in policies.items()}
+understand.main(["--quick", "--seed", "1"])
 understand.SPEC = understand.replace(understand.SPEC, seed=1, splits=understand.QUICK)
 
 
@@ -35,8 +28,11 @@ def here(script, arm, seed, jobs, folder):
 
 
 runner.launch = here
-understand_controls.main()
+for _ in range(2):
+    print("---- controls ----")
+    understand_controls.main(["--seeds", "0", "--jobs", "1", "--arms", "no_stage1"])
 """
+"""Most of several processes' time would be imports."""
 TRAINED = {
     "format": {"language_model"},
     "stage1_spatial": {"vision_tower", "multi_modal_projector"},
@@ -142,27 +138,19 @@ def test_tables_of_arms_show_what_counts_and_only_seeds_that_have_a_result(repo,
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_stages_end_in_one_table_and_controls_go_on_where_they_stopped(repo, tmp_path, without_vllm):
-    (tmp_path / "small.py").write_text(ONE_PROCESS.format(recipes=str(repo / "recipes")))
-    env = os.environ | without_vllm
-
-    def run(*arguments):
-        command = [sys.executable, "small.py", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500, env=env)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-        return done.stdout
-
-    out = run()
-    summary = json.loads((tmp_path / "runs/understand/summary.json").read_text())
-    assert summary["seed"] == 1 and list(summary["results"]) == ["format", "stage1_motion", "stage2", "stage3", "grpo"]
-    table = (tmp_path / "runs/understand/understand.md").read_text()
-    assert table in out and all(f"| {name} " in table for name in ("motion faults", "level, SRCC", "yesno"))
-
     shutil.copytree(repo / "recipes", tmp_path / "recipes")
     for file in (tmp_path / "recipes/configs").glob("understand_*.yaml"):
         file.write_text(re.sub(r"max_steps: \d+", "max_steps: 2", file.read_text()))
-    (tmp_path / "small.py").write_text(CONTROLS)
-    arms = ["--seeds", "0", "--jobs", "1", "--arms", "no_stage1"]
-    made = run(*arms)
+    command, env = [sys.executable, "-c", ONE_PROCESS], os.environ | without_vllm
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500, env=env)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    stages, made, again = done.stdout.split("---- controls ----\n")
+
+    summary = json.loads((tmp_path / "runs/understand/summary.json").read_text())
+    assert summary["seed"] == 1 and list(summary["results"]) == ["format", "stage1_motion", "stage2", "stage3", "grpo"]
+    table = (tmp_path / "runs/understand/understand.md").read_text()
+    assert table in stages and all(f"| {name} " in table for name in ("motion faults", "level, SRCC", "yesno"))
     assert made.count("done") == 3 and "| no_stage1 " in made
-    assert "done" not in run(*arms)
+    assert "done" not in again and "| no_stage1 " in again

@@ -170,9 +170,9 @@ def test_no_text_crashes(text, others):
     "piece", ["A ", "blur ", "motion blur ", "1", "1.", "-", "not ", "(", "<", "answer is ", "e.g.", "\u0301"]
 )
 def test_reading_is_linear_in_the_text(piece):
-    start = time.perf_counter()
+    start = time.process_time()
     parse_choice("<answer>" + piece * 50_000 + "</answer>", [*KINDS, "blur motion"])
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 @given(st.integers(0, 25))

@@ -141,7 +141,8 @@ def test_wrong_input_is_one_line(base, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_demos_policies_are_examined_to_the_end(demo, capsys):
+def test_the_demos_policies_are_examined_to_the_end(demo, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "SCENES", 1)  # for speed
     folder, _ = demo
     for phase in ("sft", "grpo"):
         code, lines, last = examined(capsys, folder / "runs/demo" / phase)

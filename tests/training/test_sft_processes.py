@@ -1,5 +1,6 @@
 """The supervised recipe in two real processes (gloo) is one training, and the same as in one process."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -18,23 +19,40 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 REPO = Path(__file__).parents[2]
 STEPS, SAVED = 8, 6  # 20 labels, four a step: in the second epoch, when each process has seen other clips before
 MACHINE = {"use_cpu": True, "mixed_precision": "no"}  # no GPUs
-LAUNCHES = {  # a file of recipes/accelerate, what to change in it, options, clips in a process's batch
-    "one": ("cpu", {}, [], 2),
-    "ddp": ("cpu", {}, ["--multi_gpu", "--num_processes", 2], 1),
-    "zero3": ("zero3", MACHINE, ["--num_processes", 2], 1),
+LAUNCHES = {  # a file of recipes/accelerate, what to change in it, options
+    "ddp": ("cpu", {}, ["--multi_gpu", "--num_processes", 2]),
+    "zero3": ("zero3", MACHINE, ["--num_processes", 2]),
 }
 
 
 @pytest.fixture(scope="module")
 def train(base, clip_set, tmp_path_factory, without_vllm):
-    """Starts the recipe one of these ways, on 16 clips and 4 that are missing, and waits for it."""
+    """Starts the recipe one of these ways and waits for it, or runs it here ("one"), on 16 clips and 4 that are
+    missing."""
     shared = tmp_path_factory.mktemp("sft")
     labels = (clip_set / "train.csv").read_text().splitlines()
     labels += [f"videos/train/missing_{i}.mp4,{line.split(',', 1)[1]}" for i, line in enumerate(labels[1:5])]
     (shared / "labels.csv").write_text("\n".join(labels) + "\n")
 
+    def recipe(out, clips, *arguments):
+        options = [
+            *("--config", REPO / "recipes/configs/demo_sft.yaml", "--model", base),
+            *("--train_labels", shared / "labels.csv", "--video_root", clip_set, "--output_dir", out),
+            *("--per_device_train_batch_size", clips, "--gradient_accumulation_steps", 2),
+            *("--max_steps", STEPS, "--logging_steps", 1),
+            *("--save_strategy", "steps", "--save_steps", SAVED, "--lr_scheduler_type", "constant"),
+            *("--adam_epsilon", 1e-6),  # with 1e-8 a gradient of mere rounding becomes a step
+            *("--warmup_steps", 0, "--frame_cache", shared / "cache", *arguments),
+        ]
+        return [str(part) for part in options]
+
     def run(launch, out, *arguments):
-        file, changes, options, clips = LAUNCHES[launch]
+        if launch == "one":
+            with pytest.MonkeyPatch.context() as patch:
+                patch.syspath_prepend(REPO / "recipes")
+                importlib.import_module("sft_lsvq").main(recipe(out, 2, "--use_cpu", "true"))
+            return out
+        file, changes, options = LAUNCHES[launch]
         if file.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
             pytest.skip("deepspeed is not installed")
         settings = yaml.safe_load((REPO / f"recipes/accelerate/{file}.yaml").read_text()) | changes
@@ -42,13 +60,7 @@ def train(base, clip_set, tmp_path_factory, without_vllm):
         command = [
             *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"),
             *("--config_file", shared / f"{launch}.yaml", "--main_process_port", 0, *options),
-            *(REPO / "recipes/sft_lsvq.py", "--config", REPO / "recipes/configs/demo_sft.yaml", "--model", base),
-            *("--train_labels", shared / "labels.csv", "--video_root", clip_set, "--output_dir", out),
-            *("--per_device_train_batch_size", clips, "--gradient_accumulation_steps", 2),
-            *("--max_steps", STEPS, "--logging_steps", 1),
-            *("--save_strategy", "steps", "--save_steps", SAVED, "--lr_scheduler_type", "constant"),
-            *("--adam_epsilon", 1e-6),  # with 1e-8 a gradient of mere rounding becomes a step
-            *("--warmup_steps", 0, "--frame_cache", shared / "cache", *arguments),
+            *(REPO / "recipes/sft_lsvq.py", *recipe(out, 1, *arguments)),
         ]
         done = subprocess.run(
             [str(part) for part in command],
