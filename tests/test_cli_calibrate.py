@@ -85,19 +85,19 @@ def test_a_calibration_is_made_beside_the_checkpoint_and_applied_by_name(work, t
     rows = read(table)
     values, low, high = np.array([[float(row[name]) for name in ("calibrated", "low", "high")] for row in rows]).T
     given = np.array([float(row["score"]) for row in rows])
-    assert f"{given[0]:.3f} = {values[0]:.4g} [{low[0]:.4g}, {high[0]:.4g}]" in out.splitlines()[0].replace(")", "")
+    assert f") = {values[0]:.4g} [{low[0]:.4g}, {high[0]:.4g}]  ok" in out.splitlines()[0]
     assert given.tolist() == list(scores.values())  # the score itself stays
     assert stats.rankdata(values).tolist() == stats.rankdata(given).tolist()
-    assert values == pytest.approx(known.curve(given), rel=1e-6) and (low >= 0).all() and (high <= 100).all()
+    assert values == pytest.approx(known.curve(given), abs=1e-3) and (low >= 0).all() and (high <= 100).all()
     curves = np.array([curve(given) for curve in known.left_out])
-    assert high == pytest.approx((curves.max(0) + known.margin).clip(0, 100), rel=1e-6)
+    assert high == pytest.approx((curves.max(0) + known.margin).clip(0, 100), abs=1e-3)
     truth = np.array([labels[row["video"].rpartition("/")[2]] for row in rows])
     assert np.mean((low <= truth) & (truth <= high)) >= 0.9 and np.mean(np.abs(values - truth)) < 10
 
     scorer = QualityScorer.from_pretrained(model, "cpu", readout="levels", calibration="mine")
     found = scorer.score(rows[0]["video"])
     assert (found.calibrated, found.low, found.high) == pytest.approx((values[0], low[0], high[0]), rel=1e-6)
-    assert record(found, "x", calibrated=True)["calibrated"] == values[0]
+    assert record(found, "x", calibrated=True)["calibrated"] == pytest.approx(values[0], rel=1e-6)
     assert np.isnan(QualityScorer.from_pretrained(model, "cpu", readout="levels").score(rows[0]["video"]).calibrated)
     with pytest.raises(ValueError, match="with a calibration whose labels told of no stalls"):
         scorer.score(rows[0]["video"], events=[])
