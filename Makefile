@@ -9,7 +9,7 @@ DATA_ROOT ?=
 SOURCE ?=
 STAMP = $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: install demo controls pairs pairs-controls understand understand-controls test test-engines lint format train-lsvq eval-ood bench bench-scaling clean
+.PHONY: install demo controls pairs pairs-controls understand understand-controls test test-engines lint format train-lsvq eval-ood bench bench-scaling newest clean
 
 install: $(STAMP)
 
@@ -82,6 +82,11 @@ bench: install
 # How the cost of an update grows: hours.
 bench-scaling: install
 	$(BIN)/python -m benchmarks.scaling
+
+# The contract tests with the newest TRL, transformers and vLLM of the index, in an environment of its own. A test that fails
+# is a finding, not an error: runs/newest/newest.md.
+newest:
+	$(PYTHON) dev/newest.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

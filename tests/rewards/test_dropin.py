@@ -43,6 +43,7 @@ def text_policy(tmp_path_factory):
     return folder
 
 
+@pytest.mark.contract
 def test_each_reward_works_in_stock_trl(text_policy, tmp_path):
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
