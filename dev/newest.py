@@ -111,7 +111,9 @@ class Environment:
             self.pip(*install, "--no-deps", f"{BUILD}=={found['metadata']['version']}")
         except subprocess.CalledProcessError as error:
             self.pip(*install, *own)
-            return f"{BUILD} could not be installed (`pip {' '.join(error.cmd[5:])[:80]}` failed): its tests were skipped"
+            return (
+                f"{BUILD} could not be installed (`pip {' '.join(error.cmd[5:])[:80]}` failed): its tests were skipped"
+            )
         return ""
 
     def versions(self) -> dict[str, str]:
@@ -152,8 +154,8 @@ def read_results(results: Path) -> list[Outcome]:
     """The outcomes in a JUnit file of pytest's."""
     found = []
     for case in ET.parse(results).getroot().iter("testcase"):
-        file, name = case.get("file") or case.get("classname") or "", case.get("name", "")
-        where = f"{file}::{name}" if case.get("file") else name
+        file, name = case.get("file", ""), case.get("name", "")
+        where = f"{file}::{name}" if case.get("classname") else file  # which could not be imported, or was skipped
         bad = case.find("failure") if case.find("error") is None else case.find("error")
         skipped = case.find("skipped")
         if bad is not None:

@@ -54,9 +54,7 @@ def main(argv=None):
         report_to="none",
     )
     adapter = LoraConfig(r=16, lora_alpha=32)  # in each linear layer of the language model
-    trainer = VQAGRPOTrainer(
-        policy, "recommended", args, clip_dataset(rows, processor), processor, peft_config=adapter
-    )
+    trainer = VQAGRPOTrainer(policy, "recommended", args, clip_dataset(rows, processor), processor, peft_config=adapter)
     trainer.train()
     trainer.save_model(options.out)
 

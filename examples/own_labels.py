@@ -13,12 +13,21 @@ from pathlib import Path
 from transformers import AutoProcessor
 
 from vqathinker import QualityScorer, VQAGRPOConfig, VQAGRPOTrainer, VQAThinkerForConditionalGeneration
-from vqathinker.data import ClipLoader, clip_dataset, label_table, read_ratings, score_samples, split_by_source
-from vqathinker.data import write_labels
+from vqathinker.data import (
+    ClipLoader,
+    clip_dataset,
+    label_table,
+    read_ratings,
+    score_samples,
+    split_by_source,
+    write_labels,
+)
 from vqathinker.evaluation.benchmark import run_benchmarks
 from vqathinker.synth import SynthSpec, make_set
 from vqathinker.synth.default import copy_base
 from vqathinker.training import SFTCollator, SFTTrainer, VQASFTConfig, sft_dataset
+
+PRETRAINED = ["vision_tower", "multi_modal_projector"]  # few clips teach a vision tower little
 
 
 def main(argv=None):
@@ -31,6 +40,7 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=Path("runs/own_labels"), help="folder for what is made")
     options = parser.parse_args(argv)
     out, labels, videos = options.out, options.labels, options.videos
+    out.mkdir(parents=True, exist_ok=True)
     if labels is None:
         labels = make_set(out / "clips", SynthSpec(splits={"clips": options.clips}))["clips"]
         videos = out / "clips"
@@ -43,16 +53,18 @@ def main(argv=None):
     copy_base(out / "base")
     policy = VQAThinkerForConditionalGeneration.from_pretrained(out / "base")
     processor = AutoProcessor.from_pretrained(out / "base")
+    policy.freeze(PRETRAINED)
     common = {"max_steps": options.steps, "report_to": "none", "save_strategy": "no", "bf16": False}
     args = VQASFTConfig(out / "sft", per_device_train_batch_size=16, learning_rate=1e-3, **common)
     collator = SFTCollator(processor, ClipLoader(processor.load_clip), policy)
     dataset = sft_dataset(score_samples(clips.train), processor, seed=0)
-    trainer = SFTTrainer(policy, args, collator, dataset, processing_class=processor)
+    trainer = SFTTrainer(policy, args, data_collator=collator, train_dataset=dataset, processing_class=processor)
     trainer.train()
     trainer.save_model(out / "sft")
 
     # GRPO: eight answers to each of six clips a step
     policy = VQAThinkerForConditionalGeneration.from_pretrained(out / "sft")
+    policy.freeze(PRETRAINED)
     sizes = {"per_device_train_batch_size": 48, "num_generations": 8, "max_completion_length": 40}
     args = VQAGRPOConfig(out / "grpo", learning_rate=2e-4, scale_rewards="batch", **sizes, **common)
     trainer = VQAGRPOTrainer(policy, "recommended", args, clip_dataset(clips.train, processor), processor)
@@ -61,7 +73,8 @@ def main(argv=None):
 
     # The report: out/report/report.html, results.json and a CSV of the scores
     test = label_table(out / "test.csv", videos)
-    [result] = run_benchmarks(QualityScorer.from_pretrained(out / "grpo"), [test], [], out / "report", "examples/own_labels.py")
+    scorer = QualityScorer.from_pretrained(out / "grpo")
+    [result] = run_benchmarks(scorer, [test], [], out / "report", "examples/own_labels.py")
     print(f"{result.num_scored} of {result.num_videos} held-out clips scored, SRCC {result.srcc:.3f}")
 
 

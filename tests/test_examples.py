@@ -2,10 +2,7 @@
 
 import csv
 import json
-import re
 import runpy
-import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,8 +28,12 @@ def test_own_labels_become_a_policy_and_a_report(example, clip_set, tmp_path, ca
     """With labels on another scale: from 0 to 100, as (MOS - 1) x 25."""
     table = tmp_path / "mine.csv"
     rows = list(csv.DictReader((clip_set / "train.csv").open()))
-    table.write_text("video,mos,scene\n" + "".join(f"{r['video']},{25 * (float(r['mos']) - 1)},{r['scene']}\n" for r in rows))
-    example("own_labels.py", "--labels", table, "--videos", clip_set, "--scale", "0,100", "--steps", 1, "--out", tmp_path)
+    table.write_text(
+        "video,mos,scene\n" + "".join(f"{r['video']},{25 * (float(r['mos']) - 1)},{r['scene']}\n" for r in rows)
+    )
+    example(
+        "own_labels.py", "--labels", table, "--videos", clip_set, "--scale", "0,100", "--steps", 1, "--out", tmp_path
+    )
     [judged] = json.loads((tmp_path / "report/results.json").read_text())["sets"]
     assert judged["num_videos"] == 4  # one of four scenes
     assert f"{judged['num_scored']} of 4 held-out clips scored, SRCC" in capsys.readouterr().out
@@ -51,7 +52,16 @@ def test_a_lora_is_trained_and_scores(example, repo, clip_set, tmp_path, frames)
     pytest.importorskip("peft", reason="peft is not installed")
     from vqathinker import QualityScorer
 
-    own = ["--model", repo / SHIPPED, "--labels", clip_set / "val.csv", "--videos", clip_set, "--out", tmp_path / "lora"]
+    own = [
+        "--model",
+        repo / SHIPPED,
+        "--labels",
+        clip_set / "val.csv",
+        "--videos",
+        clip_set,
+        "--out",
+        tmp_path / "lora",
+    ]
     example("lora.py", *own, "--clips", 2, "--tokens", 8, "--steps", 1)
     assert json.loads((tmp_path / "lora/adapter_config.json").read_text())["r"] == 16
     assert not (tmp_path / "lora/model.safetensors").exists()

@@ -4,8 +4,8 @@
 #   pip install ms-swift vllm qwen_vl_utils torchvision && pip install vqathinker      # the rewards alone need numpy only
 #   bash examples/other_trainers/ms_swift.sh labels.csv clips/ [further options of swift rlhf]
 #
-# A generation batch has 8 x 8 answers, 8 to a clip: ranking compares 8 clips. On several GPUs (NPROC_PER_NODE=4) each
-# process ranks its own; docs/adapters.md says how it sees all of them.
+# A generation batch has 64 answers, 8 to a clip: ranking compares these 8 clips, and on several GPUs (NPROC_PER_NODE=4) the
+# clips of all of them. docs/adapters.md
 set -euo pipefail
 here=$(dirname "$0")
 labels=$1 clips=$2

@@ -4,8 +4,8 @@
 #   pip install 'verl[vllm]' qwen_vl_utils torchvision && pip install vqathinker       # the rewards alone need numpy only
 #   bash examples/other_trainers/verl.sh train.csv test.csv clips/ [further options of verl]
 #
-# verl rewards one answer at a time: format and regression are paid. Ranking compares clips and needs the trainer mode of
-# docs/adapters.md.
+# verl pays one answer at a time: what is paid are the format and the regression reward. Ranking compares clips; the lines that
+# add it are in docs/adapters.md (verl_trainer).
 set -euo pipefail
 here=$(dirname "$0")
 train=$1 test=$2 clips=$3
