@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -96,3 +97,10 @@ def test_rows_hold_the_prompt_the_clip_and_what_the_rewards_need(repo, clip_set,
     bad.write_text(f"video,mos\n{labels[0][0]},61\n")
     with pytest.raises(ValueError, match=r"bad.csv, line 2: .* its mos 61 in 1 to 5"):
         runpy.run_path(str(repo / OTHERS / "rows.py"))["main"](str(bad), str(clip_set), str(tmp_path / "rows.jsonl"))
+
+
+def test_the_list_names_every_example(repo):
+    page = (repo / "examples/README.md").read_text(encoding="utf-8")
+    links = [link for row in page.splitlines() if row.startswith("| [") for link in re.findall(r"\]\((.*?)\)", row)]
+    files = [path for path in (repo / "examples").rglob("*") if path.suffix in (".py", ".sh")]
+    assert sorted(links) == sorted(str(path.relative_to(repo / "examples")) for path in files)
