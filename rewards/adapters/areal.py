@@ -2,8 +2,9 @@
 
     reward_fn="rewards.adapters.areal.reward_fn"
 
-Paid is the preset `recommended` without what needs more than one answer; `reward_fn=reward_function("format,linear=0.5")`,
-of this module, chooses others. They get the columns of the data set (`mos`, ...). A label that is missing ends the run.
+Paid is the preset `recommended` without what needs more than one answer; this module's
+`reward_function("format,linear=0.5")` makes a function of others. They get the columns of the data set (`mos`, ...).
+A label that is missing ends the run.
 """
 
 from __future__ import annotations

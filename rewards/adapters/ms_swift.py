@@ -3,8 +3,8 @@
     --external_plugins {path} --reward_funcs vqa_format vqa_regression vqa_rank
 
 Every reward of `rewards.REWARDS` is there, as `vqa_` and its name, and every preset as one reward (`vqa_recommended`).
-They get the columns of the data set (`mos`, `video_id`, ...); those that compare clips see the answers of all processes.
-Rewards that need answers to perturbed copies are refused when the trainer is made, and left out of the presets.
+They get the columns of the data set (`mos`, `video_id`, ...); those that compare clips see the answers of all
+processes. Rewards that need answers to perturbed copies are refused when the trainer is made, and left out of presets.
 """
 
 from __future__ import annotations

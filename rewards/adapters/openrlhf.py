@@ -6,8 +6,8 @@ Paid is the preset `recommended` without what needs more than one answer (`forma
 give a file of your own with two lines, `from vqathinker.rewards.adapters.openrlhf import reward_function` and
 `reward_func = reward_function("format,regression=0.5")`.
 
-The label column is a MOS, or JSON with all columns that the rewards need, `{"mos": 3.4, "kind": "blur"}`. A label that is
-missing ends the run; OpenRLHF itself would log it as information and train on without a reward.
+The label column is a MOS, or JSON with all columns that the rewards need, `{"mos": 3.4, "kind": "blur"}`. A label that
+is missing ends the run; OpenRLHF itself would log it as information and train on without a reward.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def answer_of(query: str, prompt: str) -> str:
     parts = query.split(tail, prompt.count(tail)) if tail else []
     if len(parts) <= prompt.count(tail):
         raise ValueError(
-            f"the prompt's end {tail!r} is not in the text {query[-200:]!r}, so that the answer cannot be told from the "
+            f"the prompt's end {tail!r} is not in the text {query[-200:]!r}, so the answer cannot be told from the "
             "prompt: shorten the prompt, or raise --rollout.max_new_tokens and --data.max_len."
         )
     return parts[-1]

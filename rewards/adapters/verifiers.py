@@ -3,8 +3,8 @@
     --env.taskset.task.rewards.vqa.fn rewards.adapters.verifiers:score
 
 Paid is the preset `recommended` without what needs more than one answer. For others give a function of your own module,
-`score = reward_function("format,regression=0.5")`. Labels are the fields of the task's data (`mos`, ...). For one that is
-missing verifiers records the error on the trace, and no reward.
+`score = reward_function("format,regression=0.5")`. Labels are the fields of the task's data (`mos`, ...). For one that
+is missing verifiers records the error on the trace, and no reward.
 """
 
 from __future__ import annotations

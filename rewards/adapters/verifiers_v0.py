@@ -3,12 +3,12 @@
     rubric = rewards.adapters.verifiers_v0.rubric()
 
 Paid is the preset `recommended` without what needs more than one answer; `rubric("format,regression=0.5")` chooses
-others. Labels are in the data set's column `info`, `{"mos": 3.4, ...}`, or a MOS in its column `answer` where a row has no
-`info`.
+others. Labels are in the data set's column `info`, `{"mos": 3.4, ...}`, or a MOS in its column `answer` where a row has
+no `info`.
 
 Do not give `rewards.Regression()` and its like to `vf.Rubric(funcs=[...])`: verifiers 0.1 takes what has a parameter
-`completions` for a reward of a group, has no columns for it, and pays 0.0 for every exception, in one line of a log. What
-`rubric` gives ends the run instead.
+`completions` for a reward of a group, has no columns for it, and pays 0.0 for every exception, in one line of a log.
+What `rubric` gives ends the run instead.
 """
 
 from __future__ import annotations

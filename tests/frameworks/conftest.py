@@ -1,39 +1,94 @@
-"""Runs a program of `programs/` in a framework's own environment; what cannot be installed is skipped by name."""
+"""Runs a program of `programs/` in a framework's own environment; what cannot be installed is skipped by name.
 
-import importlib.util
+An environment is a framework's pinned list on top of the packages that the project runs with.
+"""
+
+from __future__ import annotations
+
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+PROGRAMS = HERE / "programs"
+PINNED = HERE / "pinned"
+"""One list a framework, complete beside the extra `dev`: everything is installed with `--no-deps`."""
+TIMEOUT = 900
+"""Seconds, for a machine that is busy: a program takes 1 to 40."""
 
 
-def _environments():
-    """The file beside this one: pytest imports no packages of tests here."""
-    spec = importlib.util.spec_from_file_location("framework_environments", HERE / "environments.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+class Missing(Exception):
+    """The package index does not have what a list asks for; the text says what."""
+
+
+def environment(name: str, folder: Path) -> Path:
+    """The Python of `folder/name`, which is made first where it is not there yet or the list has changed.
+
+    torch and whatever else the current environment has are shared by a `.pth` file; it comes last, so that pip sees,
+    and touches, nothing but the new environment, and a package of the list hides the shared one.
+
+    Raises:
+        Missing: If the index lacks a package of the list.
+        RuntimeError: If pip fails for another reason.
+    """
+    home, wanted = folder / name, PINNED / f"{name}.txt"
+    python, stamp = home / "bin" / "python", home / "installed.txt"
+    shared = sysconfig.get_path("purelib")
+    state = f"# {sys.version}\n# {shared}\n{wanted.read_text()}"
+    if stamp.exists() and stamp.read_text() == state:
+        return python
+    shutil.rmtree(home, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    _install(python, wanted)
+    [own] = home.glob("lib/python*/site-packages")
+    (own / "shared.pth").write_text(f"{shared}\n")
+    stamp.write_text(state)
+    return python
+
+
+def _install(python: Path, wanted: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--no-deps",
+        "--no-compile",
+        "--retries=1",
+    ]
+    done = subprocess.run([*command, "-r", str(wanted)], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    lacking = re.findall(r"No matching distribution found for (\S+)", done.stderr)
+    if lacking:
+        raise Missing(f"{wanted.stem}: the package index has no {', '.join(lacking)}")
+    raise RuntimeError(f"pip could not install {wanted}:\n{done.stderr[-3000:]}")
 
 
 @pytest.fixture(scope="session")
-def framework(repo):
-    """name -> (Python of its environment, environment variables of a process there)."""
-    environments = _environments()
-    variables = {
-        **os.environ,
-        "PYTHONPATH": str(repo),
-        **{"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "USE_HF": "1"},
-    }
+def variables(repo):
+    """Environment variables of a program."""
+    own = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "USE_HF": "1"}
+    return {**os.environ, "PYTHONPATH": str(repo), **own}
+
+
+@pytest.fixture(scope="session")
+def framework(repo, variables):
+    """name -> (Python of its environment, environment variables of a program there)."""
 
     def find(name):
         try:
-            python = environments.environment(name, repo / ".venv-frameworks")
-        except environments.Missing as missing:
+            python = environment(name, repo / ".venv-frameworks")
+        except Missing as missing:
             pytest.skip(str(missing))
         path = f"{python.parent}{os.pathsep}{variables['PATH']}"
         return python, {**variables, "PATH": path}
@@ -43,33 +98,48 @@ def framework(repo):
 
 @pytest.fixture
 def run(framework, tmp_path):
-    """(name, what the program reads) -> what it printed last, both JSON; its whole output is in `run.output`."""
+    """(name, what its program gets) -> (what it found, all of its output)."""
 
-    def go(name, given, program=None):
+    def go(name, given):
         python, variables = framework(name)
-        command = [str(python), str(HERE / "programs" / f"in_{program or name}.py")]
-        return output_of(command, given, variables, tmp_path)
+        command = [str(python), str(PROGRAMS / f"in_{name}.py"), json.dumps(given)]
+        output = output_of(command, variables, tmp_path)
+        return found_in(output), output
 
     return go
 
 
-def output_of(command, given, variables, folder):
-    """The last line that a program printed, and all of its output."""
-    done = subprocess.run(
-        command,
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=variables,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return json.loads(done.stdout.splitlines()[-1]), done.stdout + done.stderr
+@pytest.fixture
+def run_processes(variables, tmp_path):
+    """As `run`, of a program in two processes of the current environment."""
+
+    def go(name, given):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        return found_in(output_of([*command, str(PROGRAMS / f"in_{name}.py"), json.dumps(given)], variables, tmp_path))
+
+    return go
 
 
 @pytest.fixture
-def here():
-    """How a program runs in the current environment."""
-    return sys.executable
+def run_command(framework, tmp_path):
+    """(name, command) -> all output of a command of the framework."""
+
+    def go(name, command):
+        python, variables = framework(name)
+        return output_of([str(python.parent / command[0]), *map(str, command[1:])], variables, tmp_path)
+
+    return go
+
+
+def output_of(command, variables, folder):
+    """All that a program printed."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=variables, check=False, timeout=TIMEOUT
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done.stdout + done.stderr
+
+
+def found_in(output):
+    """The JSON that a program printed behind this mark, whatever its framework prints."""
+    return json.loads(output.rpartition("FOUND ")[2].splitlines()[0])

@@ -1,6 +1,6 @@
 """Each adapter in the framework it is for, by the framework's own loader: it pays what the rewards pay directly.
 
-`make test-frameworks`; each framework has an environment of its own, see `environments.py`.
+`make test-frameworks`; each framework has an environment of its own, see `conftest.py`.
 """
 
 import json
@@ -8,6 +8,7 @@ import json
 import pytest
 
 from rewards import Format, Ranking, Regression
+from rewards.adapters.__main__ import described
 
 pytestmark = pytest.mark.framework
 
@@ -27,7 +28,8 @@ def close(values):
 
 def test_the_values_that_the_frameworks_are_held_to():
     assert FORMAT == [1, 1, 1, 1, 0]
-    assert REGRESSION == close([0.983931, 0.782705, 0.987282, 0.606531, 0])  # exp(-2 d^2), d = 0.09, 0.35, 0.08, 0.5
+    bell = [0.983931, 0.782705, 0.987282, 0.606531, 0]  # exp(-2 d^2) of d = 0.09, 0.35, 0.08 and 0.5
+    assert close(bell) == REGRESSION
     assert all(value > 0.9 for value in RANK[:4]) and RANK[4] is None
 
 
@@ -82,3 +84,53 @@ def test_verl_pays_by_its_reward_manager(run):
     assert [row["reward_extra_info"]["regression"] for row in found["paid"]] == close(REGRESSION)
     assert found["ended"].startswith("ValueError: a label has {'video_id': 'a'")
     assert "which rank, temporal cannot be paid for: left out" in output
+
+
+def test_the_command_of_ms_swift_trains_a_step(run_command, text_policy, tmp_path):
+    rows = [
+        {"messages": [{"role": "user", "content": f"rate {clip}"}], "mos": mos, "video_id": clip}
+        for clip, mos in zip("ab", (4.3, 1.6), strict=True)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {
+        "rlhf_type": "grpo",
+        "model": text_policy,
+        "model_type": "qwen2",
+        "template": "qwen",
+        "tuner_type": "full",
+        "torch_dtype": "float32",
+        "use_cpu": "true",
+        "dataset": "rows.jsonl",
+        "split_dataset_ratio": "0",
+        "external_plugins": described("ms_swift").splitlines()[0],
+        "beta": "0",
+        "max_steps": "1",
+        "num_generations": "2",
+        "per_device_train_batch_size": "4",
+        "gradient_accumulation_steps": "1",
+        "max_completion_length": "8",
+        "logging_steps": "1",
+        "save_strategy": "no",
+        "report_to": "none",
+        "output_dir": "out",
+    }
+    rewards = ["vqa_format", "vqa_regression", "vqa_rank"]
+    arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+    run_command("ms_swift", ["swift", "rlhf", *arguments, "--reward_funcs", *rewards])
+    [log] = tmp_path.glob("out/**/logging.jsonl")
+    step = json.loads(log.read_text().splitlines()[0])
+    assert {f"rewards/{name}/mean" for name in rewards} <= step.keys()
+    assert step["rewards/vqa_format/mean"] == 0.0  # random weights: nothing parses
+
+
+def test_stock_trl_trains_with_a_rubric_and_ranks_across_processes(run_processes, text_policy):
+    answers = {"a": ANSWERS[:2], "b": ANSWERS[2:4]}
+    given = {"policy": str(text_policy), "answers": answers, "mos": {"a": 4.3, "b": 1.6}}
+    found = run_processes("trl", given)
+    paid = {name: [found["paid"][name][text] for text in ANSWERS[:4]] for name in ("told_rubric", "told_rank", "told")}
+    assert paid["told_rubric"] == close([0.5 + value for value in REGRESSION[:4]])
+    assert paid["told_rank"] == close(RANK[:4])
+    assert paid["told"] == close([1 + a + b for a, b in zip(REGRESSION[:4], RANK[:4], strict=True)])
+    logged = found["logged"]
+    assert logged["rewards/told_rank/mean"] == close(sum(RANK[:4]) / 4)
+    assert logged["rewards/rubric/mean"] == 0.0  # random weights: nothing parses, the format is wrong

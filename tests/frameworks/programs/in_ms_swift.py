@@ -9,7 +9,7 @@ from swift.utils import import_external_file
 
 from vqathinker.rewards.adapters.__main__ import described
 
-given = json.load(sys.stdin)
+given = json.loads(sys.argv[1])
 import_external_file(described("ms_swift").splitlines()[0])
 names = ["vqa_format", "vqa_regression", "vqa_rank", "vqa_recommended"]
 made = {name: orms[name](args=None) for name in names}
@@ -20,6 +20,7 @@ try:
 except ValueError as error:
     refused = str(error)
 print(
+    "FOUND",
     json.dumps(
         {
             "paid": paid,
@@ -27,5 +28,5 @@ print(
             "refused": refused,
             "hidden": [name for name in ("core", "verl", "openrlhf", "areal") if importlib.util.find_spec(name)],
         }
-    )
+    ),
 )

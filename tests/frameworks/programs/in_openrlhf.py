@@ -29,7 +29,7 @@ def paid(executor, tokenizer, text, label):
     return asyncio.run(executor.execute(prompt, label, sampling, 2000, tokenizer, Engine(tokenizer, text)))
 
 
-given = json.load(sys.stdin)
+given = json.loads(sys.argv[1])
 tokenizer = tiny_tokenizer()
 executor = SingleTurnAgentExecutor(openrlhf.__file__)
 found = [paid(executor, tokenizer, *row) for row in zip(given["answers"], given["labels"], strict=True)]
@@ -37,4 +37,7 @@ try:
     ended = str(paid(executor, tokenizer, given["answers"][0], ""))
 except BaseException as error:
     ended = f"{type(error).__name__}: {error}"
-print(json.dumps({"paid": [{k: row[k] for k in ("reward", "scores", "extra_logs")} for row in found], "ended": ended}))
+print(
+    "FOUND",
+    json.dumps({"paid": [{k: row[k] for k in ("reward", "scores", "extra_logs")} for row in found], "ended": ended}),
+)

@@ -9,7 +9,7 @@ import verifiers as vf
 from vqathinker.rewards import Regression
 from vqathinker.rewards.adapters.verifiers_v0 import rubric
 
-given = json.load(sys.stdin)
+given = json.loads(sys.argv[1])
 
 
 def state(text, info):
@@ -45,11 +45,12 @@ def ended(how, judge):
 
 found = {how.__name__: asyncio.run(how(rubric(), states())) for how in (alone, grouped)}
 print(
+    "FOUND",
     json.dumps(
         {
             **{name: [{"reward": r["reward"], **r["metrics"]} for r in rows] for name, rows in found.items()},
             "ended": [ended(how, rubric()) for how in (alone, grouped)],
             "bare": [r["reward"] for r in asyncio.run(grouped(vf.Rubric(funcs=[Regression()]), states()))],
         }
-    )
+    ),
 )

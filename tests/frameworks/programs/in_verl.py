@@ -13,7 +13,7 @@ from verl.trainer.ppo.reward import load_reward_manager
 
 from vqathinker.synth import tiny_tokenizer
 
-given = json.load(sys.stdin)
+given = json.loads(sys.argv[1])
 tokenizer = tiny_tokenizer()
 with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
     config = compose("ppo_trainer", overrides=["reward.custom_reward_function.path=pkg://rewards.adapters.verl"])
@@ -40,4 +40,4 @@ async def pay():
     return {"paid": found, "ended": ended}
 
 
-print(json.dumps(asyncio.run(pay())))
+print("FOUND", json.dumps(asyncio.run(pay())))
