@@ -155,8 +155,8 @@ def _payable(rewards: Rubric | str, flags: Sequence[str], missing: str | None, s
         raise ValueError(f"missing={missing!r}: must be one of {MISSING}.")
     named = isinstance(rewards, str) and rewards in PRESETS
     rubric = rewards if isinstance(rewards, Rubric) else preset(rewards) if named else named_rewards(rewards)
-    if "score" in rubric.names:
-        raise ValueError("a reward is named 'score', as their sum is here: give it another name=...")
+    if taken := sorted({"score", "overall", "reward"} & set(rubric.names)):
+        raise ValueError(f"a reward is named {taken[0]!r}, as their sum is in other trainers: give it another name=...")
     unpaid = _flagged(rubric, flags)
     if not unpaid:
         return rubric

@@ -29,4 +29,4 @@ def main(reward_inputs: Sequence[Mapping[str, Any]], rewards: str = "recommended
     """
     labels = [given["ground_truth"] for given in reward_inputs]
     rows = score([given["response"] for given in reward_inputs], labels, whole_batch(rewards))
-    return [{**row, "overall": row.pop("score")} for row in rows]
+    return [{"overall": row.pop("score"), **row} for row in rows]

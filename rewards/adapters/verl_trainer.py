@@ -6,8 +6,8 @@
 
 The first is a variable of the environment, for all nodes. `compute_score` pays each answer what it can earn by itself,
 as that of `verl` does; before the advantages the trainer adds the rewards that compare clips. Paid is the preset
-`recommended` without `temporal`, for which nothing here makes perturbed copies. Labels, and the choice of other rewards,
-are as for `verl`; a clip without a `video_id` is told by its prompt (`uid`).
+`recommended` without `temporal`, for which nothing here makes perturbed copies. Labels, and the choice of other
+rewards, are as for `verl`; a clip without a `video_id` is told by its prompt (`uid`).
 
 Tested with verl 0.9.1: it overrides `_compute_advantage`, which is not part of verl's interface.
 """
@@ -77,8 +77,10 @@ class VQATrainer(PPOTrainerSync):
         super().__init__(config)
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
-        """Add the rewards to `rm_scores`, at each answer's last token; rows that only fill the batch stay as they are."""
+        """Add the rewards to `rm_scores`, at each answer's last token; rows that only fill the batch stay as before."""
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+        if len({key.rpartition("_")[0] for key in keys}) < len(keys):  # uid_session_output
+            raise ValueError(f"an agent loop gave several outputs for one answer: trainer_mode={MODE} takes one each.")
         fields = ["uid", "responses", "rm_scores", "reward_model", "extra_info"]
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in data["responses"].unbind()]
@@ -98,12 +100,11 @@ class VQATrainer(PPOTrainerSync):
         """The weighted sum of the added rewards for each answer of a step; their means go to `metrics`."""
         rubric = whole_batch(self.rewards)
         table = score(texts, labels, rubric)
-        for name in self.added:
+        weights = dict(zip(rubric.names, rubric.weights, strict=True))
+        added = {name: weights[name] for name in self.added if name in table[0]}  # none where no clip has two answers
+        for name in added:
             metrics[f"rewards/{name}/mean"] = sum(row[name] for row in table) / len(table)
-        weights = {
-            name: weight for name, weight in zip(rubric.names, rubric.weights, strict=True) if name in self.added
-        }
-        return [sum(weight * row[name] for name, weight in weights.items()) for row in table]
+        return [sum(weight * row[name] for name, weight in added.items()) for row in table]
 
 
 @lru_cache(maxsize=64)

@@ -36,6 +36,8 @@ def test_each_reward_works_in_stock_trl(text_policy, tmp_path):
         rewards.Contrast(perturbed=False, name="order"),
         rewards.ProductHinge(),
         rewards.BradleyTerry(),
+        rewards.Rubric([rewards.Format(), ranking], [0.5, 1]),
+        rewards.gathered(rewards.Length(low=0, name="any_length")),
     ]
     dataset = Dataset.from_dict({"prompt": ["rate a", "rate b"], "mos": [4.0, 2.0], "video_id": ["a", "b"]})
     dataset = dataset.add_column("answer", ["B", None]).add_column("options", [["Yes", "No"], None])
@@ -58,4 +60,6 @@ def test_each_reward_works_in_stock_trl(text_policy, tmp_path):
     assert {f"rewards/{f.__name__}/mean" for f in functions} <= logged.keys()
     assert logged["rewards/format/mean"] == 0.0  # random weights: nothing parses, so the rest is unscorable
     assert logged["rewards/regression/mean"] is None
+    assert logged["rewards/rubric/mean"] == logged["rubric/format"] == 0.0 and logged["rubric/unparsable"] == 1.0
+    assert logged["rewards/any_length/mean"] == 1.0
     assert logged["rewards/choice/mean"] == 0.0  # an answer that names no option is wrong
