@@ -11,11 +11,12 @@ T = TypeVar("T")
 logger = logging.getLogger("vqathinker")
 
 
-class RewardError(BaseException):
-    """A reward cannot be paid. It ends the run: no `Exception`, so that `except Exception` lets it pass.
+class RewardError(SystemExit):
+    """A reward cannot be paid, which ends the run.
 
-    Of the frameworks here verifiers 0.1, OpenRLHF, AReaL and rllm catch every `Exception` of a reward function. A label
-    that is missing would become a reward like any other there, and the run would train on it to its end.
+    verifiers 0.1, OpenRLHF, AReaL and rllm catch every `Exception` of a reward function. A label that is missing would
+    become a reward like any other there, and the run would train on it to its end. They let a `SystemExit` pass, and
+    asyncio does not keep one in a task that nobody waits for, as verifiers' servers have them.
     """
 
 

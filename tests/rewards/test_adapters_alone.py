@@ -48,6 +48,18 @@ def test_what_a_trainer_would_swallow_ends_the_run(caplog):
     assert "the run ends: ValueError: label None: must be a finite MOS" in caplog.text
 
 
+def test_it_ends_the_run_from_a_task_that_nobody_waits_for_too():
+    async def pay():
+        openrlhf.reward_func([PROMPT + GOOD.format(3)], [PROMPT], [None])
+
+    async def serve():
+        asyncio.create_task(pay())  # noqa: RUF006  # as verifiers' server does with a request
+        await asyncio.sleep(60)
+
+    with pytest.raises(RewardError, match="the run ends"):
+        asyncio.run(serve())
+
+
 @pytest.mark.parametrize("module", [areal, openrlhf, verifiers])
 def test_rewards_that_need_more_than_one_answer_are_refused_when_they_are_named(module):
     for name in ("rank", "temporal", "contrast", "order", "product_hinge", "bradley_terry"):
