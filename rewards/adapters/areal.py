@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from vqathinker.rewards import Rubric
-from vqathinker.rewards.adapters._stop import stopping
+from vqathinker.rewards.adapters.errors import stopping
 from vqathinker.rewards.adapters.core import pointwise, score
 
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from vqathinker.rewards import Rubric
-from vqathinker.rewards.adapters._stop import stopping
+from vqathinker.rewards.adapters.errors import stopping
 from vqathinker.rewards.adapters.core import pointwise, score
 
 TAIL = 32

@@ -19,7 +19,7 @@ from typing import Any
 import verifiers as vf
 
 from vqathinker.rewards import Rubric, text_of
-from vqathinker.rewards.adapters._stop import stopping
+from vqathinker.rewards.adapters.errors import stopping
 from vqathinker.rewards.adapters.core import label, pointwise, score
 
 

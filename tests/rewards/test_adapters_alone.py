@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from rewards.adapters import areal, openrlhf, verifiers
-from rewards.adapters._stop import RewardError
+from rewards.adapters.errors import RewardError
 
 GOOD = "<think>a</think><answer>{}</answer>"
 BELL = math.exp(-0.5)  # of an answer that is off by sigma, half a score
