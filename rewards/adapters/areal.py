@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any
 
 from vqathinker.rewards import Rubric
-from vqathinker.rewards.adapters.errors import stopping
 from vqathinker.rewards.adapters.core import pointwise, score
+from vqathinker.rewards.adapters.errors import stopping
 
 
 def reward_function(rewards: Rubric | str = "recommended") -> Callable[..., float]:

@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import Any
 
 from vqathinker.rewards import Rubric
-from vqathinker.rewards.adapters.errors import stopping
 from vqathinker.rewards.adapters.core import pointwise, score
+from vqathinker.rewards.adapters.errors import stopping
 
 TAIL = 32
 """Characters of a prompt's end that are looked for in a text that does not begin with the prompt."""

@@ -19,8 +19,8 @@ from typing import Any
 import verifiers as vf
 
 from vqathinker.rewards import Rubric, text_of
-from vqathinker.rewards.adapters.errors import stopping
 from vqathinker.rewards.adapters.core import label, pointwise, score
+from vqathinker.rewards.adapters.errors import stopping
 
 
 def rubric(rewards: Rubric | str = "recommended") -> vf.Rubric:
