@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+REPO = HERE.parent.parent
+ENVIRONMENTS = REPO / ".venv-frameworks"
 PROGRAMS = HERE / "programs"
 PINNED = HERE / "pinned"
 """One list a framework, complete beside the extra `dev`: everything is installed with `--no-deps`."""
@@ -28,8 +30,8 @@ class Missing(Exception):
     """The package index does not have what a list asks for; the text says what."""
 
 
-def environment(name: str, folder: Path) -> Path:
-    """The Python of `folder/name`, which is made first where it is not there yet or the list has changed.
+def environment(name: str) -> Path:
+    """The Python of a framework's environment, which is made first where it is not there yet or the list has changed.
 
     torch and whatever else the current environment has are shared by a `.pth` file; it comes last, so that pip sees,
     and touches, nothing but the new environment, and a package of the list hides the shared one.
@@ -38,7 +40,7 @@ def environment(name: str, folder: Path) -> Path:
         Missing: If the index lacks a package of the list.
         RuntimeError: If pip fails for another reason.
     """
-    home, wanted = folder / name, PINNED / f"{name}.txt"
+    home, wanted = ENVIRONMENTS / name, PINNED / f"{name}.txt"
     python, stamp = home / "bin" / "python", home / "installed.txt"
     shared = sysconfig.get_path("purelib")
     state = f"# {sys.version}\n# {shared}\n{wanted.read_text()}"
@@ -54,18 +56,9 @@ def environment(name: str, folder: Path) -> Path:
 
 
 def _install(python: Path, wanted: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        str(python),
-        "install",
-        "--no-deps",
-        "--no-compile",
-        "--retries=1",
-    ]
-    done = subprocess.run([*command, "-r", str(wanted)], capture_output=True, text=True, check=False)
+    options = ["--quiet", "--no-deps", "--no-compile", "--retries=1", "-r", str(wanted)]
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
     lacking = re.findall(r"No matching distribution found for (\S+)", done.stderr)
@@ -75,19 +68,19 @@ def _install(python: Path, wanted: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def variables(repo):
+def variables():
     """Environment variables of a program."""
     own = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "USE_HF": "1"}
-    return {**os.environ, "PYTHONPATH": str(repo), **own}
+    return {**os.environ, "PYTHONPATH": str(REPO), **own}
 
 
 @pytest.fixture(scope="session")
-def framework(repo, variables):
+def framework(variables):
     """name -> (Python of its environment, environment variables of a program there)."""
 
     def find(name):
         try:
-            python = environment(name, repo / ".venv-frameworks")
+            python = environment(name)
         except Missing as missing:
             pytest.skip(str(missing))
         path = f"{python.parent}{os.pathsep}{variables['PATH']}"
