@@ -91,11 +91,11 @@ def framework(variables):
 
 @pytest.fixture
 def run(framework, tmp_path):
-    """(name, what its program gets) -> (what it found, all of its output)."""
+    """(name, what its program gets) -> (what it found, all of its output); `program` where it is of another name."""
 
-    def go(name, given):
+    def go(name, given, program=None):
         python, variables = framework(name)
-        command = [str(python), str(PROGRAMS / f"in_{name}.py"), json.dumps(given)]
+        command = [str(python), str(PROGRAMS / f"in_{program or name}.py"), json.dumps(given)]
         output = output_of(command, variables, tmp_path)
         return found_in(output), output
 

@@ -134,3 +134,11 @@ def test_stock_trl_trains_with_a_rubric_and_ranks_across_processes(run_processes
     logged = found["logged"]
     assert logged["rewards/told_rank/mean"] == close(sum(RANK[:4]) / 4)
     assert logged["rewards/rubric/mean"] == 0.0  # random weights: nothing parses, the format is wrong
+
+
+def test_the_trainer_mode_of_verl_adds_what_compares_clips(run):
+    found, _ = run("verl", GIVEN, program="verl_trainer")
+    rank = [value or 0.0 for value in RANK]
+    assert found["added"] == close([0.5 * value for value in rank])
+    assert found["metrics"] == {"rewards/rank/mean": close(sum(rank) / 5)}
+    assert "Set it to pkg://rewards.adapters.verl_trainer" in found["refused"]
