@@ -14,7 +14,6 @@ from functools import lru_cache
 from numbers import Real
 from typing import Any
 
-from ..parsing import clean as clean
 from ..parsing import group_indices
 from ..presets import PRESETS, named_rewards, preset
 from ..rubric import Rubric
