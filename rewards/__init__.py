@@ -10,7 +10,8 @@
 >>> table.counters["unparsable"]
 1
 
-Every reward is also a stand-alone TRL / ms-swift reward function: `GRPOTrainer(reward_funcs=[rewards.Regression()])`.
+Every reward is also a stand-alone TRL / ms-swift reward function, and so is a rubric:
+`GRPOTrainer(reward_funcs=[rewards.Regression()])`. For other trainers see `python -m rewards.adapters`.
 Needs numpy only.
 """
 
@@ -36,6 +37,7 @@ from .pairwise import BradleyTerry, ProductHinge, product_hinge, tie_likelihood
 from .parsing import ParsedAnswer, parse_answer, text_of
 from .places import Count, When, Where
 from .presets import PRESETS, REWARDS, named_rewards, preset
+from .processes import gathered
 from .ranking import Ranking, fidelity_ranking
 from .regression import Regression, gaussian_regression
 from .reward import FLAGS, Reward, check_reward
@@ -88,6 +90,7 @@ __all__ = [
     "distortion_reward",
     "fidelity_ranking",
     "format_reward",
+    "gathered",
     "gaussian_regression",
     "interval_iou",
     "key_term_f1",

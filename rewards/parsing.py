@@ -15,6 +15,13 @@ RULES = ("recommended", "official")
 """How a number is found in an answer. `recommended`: see `rewards.answer_number.score_in`. `official`: the first one,
 whatever it belongs to (published code)."""
 
+END_OF_TURN = (
+    *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<end_of_turn>", "<eos>", "<|end|>"),
+    *("<\uff5cend\u2581of\u2581sentence\uff5c>", "<|endofassistant|>", "[|endofturn|]", "<pad>"),
+)
+"""Tokens that end an answer, and fill the batch behind it, in the templates of language models."""
+_TAIL = re.compile(rf"(?:\s*(?:{'|'.join(re.escape(token[::-1]) for token in END_OF_TURN)}))+")
+
 _OPEN, _CLOSE = "<answer>", "</answer>"
 # No nested repetition: the match is linear in the text.
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
@@ -43,8 +50,22 @@ class ParsedAnswer:
         return self.status == "ok"
 
 
+def clean(text: str) -> str:
+    """The text without end-of-turn tokens at its end, which some trainers leave there when they decode.
+
+    They and the space behind them are no part of an answer. All else stays: the space before them, and a token that
+    words follow. Linear in the text.
+
+    Example:
+        >>> clean("<answer>3.4</answer><|im_end|>\\n"), clean("<answer>3.4</answer>\\n")
+        ('<answer>3.4</answer>', '<answer>3.4</answer>\\n')
+    """
+    match = _TAIL.match(text[::-1])
+    return text[: len(text) - match.end()] if match else text
+
+
 def text_of(completion: str | Sequence[dict[str, Any]]) -> str:
-    """The text of a completion in either of TRL's forms.
+    """The text of a completion in either of TRL's forms, `clean`.
 
     Args:
         completion: A string, or messages `[{"role": ..., "content": ...}]` whose last content counts; content may be a
@@ -54,13 +75,13 @@ def text_of(completion: str | Sequence[dict[str, Any]]) -> str:
         TypeError: If it is neither.
     """
     if isinstance(completion, str):
-        return completion
+        return clean(completion)
     if isinstance(completion, Sequence) and completion and isinstance(completion[-1], dict):
         content = completion[-1].get("content")
         if isinstance(content, str):
-            return content
+            return clean(content)
         if isinstance(content, list):
-            return "".join(block.get("text", "") for block in content if block.get("type") == "text")
+            return clean("".join(block.get("text", "") for block in content if block.get("type") == "text"))
     raise TypeError(
         f"a completion must be a string or a list of {{'role', 'content'}} messages, got {type(completion).__name__}: "
         f"{str(completion)[:80]!r}"

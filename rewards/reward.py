@@ -46,7 +46,7 @@ def check_reward(reward: Any) -> None:
     """Is this a reward, and does it declare only what is known?
 
     Raises:
-        TypeError: If it is not callable, has no `__name__`, or takes no `completions`.
+        TypeError: If it is not callable, has no `__name__`, takes no `completions`, or is `gathered`.
         ValueError: If a flag is misspelt or no bool.
     """
     if not callable(reward) or not hasattr(reward, "__name__"):
@@ -56,6 +56,11 @@ def check_reward(reward: Any) -> None:
     name = reward.__name__
     if isinstance(reward, type):
         raise TypeError(f"reward {name!r} is a class: give an instance, {name}().")
+    if getattr(reward, "is_gathered", False):
+        raise TypeError(
+            f"reward {name!r} is gathered: what takes rewards here sees all answers, or is what is gathered. Give the "
+            "reward itself; of a rubric, gathered(Rubric([...]))."
+        )
     parameters = inspect.signature(reward).parameters.values()
     if not any(p.name == "completions" or p.kind is p.VAR_KEYWORD for p in parameters):
         raise TypeError(

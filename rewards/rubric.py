@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -44,6 +45,9 @@ class Rubric:
 
     A reward may say by `applies(row)` to which rows it applies, and have a `floor`, see `floored`.
 
+    It is itself a reward function for trainers that take one (stock TRL, ms-swift): `rubric(completions, **columns)`
+    gives the weighted sum of each completion. `VQAGRPOTrainer` takes its rewards one by one.
+
     `rule` is how it finds a number in an answer (see `parse_answer`): as those of its rewards that have a `rule` do,
     or `"recommended"` where none has.
 
@@ -54,7 +58,10 @@ class Rubric:
     Raises:
         ValueError: If the list is empty, two rewards share a name or have different rules, or a weight is missing or
             not finite, or a reward's flag is misspelt.
-        TypeError: If a reward is none, see `check_reward`.
+        TypeError: If a reward is none, see `check_reward`, or a rubric.
+
+    Attributes:
+        __name__: Metric key of the sum, "rubric"; two rubrics in one trainer need different ones.
 
     Example:
         >>> from rewards import Format, Regression, Rubric
@@ -68,7 +75,10 @@ class Rubric:
         if not rewards:
             raise ValueError("rewards is empty: a rubric needs at least one reward.")
         for reward in rewards:
+            if isinstance(reward, Rubric):
+                raise TypeError(f"a reward is a Rubric {reward.names}: give its rewards, [*rubric.rewards, ...].")
             check_reward(reward)
+        self.__name__ = "rubric"
         self.rewards = rewards
         self.names = [reward.__name__ for reward in rewards]
         duplicates = sorted({name for name in self.names if self.names.count(name) > 1})
@@ -87,6 +97,52 @@ class Rubric:
         if not all(math.isfinite(weight) for weight in weights):
             raise ValueError(f"weights={weights}: every weight must be a finite number.")
         self.weights = weights
+
+    def __call__(
+        self,
+        completions: Sequence[Any],
+        mos: Sequence[float | None] | None = None,
+        *,
+        video_id: Sequence[Hashable] | None = None,
+        log_metric: Callable[[str, float], Any] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        """The weighted sum of each completion as a TRL / ms-swift reward function; `None` where nothing can be scored.
+
+        Args:
+            completions: N texts or message lists.
+            mos: N labels, where a reward needs them; likewise the next.
+            video_id: N group names.
+            log_metric: TRL's hook; gets the mean of each reward and the counters as shares of the completions,
+                "rubric/format" and so on, and what the rewards report.
+            columns: As for `score`.
+
+        Raises:
+            ValueError: As `score`.
+
+        Warns:
+            UserWarning: If a reward needs answers to perturbed copies, which no trainer but `VQAGRPOTrainer` makes, and
+                there is no column of them: it then pays nothing.
+        """
+        table = self.score(completions, mos, video_id, **columns)  # type: ignore[arg-type]  # rewards see to columns
+        needy = [reward.__name__ for reward in self.rewards if getattr(reward, "needs_perturbed", False)]
+        if needy and columns.get("perturbed_completions") is None:
+            warnings.warn(
+                f"{needy} get no answers to perturbed copies here and pay nothing: leave them out, "
+                f"rubric.without({needy}).",
+                stacklevel=2,
+            )
+        if log_metric is not None:
+            for name, value in self._reported(table).items():
+                log_metric(name, value)
+        return [None if math.isnan(value) else value for value in table.total]
+
+    def _reported(self, table: RewardTable) -> dict[str, float]:
+        """Means of the rewards and shares of the counters, by name; what the rewards report as it is."""
+        known = {name: [v for v in values if v is not None] for name, values in table.rewards.items()}
+        means = {name: sum(values) / len(values) for name, values in known.items() if values}
+        shares = {name: table.counters[name] / len(table.total) for name in ("unparsable", "out_of_range")}
+        return {f"{self.__name__}/{name}": value for name, value in (means | shares).items()} | table.metrics
 
     def plus(self, reward: RewardFunction, weight: float = 1.0) -> Rubric:
         """A new rubric with one more reward."""

@@ -23,6 +23,7 @@ PAGES = (
     "README.md",
     "docs/own_clips.md",
     "docs/rewards.md",
+    "docs/adapters.md",
     "docs/options.md",
     "docs/data.md",
     "docs/streaming.md",

@@ -11,11 +11,11 @@ import filecmp
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec, spec_from_file_location, spec_from_loader
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -33,7 +33,10 @@ class Aliases(MetaPathFinder, Loader):
         if not name.startswith(PREFIX) or package not in NAMES:
             return None
         if not shadowed(package):
-            return spec_from_loader(name, self)
+            own = find_spec(short)
+            return own and ModuleSpec(
+                name, self, origin=own.origin, is_package=own.submodule_search_locations is not None
+            )
         if short != package:
             return None  # found in the package's folder
         folder = home(package)
@@ -45,6 +48,11 @@ class Aliases(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Put the module of the short name in the place of an empty one."""
         sys.modules[module.__name__] = import_module(module.__name__.removeprefix(PREFIX))
+
+    def get_code(self, name: str) -> CodeType | None:
+        """Part of runpy's protocol, for `python -m vqathinker.rewards.adapters`."""
+        own = find_spec(name.removeprefix(PREFIX))
+        return own.loader.get_code(own.name) if own and isinstance(own.loader, InspectLoader) else None
 
 
 def home(package: str) -> Path:

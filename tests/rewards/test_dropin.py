@@ -4,8 +4,6 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 
 def test_import_is_light(repo):
     code = "import sys, rewards, perturb; print(sorted({'torch', 'trl', 'transformers'} & set(sys.modules)))"
@@ -17,30 +15,6 @@ def test_import_is_light(repo):
         seconds.append(time.perf_counter() - start)
     assert done.stdout.strip() == "[]"
     assert min(seconds) < 0.5
-
-
-@pytest.fixture(scope="module")
-def text_policy(tmp_path_factory):
-    """A tiny text-only Qwen2 and a tokenizer, for stock TRL."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from vqathinker.synth import tiny_tokenizer
-
-    folder = tmp_path_factory.mktemp("qwen")
-    tokenizer = tiny_tokenizer()
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.contract
@@ -63,6 +37,8 @@ def test_each_reward_works_in_stock_trl(text_policy, tmp_path):
         rewards.Contrast(perturbed=False, name="order"),
         rewards.ProductHinge(),
         rewards.BradleyTerry(),
+        rewards.Rubric([rewards.Format(), ranking], [0.5, 1]),
+        rewards.gathered(rewards.Length(low=0, name="any_length")),
     ]
     dataset = Dataset.from_dict({"prompt": ["rate a", "rate b"], "mos": [4.0, 2.0], "video_id": ["a", "b"]})
     dataset = dataset.add_column("answer", ["B", None]).add_column("options", [["Yes", "No"], None])
@@ -85,4 +61,6 @@ def test_each_reward_works_in_stock_trl(text_policy, tmp_path):
     assert {f"rewards/{f.__name__}/mean" for f in functions} <= logged.keys()
     assert logged["rewards/format/mean"] == 0.0  # random weights: nothing parses, so the rest is unscorable
     assert logged["rewards/regression/mean"] is None
+    assert logged["rewards/rubric/mean"] == logged["rubric/format"] == 0.0 and logged["rubric/unparsable"] == 1.0
+    assert logged["rewards/any_length/mean"] == 1.0
     assert logged["rewards/choice/mean"] == 0.0  # an answer that names no option is wrong

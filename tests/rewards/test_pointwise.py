@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards import Format, Length, Linear, Regression, Threshold, format_reward, gaussian_regression
+from rewards import Format, Length, Linear, Regression, Threshold, format_reward, gaussian_regression, text_of
+from rewards.parsing import clean
 
 OFFICIAL = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
 tags = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", " ", "\n", "x", "3.4"])
@@ -29,6 +30,47 @@ def test_strict_format_rejects_a_second_answer():
     assert format_reward(good, strict=True) == format_reward(f"\n{good}\n", strict=True) == 1.0
     assert format_reward(good + "<answer>1</answer>") == 1.0
     assert format_reward(good + "<answer>1</answer>", strict=True) == 0.0
+
+
+PAID = "<think>a</think><answer>3</answer>"
+ENDS = [
+    "<|im_end|>",
+    "<|im_end|>\n",
+    "<|eot_id|>",
+    "</s>",
+    "<|im_end|><|endoftext|><|endoftext|>",
+    "<end_of_turn>\n<eos>",
+]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("end", ENDS)
+def test_end_of_turn_tokens_are_no_part_of_an_answer(end, strict):
+    reward = Format(strict)
+    message = [{"role": "assistant", "content": PAID + end}]
+    assert reward([PAID + end, message]) == [1.0, 1.0]
+    for text in (
+        f"{PAID} bye{end}",
+        f"{PAID}{end} bye",
+        f"{PAID}{end}<answer>",
+        f"{end}{PAID}",
+        f"{PAID}{end.strip()[:-1]}",
+    ):
+        assert reward([text]) == [0.0]  # words after </answer> cost the reward, with a token or without
+    assert reward([f"{PAID}\n{end}"]) == reward([f"{PAID}\n"])  # the paper's pattern wants no space there
+    assert Length(1, 1)([PAID + end]) == [1.0]
+
+
+@given(st.lists(tags, max_size=12).map("".join))
+def test_an_answer_without_end_of_turn_tokens_stays_as_it_is(text):
+    assert clean(text) == text_of(text) == text
+
+
+def test_end_of_turn_tokens_are_found_in_linear_time():
+    start = time.perf_counter()
+    for text in ("</s>" * 100_000, "</s> " * 100_000 + "x", " " * 500_000, "<" * 500_000):
+        clean(text)
+    assert time.perf_counter() - start < 2
 
 
 @given(st.floats(1, 5), st.floats(1, 5), st.floats(0.1, 1), st.floats(0.1, 2))

@@ -1,0 +1,42 @@
+"""`python -m rewards.adapters NAME`: the path of an adapter, and the line of configuration that takes it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+NAMES = sorted(path.stem for path in HERE.glob("[a-z]*.py") if path.stem not in ("core", "errors"))
+USAGE = "python -m rewards.adapters NAME"
+
+
+def described(name: str) -> str:
+    """What an adapter's file says about itself, lines of configuration first.
+
+    They are the indented lines of its docstring; `{path}` there is the file's path. The file is read, not imported: its
+    framework need not be installed.
+    """
+    path = HERE / f"{name}.py"
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False) or ""
+    lines = text.replace("{path}", str(path)).splitlines()
+    config = [line.strip() for line in lines if line.startswith("    ")]
+    told = "\n".join(line for line in lines if not line.startswith("    "))
+    return "\n".join([str(path), *config, "", *re.split(r"\n{2,}", told.strip())])
+
+
+def main(arguments: list[str]) -> int:
+    """Print what belongs to one name; the names without one. Returns the exit code."""
+    if len(arguments) == 1 and arguments[0] in NAMES:
+        print(described(arguments[0]))
+        return 0
+    if arguments in ([], ["-h"], ["--help"]):
+        print(f"{USAGE}, NAME one of {', '.join(NAMES)}: prints the path and the line of configuration.")
+        return 0
+    print(f"{USAGE}: {' '.join(arguments)!r} must be one of {', '.join(NAMES)}.", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
