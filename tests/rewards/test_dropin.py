@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 
 def test_import_is_light(repo):
     code = "import sys, rewards, perturb; print(sorted({'torch', 'trl', 'transformers'} & set(sys.modules)))"
