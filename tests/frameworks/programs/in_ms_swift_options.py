@@ -1,4 +1,4 @@
-"""Which of the words on standard input are no options of `swift rlhf`."""
+"""Which of the words that it gets are no options of `swift rlhf`."""
 
 import json
 import sys
@@ -7,4 +7,4 @@ from dataclasses import fields
 from swift.arguments import RLHFArguments
 
 known = {field.name for field in fields(RLHFArguments)}
-print(json.dumps([word for word in json.load(sys.stdin) if word not in known]))
+print("FOUND", json.dumps([word for word in json.loads(sys.argv[1]) if word not in known]))
