@@ -62,10 +62,10 @@ def main(argv=None):
     trainer.train()
     trainer.save_model(out / "sft")
 
-    # GRPO: eight answers to each of six clips a step
+    # GRPO: eight answers to each of four clips a step
     policy = VQAThinkerForConditionalGeneration.from_pretrained(out / "sft")
     policy.freeze(PRETRAINED)
-    sizes = {"per_device_train_batch_size": 48, "num_generations": 8, "max_completion_length": 40}
+    sizes = {"per_device_train_batch_size": 32, "num_generations": 8, "max_completion_length": 40, "perturb_every": 4}
     args = VQAGRPOConfig(out / "grpo", learning_rate=2e-4, scale_rewards="batch", **sizes, **common)
     trainer = VQAGRPOTrainer(policy, "recommended", args, clip_dataset(clips.train, processor), processor)
     trainer.train()

@@ -88,11 +88,13 @@ def test_rows_hold_the_prompt_the_clip_and_what_the_rewards_need(repo, clip_set,
         [clip], [message] = ours["videos"], ours["messages"]
         assert Path(clip).is_file() and theirs["videos"][0]["video"] == f"file://{clip}"
         assert message["content"] == f"<video>{QUESTION} {INSTRUCTION}" and theirs["prompt"] == [message]
-    # the columns pay for what ms-swift's command names
-    answers = [f"<think>a</think><answer>{mos:.2f}</answer>" for _, mos in labels]
-    columns = {name: [row[name] for row in swift] for name in ("mos", "video_id")}
-    for reward in rewards.preset("recommended").without(["temporal"]).rewards:
-        assert reward(answers, **columns)[0] is not None
+    # the columns pay for what ms-swift's command names; two answers to a clip, of which the first is right
+    answers = [f"<think>a</think><answer>{mos - off:.2f}</answer>" for _, mos in labels for off in (0, 0.3)]
+    columns = {name: [row[name] for row in swift for _ in range(2)] for name in ("mos", "video_id")}
+    paid = {r.__name__: r(answers, **columns) for r in rewards.preset("recommended").without(["temporal"]).rewards}
+    assert list(paid) == ["format", "regression", "rank"] and paid["format"] == [1.0] * 8
+    assert all(first > second for first, second in zip(paid["regression"][::2], paid["regression"][1::2], strict=True))
+    assert None not in paid["rank"]
     bad = tmp_path / "bad.csv"
     bad.write_text(f"video,mos\n{labels[0][0]},61\n")
     with pytest.raises(ValueError, match=r"bad.csv, line 2: .* its mos 61 in 1 to 5"):
