@@ -115,11 +115,11 @@ def run_processes(variables, tmp_path):
 
 @pytest.fixture
 def run_command(framework, tmp_path):
-    """(name, command) -> all output of a command of the framework."""
+    """(name, command, further variables) -> all output of a command of the framework."""
 
-    def go(name, command):
+    def go(name, command, **further):
         python, variables = framework(name)
-        return output_of([str(python.parent / command[0]), *map(str, command[1:])], variables, tmp_path)
+        return output_of([str(python.parent / command[0]), *map(str, command[1:])], variables | further, tmp_path)
 
     return go
 

@@ -4,6 +4,7 @@
 """
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -102,7 +103,6 @@ def test_the_command_of_ms_swift_trains_a_step(run_command, text_policy, tmp_pat
         "use_cpu": "true",
         "dataset": "rows.jsonl",
         "split_dataset_ratio": "0",
-        "external_plugins": described("ms_swift").splitlines()[0],
         "beta": "0",
         "max_steps": "1",
         "num_generations": "2",
@@ -114,13 +114,18 @@ def test_the_command_of_ms_swift_trains_a_step(run_command, text_policy, tmp_pat
         "report_to": "none",
         "output_dir": "out",
     }
-    rewards = ["vqa_format", "vqa_regression", "vqa_rank"]
     arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
-    run_command("ms_swift", ["swift", "rlhf", *arguments, "--reward_funcs", *rewards])
+    plugins = [described("ms_swift").splitlines()[0], Path(__file__).parent / "programs" / "told_ms_swift.py"]
+    rewards = ["vqa_format", "vqa_regression", "vqa_rank", "told_regression", "told_rank"]
+    answers = json.dumps({"a": ANSWERS[:2], "b": ANSWERS[2:4]})
+    command = ["swift", "rlhf", *arguments, "--external_plugins", *plugins, "--reward_funcs", *rewards]
+    run_command("ms_swift", command, TOLD_ANSWERS=answers)
     [log] = tmp_path.glob("out/**/logging.jsonl")
     step = json.loads(log.read_text().splitlines()[0])
-    assert {f"rewards/{name}/mean" for name in rewards} <= step.keys()
-    assert step["rewards/vqa_format/mean"] == 0.0  # random weights: nothing parses
+    assert step["rewards/vqa_format/mean"] == 0.0  # random weights: nothing parses; what has no value is not logged
+    assert not {"rewards/vqa_regression/mean", "rewards/vqa_rank/mean"} & step.keys()
+    assert step["rewards/told_regression/mean"] == close(sum(REGRESSION[:4]) / 4)
+    assert step["rewards/told_rank/mean"] == close(sum(RANK[:4]) / 4)
 
 
 def test_stock_trl_trains_with_a_rubric_and_ranks_across_processes(run_processes, text_policy):
