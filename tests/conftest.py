@@ -285,3 +285,27 @@ def from_internvl(internvl, tmp_path_factory):
     policy.save_pretrained(folder)
     VQAThinkerProcessor.from_internvl(internvl, policy.config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def text_policy(tmp_path_factory):
+    """A tiny text-only Qwen2 and a tokenizer, for trainers of language models."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from vqathinker.synth import tiny_tokenizer
+
+    folder = tmp_path_factory.mktemp("qwen")
+    tokenizer = tiny_tokenizer()
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -39,6 +39,7 @@ def test_label_files_give_the_rows_of_before(fixtures, recorder, expected):
             assert now["mos"] == pytest.approx(before["mos"], abs=1e-12), file
 
 
+@pytest.mark.contract
 def test_a_checkpoint_is_the_policy_of_before(fixtures, recorder, expected):
     found = recorder.found_in(fixtures / "checkpoint")
     assert found["classes"] == expected["classes"] and found["tokens"] == expected["tokens"]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = sorted(path.stem for path in HERE.glob("[a-z]*.py") if path.stem != "core")
+NAMES = sorted(path.stem for path in HERE.glob("[a-z]*.py") if path.stem not in ("core", "errors"))
 USAGE = "python -m rewards.adapters NAME"
 
 

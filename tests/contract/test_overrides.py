@@ -15,6 +15,8 @@ from vqathinker.rollout.vllm_engine import VLLMEngine
 from vqathinker.training import VQAGRPOTrainer
 from vqathinker.training.order import EpochCallback, EpochSampler
 
+pytestmark = pytest.mark.contract
+
 OVERRIDDEN = {
     (VQAGRPOTrainer, GRPOTrainer): (
         "_get_train_sampler train _generate_and_score_completions _tokenize_prompts _generate_single_turn _generate "

@@ -9,6 +9,8 @@ from transformers import InternVLForConditionalGeneration
 from vqathinker.policy import STREAMS, MotionConfig, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.policy.motion import MotionEncoder, _create_slowfast, slow_indices
 
+pytestmark = pytest.mark.contract
+
 SMALL = MotionConfig(model_depth=18, stem_dim_outs=(16, 4), channel_reduction_ratio=4, image_size=64)
 
 

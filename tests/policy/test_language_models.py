@@ -9,6 +9,8 @@ from vqathinker.cli import main
 from vqathinker.policy import VQAThinkerConfig, VQAThinkerForConditionalGeneration
 from vqathinker.policy.configuration import LANGUAGE_MODELS, check_language_model
 
+pytestmark = pytest.mark.contract
+
 SIZES = {
     "vocab_size": 64,
     "hidden_size": 16,

@@ -15,6 +15,7 @@ def batch(processor, frames):
     return processor([frames, frames[::-1].copy()])
 
 
+@pytest.mark.contract
 def test_auto_classes_and_identical_score_after_saving(policy, processor, clip_set, tmp_path):
     policy.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
@@ -64,6 +65,7 @@ def test_gradients_reach_everything_but_slowfast(policy, batch):
     assert not any(module.training for module in policy.model.motion_encoder.modules())
 
 
+@pytest.mark.contract
 def test_gradient_checkpointing_changes_nothing(policy, batch):
     def gradients():
         policy.zero_grad()

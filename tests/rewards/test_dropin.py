@@ -19,30 +19,7 @@ def test_import_is_light(repo):
     assert min(seconds) < 0.5
 
 
-@pytest.fixture(scope="module")
-def text_policy(tmp_path_factory):
-    """A tiny text-only Qwen2 and a tokenizer, for stock TRL."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from vqathinker.synth import tiny_tokenizer
-
-    folder = tmp_path_factory.mktemp("qwen")
-    tokenizer = tiny_tokenizer()
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
+@pytest.mark.contract
 def test_each_reward_works_in_stock_trl(text_policy, tmp_path):
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer

@@ -5,6 +5,8 @@ import pytest
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout.vllm_engine import VLLMEngine, language_config
 
+pytestmark = pytest.mark.contract
+
 
 def test_vllm_reads_the_language_model_that_transformers_computes(from_internvl, tmp_path):
     policy = VQAThinkerForConditionalGeneration.from_pretrained(from_internvl)

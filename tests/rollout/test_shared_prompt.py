@@ -4,6 +4,8 @@ from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
 from vqathinker.rollout.shared_prompt import SharedPrompts, attention_to_shared_prompts
 
+pytestmark = pytest.mark.contract
+
 LENGTHS = (7, 4, 7, 2)
 ANSWERS, STEPS = 3, 70  # more steps than the buffer's first growth holds
 

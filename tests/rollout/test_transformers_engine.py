@@ -4,6 +4,8 @@ import torch
 from vqathinker.rollout import Sampling, TransformersEngine
 from vqathinker.rollout.transformers_engine import beginnings
 
+pytestmark = pytest.mark.contract
+
 
 @pytest.fixture
 def engine(policy, processor):

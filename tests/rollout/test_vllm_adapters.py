@@ -17,7 +17,7 @@ from vqathinker.training.adapters import completed
 
 from .test_vllm_engine import LENGTH, reference, tokens
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.contract]
 
 
 def test_greedy_answers_are_those_of_the_adapter_and_the_base_stays(policy, processor):

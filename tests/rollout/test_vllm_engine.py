@@ -14,7 +14,7 @@ from benchmarks import engines, report
 from vqathinker.rollout import Sampling, TransformersEngine
 from vqathinker.rollout.vllm_engine import VLLMEngine
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.contract]
 
 LENGTH = 400
 

@@ -92,6 +92,7 @@ def test_the_reference_is_the_policy_with_its_adapter_off_and_no_second_model(tr
     assert (of_policy - of_base)[scored].abs().max() > 0.1
 
 
+@pytest.mark.contract
 def test_steps_change_adapter_and_motion_projector_only_and_rollouts_with_them(trainer):
     ours = trainer(peft_config=peft.LoraConfig(r=4), args=None)
     policy = base_policy(ours.model)
@@ -332,6 +333,7 @@ def test_options_that_would_do_nothing_are_refused(options, message):
         AdapterArguments(**options)
 
 
+@pytest.mark.contract
 def test_every_option_of_trls_model_config_is_taken_or_said_to_be_left_out(repo):
     page = (repo / "docs/options.md").read_text(encoding="utf-8").partition("## Adapters")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.+?`) \| (taken|replaced|left out) \|", page, re.MULTILINE)

@@ -393,6 +393,7 @@ def draw(build, changes):
     return [chunk[name].tolist() for chunk in trainer._buffered_inputs for name in names if name in chunk]
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize("name", sorted(FIELDS))
 def test_every_option_is_decided(name, config, observe):
     state = TABLE.get(name)

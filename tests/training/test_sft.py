@@ -37,6 +37,7 @@ def test_dataset_names_the_distortion_and_repeats_with_the_seed(train_rows, proc
         assert distortion_reward(text, parse_distortions(row.extra["kind"], row.extra["severity"])) == 1
 
 
+@pytest.mark.contract
 def test_only_the_trace_is_scored(policy, processor, train_rows):
     collate = SFTCollator(processor, ClipLoader(processor.load_clip), policy)
     rows = sft_dataset(score_samples(train_rows[:3]), processor, 0).to_list()

@@ -78,6 +78,7 @@ def test_the_frame_cache_is_announced_and_an_empty_one_is_none(make_trainer, tmp
     assert line.startswith("frame cache: 16 clips x ") and "in cache (holds 0.0, at most 2.5), " in line
 
 
+@pytest.mark.contract
 def test_metrics_and_completions_are_logged(make_trainer):
     trainer = make_trainer("recommended", log_completions=True)
     trainer.train()
@@ -132,6 +133,7 @@ def test_no_copy_is_made_when_no_reward_asks_for_one(make_trainer):
     assert trainer._perturbed == [None] * 8
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize("freeze", [(), FROZEN_VISION])
 def test_loss_equals_trls_on_repeated_clips(make_trainer, freeze):
     """The grouped forward gives the log-probabilities of encoding the clip again for each answer."""
@@ -212,6 +214,7 @@ def test_strict_stops_at_an_unreadable_clip(make_trainer, train_rows, tmp_path):
         make_trainer(rows=rows, strict_clips=True).train()
 
 
+@pytest.mark.contract
 def test_checkpoint_can_be_loaded_and_scored(make_trainer, tmp_path, clip_set):
     from vqathinker import QualityScorer
 
@@ -224,6 +227,7 @@ def test_checkpoint_can_be_loaded_and_scored(make_trainer, tmp_path, clip_set):
     assert result.status == "no_answer" and result.score != result.score
 
 
+@pytest.mark.contract
 def test_a_resumed_run_continues_the_uninterrupted_one(make_trainer, tmp_path):
     whole = make_trainer(max_steps=3, save_strategy="steps", save_steps=2)
     whole.train()
