@@ -80,7 +80,7 @@ class Rubric:
             check_reward(reward)
         self.__name__ = "rubric"
         self.rewards = rewards
-        self.names = [reward.__name__ for reward in rewards]
+        self.names: list[str] = [reward.__name__ for reward in rewards]
         duplicates = sorted({name for name in self.names if self.names.count(name) > 1})
         if duplicates:
             raise ValueError(f"two rewards are named {duplicates}: give one of them another name=...")
