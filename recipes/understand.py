@@ -21,7 +21,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from tabulate import tabulate
 
 from vqathinker.arguments import Parser
 from vqathinker.chatter import set_verbose
@@ -39,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import grpo_lsvq
 import sft_lsvq
 from demo import finite, stopwatch
+from pairs import shown
 
 FOLDER = Path("runs/understand")
 DATA = FOLDER / "data"
@@ -108,8 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     summary |= {"seconds": {name: round(value, 1) for name, value in seconds.items()}}
     (FOLDER / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     table = phase_table({PHASES[phase]: result for phase, result in results.items()})
-    text = tabulate(table.rows, table.columns, floatfmt=".3f", missingval="-", tablefmt="github")
-    text = f"{table.title}\n\n{text}\n\n{table.note}"
+    text = f"{shown(table)}\n\n{table.note}"
     (FOLDER / "understand.md").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}\n\n{sum(seconds.values()):.0f} s; numbers in {FOLDER}/summary.json")
 
@@ -127,8 +126,8 @@ def prepare(spec: QuestionSpec) -> None:
         make_questions(DATA, spec)
     rows = read_rows(DATA / "stage1.jsonl")
     for name, kinds in FAULTS.items():
-        shown = [row for row in rows if row["type"] in RECOGNITION and row["tags"]["kind"] in (*kinds, "none")]
-        write_rows(DATA / f"stage1_{name}.jsonl", shown)
+        kept = [row for row in rows if row["type"] in RECOGNITION and row["tags"]["kind"] in (*kinds, "none")]
+        write_rows(DATA / f"stage1_{name}.jsonl", kept)
     copy_base(FOLDER / "base")
 
 

@@ -23,7 +23,7 @@ COPIES = ("needs_perturbed", "trains_copies")
 OTHERS = ("compares_videos", "compares_rungs")
 """Flags of rewards that need the answers to other clips."""
 MISSING = ("error", "leave out")
-RESERVED = ("completions", "perturbed_completions", "log_metric")
+RESERVED = ("self", "completions", "perturbed_completions", "log_metric")
 
 
 def label(value: Any) -> dict[str, Any]:
@@ -181,6 +181,11 @@ def _comparable(rubric: Rubric, ids: Sequence[Hashable]) -> Rubric:
         )
     if len(group_indices(ids)) < len(ids):
         return rubric
+    if len(comparing) == len(rubric.names):
+        raise ValueError(
+            f"no clip of this batch has two answers, and {', '.join(comparing)} need them: sample two answers or more "
+            "to a clip, in validations too, or add a reward that looks at one answer."
+        )
     warnings.warn(
         f"no clip of this batch has two answers, as in a validation: {', '.join(comparing)} left out of it.",
         stacklevel=3,
@@ -189,10 +194,11 @@ def _comparable(rubric: Rubric, ids: Sequence[Hashable]) -> Rubric:
 
 
 def _check_pays(rubric: Rubric, row: Mapping[str, Any]) -> None:
-    """Raise unless a reward that needs a label finds it; a misspelt key would pay the format alone."""
+    """Raise unless a reward that needs a label finds it; a misspelt key would pay the format alone. One that does not
+    say to which rows it applies is no sign that the label is right."""
     applies = {reward.__name__: getattr(reward, "applies", None) for reward in rubric.rewards}
-    labelled = {name: own for name, own in applies.items() if own is None or not own({})}
-    if labelled and not any(own is None or own(row) for own in labelled.values()):
+    labelled = {name: own for name, own in applies.items() if own is not None and not own({})}
+    if labelled and not any(own(row) for own in labelled.values()):
         given = {key: value for key, value in row.items() if value is not None}
         raise ValueError(
             f"a label has {given}, which none of {list(labelled)} can be paid for: add what they need, for most of "

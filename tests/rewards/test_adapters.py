@@ -194,3 +194,18 @@ def test_every_adapter_says_how_it_is_configured(capsys):
         assert path.endswith(f"/{name}.py") and config and "{path}" not in described(name), name
     assert told([]) == 0 and "verl_trainer" in capsys.readouterr().out
     assert told(["trl"]) == 2 and "'trl' must be one of" in capsys.readouterr().err
+
+
+def test_a_misspelt_label_is_told_also_beside_a_reward_that_pays_every_row():
+    def concise(completions, **columns):
+        return [1.0] * len(completions)
+
+    rubric = Rubric([Format(), Regression(), concise])
+    with pytest.raises(ValueError, match=r"a label has \{'MOS': 3.0.*which none of \['regression'\] can be paid for"):
+        score([GOOD.format(3)], [{"MOS": 3.0}], rubric)
+    assert score([GOOD.format(3)], [{"mos": 3.0}], rubric)[0]["concise"] == 1.0
+
+
+def test_comparisons_alone_need_two_answers_to_a_clip():
+    with pytest.raises(ValueError, match="no clip of this batch has two answers, and rank need them"):
+        score(ANSWERS[:2], [LABELS[0], LABELS[2]], Rubric([Ranking()]))

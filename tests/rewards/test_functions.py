@@ -62,7 +62,7 @@ def test_one_process_is_the_reward_itself():
 
 
 TWO = """
-import json, sys
+import json, sys, warnings
 import torch.distributed as dist
 from rewards import Format, Ranking, Rubric, gathered
 
@@ -80,7 +80,9 @@ def seen(completions, prompts, log_extra, **columns):
 
 told = {}
 values = [gathered(reward)(answers[own], **columns) for reward in (Ranking(), Rubric([Format(), Ranking()]))]
-values.append(gathered(seen)(answers[own], prompts=answers[own], **columns, log_extra=told.__setitem__))
+with warnings.catch_warnings(record=True) as warned:
+    values.append(gathered(seen)(answers[own], prompts=answers[own], **columns, log_extra=told.__setitem__))
+assert [str(one.message) for one in warned] == ["seen does not see ['image']: no plain data in every process."], warned
 print(json.dumps([values, told]))
 """
 

@@ -159,3 +159,8 @@ def test_the_number_is_the_one_that_counts_as_the_score(tokenizer, answer, befor
 
 def test_without_a_number_there_is_no_expectation(policy, tokenizer, prompt):
     assert all(math.isnan(value) for value in expected_score(policy, tokenizer, prompt, ids(tokenizer, "good")))
+
+
+def test_a_question_for_a_score_is_refused_where_the_level_is_asked_for():
+    with pytest.raises(ValueError, match="question='How good.*with level_asked='level', which asks for the level"):
+        QualityScorer.from_pretrained("none", question="How good is it?", readout="levels", level_asked="level")

@@ -82,7 +82,9 @@ def _tell(options: argparse.Namespace, found: Timeline) -> None:
     )
     if found.duration < found.window:
         say(f"the clip is shorter than a window of {found.window:g} s: all of it is one window", sys.stderr)
-    if options.readout in ("levels", "head"):
+    from vqathinker.scoring.readouts import generates
+
+    if not generates(options.readout, options.level_asked):
         say(f"--readout {options.readout} gives no reasoning, so no fault is named", sys.stderr)
 
 

@@ -18,15 +18,36 @@ DOMINATING, FAULT = "dominating dimension", "fault name"
 """Types of the other questions."""
 FAULT_NAMES: dict[str, tuple[str, ...]] = {
     "color": (
-        *("color distortion", "color cast", "over dark", "over bright", "too dark", "too bright", "washed out"),
-        *("overexposure", "underexposure", "low contrast", "high contrast", "low saturation", "high saturation"),
+        *(
+            "color distortion",
+            "color distortions",
+            "colour distortion",
+            "colour distortions",
+            "color cast",
+            "colour cast",
+            "over dark",
+            "over bright",
+            "too dark",
+            "too bright",
+            "washed out",
+        ),
+        *("overexposure", "underexposure", "low contrast", "low saturation"),
         *("oversaturation", "oversaturated", "desaturation", "desaturated", "undersaturated"),
     ),
     "noise": (
         *("noise", "grain", "grainy", "graininess", "gaussian noise", "pulse noise", "stripe noise", "moire", "moiré"),
     ),
     "artifact": (
-        *("artifact", "artifacts", "compression", "compression artifact", "compression artifacts", "ringing"),
+        *(
+            "artifact",
+            "artifacts",
+            "artefact",
+            "artefacts",
+            "compression",
+            "compression artifact",
+            "compression artifacts",
+            "ringing",
+        ),
         *("blocky", "blockiness", "blocking", "banding", "pixelation", "pixelated", "ghosting"),
     ),
     "blur": ("blur", "motion blur", "gaussian blur", "compression blur", "exposure blur", "out of focus", "rescale"),

@@ -222,6 +222,12 @@ class QualityScorer:
             FileNotFoundError: If there is no such folder or calibration.
             ValueError: On an unknown name or a number out of range, or if the calibration is of other settings.
         """
+        asked = settings.get("level_asked", "score")
+        if question is not None and asked != "score":
+            raise ValueError(
+                f"question={question!r} with level_asked={asked!r}, which asks for the level in words of its own: "
+                "leave one of them out."
+            )
         known = None if calibration is None else find_score_calibration(calibration, path)  # before what takes long
         device = torch_device(device or process_state().device)
         policy, processor = load_policy(path, str(device), num_frames, image_size, frame_sampling, view, question)
