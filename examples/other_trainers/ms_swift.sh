@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # GRPO in ms-swift 4.6 with the rewards of this project: a LoRA of a vision-language model, on one GPU.
 #
-#   pip install ms-swift vllm qwen_vl_utils torchvision && pip install vqathinker      # the rewards alone need numpy only
+#   pip install ms-swift vllm qwen_vl_utils torchvision decord && pip install .      # this project: the rewards need numpy only
 #   bash examples/other_trainers/ms_swift.sh labels.csv clips/ [further options of swift rlhf]
 #
 # A generation batch has 64 answers, 8 to a clip: ranking compares these 8 clips, and on several GPUs (NPROC_PER_NODE=4) the
 # clips of all of them. docs/adapters.md
 set -euo pipefail
 here=$(dirname "$0")
-labels=$1 clips=$2
+labels=${1:?labels.csv} clips=${2:?folder of the clips}
 python "$here/rows.py" "$labels" "$clips" rows.jsonl
 
 FPS_MAX_FRAMES=6 VIDEO_MAX_PIXELS=200704 swift rlhf \

@@ -22,7 +22,7 @@ PROMPT = (
 
 def labelled(labels, videos):
     """(file, columns of the rewards) of each clip."""
-    with open(labels, newline="", encoding="utf-8") as file:
+    with open(labels, newline="", encoding="utf-8-sig") as file:
         for line, row in enumerate(csv.DictReader(file), start=2):
             clip, mos = Path(videos, row["video"]).resolve(), float(row["mos"])
             if not clip.is_file() or not 1 <= mos <= 5:
@@ -53,4 +53,6 @@ def main(labels, videos, out):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # GRPO in verl 0.9 with the rewards of this project: a vision-language model on the GPUs of one machine.
 #
-#   pip install 'verl[vllm]' qwen_vl_utils torchvision && pip install vqathinker       # the rewards alone need numpy only
+#   pip install 'verl[vllm]' qwen_vl_utils torchvision && pip install .      # this project: the rewards need numpy only
 #   bash examples/other_trainers/verl.sh train.csv test.csv clips/ [further options of verl]
 #
 # verl pays one answer at a time: what is paid are the format and the regression reward. Ranking compares clips; the lines that
 # add it are in docs/adapters.md (verl_trainer).
 set -euo pipefail
 here=$(dirname "$0")
-train=$1 test=$2 clips=$3
+train=${1:?train.csv} test=${2:?test.csv} clips=${3:?folder of the clips}
 python "$here/rows.py" "$train" "$clips" train.parquet
 python "$here/rows.py" "$test" "$clips" test.parquet
 

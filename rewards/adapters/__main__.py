@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from pathlib import Path
 
@@ -13,23 +12,19 @@ USAGE = "python -m rewards.adapters NAME"
 
 
 def described(name: str) -> str:
-    """What an adapter's file says about itself, lines of configuration first.
+    """The path of an adapter's file, and what the file says about itself: indented are the lines of configuration.
 
-    They are the indented lines of its docstring; `{path}` there is the file's path. The file is read, not imported: its
-    framework need not be installed.
+    `{path}` in its docstring is the file's path. The file is read, not imported: its framework need not be installed.
     """
     path = HERE / f"{name}.py"
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False) or ""
-    lines = text.replace("{path}", str(path)).splitlines()
-    config = [line.strip() for line in lines if line.startswith("    ")]
-    told = "\n".join(line for line in lines if not line.startswith("    "))
-    return "\n".join([str(path), *config, "", *re.split(r"\n{2,}", told.strip())])
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return f"{path}\n\n{text.replace('{path}', str(path))}"
 
 
 def main(arguments: list[str]) -> int:
     """Print what belongs to one name; the names without one. Returns the exit code."""
     if len(arguments) == 1 and arguments[0] in NAMES:
-        print(described(arguments[0]))
+        sys.stdout.write(described(arguments[0]) + "\n")  # at once: `| head -n 1` closes the pipe
         return 0
     if arguments in ([], ["-h"], ["--help"]):
         print(f"{USAGE}, NAME one of {', '.join(NAMES)}: prints the path and the line of configuration.")

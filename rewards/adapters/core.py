@@ -111,7 +111,7 @@ def score(texts: Sequence[str], labels: Sequence[Any], rubric: Rubric) -> list[d
     rows = [label(value) for value in labels]
     rubric = _comparable(rubric, [row.get("video_id") for row in rows])
     for index, row in enumerate(rows):
-        _check_pays(rubric, row)
+        check_pays(rubric, row)
         row["video_id"] = row.get("video_id", f"answer {index}")  # without a name each is a group of its own
     keys = dict.fromkeys(key for row in rows for key in row)
     table = rubric.score(list(texts), **{key: [row.get(key) for row in rows] for key in keys})
@@ -193,9 +193,18 @@ def _comparable(rubric: Rubric, ids: Sequence[Hashable]) -> Rubric:
     return rubric.without(comparing)
 
 
-def _check_pays(rubric: Rubric, row: Mapping[str, Any]) -> None:
-    """Raise unless a reward that needs a label finds it; a misspelt key would pay the format alone. One that does not
-    say to which rows it applies is no sign that the label is right."""
+def check_pays(rubric: Rubric, row: Mapping[str, Any]) -> None:
+    """Raise unless a reward that needs a label finds it; a misspelt key would pay the format alone.
+
+    One that does not say to which rows it applies is no sign that the label is right.
+
+    Args:
+        rubric: The rewards.
+        row: The columns of one answer.
+
+    Raises:
+        ValueError: If none applies that applies to labelled rows only.
+    """
     applies = {reward.__name__: getattr(reward, "applies", None) for reward in rubric.rewards}
     labelled = {name: own for name, own in applies.items() if own is not None and not own({})}
     if labelled and not any(own(row) for own in labelled.values()):

@@ -17,7 +17,7 @@ from typing import Any
 from swift.rewards import orms
 
 from vqathinker.rewards import PRESETS, REWARDS, gathered
-from vqathinker.rewards.adapters.core import OTHERS, whole_batch
+from vqathinker.rewards.adapters.core import OTHERS, check_pays, whole_batch
 
 PREFIX = "vqa_"
 HERE = Path(__file__).resolve().parent
@@ -39,6 +39,11 @@ def maker(name: str) -> Callable[..., Callable[..., list[float | None]]]:
 
         # A function: ms-swift logs others by the name of their class.
         def pay(completions: Sequence[Any], **columns: Any) -> list[float | None]:
+            if name in PRESETS:  # a single reward may be meant for some rows only
+                listed = {key: own for key, own in columns.items() if isinstance(own, (list, tuple))}
+                listed = {key: own for key, own in listed.items() if len(own) == len(completions)}
+                for index in range(len(completions)):
+                    check_pays(rubric, {key: own[index] for key, own in listed.items()})
             return inner(completions=completions, **columns)
 
         pay.__name__ = f"{PREFIX}{name}"

@@ -162,5 +162,5 @@ def test_without_a_number_there_is_no_expectation(policy, tokenizer, prompt):
 
 
 def test_a_question_for_a_score_is_refused_where_the_level_is_asked_for():
-    with pytest.raises(ValueError, match="question='How good.*with level_asked='level', which asks for the level"):
+    with pytest.raises(ValueError, match=r"question='How good.*with level_asked='level', which asks for the level"):
         QualityScorer.from_pretrained("none", question="How good is it?", readout="levels", level_asked="level")
