@@ -62,6 +62,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
     axis.set_xlabel("time over ours")
     axis.legend()
     figure.savefig(path, dpi=120)
+    pyplot.close(figure)
 
 
 if __name__ == "__main__":

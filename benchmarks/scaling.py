@@ -116,6 +116,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axis.set_xticks(sorted({row["shape"]["answers"] for row in grid}))
         axis.legend(fontsize=7)
     figure.savefig(path, dpi=120)
+    pyplot.close(figure)
 
 
 if __name__ == "__main__":
