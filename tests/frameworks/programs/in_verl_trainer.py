@@ -29,7 +29,7 @@ ROWS = {}
 def put(keys, partition_id, fields, tags=None):
     for index, key in enumerate(keys):
         for name, column in fields.items():
-            rows = column.unbind() if isinstance(column, torch.Tensor) else column.tolist()
+            rows = column.unbind() if isinstance(column, torch.Tensor) else list(column)
             ROWS.setdefault(key, {})[name] = rows[index]
     return tq.KVBatchMeta(keys=list(keys), tags=tags or [{} for _ in keys], partition_id=partition_id)
 
