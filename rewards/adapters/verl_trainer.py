@@ -7,7 +7,7 @@
 The first is a variable of the environment, for all nodes. `compute_score` pays each answer what it can earn by itself,
 as that of `verl` does; before the advantages the trainer adds the rewards that compare clips. Paid is the preset
 `recommended` without `temporal`, for which nothing here makes perturbed copies. Labels, and the choice of other
-rewards, are as for `verl`; a clip without a `video_id` is told by its prompt (`uid`).
+rewards, are as for `verl`; a clip without a `video_id` is told by its prompt (`uid`). All else is verl's mode `sync`.
 
 Tested with verl 0.9.1: it overrides `_compute_advantage`, which is not part of verl's interface.
 """
@@ -52,6 +52,8 @@ class VQATrainer(PPOTrainerSync):
     Raises:
         ValueError: If the answers are not paid by this module's `compute_score`, no chosen reward compares clips, or a
             step has nothing to compare: one clip, or one answer to each.
+
+    The configuration's `trainer_mode` becomes `sync`: by that name verl decides how it samples, refills and saves.
     """
 
     def __init__(self, config: Any) -> None:
@@ -74,6 +76,7 @@ class VQATrainer(PPOTrainerSync):
                 f"data.train_batch_size={clips} with rollout.n={answers}: {', '.join(self.added)} need at least two "
                 "clips with two answers each in a step."
             )
+        config.trainer.v1.trainer_mode = "sync"  # verl treats every other name as asynchronous
         super().__init__(config)
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
@@ -98,10 +101,17 @@ class VQATrainer(PPOTrainerSync):
 
     def earned(self, texts: Sequence[str], labels: Sequence[Any], metrics: dict[str, Any]) -> list[float]:
         """The weighted sum of the added rewards for each answer of a step; their means go to `metrics`."""
+        clips = len({label["video_id"] for label in labels})
+        if clips < 2 or clips == len(labels):
+            raise ValueError(
+                f"a step has {len(labels)} answers to {clips} clips: {', '.join(self.added)} needs two clips or more, "
+                "and two answers to one of them. Look for rollouts that failed, or raise data.train_batch_size or "
+                "rollout.n."
+            )
         rubric = whole_batch(self.rewards)
         table = score(texts, labels, rubric)
         weights = dict(zip(rubric.names, rubric.weights, strict=True))
-        added = {name: weights[name] for name in self.added if name in table[0]}  # none where no clip has two answers
+        added = {name: weights[name] for name in self.added}
         for name in added:
             metrics[f"rewards/{name}/mean"] = sum(row[name] for row in table) / len(table)
         return [sum(weight * row[name] for name, weight in added.items()) for row in table]

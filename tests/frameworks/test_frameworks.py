@@ -5,6 +5,7 @@
 
 import json
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 
@@ -141,9 +142,25 @@ def test_stock_trl_trains_with_a_rubric_and_ranks_across_processes(run_processes
     assert logged["rewards/rubric/mean"] == 0.0  # random weights: nothing parses, the format is wrong
 
 
-def test_the_trainer_mode_of_verl_adds_what_compares_clips(run):
+def test_the_trainer_mode_of_verl_adds_what_compares_clips_before_the_advantages(run):
     found, _ = run("verl", GIVEN, program="verl_trainer")
+    assert found["modes"] == ["sync"] * 3
+    assert found["buffer"] == "ReplayBuffer"  # not ReplayBufferAsync, which verl takes for every other name
+    assert found["prompts"] == 2  # a whole step: asynchronous modes ask for one prompt at a time
+
     rank = [value or 0.0 for value in RANK]
-    assert found["added"] == close([0.5 * value for value in rank])
-    assert found["metrics"] == {"rewards/rank/mean": close(sum(rank) / 5)}
-    assert "Set it to pkg://rewards.adapters.verl_trainer" in found["refused"]
+    sums = [alone + 0.5 * value for alone, value in zip(SUMS, rank, strict=True)]
+    assert found["padding"] == [False] * 5 + [True]
+    assert [row[-1] for row in found["paid"]] == close([*sums, 0.0])
+    assert not any(any(row[:-1]) for row in found["paid"])
+    groups = [sums[:2], sums[2:]]  # GRPO: (sum - mean) / standard deviation, of the answers to a prompt
+    advantages = [(value - fmean(group)) / (stdev(group) + 1e-6) for group in groups for value in group]
+    for row, value in zip(found["advantages"], [*advantages, 0.0], strict=True):
+        assert row == pytest.approx([value] * len(row), abs=1e-4)
+    assert found["metrics"]["rewards/rank/mean"] == close(sum(rank) / 5)
+
+    refused = found["refused"]
+    assert "Set it to pkg://rewards.adapters.verl_trainer" in refused["other function"]
+    assert "an agent loop gave several outputs for one answer" in refused["two outputs"]
+    assert "a step has 2 answers to 1 clips: rank needs" in refused["one clip"]
+    assert "a step has 2 answers to 2 clips: rank needs" in refused["one answer each"]
