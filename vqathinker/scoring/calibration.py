@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,10 +71,13 @@ class ScoreCalibration:
         Curves beyond an end of the scale count as that end before the margin is added, as no label lies there. So the
         interval keeps a width where all curves are beyond. It is never narrower than that of the curves as they are.
         """
-        curves = [lambda new, curve=curve: self._on_scale(curve(new)) for curve in self.left_out]
+        curves = [self._ended(curve) for curve in self.left_out]
         low, high = interval(curves, self.margin, np.asarray(scores, float))
         values = self.values(scores)
         return self._on_scale(np.minimum(low, values)), self._on_scale(np.maximum(high, values))
+
+    def _ended(self, curve: MonotoneCurve) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda new: self._on_scale(curve(new))
 
     def _on_scale(self, values: np.ndarray) -> np.ndarray:
         return values if self.scale is None else values.clip(*self.scale)
