@@ -1,5 +1,6 @@
 """The benchmarks at toy size: all ways compute the same, and the files hold all that is said of them."""
 
+import argparse
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 import benchmarks.__main__ as bench
-from benchmarks import decoding, group_update, measure, report, scaling, work, work_counters
+from benchmarks import calibration_coverage, decoding, group_update, measure, report, scaling, work, work_counters
 from benchmarks.arms import Batch, Shape, image_dataset, make_arms
 from benchmarks.models import TOY, make_clips
 from vqathinker.policy.configuration import IMAGENET_MEAN, IMAGENET_STD
@@ -15,6 +16,16 @@ from vqathinker.policy.configuration import IMAGENET_MEAN, IMAGENET_STD
 WAYS = ["ours", "stock TRL", "published way"]
 ABLE = [WAYS, ["ours", "published way"]]
 """Of InternVL alone, and of the whole method."""
+
+
+@pytest.mark.parametrize("clips", [200, 400])
+def test_calibrations_are_judged_on_other_clips(tmp_path, clips):
+    (tmp_path / "s.csv").write_text("score,mos\n" + "".join(f"{i},{1000 + i}\n" for i in range(800)) + "nan,3\n")
+    draw = calibration_coverage.pool_of(tmp_path / "s.csv", clips, argparse.ArgumentParser())
+    for others in (clips, 1000):
+        (scores, labels), (new, truth) = draw(np.random.default_rng(0), clips, others)
+        assert len(scores) == clips and sorted([*scores, *new]) == list(range(800))
+        assert (labels == 1000 + scores).all() and (truth == 1000 + new).all()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from vqathinker import QualityScorer
 from vqathinker.cli import main
 from vqathinker.data import BenchmarkSet
 from vqathinker.evaluation.calibrating import calibrate
-from vqathinker.scoring.calibration import load_score_calibration
+from vqathinker.metrics.monotone import MonotoneCurve
+from vqathinker.scoring import QualityScore
+from vqathinker.scoring.calibration import ScoreCalibration, load_score_calibration
 from vqathinker.scoring.table import record
 
 SETTINGS = ["--device", "cpu", "--readout", "levels"]
@@ -70,7 +73,7 @@ def test_a_calibration_is_made_beside_the_checkpoint_and_applied_by_name(work, t
     assert main([*command, "--model", model, *SETTINGS]) == 1
     torn.unlink()
     out, err = capsys.readouterr()
-    assert "41 clips: 40 scored, 1 unreadable, 0 without a usable number in the answer" in err
+    assert "41 clips: 40 scored, 1 unreadable, 0 without a level word in the answer" in err
     assert "| width without the policy   |" in out and "| 40      |" in out
     known = load_score_calibration(folder / "model/calibration/mine.json")
     assert known.about["without_score"] == 1 and known.settings["readout"] == "levels" and known.coverage == 0.9
@@ -81,15 +84,19 @@ def test_a_calibration_is_made_beside_the_checkpoint_and_applied_by_name(work, t
     for _ in range(2):  # the second one reads what the first one wrote
         assert main([*score, *SETTINGS]) == 0
         out, err = capsys.readouterr()
-        assert "intervals hold for 90% of clips like those" in err and "outside theirs" not in err
+        assert "intervals hold for 90% of clips like those, on average" in err and "outside theirs" not in err
     rows = read(table)
     values, low, high = np.array([[float(row[name]) for name in ("calibrated", "low", "high")] for row in rows]).T
     given = np.array([float(row["score"]) for row in rows])
-    assert f") = {values[0]:.4g} [{low[0]:.4g}, {high[0]:.4g}]  ok" in out.splitlines()[0]
+    assert 10 <= high[0] - low[0] < 100  # hence one decimal
+    assert f") = {values[0]:.1f} [{low[0]:.1f}, {high[0]:.1f}]  ok" in out.splitlines()[0]
     assert given.tolist() == list(scores.values())  # the score itself stays
-    assert stats.rankdata(values).tolist() == stats.rankdata(given).tolist()
-    assert values == pytest.approx(known.curve(given), abs=1e-3) and (low >= 0).all() and (high <= 100).all()
-    curves = np.array([curve(given) for curve in known.left_out])
+    ours = known.curve(given)
+    inside = (ours > 0) & (ours < 100)
+    assert stats.rankdata(values[inside]).tolist() == stats.rankdata(given[inside]).tolist()
+    assert values == pytest.approx(ours.clip(0, 100), abs=1e-3)
+    assert (low >= 0).all() and (low <= values).all() and (values <= high).all() and (high <= 100).all()
+    curves = np.array([curve(given) for curve in known.left_out]).clip(0, 100)
     assert high == pytest.approx((curves.max(0) + known.margin).clip(0, 100), abs=1e-3)
     truth = np.array([labels[row["video"].rpartition("/")[2]] for row in rows])
     assert np.mean((low <= truth) & (truth <= high)) >= 0.9 and np.mean(np.abs(values - truth)) < 10
@@ -105,7 +112,9 @@ def test_a_calibration_is_made_beside_the_checkpoint_and_applied_by_name(work, t
 
 def test_another_policy_or_another_setting_is_refused_and_named(work, tmp_path, capsys):
     folder, _, labels = work
-    model, clips = folder / "model", str(folder / "clips")
+    model, clips = tmp_path / "model", str(folder / "clips")
+    shutil.copytree(folder / "model", model)  # with the scores that there are, and no other calibration
+    (model / "calibration/mine.json").unlink(missing_ok=True)
     write_labels(folder / "own.csv", labels)
     assert (
         main(["calibrate", "--labels", str(folder / "own.csv"), "--videos", clips, "--model", str(model), *SETTINGS])
@@ -121,7 +130,7 @@ def test_another_policy_or_another_setting_is_refused_and_named(work, tmp_path, 
         ([str(model), "--calibration", "own", "--device", "cpu"], "readout 'answer' and not 'levels'"),
         ([str(model), "--calibration", "own", *SETTINGS, "--max-new-tokens", "7"], "max_new_tokens 7 and not"),
         ([str(tmp_path / "other"), "--calibration", "own", *SETTINGS], "now checkpoint_hash "),
-        ([str(model), "--calibration", "none", *SETTINGS], "Beside this checkpoint there are: mine, own."),
+        ([str(model), "--calibration", "none", *SETTINGS], "Beside this checkpoint there are: own."),
         ([str(model), "--calibration", str(tmp_path / "no.json"), *SETTINGS], "is not a calibration of scores"),
         ([str(model), "--calibration", str(file), *SETTINGS, "--csv", str(folder / "s.csv")], "its header differs"),
     ):
@@ -159,6 +168,29 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path):
     refused(quality, 1 - quality, r"do not rise with the labels \(SRCC -1\.000 of 60 clips\).* turn the labels round")
     sources = [f"s{i // 8}" for i in range(60)]
     refused(quality, quality, r"clips of 8 sources; a coverage of 0\.9 needs at least 9", "video,mos,source", sources)
+
+
+def test_values_and_intervals_end_with_the_scale():
+    """By hand: curves of 24, 25 and 26 points a score, the middle one of all clips."""
+    curve, *left_out = (MonotoneCurve(0.0, slope, 1.0, (), ()) for slope in (25.0, 24.0, 26.0))
+    free = ScoreCalibration({}, curve, tuple(left_out), 5.0, 0.975, (1.0, 4.0))
+    scores = [2.0, 3.9, 4.2, 5.0, -1.0, np.nan]
+    low, high = free.interval(scores)
+    assert free.values(scores)[:5] == pytest.approx([50, 97.5, 105, 125, -25])
+    assert low[:5] == pytest.approx([43, 88.6, 95.8, 115, -31])
+    assert high[:5] == pytest.approx([57, 106.4, 114.2, 135, -19])
+    known = replace(free, scale=(0.0, 100.0))
+    low, high = known.interval(scores)
+    assert known.values(scores)[:5] == pytest.approx([50, 97.5, 100, 100, 0])
+    assert low[:5] == pytest.approx([43, 88.6, 95, 95, 0]) and high[:5] == pytest.approx([57, 100, 100, 100, 5])
+    assert np.isnan([known.values(scores)[5], low[5], high[5]]).all()
+    result = known.applied(QualityScore("a.mp4", 4.2, np.nan, "ok"))
+    assert (result.score, result.calibrated, result.low, result.high) == (4.2, 100, 95, 100)
+    steep = replace(free, curve=replace(curve, slope=30.0))  # beyond the others by more than the margin
+    assert (steep.values([4])[0], *np.ravel(steep.interval([4]))) == (120, 91, 120)
+    assert "intervals hold for 97.5% of clips like those, on average; 2 scores outside theirs (1 to 4)" in free.line(
+        [0.5, 2.0, 4.5]
+    )
 
 
 def test_whole_sources_are_left_out(tmp_path):

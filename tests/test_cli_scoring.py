@@ -110,6 +110,18 @@ def test_the_columns_of_names_of_several_lengths_are_aligned():
     )
 
 
+def test_calibrated_numbers_have_the_digits_of_their_interval():
+    row = {"video": "a.mp4", "score": 3.42, "std": np.nan, "status": "ok", "num_answers": 1, "notes": "", "error": ""}
+    for calibrated, low, high, text in (
+        (61.3421, 48.2, 74, "61.3 [48.2, 74.0]"),
+        (3.4181, 2.6, 4.2049, "3.42 [2.60, 4.20]"),
+        (123456.7, 98765.4, 148000.2, "123457 [98765, 148000]"),
+        (-0.001, -4.0, 5.0, "0.00 [-4.00, 5.00]"),
+        (7.0, 7.0, 7.0, "7.00 [7.00, 7.00]"),
+    ):
+        assert line_of(row | {"calibrated": calibrated, "low": low, "high": high}) == f"a.mp4  3.42 = {text}  ok"
+
+
 def test_what_was_done_to_a_clip_stands_in_its_row(judge, base, tmp_path, capsys):
     frames = np.zeros((8, 64, 96, 3), np.uint8)
     with VideoWriter(tmp_path / "wide.mp4", pixel_aspect=Fraction(2)) as writer:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from vqathinker.arguments import add_command
 from vqathinker.cli.files import check_models
-from vqathinker.cli.policy import add_policy, is_main, load_scorer, say
+from vqathinker.cli.policy import add_policy, is_main, load_scorer, say, scored_line
 from vqathinker.places import check_file, check_folder, check_output
-from vqathinker.wording import counted
 
 NAME = re.compile(r"(?!.*\.json\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -32,8 +31,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--labels", type=Path, required=True, help="CSV with video,mos, on any scale; 50 clips or more")
     parser.add_argument("--videos", type=Path, required=True, help="folder that its video names are relative to")
-    parser.add_argument("--scale", help="lowest and highest label that can be given, e.g. 0,100: intervals end there")
-    parser.add_argument("--coverage", type=float, default=0.9, help="share of clips whose label lies in the interval")
+    parser.add_argument(
+        "--scale", help="lowest and highest label that can be given, e.g. 0,100: values and intervals end there"
+    )
+    parser.add_argument(
+        "--coverage", type=float, default=0.9, help="share of clips whose label lies in the interval, on average"
+    )
     parser.add_argument("--name", help="of the calibration; default that of the label file")
     parser.add_argument("--out", type=Path, help="folder for NAME.json and NAME.png; default MODEL/calibration")
     add_policy(parser)
@@ -62,12 +65,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     scored = score_set(scorer, one, rows, out, fingerprint(settings))
     failed = [row for row in scored if math.isnan(row["score"])]
     if is_main():
-        unreadable = sum(row["status"] == "unreadable" for row in failed)
-        say(
-            f"{counted(len(rows), 'clip')}: {len(rows) - len(failed)} scored, {unreadable} unreadable, "
-            f"{len(failed) - unreadable} without a usable number in the answer",
-            sys.stderr,
-        )
+        say(scored_line(scored, options.readout), sys.stderr)
         fitted = calibrate(one, rows, scored, settings, options.coverage, scale)
         fitted.calibration.save(out / f"{name}.json")
         plot_calibration(fitted, one.title, out / f"{name}.png")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vqathinker.clips import SAMPLINGS, VIEWS
+from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.scoring import QualityScorer
@@ -135,6 +138,22 @@ def command_line() -> str:
 def say(text: str, file: TextIO | None = None) -> None:
     """Print; a file name that is no UTF-8 is escaped."""
     print(text.encode("utf-8", "backslashreplace").decode(), flush=True, file=file)
+
+
+def scored_line(rows: Sequence[Mapping[str, Any]], readout: str) -> str:
+    """How many clips of a table were scored, and what the others lack.
+
+    Args:
+        rows: Of `score_files`.
+        readout: That they were scored by: what an answer must hold for it.
+    """
+    unscored = [row for row in rows if math.isnan(row["score"])]
+    unreadable = sum(row["status"] == "unreadable" for row in unscored)
+    lacking = "level word" if readout == "levels" else "usable number"
+    return (
+        f"{counted(len(rows), 'clip')}: {len(rows) - len(unscored)} scored, {unreadable} unreadable, "
+        f"{len(unscored) - unreadable} without a {lacking} in the answer"
+    )
 
 
 def free_memory() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqathinker.arguments import add_command
 from vqathinker.cli.files import check_models, find_existing_videos, find_videos, numbers
-from vqathinker.cli.policy import DEMO, KNOWS_LITTLE, add_looks, add_policy, is_main, load_scorer, say
+from vqathinker.cli.policy import DEMO, KNOWS_LITTLE, add_looks, add_policy, is_main, load_scorer, say, scored_line
 from vqathinker.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqathinker.places import check_checkpoint, check_file, check_folder, check_output, check_table
 from vqathinker.wording import counted
@@ -111,12 +111,7 @@ def _score(options: argparse.Namespace) -> int:
     failed = [row for row in rows if math.isnan(row["score"])]
     if is_main():
         say(seen_line(scorer.processor, seen_in(rows), len(rows)), sys.stderr)
-        unreadable = sum(row["status"] == "unreadable" for row in failed)
-        print(
-            f"{counted(len(rows), 'clip')}: {len(rows) - len(failed)} scored, {unreadable} unreadable, "
-            f"{len(failed) - unreadable} without a usable number in the answer",
-            file=sys.stderr,
-        )
+        say(scored_line(rows, options.readout), sys.stderr)
         if events:
             print(f"stalls told of {len(events)} of {counted(len(rows), 'clip')}", file=sys.stderr)
         if line := unanswered_line(scorer.processor, rows, scorer.batch_size):
@@ -164,7 +159,8 @@ def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:
 
 def line_of(row: Mapping[str, Any], width: int = 0) -> str:
     """`clip.mp4  3.42 (spread 0.11)  ok`, what was done to its frames, what went wrong, if anything. With a calibration
-    the score is followed by ` = 61.2 [48, 74.4]`, on the user's scale with its interval.
+    the score is followed by ` = 61.2 [48.0, 74.4]`, on the user's scale with its interval, in as many decimals
+    as the interval's width has in three digits.
 
     Args:
         row: Of the table.
@@ -173,11 +169,18 @@ def line_of(row: Mapping[str, Any], width: int = 0) -> str:
     spread = "" if math.isnan(row["std"]) else f" (spread {row['std']:.2f})"
     decimals = 2 if math.isclose(row["score"], round(row["score"], 2), abs_tol=1e-9) else 3  # finer than text
     calibrated = row.get("calibrated", math.nan)
-    on_scale = "" if math.isnan(calibrated) else f" = {calibrated:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
+    on_scale = "" if math.isnan(calibrated) else f" = {_on_scale(calibrated, row['low'], row['high'])}"
     cells = [row["video"].ljust(width), f"{row['score']:.{decimals}f}{spread}{on_scale}".ljust(5), row["status"]]
     if row["num_answers"] > 1:
         cells.append(f"{row['num_parsed']} of {row['num_answers']} answers")
     return "  ".join(cells + [row[name] for name in ("notes", "error") if row[name]])
+
+
+def _on_scale(value: float, low: float, high: float) -> str:
+    """`61.2 [48.0, 74.4]`: the width's third digit is the last one that is shown, never an exponent."""
+    width = high - low
+    decimals = max(0, 2 - math.floor(math.log10(width))) if 0 < width < math.inf else 2
+    return f"{value:z.{decimals}f} [{low:z.{decimals}f}, {high:z.{decimals}f}]"
 
 
 # ---------------------------------------------------------------- flip-rate

@@ -26,7 +26,7 @@ MIN_SOURCES = 5
 MIN_SCORES = 5
 """Different ones: fewer do not show the shape of a curve."""
 NOTE = (
-    "SRCC: of scores and labels, which the calibration does not change. RMSE: of the labels of clips that were left "
+    "SRCC: of scores and labels, whose order the calibration keeps. RMSE: of the labels of clips that were left "
     "out of the fit, label units. Width: of the interval, mean over these clips; without the policy: of the interval "
     "that the labels alone give, the same for every clip."
 )

@@ -136,7 +136,7 @@ def plot_calibration(fitted: Fitted, title: str, path: str | Path) -> None:
     axis.fill_between(
         dense, low, high, color="tab:red", alpha=0.15, label=f"{fitted.calibration.coverage:.0%} interval"
     )
-    axis.plot(dense, fitted.calibration.curve(dense), color="tab:red", linewidth=1.5, label="calibrated score")
+    axis.plot(dense, fitted.calibration.values(dense), color="tab:red", linewidth=1.5, label="calibrated score")
     axis.scatter(fitted.scores, fitted.labels, s=12, alpha=0.6, label="labelled clips")
     axis.set(xlabel="the policy's score, 1-5", ylabel="label")
     axis.set_title(title, parse_math=False)

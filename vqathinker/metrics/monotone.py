@@ -20,11 +20,11 @@ LEAST_SLOPE = 0.01
 
 @dataclass(frozen=True)
 class MonotoneCurve:
-    """offset + slope s + sum of weights / (1 + exp(-(s - centres) / width)), with slope > 0 and weights >= 0.
+    """offset + slope s + sum of weights / (1 + exp(-(s - centres) / width)), with slope >= 0 and weights >= 0.
 
     Attributes:
         offset: Label units.
-        slope: Label units per score unit.
+        slope: Label units per score unit; 0 only where all labels of the fit were equal.
         width: Of every logistic, score units.
         centres: Score units.
         weights: Label units, one for each centre.
@@ -56,13 +56,15 @@ def fit_monotone(scores: Numbers, labels: Numbers) -> MonotoneCurve:
 
     Raises:
         ValueError: If the lengths differ.
+
+    Equal labels give a flat curve: they have no deviation that a least slope could be measured in.
     """
     s, y = checked(scores, labels)
     order = np.lexsort((y, s))  # sums in another order differ in their last bits
     s, y = s[order], y[order]
-    mean, deviation = s.mean(), s.std() or 1.0
+    mean, deviation = s.mean(), _deviation(s) or 1.0
     z = (s - mean) / deviation
-    places, least = np.percentile(z, CENTRES), LEAST_SLOPE * y.std()
+    places, least = np.percentile(z, CENTRES), LEAST_SLOPE * _deviation(y)
     columns = np.column_stack([z, special.expit((z[:, None] - places) / WIDTH)])
     middle = columns.mean(0)
     rest = y - least * z
@@ -75,3 +77,8 @@ def fit_monotone(scores: Numbers, labels: Numbers) -> MonotoneCurve:
         centres=tuple((mean + deviation * places).tolist()),
         weights=tuple(found[1:].tolist()),
     )
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Standard deviation; 0 of equal values, where that of numpy may be 4e-16."""
+    return float(values.std()) if np.ptp(values) else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ class ScoreCalibration:
         margin: Of the interval, label units.
         coverage: In (0, 1).
         scores: Lowest and highest score of a labelled clip.
-        scale: Ends of the labels' scale, where the interval ends too; `None` where it is not known.
+        scale: Ends of the labels' scale, where values and intervals end too; `None` where it is not known.
         stalls: Whether prompts told of the clips' stalls.
         about: For people: label file and its hash, numbers of clips, errors, versions, date.
     """
@@ -61,15 +61,31 @@ class ScoreCalibration:
         said = {name: value for name, value in asdict(self).items() if name != "about"}
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
+    def values(self, scores: Sequence[float] | np.ndarray) -> np.ndarray:
+        """M scores on the labels' scale, (M,) in label units; equal where the curve is beyond an end of it."""
+        return self._on_scale(self.curve(np.asarray(scores, float)))
+
     def interval(self, scores: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high end for M scores, (M,) and (M,) in label units; NaN of NaN."""
-        low, high = interval(self.left_out, self.margin, np.asarray(scores, float))
-        return (low, high) if self.scale is None else (low.clip(*self.scale), high.clip(*self.scale))
+        """Low and high end for M scores, (M,) and (M,) in label units, with `values` within; NaN of NaN.
+
+        Curves beyond an end of the scale count as that end before the margin is added, as no label lies there. So the
+        interval keeps a width where all curves are beyond. It is never narrower than that of the curves as they are.
+        """
+        curves = [self._ended(curve) for curve in self.left_out]
+        low, high = interval(curves, self.margin, np.asarray(scores, float))
+        values = self.values(scores)
+        return self._on_scale(np.minimum(low, values)), self._on_scale(np.maximum(high, values))
+
+    def _ended(self, curve: MonotoneCurve) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda new: self._on_scale(curve(new))
+
+    def _on_scale(self, values: np.ndarray) -> np.ndarray:
+        return values if self.scale is None else values.clip(*self.scale)
 
     def applied(self, result: QualityScore) -> QualityScore:
         """A result with `calibrated`, `low` and `high`."""
-        [low], [high] = self.interval([result.score])
-        return replace(result, calibrated=float(self.curve(result.score)), low=float(low), high=float(high))
+        [value], ([low], [high]) = self.values([result.score]), self.interval([result.score])
+        return replace(result, calibrated=float(value), low=float(low), high=float(high))
 
     def outside(self, scores: Sequence[float]) -> int:
         """How many scores lie below or above those of all labelled clips, where the curve is a guess."""
@@ -78,7 +94,7 @@ class ScoreCalibration:
     def line(self, scores: Sequence[float]) -> str:
         """What is said of calibrated scores: whose scale, how sure, and how many are beyond the labelled clips'."""
         labels = self.about.get("labels", "labels")
-        told = f"calibrated to {labels}; intervals hold for {self.coverage:.0%} of clips like those"
+        told = f"calibrated to {labels}; intervals hold for {100 * self.coverage:g}% of clips like those, on average"
         if not (outside := self.outside(scores)):
             return told
         low, high = self.scores
