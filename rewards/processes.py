@@ -75,8 +75,8 @@ def _processes() -> Any:
 
 def _is_column(value: Any, count: int) -> bool:
     """Whether it has an entry for each answer: a list, or an array of one dimension or more."""
-    shape = (len(value),) if isinstance(value, (list, tuple)) else getattr(value, "shape", None)
-    return bool(shape) and shape[0] == count
+    shape = (len(value),) if isinstance(value, (list, tuple)) else getattr(value, "shape", ())
+    return tuple(shape)[:1] == (count,)
 
 
 def _plain(value: Any) -> bool:
