@@ -307,6 +307,15 @@ def test_the_tables_of_ladders_are_those_that_were_measured(results, repo, monke
     assert pairs_controls.render(measured(repo, "pairs_controls")) in results
 
 
+def test_the_table_of_stalls_is_the_one_measured(results, repo):
+    rows = table_rows(section(results, "Streaming and motion"))
+    for policy, found in measured(repo, "streaming")["results"].items():
+        values = [*(found["srcc"][text] for text in ("missing", "true", "false")), found["srcc_false_text"]]
+        told = found["unscored"] < sum(found["clips"][name] for name in found["clips"] if name != "all")
+        shown = [f"{value:.3f}" if told or not column else "-" for column, value in enumerate(values)]
+        assert rows[policy] == shown, policy
+
+
 def test_the_table_of_read_outs_is_the_one_measured(results, repo):
     rows = table_rows(section(results, "Read-outs"))
     for column, (readout, found) in enumerate(measured(repo, "readouts")["agreement"].items()):
