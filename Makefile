@@ -56,7 +56,7 @@ test-engines: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m engine -n 2
 
 # The rewards in verl, ms-swift, OpenRLHF and verifiers, and in stock TRL as it is. Each framework gets an environment of its
-# own in .venv-frameworks, together 850 MB; one that cannot be installed has its tests skipped by name.
+# own in .venv-frameworks, together 650 MB; one that cannot be installed has its tests skipped by name.
 test-frameworks: install
 	$(BIN)/python -m pytest -m framework
 

@@ -20,6 +20,7 @@ from vqathinker.evaluation.benchmark import finite
 from vqathinker.evaluation.encodes import ABOUT, read_about
 from vqathinker.evaluation.ladder_choice import SourceLadder, conformal_threshold, count_scenes, scene_thresholds
 from vqathinker.scoring.provenance import check_settings
+from vqathinker.writing import write_whole
 
 ENCODING = ("encoder", "options")
 """What of a codec's entry there decides what an encode looks like, but for versions."""
@@ -293,7 +294,7 @@ class Calibration:
         whole: dict[str, Any] = {name: getattr(self, name) for name in ("policy", "table", "labels", "encoders")}
         whole |= {"rungs": [asdict(kind) for kind in self.kinds], "sources": finite(sources)}
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(whole, indent=1) + "\n")
 
 
 def load_calibration(path: str | Path) -> Calibration:
