@@ -26,6 +26,8 @@ FORMS: Mapping[str, tuple[str, ...]] = {
 }
 """Name -> other forms of the word; of names that are not here the very name is found, and nothing else."""
 
+_FAULTS = "|".join(form for name, forms in FORMS.items() for form in (name, *forms))
+
 # Each word of a text becomes one sign, the first that fits ("" for none). Patterns of signs then say what is denied.
 _WORDS = {
     "w": (  # no denials, though they look like some
@@ -39,8 +41,11 @@ _WORDS = {
         r"no longer|no|without|neither|nor|none of|(?:free|devoid|absence|absent) (?:of|from)|rather than|instead of"
         r"|as opposed to|(?:hardly|scarcely|barely) any"
     ),
-    # denies the next word, and lists of nouns behind "show" and the like (v)
-    "n": r"not|never|hardly|scarcely|lack of|lacks|lacking",
+    # denies the next word, and lists of nouns behind "show" and the like (v); "low noise", but not "low frame rate"
+    "n": (
+        r"not|never|hardly|scarcely|lack of|lacks|lacking"
+        rf"|(?<!\ba )(?:little|low|minimal|negligible)(?=[\s-]+(?:{_FAULTS})\b)"
+    ),
     "T": (  # ends a clause
         r"but|however|although|though|yet|while|whereas|except|besides|apart|aside|other|than|because|due|since|with"
         r"|despite|only|just|which|that|then|so|if|when|where"

@@ -198,7 +198,14 @@ def check_columns(completions: Sequence[Any], **columns: Sequence[Any] | None) -
 
 
 def check_mos(mos: Sequence[Any]) -> None:
-    """Raise on a label that is not a finite number (`None` means unlabelled and is allowed)."""
+    """Raise on a label that is not a finite number of 0 to 5 (`None` means unlabelled and is allowed)."""
     for index, value in enumerate(mos):
-        if value is not None and not math.isfinite(float(value)):
+        if value is None:
+            continue
+        if not math.isfinite(float(value)):
             raise ValueError(f"mos[{index}]={value!r}: labels must be finite numbers, or None for no label.")
+        if not -1e-6 <= float(value) <= SCORE_RANGE[1] + 1e-6:  # a conversion rounds
+            raise ValueError(
+                f"mos[{index}]={value!r}: labels must be on the scale of the scores, 1 to 5 (0 to 5 for a MOS / 20). "
+                "Convert them first: a MOS of 0 to 100 by 1 + 4 * mos / 100."
+            )

@@ -112,7 +112,8 @@ def score(texts: Sequence[str], labels: Sequence[Any], rubric: Rubric) -> list[d
     rubric = _comparable(rubric, [row.get("video_id") for row in rows])
     for index, row in enumerate(rows):
         check_pays(rubric, row)
-        row["video_id"] = row.get("video_id", f"answer {index}")  # without a name each is a group of its own
+        if row.get("video_id") is None:  # without a name each is a group of its own
+            row["video_id"] = f"answer {index}"
     keys = dict.fromkeys(key for row in rows for key in row)
     table = rubric.score(list(texts), **{key: [row.get(key) for row in rows] for key in keys})
     values = {name: [_or_zero(v) for v in column] for name, column in rubric.floored(table, rows).rewards.items()}

@@ -59,6 +59,6 @@ def compute_scores(
 
 
 def columns(ground_truth: Any, extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A label of both; nothing in `ground_truth` is taken for a label in `extra_info`."""
+    """A label of both; without one in `ground_truth` that of `extra_info` counts. What is `None` is left out."""
     own = {} if ground_truth is None or ground_truth == "" else label(ground_truth)
-    return {**(extra_info or {}), **{key: value for key, value in own.items() if value is not None}}
+    return {key: value for part in (extra_info or {}, own) for key, value in part.items() if value is not None}

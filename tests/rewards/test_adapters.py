@@ -124,6 +124,7 @@ def test_a_reward_of_ones_own_keeps_its_floor():
         ([{"MOS": 3.4}] * 4, "format,regression", r"a label has {'MOS': 3.4}, which none of \['regression'\]"),
         ([3.4] * 4, "format,rank", "a label has no video_id, by which rank tells clips apart"),
         ([{"mos": 3, "video_id": "a"}] * 4, "rank", "the batch holds 1 video"),
+        ([62.5] * 4, "format,regression", r"mos\[0\]=62.5: labels must be on the scale of the scores, 1 to 5"),
     ],
 )
 def test_labels_that_pay_for_nothing_are_refused(labels, rewards, message):
@@ -147,6 +148,7 @@ def test_verl_pays_an_answer_by_name_of_the_package_and_by_its_path():
         pay = module.compute_score
         assert pay(**given, ground_truth=4.25) == {"score": 1 + BELL, "format": 1.0, "regression": BELL}
         assert pay(**given, ground_truth="", extra_info={"mos": 3.75, "num_turns": None})["score"] == 2
+        assert pay(**given, ground_truth="3.75", extra_info={"video_id": None})["score"] == 2
         assert pay(**given, ground_truth='{"mos": 3.75}', extra_info={"mos": 1.0})["score"] == 2
         assert pay(**given, ground_truth="3.75", rewards="regression=0.5")["score"] == 0.5
         with pytest.raises(ValueError, match="which rank cannot be paid for"):
@@ -172,6 +174,8 @@ def test_whole_batches_earn_what_the_rubric_says():
         assert [row["overall"] for row in found] == pytest.approx(expected.total)
         batch = verl.compute_scores(["x"] * 4, texts, [x["mos"] for x in LABELS], LABELS)
         assert [row["score"] for row in batch] == [row["overall"] for row in found]
+    nulls = {"video_id": None, "note": None}  # as parquet fills missing values in
+    assert verl.columns("3.4", nulls) == verl.columns(3.4, nulls | {"mos": 1.0}) == {"mos": 3.4}
     assert min(row["rank"] for row in found) > 0.9  # in order
     assert easyr1.main(given, rewards="format,rank=0.5")[0]["overall"] == pytest.approx(1 + 0.5 * found[0]["rank"])
 

@@ -80,6 +80,7 @@ def test_bad_input_names_value_rule_and_fix():
             "lacks noise",
             "never blurry",
         ),
+        *("low noise", "Noise is absent, with minimal blur", "negligible blur", "little blur or noise", "low-noise"),
         *("absence of blur or noise", "not clearly visible blur", "does not look noisy or blurry", "blur? no."),
     ],
 )
@@ -111,6 +112,8 @@ def test_what_is_denied_is_not_named(text):
         ("no doubt: blur. No fault except noise", "blur noise"),
         ("not without blur, not free of noise", "blur noise"),
         ("nothing but blur", "blur"),
+        ("a little blur", "blur"),
+        ("low light noise, little detail, blur", "blur noise"),
         ("blur is not severe; the noise is not the main problem", "blur noise"),
         ("noise is strong and blur is absent", "noise"),
         ("No, there is blur", "blur"),

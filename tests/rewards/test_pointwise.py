@@ -1,12 +1,13 @@
 import math
 import re
 import time
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards import Format, Length, Linear, Regression, Threshold, format_reward, gaussian_regression, text_of
+from rewards import Format, Length, Linear, Ranking, Regression, Threshold, format_reward, gaussian_regression, text_of
 from rewards.parsing import clean
 
 OFFICIAL = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
@@ -81,9 +82,9 @@ def test_regression_is_the_bell_of_equation_5(score, mos, alpha, sigma):
 
 
 def test_regression_leaves_out_what_cannot_be_scored():
-    answers = ["<answer>3.25</answer>", "no", "<answer>9</answer>", "<answer>3.25</answer>"]
+    answers = ["<answer>3.25</answer>", "no", "<answer>0.5</answer>", "<answer>3.25</answer>"]
     assert Regression()(answers, mos=[3.25, 3, 3, None]) == [1.0, None, None, None]
-    assert Regression(allow_out_of_range=True)(answers, mos=[3.25, 3, 9, None]) == [1.0, None, 1.0, None]
+    assert Regression(allow_out_of_range=True)(answers, mos=[3.25, 3, 0.5, None]) == [1.0, None, 1.0, None]
 
 
 @pytest.mark.parametrize(("answer", "factor"), [("3.50", 0.8), ("3.55", 1.0), ("3", 0.8), ("3.125", 1.0)])
@@ -118,6 +119,11 @@ def test_messages_and_strings_score_alike():
         (lambda: Regression()(["x"], mos=[1, 2]), "2 entries for 1"),
         (lambda: Regression()(["x"], mos=[float("nan")]), "finite"),
         (lambda: Regression()(["x"], mos=None), "mos is missing"),
+        *(
+            (lambda reward=reward: reward(["x", "x"], mos=[3, 73]), r"mos\[1\]=73: labels must be on the scale")
+            for reward in (Regression(), Linear(), Threshold(), partial(Ranking(), video_id=["a", "b"]))
+        ),
+        (lambda: Linear()(["x"], mos=[-0.1]), r"mos\[0\]=-0.1: labels must be on the scale"),
     ],
 )
 def test_bad_input_names_value_and_rule(call, message):
