@@ -104,6 +104,32 @@ def test_questions_about_one_clip_share_what_they_begin_with(engine, policy):
     assert found == [engine.generate([prompt], 2, sampling)[0] for prompt in prompts]
 
 
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@torch.no_grad()
+def test_with_seeds_prompts_of_other_lengths_share_batches_and_answers_stay_those_to_each_alone(
+    engine, policy, threads
+):
+    generator = torch.Generator().manual_seed(0)
+    prompts = [torch.randn(length, 128, generator=generator) for length in (9, 30, 63, 64, 65, 9)]
+    engine.batch_size, engine.eos_token_ids, decoded = 4, [-1], []  # no answer ends before five tokens
+    hook = policy.register_forward_hook(lambda module, inputs, output: decoded.append(output.logits[:, -1].clone()))
+    together = engine.generate(prompts, 1, Sampling(5), list(range(6)))
+    logits = [torch.stack(decoded[start : start + 5]) for start in range(0, len(decoded), 5)]
+    assert len(logits) == 3  # those of up to 64 tokens, of which there are five, and the longer one
+    for place, (batch, row) in enumerate([(0, 0), (0, 1), (0, 2), (0, 3), (2, 0), (1, 0)]):
+        decoded.clear()
+        assert engine.generate([prompts[place]], 1, Sampling(5), [place]) == [together[place]]
+        assert torch.equal(torch.stack(decoded)[:, 0], logits[batch][:, row])  # to the last bit
+    hook.remove()
+
+
 def test_chunks_do_not_change_greedy_answers(engine, prompts):
     whole = engine.generate(prompts, 2, Sampling(6, temperature=0))
     engine.batch_size = 2

@@ -11,6 +11,7 @@ it is copied a few times in all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 
 NAME = "shared_prompt"
+FEW = 4
+"""Of fewer queries to a prompt the CPU kernel rounds differently in each thread: they are asked more than once."""
 
 
 class SharedPrompts:
@@ -32,16 +35,20 @@ class SharedPrompts:
         parts: Caches of prompts of one length each, with the places of these prompts among the P. They are emptied.
         n: Answers per prompt; those to one prompt are consecutive rows.
         longest: Most tokens of an answer, which the buffers hold in the end.
+        width: Prompts are padded on the left to so many keys; at least, to those of the longest.
 
     Attributes:
-        prompt: Keys of the longest prompt; the others are padded on the left.
+        prompt: Keys of a prompt, padding included.
         n: Places for the answers to a prompt.
         steps: Tokens that each answer has.
     """
 
-    def __init__(self, parts: Sequence[tuple[Sequence[int], DynamicCache]], n: int, longest: int) -> None:
+    def __init__(
+        self, parts: Sequence[tuple[Sequence[int], DynamicCache]], n: int, longest: int, width: int = 0
+    ) -> None:
         lengths = {place: part.get_seq_length() for places, part in parts for place in places}
-        self.prompt, self.n, self.steps, self._longest = max(lengths.values()), n, 0, longest
+        self.prompt = max(width, *lengths.values())
+        self.n, self.steps, self._longest = n, 0, longest
         self._buffers = [_joined(parts, layer, self.prompt) for layer in range(len(parts[0][1].layers))]
         device = self._buffers[0][0].device
         self._padding = torch.tensor([self.prompt - lengths[place] for place in sorted(lengths)], device=device)
@@ -76,7 +83,10 @@ class SharedPrompts:
         # The query heads that share a head of keys are further queries of it: nothing is copied to them.
         queries = self._placed(query).unflatten(2, (heads, fold)).permute(0, 2, 3, 1, 4).flatten(2, 3)
         keys, values = (buffer[:, :, : self.keys] for buffer in self._buffers[layer])
-        found = scaled_dot_product_attention(queries, keys, values, self._mask[..., : self.keys], scale=scale)
+        mask, asked = self._mask[..., : self.keys], queries.shape[2]
+        if asked < FEW:
+            queries, mask = (torch.cat([each] * math.ceil(FEW / asked), dim=2) for each in (queries, mask))
+        found = scaled_dot_product_attention(queries, keys, values, mask, scale=scale)[:, :, :asked]
         found = found.unflatten(2, (fold, self.n)).permute(0, 3, 1, 2, 4)
         found = found.reshape(-1, 1, query.shape[1], query.shape[3])
         return found if len(found) == len(query) else found[self._places]

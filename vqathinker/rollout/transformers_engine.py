@@ -7,6 +7,7 @@ Answers that have ended leave the batch.
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Sequence
 
@@ -16,6 +17,10 @@ from transformers import DynamicCache, TopPLogitsWarper
 from vqathinker.policy import VQAThinkerForConditionalGeneration
 from vqathinker.rollout.engine import Completion, Sampling
 from vqathinker.rollout.shared_prompt import SharedPrompts, attention_to_shared_prompts
+
+PADDED = 64
+"""Where answers must not depend on what else is asked, prompts are padded to a multiple of so many tokens, which those
+of other lengths then share a batch with."""
 
 
 class TransformersEngine:
@@ -45,8 +50,8 @@ class TransformersEngine:
         """See `RolloutEngine.generate`.
 
         With `seeds` the answers to a prompt depend on the prompt, its seed and `batch_size` alone, to the last bit: it
-        is prefilled by itself and decoded in a batch that is always full, as kernels round differently for other
-        shapes. Without, answers leave the batch when they end.
+        is prefilled by itself, padded to a multiple of `PADDED` and decoded in a batch that is always full, as kernels
+        round differently for other shapes. Without, answers leave the batch when they end.
         """
         if not prompts:
             return []
@@ -54,25 +59,31 @@ class TransformersEngine:
         if seeds is None:
             chunks = [prompts[start : start + step] for start in range(0, len(prompts), step)]
             return [completions for chunk in chunks for completions in self._generate(chunk, n, sampling)]
-        lengths: dict[int, list[int]] = {}
+        widths: dict[int, list[int]] = {}
         for place, prompt in enumerate(prompts):
-            lengths.setdefault(len(prompt), []).append(place)
+            widths.setdefault(math.ceil(len(prompt) / PADDED) * PADDED, []).append(place)
         found: dict[int, list[Completion]] = {}
-        for places in lengths.values():
+        for width, places in widths.items():
             for start in range(0, len(places), step):
                 chosen = places[start : start + step]
                 full = chosen + chosen[-1:] * (step - len(chosen))
-                drawn = self._generate([prompts[i] for i in full], n, sampling, [seeds[i] for i in full])
+                drawn = self._generate([prompts[i] for i in full], n, sampling, [seeds[i] for i in full], width)
                 found.update(zip(full, drawn, strict=True))
         return [found[place] for place in range(len(prompts))]
 
     def _generate(
-        self, prompts: Sequence[torch.Tensor], n: int, sampling: Sampling, seeds: Sequence[int] | None = None
+        self,
+        prompts: Sequence[torch.Tensor],
+        n: int,
+        sampling: Sampling,
+        seeds: Sequence[int] | None = None,
+        width: int = 0,
     ) -> list[list[Completion]]:
         was_training = self.policy.training
         self.policy.eval()
         try:
-            shared = SharedPrompts(self._prefill(prompts, alone=seeds is not None), n, sampling.max_new_tokens)
+            caches = self._prefill(prompts, alone=seeds is not None)
+            shared = SharedPrompts(caches, n, sampling.max_new_tokens, width)
             with attention_to_shared_prompts(self.policy.model.language_model):
                 tokens = self._decode(prompts, n, shared, sampling, seeds)
         finally:
