@@ -283,7 +283,7 @@ def test_a_user_drops_a_clip_scores_it_and_asks(address, browser, clip, tmp_path
     page.drop("clip", tmp_path / "torn.mp4")
     page.wait("message", "The clip torn.mp4 cannot be read: ")
     page.press("score")
-    page.wait("message", "There is no clip: drop one on the page, or pick an example.")
+    page.wait("message", "There is no clip that can be read: drop one on the page, or pick an example.")
     browser.refresh()
     page.drop("clip", clip)
     page.wait("seen", "24 frames, 2.0 s. Key frames 1, 5, 9, 13, 16, 20.")

@@ -200,7 +200,7 @@ class Handlers:
     def _open(self, video: str | None) -> Clip:
         """A clip that is neither larger nor longer than the page takes, with neither more nor larger frames."""
         if not video:
-            raise ValueError("there is no clip: drop one on the page, or pick an example.")
+            raise ValueError("there is no clip that can be read: drop one on the page, or pick an example.")
         name, size = Path(video).name, os.path.getsize(video) / 1e6
         if size > self.limits.megabytes:
             raise ValueError(
