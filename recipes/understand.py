@@ -44,7 +44,7 @@ FOLDER = Path("runs/understand")
 DATA = FOLDER / "data"
 CONFIGS = Path(__file__).parent / "configs"
 SPEC = QuestionSpec(
-    splits={"format": 240, "stage1": 1600, "stage2": 480, "stage3": 480, "train": 960, "val": 32, "test": 200}
+    splits={"format": 240, "stage1": 1200, "stage2": 480, "stage3": 480, "train": 480, "val": 32, "test": 120}
 )
 """Each stage has scenes of its own; `train` are GRPO's, of which no reasons are shown."""
 QUICK = {"format": 8, "stage1": 24, "stage2": 8, "stage3": 8, "train": 16, "val": 4, "test": 8}
@@ -153,7 +153,7 @@ def judge(checkpoints: Mapping[str, Path]) -> dict[str, dict[str, float | None]]
 def evaluate(checkpoint: Path) -> dict[str, float | None]:
     """A checkpoint on the held-out questions and levels: what the table says, by the names of its rows."""
     set_verbose(False)  # a process of its own
-    scorer = QualityScorer.from_pretrained(checkpoint, max_new_tokens=LONGEST)
+    scorer = QualityScorer.from_pretrained(checkpoint, max_new_tokens=LONGEST, batch_size=32)
     scorer.processor.use_cache(FOLDER / "cache")
     report = evaluate_questions(scorer, read_questions(DATA / "test.jsonl", DATA), rotate=False, progress=True)
     return faults(report) | levels(scorer) | accuracies(report)
