@@ -61,14 +61,11 @@ CONFIGS = {
 ARMS = ("sequence", "mix", "no_stage1", "more_sft", "grpo_sequence", "grpo_mix", "grpo_no_stage1")
 TIMED = {"more_sft": "grpo_sequence"}
 """Arm -> the arm whose training time it is given."""
-COLUMNS = {
-    "spatial faults": "spatial faults",
-    "motion faults": "motion faults",
-    "level": "level",
-    "level, SRCC": "level, SRCC",
-    "all questions": "questions",
-    "all, no video": "no video",
-}
+TABLES = (
+    {"all questions": "questions", "all, no video": "no video", "level": "level", "level, SRCC": "level, SRCC"},
+    {"spatial faults": "spatial faults", "motion faults": "motion faults", "all, unparsable": "unparsable"},
+)
+"""Key of a result -> what its column is called."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -162,7 +159,12 @@ def write_table() -> None:
     """Every value of every seed to controls.json; mean and standard deviation over the seeds to the screen."""
     table = runner.found_results(FOLDER, ARMS, read_result)
     (FOLDER / "controls.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    print(runner.mean_table(table, COLUMNS))
+    print(render(table))
+
+
+def render(table: dict[str, dict[int, dict[str, Any]]]) -> str:
+    """Mean and deviation over the seeds: questions and levels, then faults."""
+    return "\n\n".join(runner.mean_table(table, columns) for columns in TABLES)
 
 
 if __name__ == "__main__":
