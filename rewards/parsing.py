@@ -202,10 +202,17 @@ def check_mos(mos: Sequence[Any]) -> None:
     for index, value in enumerate(mos):
         if value is None:
             continue
-        if not math.isfinite(float(value)):
+        if not _is_finite(value):
             raise ValueError(f"mos[{index}]={value!r}: labels must be finite numbers, or None for no label.")
         if not -1e-6 <= float(value) <= SCORE_RANGE[1] + 1e-6:  # a conversion rounds
             raise ValueError(
                 f"mos[{index}]={value!r}: labels must be on the scale of the scores, 1 to 5 (0 to 5 for a MOS / 20). "
                 "Convert them first: a MOS of 0 to 100 by 1 + 4 * mos / 100."
             )
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False

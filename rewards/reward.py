@@ -103,13 +103,13 @@ def find_reward(name: str, known: Mapping[str, Any]) -> Any:
         The reward; of a class at a place an instance, made with its defaults.
 
     Raises:
-        ValueError: On an unknown name, or where there is nothing at the place.
+        ValueError: On an unknown name, or where there is nothing at the place, or no reward.
     """
     if ":" not in name:
         if name not in known:
-            raise ValueError(
-                f"reward {name!r} is unknown: choose among {sorted(known)}, or give package.module:attribute."
-            )
+            near = get_close_matches(name, known, 1)
+            meant = f"did you mean {near[0]}? They are" if near else "choose among"
+            raise ValueError(f"reward {name!r} is unknown: {meant} {sorted(known)}, or give package.module:attribute.")
         return known[name]()
     place, _, attribute = name.partition(":")
     try:
@@ -119,4 +119,9 @@ def find_reward(name: str, known: Mapping[str, Any]) -> Any:
             f"reward {name!r}: {error}. Write package.module:attribute for something that can be imported from here, "
             "or install its package."
         ) from error
-    return found() if isinstance(found, type) else found
+    reward = found() if isinstance(found, type) else found
+    try:
+        check_reward(reward)
+    except TypeError as error:
+        raise ValueError(f"reward {name!r}: {error}") from error
+    return reward

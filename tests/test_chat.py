@@ -172,7 +172,7 @@ def test_without_gradio_the_extra_is_named(base, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.delitem(sys.modules, "vqathinker.chat.layout", raising=False)
     assert main(["chat", "--model", str(base)]) == 2
-    assert "install the extra `chat`, pip install 'vqathinker[chat]'" in capsys.readouterr().err
+    assert "install the extra `chat`, pip install '.[chat]' in a clone" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- the page in a browser

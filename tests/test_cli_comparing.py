@@ -83,7 +83,8 @@ def test_rank_prints_and_writes_a_table(run, folder, tmp_path, capsys):
     files = [tmp_path / "new" / "r.csv", tmp_path / "r.json"]
     assert run("rank", folder, "--out", tmp_path / "kept", "--csv", files[0], "--json", files[1]) == 0
     out, err = capsys.readouterr()
-    assert "| rank   | clip" in out and "4 clips: 4 ranked, 0 not; 6 pairs compared, 0 without an answer, 6 with" in err
+    assert "| rank   | clip" in out
+    assert "4 clips: 4 ranked, 0 not; 6 pairs asked about, 0 without an answer, 6 with" in err
     with files[0].open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["video"] for row in rows) == [str(folder / f"0000{i}.mp4") for i in range(4)]

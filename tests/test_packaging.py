@@ -89,4 +89,4 @@ def test_a_package_of_the_same_name_that_overwrote_ours_changes_nothing(wheel, t
 def test_what_lacks_an_extra_names_it(tmp_path, code, extra):
     (tmp_path / "a.mp4").write_bytes(b"")
     done = run(tmp_path, code)
-    assert done.returncode and f"install the extra `{extra}`, pip install 'vqathinker[{extra}]'" in done.stderr
+    assert done.returncode and f"install the extra `{extra}`, pip install '.[{extra}]' in a clone" in done.stderr

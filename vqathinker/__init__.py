@@ -46,4 +46,4 @@ def __getattr__(name: str) -> Any:
 def missing_extra(error: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
     """The same error, which says how to get what is missing."""
     python = "" if sys.version_info >= (3, 11) else f", with Python 3.11 or later (this is {sys.version.split()[0]})"
-    return ModuleNotFoundError(f"{error}: install the extra `{extra}`, pip install 'vqathinker[{extra}]'{python}")
+    return ModuleNotFoundError(f"{error}: install the extra `{extra}`, pip install '.[{extra}]' in a clone{python}")

@@ -18,7 +18,10 @@ def check_checkpoint(path: str | Path) -> None:
     """
     path = Path(path)
     if not path.is_dir() and (path.is_absolute() or len(path.parts) != 2 or Path(path.parts[0]).is_dir()):
-        raise FileNotFoundError(f"no checkpoint folder at {str(path)!r}: name one (`make demo` makes one) or a hub id.")
+        made = " (`make demo` makes it)" if path.parts[:2] == ("runs", "demo") else ""
+        raise FileNotFoundError(
+            f"no checkpoint folder at {str(path)!r}{made}: check its name and the current folder, or name a hub id."
+        )
     if path.is_dir() and not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise FileNotFoundError(f"no checkpoint in {str(path)!r}: it has no config.json. Name the folder that has one.")
 

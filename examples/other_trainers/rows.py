@@ -24,9 +24,14 @@ def labelled(labels, videos):
     """(file, columns of the rewards) of each clip."""
     with open(labels, newline="", encoding="utf-8-sig") as file:
         for line, row in enumerate(csv.DictReader(file), start=2):
+            if not row.keys() >= {"video", "mos"}:
+                raise ValueError(f"{labels} has the columns {[*row]}: it needs video and mos, separated by commas.")
             clip, mos = Path(videos, row["video"]).resolve(), float(row["mos"])
             if not clip.is_file() or not 1 <= mos <= 5:
-                raise ValueError(f"{labels}, line {line}: {clip} must be a file, and its mos {mos:g} in 1 to 5.")
+                raise ValueError(
+                    f"{labels}, line {line}: {clip} must be a file, and its mos {mos:g} in 1 to 5."
+                    " A MOS of 0 to 100 becomes 1 + 4 * mos / 100."
+                )
             yield str(clip), {"mos": mos, "video_id": row["video"]}
 
 

@@ -154,13 +154,14 @@ def _payable(rewards: Rubric | str, flags: Sequence[str], missing: str | None, s
     if missing not in (None, *MISSING):
         raise ValueError(f"missing={missing!r}: must be one of {MISSING}.")
     named = isinstance(rewards, str) and rewards in PRESETS
-    rubric = rewards if isinstance(rewards, Rubric) else preset(rewards) if named else named_rewards(rewards)
+    rubric = rewards if isinstance(rewards, Rubric) else preset(rewards) if named else _by_name(rewards)
     if taken := sorted({"score", "overall", "reward"} & set(rubric.names)):
         raise ValueError(f"a reward is named {taken[0]!r}, as their sum is in other trainers: give it another name=...")
     unpaid = _flagged(rubric, flags)
     if not unpaid:
         return rubric
-    what = f"the trainer sees {sees}, which {', '.join(unpaid)} cannot be paid for"
+    whose = f" of preset {rewards!r}" if named else ""
+    what = f"the trainer sees {sees}, so {', '.join(unpaid)}{whose} cannot be paid"
     if (missing or ("leave out" if named else "error")) == "error" or len(unpaid) == len(rubric.names):
         raise ValueError(
             f"{what}: leave {'it' if len(unpaid) == 1 else 'them'} out of the rewards {rubric.names}, or train with "
@@ -168,6 +169,13 @@ def _payable(rewards: Rubric | str, flags: Sequence[str], missing: str | None, s
         )
     warnings.warn(f"{what}: left out. Paid are {rubric.without(unpaid).names}.", stacklevel=3)
     return rubric.without(unpaid)
+
+
+def _by_name(rewards: str) -> Rubric:
+    try:
+        return named_rewards(rewards)
+    except ValueError as error:
+        raise ValueError(f"{error} (Or name a preset: {', '.join(PRESETS)}.)") from error
 
 
 def _comparable(rubric: Rubric, ids: Sequence[Hashable]) -> Rubric:
@@ -211,6 +219,6 @@ def check_pays(rubric: Rubric, row: Mapping[str, Any]) -> None:
     if labelled and not any(own(row) for own in labelled.values()):
         given = {key: value for key, value in row.items() if value is not None}
         raise ValueError(
-            f"a label has {given}, which none of {list(labelled)} can be paid for: add what they need, for most of "
+            f"a label has {given}: none of {list(labelled)} can be paid for it. Add what they need, for most of "
             "them mos (docs/rewards.md says what)."
         )

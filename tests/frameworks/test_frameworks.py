@@ -42,7 +42,7 @@ def test_openrlhf_pays_by_file(run):
     assert [row["extra_logs"]["format"] for row in found["paid"]] == FORMAT
     assert [row["extra_logs"]["regression"] for row in found["paid"]] == close(REGRESSION)
     assert found["ended"].startswith("RewardError: no reward can be paid, the run ends: ValueError: label ''")
-    assert "which rank, temporal cannot be paid for: left out" in output
+    assert "so rank, temporal of preset 'recommended' cannot be paid: left out" in output
 
 
 def test_verifiers_pays_by_a_function_of_the_configuration(run):
@@ -52,7 +52,7 @@ def test_verifiers_pays_by_a_function_of_the_configuration(run):
         close(pair) for pair in zip(FORMAT, REGRESSION, strict=True)
     ]
     assert found["ended"].startswith("TaskError") and "none of ['regression'] can be paid for" in found["ended"]
-    assert "which rank, temporal cannot be paid for: left out" in output
+    assert "so rank, temporal of preset 'recommended' cannot be paid: left out" in output
 
 
 def test_verifiers_0_1_pays_by_a_rubric_and_never_a_silent_zero(run):
@@ -75,7 +75,7 @@ def test_ms_swift_pays_by_a_plug_in(run):
         [a + (b or 0) + (c or 0) for a, b, c in zip(FORMAT, missing, RANK, strict=True)]
     )
     assert found["names"] == ["vqa_format", "vqa_regression", "vqa_rank", "vqa_recommended"]
-    assert "which temporal cannot be paid for: leave it out" in found["refused"]
+    assert "so temporal cannot be paid: leave it out" in found["refused"]
     assert found["hidden"] == []  # its loader puts the file's folder first on the path, where verl.py would hide verl
 
 
@@ -85,7 +85,7 @@ def test_verl_pays_by_its_reward_manager(run):
     assert [row["reward_extra_info"]["format"] for row in found["paid"]] == FORMAT
     assert [row["reward_extra_info"]["regression"] for row in found["paid"]] == close(REGRESSION)
     assert found["ended"].startswith("ValueError: a label has {'video_id': 'a'")
-    assert "which rank, temporal cannot be paid for: left out" in output
+    assert "so rank, temporal of preset 'recommended' cannot be paid: left out" in output
 
 
 def test_the_command_of_ms_swift_trains_a_step(run_command, text_policy, tmp_path):

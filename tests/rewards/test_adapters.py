@@ -58,7 +58,9 @@ def test_a_label_with_a_key_of_the_trainers_is_refused():
 
 def test_a_preset_leaves_out_what_cannot_be_paid_and_says_so():
     pointwise.cache_clear(), whole_batch.cache_clear()
-    with pytest.warns(UserWarning, match=r"one answer at a time, which rank, temporal cannot be paid for: left out"):
+    with pytest.warns(
+        UserWarning, match=r"one answer at a time, so rank, temporal of preset 'recommended' cannot be paid: left out"
+    ):
         assert pointwise("official").names == ["format", "regression"]
     with pytest.warns(
         UserWarning, match=r"without perturbed copies, which temporal .* Paid are \['format', 'regression'"
@@ -73,8 +75,8 @@ def test_a_preset_leaves_out_what_cannot_be_paid_and_says_so():
 @pytest.mark.parametrize(
     ("make", "rewards", "message"),
     [
-        (pointwise, "format,rank", "one answer at a time, which rank cannot be paid for: leave it out"),
-        (pointwise, preset("paper"), "which rank, temporal cannot be paid for: leave them out"),
+        (pointwise, "format,rank", "one answer at a time, so rank cannot be paid: leave it out"),
+        (pointwise, preset("paper"), "so rank, temporal cannot be paid: leave them out"),
         (pointwise, "format,order", "which order cannot"),
         (pointwise, "product_hinge,bradley_terry", "which product_hinge, bradley_terry cannot"),
         (whole_batch, "format,contrast", "without perturbed copies, which contrast cannot"),
@@ -121,7 +123,7 @@ def test_a_reward_of_ones_own_keeps_its_floor():
     ("labels", "rewards", "message"),
     [
         ([3.4], "format", "1 labels for 4 answers"),
-        ([{"MOS": 3.4}] * 4, "format,regression", r"a label has {'MOS': 3.4}, which none of \['regression'\]"),
+        ([{"MOS": 3.4}] * 4, "format,regression", r"a label has {'MOS': 3.4}, none of \['regression'\] can be paid"),
         ([3.4] * 4, "format,rank", "a label has no video_id, by which rank tells clips apart"),
         ([{"mos": 3, "video_id": "a"}] * 4, "rank", "the batch holds 1 video"),
         ([62.5] * 4, "format,regression", r"mos\[0\]=62.5: labels must be on the scale of the scores, 1 to 5"),
@@ -151,7 +153,7 @@ def test_verl_pays_an_answer_by_name_of_the_package_and_by_its_path():
         assert pay(**given, ground_truth="3.75", extra_info={"video_id": None})["score"] == 2
         assert pay(**given, ground_truth='{"mos": 3.75}', extra_info={"mos": 1.0})["score"] == 2
         assert pay(**given, ground_truth="3.75", rewards="regression=0.5")["score"] == 0.5
-        with pytest.raises(ValueError, match="which rank cannot be paid for"):
+        with pytest.raises(ValueError, match="so rank cannot be paid"):
             pay(**given, ground_truth="3.75", rewards="rank")
         with pytest.raises(TypeError, match="reward"):
             pay(**given, ground_truth="3.75", reward="official")
@@ -206,7 +208,9 @@ def test_a_misspelt_label_is_told_also_beside_a_reward_that_pays_every_row():
         return [1.0] * len(completions)
 
     rubric = Rubric([Format(), Regression(), concise])
-    with pytest.raises(ValueError, match=r"a label has \{'MOS': 3.0.*which none of \['regression'\] can be paid for"):
+    with pytest.raises(
+        ValueError, match=r"a label has \{'MOS': 3.0.*none of \['regression'\] can be paid can be paid for"
+    ):
         score([GOOD.format(3)], [{"MOS": 3.0}], rubric)
     assert score([GOOD.format(3)], [{"mos": 3.0}], rubric)[0]["concise"] == 1.0
 

@@ -63,7 +63,7 @@ def test_it_ends_the_run_from_a_task_that_nobody_waits_for_too():
 @pytest.mark.parametrize("module", [areal, openrlhf, verifiers])
 def test_rewards_that_need_more_than_one_answer_are_refused_when_they_are_named(module):
     for name in ("rank", "temporal", "contrast", "order", "product_hinge", "bradley_terry"):
-        with pytest.raises(ValueError, match=f"one answer at a time, which {name} cannot be paid for"):
+        with pytest.raises(ValueError, match=f"one answer at a time, so {name} cannot be paid"):
             module.reward_function(f"format,{name}")
 
 

@@ -26,7 +26,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "chat",
         "a page to drop videos on, and to ask about them",
         ["--model models/mine", "--examples clips/ --port 8000"],
-        "Needs the extra `chat`: pip install 'vqathinker[chat]'.",
+        "Needs the extra `chat`: pip install '.[chat]'.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in")
     parser.add_argument("--port", type=int, default=7860, help="port")

@@ -193,7 +193,7 @@ def _summary(ranking: Ranking, by_score: bool) -> str:
     ranked = sum(clip.rank is not None for clip in ranking.clips)
     lines = [
         f"{counted(len(ranking.clips), 'clip')}: {ranked} ranked, {len(ranking.clips) - ranked} not; "
-        f"{counted(ranking.compared, 'pair')} compared, {ranking.compared - ranking.answered} without an answer, "
+        f"{counted(ranking.compared, 'pair')} asked about, {ranking.compared - ranking.answered} without an answer, "
         f"{ranking.inconsistent} with another answer when swapped"
     ]
     if not by_score and ranking.groups > 1:

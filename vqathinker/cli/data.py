@@ -92,6 +92,8 @@ def _check(options: argparse.Namespace) -> int:
 
 def text_of(result: DataCheck) -> str:
     """Labels, findings and the verdict, a line each."""
+    from vqathinker.data.check import NO_SCALE
+
     values = [row.mos for row in result.rows]
     lines = [f"{result.labels}: {counted(len(values), 'clip')} with labels"]
     if values:
@@ -102,7 +104,9 @@ def text_of(result: DataCheck) -> str:
         lines.append(f"{low:8.4g} to {high:<8.4g}{count:8d}  {'#' * round(BAR * count / most)}")
     lines += [f"{'PROBLEM' if finding.problem else 'note':9}{finding.text()}" for finding in result.findings]
     verdict = f"{counted(len(result.problems), 'problem')} that training would run into"
-    return "\n".join([*lines, verdict if result.problems else "fine: no problems"])
+    named = not any(finding.what == NO_SCALE for finding in result.findings)
+    fine = "fine: no problems" if named else "no problems but the scale, without which nothing trains"
+    return "\n".join([*lines, verdict if result.problems else fine])
 
 
 def _write(result: DataCheck, folder: Path) -> None:

@@ -353,7 +353,7 @@ def _inspect(options: argparse.Namespace) -> None:
     rubric = rewards.named_rewards(options.rewards) if options.rewards else rewards.preset(options.preset)
     rows = _read_answers(options.file, any("mos" in _required(reward) for reward in rubric.rewards))
     ids = [row["video_id"] for row in rows]
-    if any("kind" in row for row in rows) and not options.rewards:
+    if any({"kind", "severity"} <= row.keys() for row in rows) and not options.rewards:
         rubric = rubric.plus(rewards.Distortion())
     columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
     completions, perturbed = columns.pop("completion"), columns.pop("perturbed_completion", [None])
@@ -399,7 +399,7 @@ def _check_applies(reward: Any, columns: Mapping[str, list], file: Path) -> None
 
 def _read_answers(file: Path, needs_mos: bool) -> list[dict]:
     """The rows, each with `mos`, which is None in a row without a label."""
-    from vqathinker.data.scales import mos_scale
+    from vqathinker.rewards.parsing import check_mos
 
     keys = ("completion", "mos", "video_id") if needs_mos else ("completion", "video_id")
     taken = ("self", "completions", "perturbed_completions", "log_metric")
@@ -427,10 +427,9 @@ def _read_answers(file: Path, needs_mos: bool) -> list[dict]:
                     f"{file}:{number}: {key} {row[key]!r} must be {' or '.join(k.__name__ for k in kinds)}."
                 )
         try:
-            if row["mos"] is not None:
-                mos_scale("identity")(row["mos"])
+            check_mos([row["mos"]])
         except ValueError as error:
-            raise ValueError(f"{file}:{number}: {error}") from None
+            raise ValueError(f"{file}:{number}: {str(error).replace('mos[0]=', 'mos ')}") from None
         rows.append(row)
     if not rows:
         raise ValueError(f"{file} holds no answers.")

@@ -28,6 +28,8 @@ FEW = 10
 """Fewer labels than this may lie on a small part of their scale by chance."""
 NARROW = 0.6
 """Labels look like another scale's if that ends below this share of the one that was stated."""
+NO_SCALE = "No scale was given"
+"""A finding; training asks for a scale."""
 BINS = 10
 
 
@@ -221,7 +223,7 @@ def scale_findings(rows: Sequence[LabelRow], scale: MosScale | None) -> list[Fin
     usual = next((known for known in USUAL if known[0] <= low and high <= known[1]), None)
     looks = f"The labels run from {low:g} to {high:g}, {f'as on {usual[2]}' if usual else 'as on no usual scale'}"
     if scale is None:
-        return [Finding("No scale was given", 0, (), f"{looks}. Name their scale: {NAMES}.", False)]
+        return [Finding(NO_SCALE, 0, (), f"{looks}. Name their scale: {NAMES}.", False)]
     outside = [f"{row.video_id} ({row.mos:g})" for row in rows if not scale.low <= row.mos <= scale.high]
     rule = f"outside the scale {scale.name!r}, which takes {scale.takes}"
     found = _found(outside, "label is|labels are", rule, f"{looks}. Name their scale: {NAMES}.")

@@ -25,7 +25,7 @@ def pyplot() -> Any:
     try:
         import matplotlib
     except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'vqathinker[plots]'") from error
+        raise ImportError("plots need matplotlib: pip install '.[plots]'") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -43,7 +43,7 @@ def import_peft(what: str) -> Any:
     try:
         import peft
     except ImportError as error:
-        raise ImportError(f"{what} needs PEFT ({error}): pip install 'vqathinker[lora]'.") from error
+        raise ImportError(f"{what} needs PEFT ({error}): pip install '.[lora]'.") from error
     return peft
 
 

@@ -88,8 +88,8 @@ def _vllm(
             max_num_seqs=batch_size,
         )
     except (ImportError, ValueError) as error:  # speaks of the trainer's settings
-        own = "engine='transformers' instead of use_vllm=False, vllm_memory, max_new_tokens"
-        raise type(error)(f"{error} (When scoring, the settings are {own}.)") from error
+        own = str(error).replace("use_vllm=True", "engine 'vllm'").replace("set use_vllm=False", "leave the engine out")
+        raise type(error)(own) from error
     engine.sync_weights()
     return engine
 

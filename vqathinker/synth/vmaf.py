@@ -119,9 +119,7 @@ def ffmpeg() -> str:
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
     except ModuleNotFoundError as error:
-        raise ImportError(
-            "ladders are labelled by the FFmpeg of imageio-ffmpeg: pip install 'vqathinker[ladder]'."
-        ) from error
+        raise ImportError("ladders are labelled by the FFmpeg of imageio-ffmpeg: pip install '.[ladder]'.") from error
     return get_ffmpeg_exe()
 
 

@@ -130,7 +130,7 @@ def get_quantization_config(options: AdapterArguments, dtype: torch.dtype) -> Bi
     if not options.load_in_4bit:
         return None
     if not is_bitsandbytes_available():
-        raise ImportError("load_in_4bit=True needs bitsandbytes: pip install 'vqathinker[quantized]'.")
+        raise ImportError("load_in_4bit=True needs bitsandbytes: pip install '.[quantized]'.")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_compute_dtype=dtype,

@@ -35,6 +35,8 @@ CLIPS_PER_STEP, ROUNDS = 6, 4
 WARM_START_BATCH, WARM_START_STEPS = 16, 90
 TRACES = 160
 """Of a warm start at least: what the answer's form takes. Of fewer clips each has several, in other words."""
+ROWS = 20
+"""Of the log in a run of GRPO."""
 SHORT = 64
 """Tokens: answers up to this length are cheap, so a clip gets more of them."""
 LONGEST = 512
@@ -137,8 +139,7 @@ def fitted_settings(model: str, clips: int, given: Mapping[str, Any], free: floa
             if needed <= SHARE * free:
                 pace = PACES[_kind(config, settings)]
                 chosen |= {"learning_rate": pace.learning_rate, **_rhythm(clips, settings, pace)}
-                if {"max_steps", "num_train_epochs"} & set(given):
-                    del chosen["max_steps"], chosen["save_steps"]
+                chosen = _of_stated_length(chosen, given, ROWS)
                 decided = {*given, *(["steps_per_generation"] if "generation_batch_size" in given else [])}
                 return {name: value for name, value in chosen.items() if name not in decided}
     raise ValueError(
@@ -156,8 +157,7 @@ def fitted_warm_start(model: str, clips: int, given: Mapping[str, Any]) -> dict[
     if clips < TRACES:
         chosen |= {"labels_weight": math.ceil(TRACES / clips)}
     chosen |= {"bf16": torch.cuda.is_available(), "logging_steps": math.ceil(steps / 10), "save_steps": steps}
-    if {"max_steps", "num_train_epochs"} & set(given):
-        del chosen["max_steps"], chosen["save_steps"]
+    chosen = _of_stated_length(chosen, given, rows=10)
     return {name: value for name, value in chosen.items() if name not in given}
 
 
@@ -235,4 +235,12 @@ def _rhythm(clips: int, settings: Mapping[str, Any], pace: Pace) -> dict[str, in
     each = settings["per_device_train_batch_size"] // settings["num_generations"] * shared
     batches = math.ceil(pace.passes * clips / each)
     every = max(1, batches // 4) * rounds
-    return {"max_steps": batches * rounds, "logging_steps": math.ceil(batches * rounds / 20), "save_steps": every}
+    return {"max_steps": batches * rounds, "logging_steps": math.ceil(batches * rounds / ROWS), "save_steps": every}
+
+
+def _of_stated_length(chosen: dict[str, Any], given: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """What was chosen, but for what the length of the run decides where that is stated; the log has so many rows."""
+    if not {"max_steps", "num_train_epochs"} & set(given):
+        return chosen
+    left = {name: value for name, value in chosen.items() if name not in ("max_steps", "save_steps")}
+    return left | ({"logging_steps": math.ceil(given["max_steps"] / rows)} if given.get("max_steps", 0) > 0 else {})
