@@ -40,6 +40,14 @@ def test_inspect_rewards_scores_distortions_where_they_are_labelled(tmp_path, ca
     assert [line.split()[column] for line in lines[2:6]] == ["1.000", "0.000", "-", "-"]
 
 
+def test_inspect_rewards_asks_for_what_it_can_be_given(tmp_path, capsys):
+    rows = [answer("a", 4, s) | {"kind": "blur"} for s in (4, 3)] + [answer("b", 2, s) for s in (2, 3)]
+    assert main(["inspect-rewards", write_answers(tmp_path / "x.jsonl", rows)]) == 0
+    assert "distortion" not in capsys.readouterr().out  # it needs the severity too
+    assert main(["inspect-rewards", write_answers(tmp_path / "x.jsonl", [rows[0] | {"mos": 73}])]) == 2
+    assert "x.jsonl:1: mos 73: labels must be on the scale of the scores, 1 to 5" in capsys.readouterr().err
+
+
 def test_inspect_rewards_takes_named_ones_and_ones_own(tmp_path, capsys, monkeypatch):
     (tmp_path / "some_rewards.py").write_text(
         "def long(completions, **columns):\n    return [9.0] * len(completions)\n"

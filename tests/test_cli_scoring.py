@@ -260,6 +260,9 @@ def test_eval_of_one_table_needs_no_yaml(judge, base, clip_set, tmp_path, capsys
         entry["split"] == "train" and entry["interval_over"].endswith("sources (column 'scene')") and entry["mae"] > 0
     )
     assert one["interval_over"] == entry["interval_over"] and found["overall"] == {}
+    table[-1] = str(tmp_path)
+    assert main([*where, *table]) == 2
+    assert f"--videos {tmp_path} holds none of the 16 clips of " in capsys.readouterr().err
     assert "spread" in read(tmp_path / "out/train.csv")[0] and "Against the baseline" in (
         tmp_path / "out/report.html"
     ).read_text(encoding="utf-8")

@@ -76,6 +76,7 @@ def test_ms_swift_pays_by_a_plug_in(run):
     )
     assert found["names"] == ["vqa_format", "vqa_regression", "vqa_rank", "vqa_recommended"]
     assert "so temporal cannot be paid: leave it out" in found["refused"]
+    assert found["absent"].startswith("vqa_regression needs the column mos, which the data set does not have")
     assert found["hidden"] == []  # its loader puts the file's folder first on the path, where verl.py would hide verl
 
 

@@ -59,11 +59,11 @@ def test_a_label_with_a_key_of_the_trainers_is_refused():
 def test_a_preset_leaves_out_what_cannot_be_paid_and_says_so():
     pointwise.cache_clear(), whole_batch.cache_clear()
     with pytest.warns(
-        UserWarning, match=r"one answer at a time, so rank, temporal of preset 'recommended' cannot be paid: left out"
+        UserWarning, match=r"one answer at a time, so rank, temporal of preset 'official' cannot be paid: left out"
     ):
         assert pointwise("official").names == ["format", "regression"]
     with pytest.warns(
-        UserWarning, match=r"without perturbed copies, which temporal .* Paid are \['format', 'regression'"
+        UserWarning, match=r"without perturbed copies, so temporal of preset .* Paid are \['format', 'regression'"
     ):
         assert whole_batch().names == ["format", "regression", "rank"]
     with warnings.catch_warnings():
@@ -77,10 +77,10 @@ def test_a_preset_leaves_out_what_cannot_be_paid_and_says_so():
     [
         (pointwise, "format,rank", "one answer at a time, so rank cannot be paid: leave it out"),
         (pointwise, preset("paper"), "so rank, temporal cannot be paid: leave them out"),
-        (pointwise, "format,order", "which order cannot"),
-        (pointwise, "product_hinge,bradley_terry", "which product_hinge, bradley_terry cannot"),
-        (whole_batch, "format,contrast", "without perturbed copies, which contrast cannot"),
-        (whole_batch, "format,temporal", "which temporal cannot"),
+        (pointwise, "format,order", "so order cannot"),
+        (pointwise, "product_hinge,bradley_terry", "so product_hinge, bradley_terry cannot"),
+        (whole_batch, "format,contrast", "without perturbed copies, so contrast cannot"),
+        (whole_batch, "format,temporal", "so temporal cannot"),
         (pointwise, "format,colour", "reward 'colour' is unknown"),
         (pointwise, Rubric([Format(name="score")]), "a reward is named 'score'"),
     ],
@@ -92,8 +92,13 @@ def test_rewards_asked_for_by_name_are_refused_where_they_cannot_be_paid(make, r
         make(rewards, missing="never")
 
 
+def test_a_misspelt_preset_is_answered_with_the_presets():
+    with pytest.raises(ValueError, match=r"'recomended' is unknown.*Or name a preset: paper, official, recommended"):
+        pointwise("recomended")
+
+
 def test_nothing_left_to_pay_is_refused_in_any_case():
-    with pytest.raises(ValueError, match="which rank cannot"):
+    with pytest.raises(ValueError, match="so rank cannot"):
         pointwise(Rubric([Ranking()]), missing="leave out")
 
 
@@ -123,7 +128,7 @@ def test_a_reward_of_ones_own_keeps_its_floor():
     ("labels", "rewards", "message"),
     [
         ([3.4], "format", "1 labels for 4 answers"),
-        ([{"MOS": 3.4}] * 4, "format,regression", r"a label has {'MOS': 3.4}, none of \['regression'\] can be paid"),
+        ([{"MOS": 3.4}] * 4, "format,regression", r"a label has {'MOS': 3.4}: none of \['regression'\] can be paid"),
         ([3.4] * 4, "format,rank", "a label has no video_id, by which rank tells clips apart"),
         ([{"mos": 3, "video_id": "a"}] * 4, "rank", "the batch holds 1 video"),
         ([62.5] * 4, "format,regression", r"mos\[0\]=62.5: labels must be on the scale of the scores, 1 to 5"),
@@ -208,9 +213,7 @@ def test_a_misspelt_label_is_told_also_beside_a_reward_that_pays_every_row():
         return [1.0] * len(completions)
 
     rubric = Rubric([Format(), Regression(), concise])
-    with pytest.raises(
-        ValueError, match=r"a label has \{'MOS': 3.0.*none of \['regression'\] can be paid can be paid for"
-    ):
+    with pytest.raises(ValueError, match=r"a label has \{'MOS': 3.0.*none of \['regression'\] can be paid for it"):
         score([GOOD.format(3)], [{"MOS": 3.0}], rubric)
     assert score([GOOD.format(3)], [{"mos": 3.0}], rubric)[0]["concise"] == 1.0
 

@@ -60,6 +60,8 @@ def test_ones_own_are_found_by_their_place(own):
     ("entries", "message"),
     [
         ("colour", r"reward 'colour' is unknown: choose among \['bradley_terry', 'choice'"),
+        ("format,regresion", r"reward 'regresion' is unknown: did you mean regression\? They are \['bradley_terry'"),
+        ("math:pi", "reward 'math:pi': 3.14159.* is not a reward: it must be callable and have a `__name__`"),
         ("no.such:thing", "No module named 'no'"),
         ("math:nothing", "has no attribute 'nothing'"),
         ("format=much", "'format=much' must be NAME=WEIGHT with a finite number, e.g. format=0.5"),

@@ -65,6 +65,13 @@ def test_a_row_has_the_values_of_its_step(screen):
     assert len(header) == len(row) <= 120  # aligned
 
 
+def test_steps_that_draw_no_answers_keep_the_columns(screen):
+    for step, logs in enumerate([ROW, {"loss": 0.1, "grad_norm": 0.2}, ROW], start=1):
+        screen.state.log_history.append(logs)
+        screen.log(step, 1, **logs)
+    assert [row["reward"] for row in screen.rows()] == ["1.500", "-", "1.500"]  # below one header
+
+
 def test_a_validation_has_a_line_and_then_a_column_and_its_time_is_no_steps(screen):
     screen.log(10, 10, **ROW)
     screen.log(10, 500, **VALIDATION, eval_runtime=500.0, eval_samples_per_second=1.0)

@@ -1,6 +1,7 @@
 """Settings fitted to a set of one's own."""
 
 import shlex
+from functools import partial
 
 import pytest
 import torch
@@ -95,6 +96,8 @@ def test_warm_start():
         "logging_steps",
     }
     assert own["bf16"] is torch.cuda.is_available()
+    for fitted in (fitted_warm_start, partial(fitted_settings, free=PLENTY)):  # rows of a log for a short run too
+        assert [fitted(MODEL, 1000, {"max_steps": steps})["logging_steps"] for steps in (2, 30)] in ([1, 3], [1, 2])
 
 
 def test_settings_as_a_command_line_come_back():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from vqathinker.cli.files import check_models
 from vqathinker.cli.policy import add_policy, command_line, free_memory, is_main, load_scorer, say
 from vqathinker.cli.question_files import evaluate_file
 from vqathinker.places import check_file, check_folder, check_output
+from vqathinker.wording import counted
 
 if TYPE_CHECKING:
     from vqathinker.data import Absent, BenchmarkSet
@@ -176,7 +178,14 @@ def _sets(options: argparse.Namespace) -> tuple[list[BenchmarkSet], list[Absent]
     from vqathinker.data import find_benchmarks, label_table
 
     if options.labels is not None:
-        return [label_table(options.labels, options.videos, options.mos_scale)], []
+        own = label_table(options.labels, options.videos, options.mos_scale)
+        rows = own.rows()
+        if rows and not any(os.path.exists(row.video) for row in rows):
+            raise FileNotFoundError(
+                f"--videos {options.videos} holds none of the {counted(len(rows), 'clip')} of {options.labels}, as "
+                f"{rows[0].video}: name the folder that their names are relative to."
+            )
+        return [own], []
     sets = options.sets
     choice = options.benchmarks or ("own" if sets else "ood")
     synthetic = choice in ("ood", "all") or "synthetic_" in choice

@@ -19,6 +19,10 @@ try:
     refused = str(orms["vqa_temporal"](args=None))
 except ValueError as error:
     refused = str(error)
+try:
+    absent = made["vqa_regression"](given["answers"], video_id=given["video_id"])
+except ValueError as error:
+    absent = str(error)
 print(
     "FOUND",
     json.dumps(
@@ -26,6 +30,7 @@ print(
             "paid": paid,
             "names": [reward.__name__ for reward in made.values()],
             "refused": refused,
+            "absent": absent,
             "hidden": [name for name in ("core", "verl", "openrlhf", "areal") if importlib.util.find_spec(name)],
         }
     ),
