@@ -97,7 +97,7 @@ def test_inspect_rewards_needs_neither_torch_nor_trl(tmp_path, repo):
         ('{"completion": 5, "mos": 3, "video_id": "a"}', ":1: completion 5 must be str or list"),
         ('{"completion": "x", "mos": "abc", "video_id": "a"}', ":1: mos 'abc' must be"),
         ('{"completion": "x", "mos": true, "video_id": "a"}', ":1: mos True must be"),
-        ('{"completion": "x", "mos": 67, "video_id": "a"}', ":1: MOS 67 does not fit the scale"),
+        ('{"completion": "x", "mos": 67, "video_id": "a"}', ":1: mos 67: labels must be on the scale of the scores"),
         ("", "holds no answers"),
         ('{"completion": "x", "mos": 3, "video_id": "a"}', "1 video"),
     ],

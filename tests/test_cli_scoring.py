@@ -287,7 +287,7 @@ def test_eval_says_in_which_units_labels_are_taken(judge, base, clip_set, tmp_pa
         ([*table, "--sets", str(labels)], "--labels with --sets: a label file is evaluated alone"),
         ([*table, "--mos-scale", "percent"], "mos scale 'percent' is unknown"),
         ([*table, "--baseline", str(tmp_path / "none")], "no checkpoint folder at"),
-        ([*table, "--baseline", str(base), "--model", str(tmp_path / "no")], "/no': name one"),
+        ([*table, "--baseline", str(base), "--model", str(tmp_path / "no")], "/no': check its name"),
         ([*table, "--baseline", str(base), "--engine", "vllm"], "--baseline with --engine vllm"),
     ]:
         assert main([*where, *arguments]) == 2

@@ -419,10 +419,10 @@ def test_auto_loads_the_type_in_which_a_run_with_an_adapter_computes(config):
 
 def test_a_missing_extra_is_named(policy, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(ImportError, match=r"use_peft=True needs PEFT .*pip install 'vqathinker\[lora\]'"):
+    with pytest.raises(ImportError, match=r"use_peft=True needs PEFT .*pip install '.\[lora\]'"):
         get_peft_config(AdapterArguments(use_peft=True), policy)
     monkeypatch.setattr("vqathinker.training.adapters.is_bitsandbytes_available", lambda: False)
-    with pytest.raises(ImportError, match=r"needs bitsandbytes: pip install 'vqathinker\[quantized\]'"):
+    with pytest.raises(ImportError, match=r"needs bitsandbytes: pip install '.\[quantized\]'"):
         get_quantization_config(AdapterArguments(use_peft=True, load_in_4bit=True), torch.float32)
 
 

@@ -269,7 +269,7 @@ def test_a_bar_is_for_terminals_and_can_be_disabled(disable, tmp_path, monkeypat
 def test_what_cannot_be_reported_to_is_refused_by_both_configurations(config, tmp_path, monkeypatch):
     monkeypatch.setattr(integration_utils, "is_tensorboard_available", lambda: False)
     monkeypatch.setattr(integration_utils, "is_wandb_available", lambda: False)
-    with pytest.raises(ImportError, match=r"report_to='tensorboard'.*vqathinker\[tensorboard\].*report_to: none"):
+    with pytest.raises(ImportError, match=r"report_to='tensorboard'.*\[tensorboard\].*report_to: none"):
         config(report_to="tensorboard")
     with pytest.raises(ImportError, match=r"report_to='wandb'.*pip install wandb"):
         VQASFTConfig(str(tmp_path), use_cpu=True, report_to=["wandb"])

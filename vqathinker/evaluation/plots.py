@@ -1,4 +1,4 @@
-"""Training curves, scatter plots, calibrations and timelines. Needs matplotlib (`pip install vqathinker[plots]`)."""
+"""Training curves, scatter plots, calibrations and timelines. Needs matplotlib (extra `plots`)."""
 
 from __future__ import annotations
 
