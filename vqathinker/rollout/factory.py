@@ -87,9 +87,11 @@ def _vllm(
             max_model_length=_model_length(policy, prompt + longest_answer),
             max_num_seqs=batch_size,
         )
-    except (ImportError, ValueError) as error:  # speaks of the trainer's settings
+    except ImportError as error:  # both speak of the trainer's settings
         own = str(error).replace("use_vllm=True", "engine 'vllm'").replace("set use_vllm=False", "leave the engine out")
-        raise type(error)(own) from error
+        raise ImportError(own) from error
+    except ValueError as error:
+        raise ValueError(f"{error} (When scoring, the settings are vllm_memory, max_new_tokens.)") from error
     engine.sync_weights()
     return engine
 
