@@ -1,8 +1,8 @@
 """`import rewards` alone, and each reward unchanged in stock TRL."""
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -12,9 +12,10 @@ def test_import_is_light(repo):
     command = [sys.executable, "-c", code]
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         done = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        after = os.times()  # of the processor: other tests run beside this one
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert done.stdout.strip() == "[]"
     assert min(seconds) < 0.5
 
