@@ -200,19 +200,23 @@ def check_columns(completions: Sequence[Any], **columns: Sequence[Any] | None) -
 def check_mos(mos: Sequence[Any]) -> None:
     """Raise on a label that is not a finite number of 0 to 5 (`None` means unlabelled and is allowed)."""
     for index, value in enumerate(mos):
-        if value is None:
-            continue
-        if not _is_finite(value):
-            raise ValueError(f"mos[{index}]={value!r}: labels must be finite numbers, or None for no label.")
-        if not -1e-6 <= float(value) <= SCORE_RANGE[1] + 1e-6:  # a conversion rounds
-            raise ValueError(
-                f"mos[{index}]={value!r}: labels must be on the scale of the scores, 1 to 5 (0 to 5 for a MOS / 20). "
-                "Convert them first: a MOS of 0 to 100 by 1 + 4 * mos / 100."
-            )
+        if wrong := wrong_label(value):
+            raise ValueError(f"mos[{index}]={value!r}: {wrong}")
 
 
-def _is_finite(value: Any) -> bool:
+def wrong_label(value: Any) -> str:
+    """What is wrong with a label, "" if nothing."""
+    if value is None:
+        return ""
     try:
-        return math.isfinite(float(value))
+        number = float(value)
     except (TypeError, ValueError):
-        return False
+        number = math.nan
+    if not math.isfinite(number):
+        return "labels must be finite numbers, or None for no label."
+    if -1e-6 <= number <= SCORE_RANGE[1] + 1e-6:  # a conversion rounds
+        return ""
+    return (
+        "labels must be on the scale of the scores, 1 to 5 (0 to 5 for a MOS / 20). Convert them first: a MOS of 0 to "
+        "100 by 1 + 4 * mos / 100."
+    )

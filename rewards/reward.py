@@ -77,6 +77,17 @@ def check_reward(reward: Any) -> None:
             raise ValueError(f"reward {name!r} declares {key}, which nothing reads: did you mean {meant[0]}?")
 
 
+def required_columns(reward: Any) -> list[str]:
+    """What a reward cannot be called without, `completions` apart.
+
+    Args:
+        reward: The reward.
+    """
+    parameters = [p for p in inspect.signature(reward).parameters.values() if p.default is p.empty]
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return [name for name in named if name != "completions"]
+
+
 def missing_columns(reward: Any, columns: Sequence[str]) -> list[str]:
     """Columns that a reward cannot be called without and a data set does not have.
 
@@ -84,12 +95,7 @@ def missing_columns(reward: Any, columns: Sequence[str]) -> list[str]:
         reward: The reward.
         columns: Of the data set.
     """
-    return [
-        p.name
-        for p in inspect.signature(reward).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        if p.name not in (*GIVEN, *columns)
-    ]
+    return [name for name in required_columns(reward) if name not in (*GIVEN, *columns)]
 
 
 def find_reward(name: str, known: Mapping[str, Any]) -> Any:

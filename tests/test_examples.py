@@ -99,6 +99,9 @@ def test_rows_hold_the_prompt_the_clip_and_what_the_rewards_need(repo, clip_set,
     bad.write_text(f"video,mos\n{labels[0][0]},61\n")
     with pytest.raises(ValueError, match=r"bad.csv, line 2: .* its mos 61 in 1 to 5"):
         runpy.run_path(str(repo / OTHERS / "rows.py"))["main"](str(bad), str(clip_set), str(tmp_path / "rows.jsonl"))
+    bad.write_text(f"video;mos\n{labels[0][0]};3\n")
+    with pytest.raises(ValueError, match=r"has the columns .*: it needs video and mos"):
+        runpy.run_path(str(repo / OTHERS / "rows.py"))["main"](str(bad), str(clip_set), str(tmp_path / "rows.jsonl"))
 
 
 def test_the_list_names_every_example(repo):

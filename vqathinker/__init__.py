@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vqathinker import _names  # noqa: F401, finds vqathinker.rewards and vqathinker.perturb
+from vqathinker.wording import install
 
 if TYPE_CHECKING:
     from vqathinker.policy import VQAThinkerConfig as VQAThinkerConfig
@@ -46,4 +47,4 @@ def __getattr__(name: str) -> Any:
 def missing_extra(error: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
     """The same error, which says how to get what is missing."""
     python = "" if sys.version_info >= (3, 11) else f", with Python 3.11 or later (this is {sys.version.split()[0]})"
-    return ModuleNotFoundError(f"{error}: install the extra `{extra}`, pip install '.[{extra}]' in a clone{python}")
+    return ModuleNotFoundError(f"{error}: install the extra `{extra}`, {install(extra)}{python}")

@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+def install(extra: str) -> str:
+    """How to get an extra; no package index has this package."""
+    return f"pip install '.[{extra}]' in a clone of the repository"
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 clip`, `3 clips`.
 

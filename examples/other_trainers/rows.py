@@ -23,9 +23,12 @@ PROMPT = (
 def labelled(labels, videos):
     """(file, columns of the rewards) of each clip."""
     with open(labels, newline="", encoding="utf-8-sig") as file:
-        for line, row in enumerate(csv.DictReader(file), start=2):
-            if not row.keys() >= {"video", "mos"}:
-                raise ValueError(f"{labels} has the columns {[*row]}: it needs video and mos, separated by commas.")
+        reader = csv.DictReader(file)
+        if not {"video", "mos"} <= {*(reader.fieldnames or ())}:
+            raise ValueError(
+                f"{labels} has the columns {reader.fieldnames}: it needs video and mos, with commas between."
+            )
+        for line, row in enumerate(reader, start=2):
             clip, mos = Path(videos, row["video"]).resolve(), float(row["mos"])
             if not clip.is_file() or not 1 <= mos <= 5:
                 raise ValueError(

@@ -15,7 +15,7 @@ from numbers import Real
 from typing import Any
 
 from ..parsing import group_indices
-from ..presets import PRESETS, named_rewards, preset
+from ..presets import PRESETS, REWARDS, named_rewards, preset
 from ..rubric import Rubric
 
 COPIES = ("needs_perturbed", "trains_copies")
@@ -172,10 +172,10 @@ def _payable(rewards: Rubric | str, flags: Sequence[str], missing: str | None, s
 
 
 def _by_name(rewards: str) -> Rubric:
-    try:
-        return named_rewards(rewards)
-    except ValueError as error:
-        raise ValueError(f"{error} (Or name a preset: {', '.join(PRESETS)}.)") from error
+    """Rewards by name; one name alone may be meant for a preset."""
+    if rewards.isidentifier() and rewards not in REWARDS:
+        raise ValueError(f"rewards {rewards!r}: no preset, as {', '.join(PRESETS)}, and no reward of {[*REWARDS]}.")
+    return named_rewards(rewards)
 
 
 def _comparable(rubric: Rubric, ids: Sequence[Hashable]) -> Rubric:

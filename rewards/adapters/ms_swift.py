@@ -9,7 +9,6 @@ processes. Rewards that need answers to perturbed copies are refused when the tr
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from swift.rewards import orms
 
 from vqathinker.rewards import PRESETS, REWARDS, gathered
 from vqathinker.rewards.adapters.core import OTHERS, check_pays, whole_batch
+from vqathinker.rewards.reward import required_columns
 
 PREFIX = "vqa_"
 HERE = Path(__file__).resolve().parent
@@ -37,12 +37,10 @@ def maker(name: str) -> Callable[..., Callable[..., list[float | None]]]:
         reward = rubric if name in PRESETS else rubric.rewards[0]
         comparing = any(getattr(own, flag, False) for own in rubric.rewards for flag in OTHERS)
         inner = gathered(reward) if comparing else reward
-        needed = [own.name for own in inspect.signature(reward).parameters.values() if own.default is own.empty]
-        needed = [column for column in needed if column not in ("completions", "columns")]
 
         # A function: ms-swift logs others by the name of their class.
         def pay(completions: Sequence[Any], **columns: Any) -> list[float | None]:
-            if absent := [column for column in needed if column not in columns]:
+            if absent := [column for column in required_columns(reward) if column not in columns]:
                 raise ValueError(
                     f"{PREFIX}{name} needs the column {', '.join(absent)}, which the data set does not have: add it, "
                     "or leave the reward out."

@@ -58,6 +58,11 @@ def test_a_sound_set_is_fine(folder, capsys):
     assert out.count("#") > 10 and "PROBLEM" not in out
 
 
+def test_a_set_without_a_scale_does_not_end_fine(folder, capsys):
+    assert main(["check-data", str(folder / "train.csv")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "no problems but the scale, without which nothing trains"
+
+
 def test_clips_that_training_would_stumble_over_are_told_with_count_examples_and_fix(folder, capsys):
     (folder / "0.mp4").unlink()
     (folder / "1.mp4").write_bytes(b"no video")

@@ -93,7 +93,9 @@ def test_rewards_asked_for_by_name_are_refused_where_they_cannot_be_paid(make, r
 
 
 def test_a_misspelt_preset_is_answered_with_the_presets():
-    with pytest.raises(ValueError, match=r"'recomended' is unknown.*Or name a preset: paper, official, recommended"):
+    with pytest.raises(
+        ValueError, match="rewards 'recomended': no preset, as paper, official, recommended, and no reward"
+    ):
         pointwise("recomended")
 
 

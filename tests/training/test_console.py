@@ -67,7 +67,6 @@ def test_a_row_has_the_values_of_its_step(screen):
 
 def test_steps_that_draw_no_answers_keep_the_columns(screen):
     for step, logs in enumerate([ROW, {"loss": 0.1, "grad_norm": 0.2}, ROW], start=1):
-        screen.state.log_history.append(logs)
         screen.log(step, 1, **logs)
     assert [row["reward"] for row in screen.rows()] == ["1.500", "-", "1.500"]  # below one header
 

@@ -12,6 +12,7 @@ from vqathinker.arguments import add_command
 from vqathinker.cli.files import check_models, find_videos
 from vqathinker.cli.policy import DEMO, KNOWS_LITTLE, add_policy, load_scorer, say
 from vqathinker.places import check_folder
+from vqathinker.wording import install
 
 SAMPLES = 4
 """Answers to sample: one alone has no spread."""
@@ -26,7 +27,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "chat",
         "a page to drop videos on, and to ask about them",
         ["--model models/mine", "--examples clips/ --port 8000"],
-        "Needs the extra `chat`: pip install '.[chat]'.",
+        f"Needs the extra `chat`: {install('chat')}.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in")
     parser.add_argument("--port", type=int, default=7860, help="port")

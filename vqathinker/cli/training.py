@@ -348,10 +348,11 @@ def _inspect(options: argparse.Namespace) -> None:
     from tabulate import tabulate
 
     from vqathinker import rewards
+    from vqathinker.rewards.reward import required_columns
 
     sys.path.append(str(Path.cwd()))  # where rewards of one's own may lie
     rubric = rewards.named_rewards(options.rewards) if options.rewards else rewards.preset(options.preset)
-    rows = _read_answers(options.file, any("mos" in _required(reward) for reward in rubric.rewards))
+    rows = _read_answers(options.file, any("mos" in required_columns(reward) for reward in rubric.rewards))
     ids = [row["video_id"] for row in rows]
     if any({"kind", "severity"} <= row.keys() for row in rows) and not options.rewards:
         rubric = rubric.plus(rewards.Distortion())
@@ -376,17 +377,13 @@ def _inspect(options: argparse.Namespace) -> None:
         print(f"warning: all answers to {name!r} earn the same total: this group has zero gradient")
 
 
-def _required(reward: Any) -> list[str]:
-    """What a reward cannot be called without."""
-    parameters = inspect.signature(reward).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-
-
 def _check_applies(reward: Any, columns: Mapping[str, list], file: Path) -> None:
     """Raise ValueError if a reward can be paid for no row, as the file lacks the columns that it reads."""
+    from vqathinker.rewards.reward import required_columns
+
     applies = getattr(reward, "applies", lambda row: True)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    missing = [name for name in _required(reward) if name not in ("completions", *columns)]
+    missing = [name for name in required_columns(reward) if name not in columns]
     if missing or not any(applies(row) for row in rows):
         parameters = inspect.signature(reward).parameters.values()
         reads = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "log_metric"]
@@ -399,7 +396,7 @@ def _check_applies(reward: Any, columns: Mapping[str, list], file: Path) -> None
 
 def _read_answers(file: Path, needs_mos: bool) -> list[dict]:
     """The rows, each with `mos`, which is None in a row without a label."""
-    from vqathinker.rewards.parsing import check_mos
+    from vqathinker.rewards.parsing import wrong_label
 
     keys = ("completion", "mos", "video_id") if needs_mos else ("completion", "video_id")
     taken = ("self", "completions", "perturbed_completions", "log_metric")
@@ -426,10 +423,8 @@ def _read_answers(file: Path, needs_mos: bool) -> list[dict]:
                 raise ValueError(
                     f"{file}:{number}: {key} {row[key]!r} must be {' or '.join(k.__name__ for k in kinds)}."
                 )
-        try:
-            check_mos([row["mos"]])
-        except ValueError as error:
-            raise ValueError(f"{file}:{number}: {str(error).replace('mos[0]=', 'mos ')}") from None
+        if off := wrong_label(row["mos"]):
+            raise ValueError(f"{file}:{number}: mos {row['mos']!r}: {off}")
         rows.append(row)
     if not rows:
         raise ValueError(f"{file} holds no answers.")

@@ -10,6 +10,7 @@ import numpy as np
 
 from vqathinker.metrics.correlation import LogisticFit
 from vqathinker.rewards.distortion import DEGREES
+from vqathinker.wording import install
 
 if TYPE_CHECKING:
     from vqathinker.evaluation.calibrating import Fitted
@@ -25,7 +26,7 @@ def pyplot() -> Any:
     try:
         import matplotlib
     except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install '.[plots]'") from error
+        raise ImportError(f"plots need matplotlib: {install('plots')}.") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -20,6 +20,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from vqathinker.policy.complete import IncompleteCheckpoint, check_names
 from vqathinker.policy.readable import follow_umask
+from vqathinker.wording import install
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -43,7 +44,7 @@ def import_peft(what: str) -> Any:
     try:
         import peft
     except ImportError as error:
-        raise ImportError(f"{what} needs PEFT ({error}): pip install '.[lora]'.") from error
+        raise ImportError(f"{what} needs PEFT ({error}): {install('lora')}.") from error
     return peft
 
 

@@ -77,8 +77,8 @@ def _vllm(
     from vqathinker.rollout.vllm_engine import VLLMEngine, check_vllm
 
     prompt = max(len(processor.prompt_ids()), longest_prompt)
+    check_vllm("engine 'vllm'", "leave the engine out")
     try:
-        check_vllm()
         engine = VLLMEngine(
             policy,
             Accelerator(cpu=policy.device.type == "cpu"),
@@ -87,10 +87,7 @@ def _vllm(
             max_model_length=_model_length(policy, prompt + longest_answer),
             max_num_seqs=batch_size,
         )
-    except ImportError as error:  # both speak of the trainer's settings
-        own = str(error).replace("use_vllm=True", "engine 'vllm'").replace("set use_vllm=False", "leave the engine out")
-        raise ImportError(own) from error
-    except ValueError as error:
+    except ValueError as error:  # speaks of the trainer's settings
         raise ValueError(f"{error} (When scoring, the settings are vllm_memory, max_new_tokens.)") from error
     engine.sync_weights()
     return engine

