@@ -19,6 +19,9 @@ from .test_vllm_engine import LENGTH, reference, tokens
 
 pytestmark = [pytest.mark.engine, pytest.mark.contract]
 
+TRLS_PORTS = (29500, 23456, 12355, 12345)
+"""Where TRL looks first: of two runs that start together, both may find one free."""
+
 
 def test_greedy_answers_are_those_of_the_adapter_and_the_base_stays(policy, processor):
     from accelerate import Accelerator
@@ -29,6 +32,7 @@ def test_greedy_answers_are_those_of_the_adapter_and_the_base_stays(policy, proc
         engine = VLLMEngine(
             model, Accelerator(cpu=True), processor, gpu_memory_utilization=0.2, max_model_length=LENGTH, max_num_seqs=8
         )
+        assert int(os.environ["MASTER_PORT"]) not in TRLS_PORTS
     torch.manual_seed(0)
     prompts = [0.3 * torch.randn(length, policy.config.text_config.hidden_size) for length in (300, 280)]
     greedy, found = Sampling(16, temperature=0), []

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from accelerate.utils import DistributedType
+from accelerate.utils.other import get_free_port
 from packaging.requirements import Requirement
 from packaging.version import Version
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -70,6 +71,8 @@ class VLLMEngine(VLLMGeneration):
             "LOCAL_RANK": str(self.accelerator.local_process_index),
             "WORLD_SIZE": str(self.accelerator.num_processes),
         }
+        if not os.environ.get("MASTER_PORT"):  # TRL takes the first free of a few, as another run may at the same time
+            os.environ["MASTER_PORT"] = str(get_free_port())
         ensure_master_addr_port()
         from vllm import LLM
 
