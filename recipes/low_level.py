@@ -186,7 +186,8 @@ def tower_as_vit(tower) -> dict[str, torch.Tensor]:
 def train(folder: Path, out: Path, settings: dict) -> None:
     """The recipe of the warm start, with a config of the arm's own."""
     data = {"train_labels": str(folder / "ladders" / "train.csv"), "video_root": str(folder / "ladders")}
-    own = {"model": str(out / "start"), "output_dir": str(out), "frame_cache": str(folder / "cache")}
+    own = {"model": str(out / "start"), "output_dir": str(out), "overwrite_output_dir": True}
+    own["frame_cache"] = str(folder / "cache")
     (out / "config.yaml").write_text(yaml.safe_dump(settings | data | own), encoding="utf-8")
     sft_lsvq.main(["--config", str(out / "config.yaml")])
 

@@ -171,7 +171,8 @@ def start_projector(
 def train(folder: Path, out: Path, settings: dict) -> dict:
     """The recipe of the warm start, with a config of the arm's own; seconds of a step."""
     data = {"questions": [str(folder / "data" / "train_motion.jsonl")], "video_root": str(folder / "data")}
-    own = {"model": str(out / "start"), "output_dir": str(out), "frame_cache": str(folder / "cache")}
+    own = {"model": str(out / "start"), "output_dir": str(out), "overwrite_output_dir": True}
+    own["frame_cache"] = str(folder / "cache")
     (out / "config.yaml").write_text(yaml.safe_dump(settings | data | own), encoding="utf-8")
     sft_lsvq.main(["--config", str(out / "config.yaml")])
     state = json.loads((out / "trainer_state.json").read_text(encoding="utf-8"))

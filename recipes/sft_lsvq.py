@@ -34,6 +34,7 @@ from vqathinker.training.adapters import (
     with_adapter,
 )
 from vqathinker.training.arguments import lacks_config, parse_recipe
+from vqathinker.training.checkpoints import check_output_dir
 from vqathinker.training.console import add_console, closing_summary, parts_line
 from vqathinker.training.head_loss import check_new_head, prepare_head
 from vqathinker.training.preflight import preflight
@@ -96,6 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         argv = with_own_config(argv, SFTArguments, VQASFTConfig) or embedded_default(argv)
     data, args = parse_recipe(argv, SFTArguments, VQASFTConfig, __doc__)
     set_verbose(data.verbose)
+    check_output_dir(args, data.overwrite_output_dir)
 
     # Labels and policy
     samples = data.training(args.seed)

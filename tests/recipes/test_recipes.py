@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -356,12 +357,21 @@ fresh_clips.main()
 """
 
 
+@pytest.fixture
+def before_the_demo(tmp_path):
+    """A folder with few of the demo's clips, and the base."""
+    from vqathinker.synth.default import SPEC, prepare_default
+
+    splits = {"sft": 16, "train": 24, "val": 4, "test": 4}
+    prepare_default(tmp_path / "runs/demo", replace(SPEC, seed=3, splits=splits, ood=2))
+    return tmp_path
+
+
 @pytest.mark.engine
 @pytest.mark.slow
-def test_controls_run_every_arm_and_go_on_where_they_stopped(demo, tmp_path, without_vllm):
+def test_controls_run_every_arm_and_go_on_where_they_stopped(before_the_demo, without_vllm):
     """Two-step runs of the arms that are built differently."""
-    folder, _ = demo
-    shutil.copytree(folder / "runs/demo", tmp_path / "runs/demo")
+    tmp_path = before_the_demo
     configs = tmp_path / "recipes"
     shutil.copytree(RECIPES, configs)
     for name in ("demo.yaml", "demo_sft.yaml"):
@@ -408,8 +418,9 @@ def test_controls_compare_arms_over_the_same_seeds(monkeypatch):
 
 @pytest.mark.engine
 @pytest.mark.slow
-def test_grpo_recipe_under_accelerate_without_a_config_says_so(demo, without_vllm):
-    folder, _ = demo
+def test_grpo_recipe_under_accelerate_without_a_config_says_so(before_the_demo, without_vllm):
+    folder = before_the_demo
+    shutil.copytree(folder / "runs/demo/base", folder / "runs/demo/sft")
     launch = [Path(sys.executable).parent / "accelerate", "launch", "--config_file", RECIPES / "accelerate/cpu.yaml"]
     steps = ["--max_steps", "1", "--output_dir", "runs/again", "--eval_steps", "9", "--max_completion_length", "8"]
     out = run([*launch, RECIPES / "grpo_lsvq.py", *steps], folder, without_vllm)

@@ -251,7 +251,7 @@ class _Run:
         logging.disable(logging.WARNING)  # what there is to say is said by the run itself
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                self._main("grpo_lsvq", CONFIG, {**tried, "save_strategy": "no"})
+                self._main("grpo_lsvq", CONFIG, {**tried, "save_strategy": "no", "overwrite_output_dir": True})
         finally:
             logging.disable(logging.NOTSET)
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

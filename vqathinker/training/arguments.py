@@ -26,7 +26,7 @@ SELDOM = {
     *("order_min_difference", "pairs_tau", "pairs_min_rank", "val_pairs", "compare_weight", "score_head"),
     "val_rotations",
     *("ask", "level_words"),
-    "unfreeze",
+    *("unfreeze", "overwrite_output_dir"),
 }
 """Options of a recipe that it does not show."""
 FRAME = ("help", "help_all", "config")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import GRPOTrainer
@@ -53,6 +54,32 @@ ANSWERS = {
     "count": ("counts", f'print(scorer.ask("clip.mp4", "How often does it freeze? {Count.asked_for}"))'),
 }
 """Task -> what a policy that was trained on it gives, and how to get it."""
+
+
+def check_output_dir(args: TrainingArguments, overwrite: bool) -> None:
+    """Keep the runs in one folder apart: a new one replaces the policy of the old one, and where checkpoints of both
+    lie side by side, going on takes the one with the higher number.
+
+    Args:
+        args: With the run's folder, and the checkpoint that it goes on from, if any.
+        overwrite: Delete the checkpoints of a run that is there. In several processes the main one does.
+
+    Raises:
+        ValueError: If the folder holds a run, which is neither gone on with nor to be replaced.
+    """
+    folder, resume = Path(args.output_dir), str(args.resume_from_checkpoint).lower()
+    checkpoints = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+    if resume not in ("none", "false") or not (checkpoints or (folder / TRAINER_STATE_NAME).exists()):
+        return
+    if not overwrite:
+        go_on = "go on from its newest checkpoint with --resume-from-checkpoint true, " if checkpoints else ""
+        raise ValueError(
+            f"output_dir={args.output_dir!r} holds a run already, whose policy a new one would replace. Name another "
+            f"folder, {go_on}or replace it with --overwrite-output-dir true."
+        )
+    if PartialState().is_main_process:
+        for checkpoint in checkpoints:
+            shutil.rmtree(checkpoint)
 
 
 class WholeCheckpointTrainer(Trainer):

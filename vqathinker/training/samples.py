@@ -80,6 +80,10 @@ class DataArguments:
     max_minutes: float | None = field(
         default=None, metadata={"help": "Stop training after this many minutes; default no limit."}
     )
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={"help": "Replace the run that output_dir holds, and delete its checkpoints; else that is an error."},
+    )
     verbose: bool = field(
         default=False, metadata={"help": "Show the output of other libraries: progress bars, notes, vLLM's log."}
     )
