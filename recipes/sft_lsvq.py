@@ -150,7 +150,8 @@ def main(argv: list[str] | None = None) -> None:
     trainer.save_model(args.output_dir)
     trainer.save_state()
     if trainer.is_world_process_zero():
-        following = [f"vqathinker train grpo_lsvq --config FILE.yaml --model {args.output_dir}"]
+        files = "--train-labels FILE --mos-scale SCALE" if data.train_labels else "--questions FILE"
+        following = [f"vqathinker train grpo_lsvq --model {args.output_dir} {files} --video-root DIR"]
         if data.ask != "score" and not data.reasoning:
             read = f"--readout levels --level-asked level --level-words {data.level_words}"
             following = [f"vqathinker score CLIPS --model {args.output_dir} {read}", *following]
