@@ -41,7 +41,8 @@ _WORDS = {
         r"|(?:signs?|traces?|hints?|evidence) of"
     ),
     "N": (  # denies a list of nouns
-        r"no longer|no|zero|not (?:a single|one)|without|neither|nor|none of|(?:free|devoid|absence|absent) (?:of|from)|rather than|instead of"
+        r"no longer|no|zero|not (?:a single|one)|without|neither|nor|none of"
+        r"|(?:free|devoid|absence|absent) (?:of|from)|rather than|instead of"
         r"|as opposed to|(?:hardly|scarcely|barely) any"
     ),
     # denies the next word, and lists of nouns behind "show" and the like (v); "low noise", but not "low frame rate"
