@@ -36,14 +36,19 @@ _WORDS = {
         r"|,? ?(?:such as|like|including)"
     ),
     # between a denial and what it denies
-    "": r"really|actually|even|any|at all|truly|quite|particularly",
+    "": (
+        r"really|actually|even|any|at all|all|both|truly|quite|particularly|completely|entirely|practically|virtually"
+        r"|(?:signs?|traces?|hints?|evidence) of"
+    ),
     "N": (  # denies a list of nouns
-        r"no longer|no|without|neither|nor|none of|(?:free|devoid|absence|absent) (?:of|from)|rather than|instead of"
+        r"no longer|no|zero|not (?:a single|one)|without|neither|nor|none of"
+        r"|(?:free|devoid|absence|absent) (?:of|from)|rather than|instead of"
         r"|as opposed to|(?:hardly|scarcely|barely) any"
     ),
     # denies the next word, and lists of nouns behind "show" and the like (v); "low noise", but not "low frame rate"
     "n": (
-        r"not|never|hardly|scarcely|lack of|lacks|lacking"
+        r"not|never|nothing|hardly|scarcely|lack of|lacks|lacking"
+        rf"|non(?=-(?:{_FAULTS})\b)"
         rf"|(?<!\ba )(?:little|low|minimal|negligible)(?=[\s-]+(?:{_FAULTS})\b)"
     ),
     "T": (  # ends a clause
@@ -62,7 +67,7 @@ _WORDS = {
     "b": r"is|are|was|were|has|had|shows|looks|sees|suffers|seems|appears|can|could|does|do|did|be|been|being",
     "d": r"(?:barely|slight|mild|moderate|strong|severe|heavy|heavi|clear)(?:ly)?|some",
     "e": r"an?|the|this|it|i|its|these|those|very|too",
-    "p": r"in|on|at|of|from|during|throughout|to|anywhere|whatsoever|here",
+    "p": r"to be|in|on|at|of|from|during|throughout|to|anywhere|whatsoever|here",
     "f": r"artifacts?|artefacts?|distortions?|effects?|defects?|degradations?|faults?",
     "o": r"or",
     "&": r"and",
@@ -76,11 +81,13 @@ _MORE = rf"(?:,?o{_BETWEEN}{{0,4}}{_FAULT}|(?:,|,?&){_ITEM}|[,o&]{{1,2}}[wf]{{1,
 _DENIED = re.compile(
     # "no visible blur or noise"; "no banding, noise or blur": behind another word only a list with "or" goes on
     rf"(?:N|nb?v)b?{_BETWEEN}{{0,5}}(?:{_FAULT}{_MORE}*|(?=[^.:T]{{0,20}}o){_MORE}+)"
+    # "no frame is blurry", "none of the frames have noise"; what stands behind "is kept in" is not denied
+    rf"|N[wefp]{{1,4}}[bv][deV]{{0,2}}{_FAULT}{_MORE}*"
     # "not blurry or noisy", but not "not sharp, blur everywhere"
     rf"|nb?{_BETWEEN}{{0,4}}{_FAULT}{_MORE}*"
-    # "blur and noise are not visible", "blur is absent", "blur-free", "blur: none"
+    # "blur and noise are not visible", "blur is absent", "blur absent", "blur-free", "blur: none"
     rf"|{_FAULT}(?:p[weV]{{1,3}})?(?:[,o&]{{1,2}}[wd]{{0,2}}{_FAULT}){{0,9}}"
-    r"(?:b{1,3}(?:[nN]b?e?V|nv(?=[,.:T]|$)|A)|F|:(?:A|nV|N(?=[,.:]|$)))"
+    r"(?:b{1,3}(?:[nN]b?[ep]?V|nv(?=[,.:T]|$)|A)|(?:A|nV)(?=[,.:T]|$)|F|:(?:A|nV|N(?=[,.:]|$)))"
 )
 
 

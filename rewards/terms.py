@@ -22,7 +22,8 @@ some any all both each other another such also just only quite rather really ver
 STOP_WORDS = frozenset([*_FUNCTION_WORDS.split(), "video", "videos", "clip", "clips", "footage"])
 """Words that tell nothing about quality. "no", "not" and "without" are none of them: "no blur" differs from "blur"."""
 SPELLINGS = {"colour": "color", "grey": "gray", "artefact": "artifact", "centre": "center"}
-"""Beginnings of British words -> of American ones."""
+SPELLINGS |= {f"{prefix}exposure": f"{prefix}expose" for prefix in ("", "over", "under")}
+"""Beginnings of British words -> of American ones; and of "exposure", a fault's name, -> of its verb's forms."""
 SUFFIXES = ("iness", "ness", "ing", "ion", "ed", "ly", "es", "s", "y", "e")
 """Endings that are cut, the first that fits, then a second one; three letters or more stay."""
 
@@ -126,9 +127,9 @@ class KeyTerms:
 @lru_cache(maxsize=8192)
 def _stem(word: str) -> str:
     """A word without its endings; numbers as they are."""
-    for british, american in SPELLINGS.items():
-        if word.startswith(british):
-            word = american + word[len(british) :]
+    for written, same in SPELLINGS.items():
+        if word.startswith(written):
+            word = same + word[len(written) :]
     for _ in range(2):
         ending = next((end for end in SUFFIXES if word.endswith(end) and len(word) - len(end) >= 3), "")
         word = word[: len(word) - len(ending)]

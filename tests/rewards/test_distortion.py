@@ -82,6 +82,9 @@ def test_bad_input_names_value_rule_and_fix():
         ),
         *("low noise", "Noise is absent, with minimal blur", "negligible blur", "little blur or noise", "low-noise"),
         *("absence of blur or noise", "not clearly visible blur", "does not look noisy or blurry", "blur? no."),
+        *("does not appear to be blurry", "none of the frames is blurry", "no part of the frame has visible noise"),
+        *("not a single frame shows signs of blur", "nothing is noisy", "zero noise", "non-blurry", "blur absent"),
+        *("blur, noise and banding are all absent", "noise not visible"),
     ],
 )
 def test_what_is_denied_is_not_named(text):
@@ -118,6 +121,10 @@ def test_what_is_denied_is_not_named(text):
         ("noise is strong and blur is absent", "noise"),
         ("No, there is blur", "blur"),
         ("no motion blur, slight blur", "blur"),
+        ("no detail is kept in blurred areas", "blur"),
+        ("no frame is sharp and blur dominates", "blur"),
+        ("not all frames are blurry, all show noise", "blur noise"),
+        ("non-uniform noise, details missing in the blur", "noise blur"),
         ("severe motion blur", "motion blur"),
     ],
 )

@@ -17,6 +17,8 @@ from rewards.terms import STOP_WORDS, key_term_f1, key_terms
         "colour color colours",
         "lag lags lagging laggy",
         "saturation saturated",
+        "overexposed overexposure Overexposing",
+        "exposure exposed",
         "ﬂicker flicker",  # a ligature
     ],
 )
@@ -26,6 +28,7 @@ def test_forms_of_a_word_are_one_term(words):
 
 def test_what_counts_as_a_term():
     assert key_terms("In the video, there is NO blur!") == {"no", "blur"}
+    assert len(key_terms("overexposure underexposed exposure")) == 3
     assert key_terms("3.5 s, twice; 35") == {"3.5", "s", "twic", "35"}
     assert key_terms("The clip is... of it.") == frozenset() and not {"no", "not", "without"} & STOP_WORDS
 
