@@ -16,10 +16,8 @@ SET = "VQA2"
 ASKERS, ANSWERERS = ("human", "user"), ("gpt", "assistant")
 _PLACEHOLDER = re.compile(r"<(?:image|video)>")
 _SENTENCE = re.compile(r"(?:the )?(?:overall )?quality of (?:the|this) (?:video|image|picture|clip) is (\w+)\W*", re.I)
-# Such a sentence behind a depiction, from which it follows.
-_CAUSAL = re.compile(
-    rf"(.*\w.*?)[\s,.;:]+(?:and )?(?:hence|thus|therefore|so|consequently),? {_SENTENCE.pattern}", re.I | re.S
-)
+# Such a sentence at the end, which follows from what stands before it.
+_CAUSAL = re.compile(rf"(?:^|[\s,.;:]+)(?:and )?(?:hence|thus|therefore|so|consequently),? {_SENTENCE.pattern}\Z", re.I)
 _CLIP = r"(?:video|image|picture|clip)"
 # Of the whole clip: not "the frame rate", "the quality of the lighting" or "the quality of this video's colors".
 _RATING = re.compile(
@@ -96,10 +94,11 @@ def _said(turn: Any) -> tuple[Any, Any]:
 
 def _level(question: str, answer: str) -> dict[str, Any] | None:
     """The level word that an answer consists of."""
-    sentence, causal = _SENTENCE.fullmatch(answer), _CAUSAL.fullmatch(answer)
-    word = causal[2] if causal else sentence[1] if sentence else answer.rstrip(".") if _RATING.search(question) else ""
+    causal = _CAUSAL.search(answer)
+    sentence = causal or _SENTENCE.fullmatch(answer)
+    word = sentence[1] if sentence else answer.rstrip(".") if _RATING.search(question) else ""
     names = [name for name in ("vqa2", "itu") if word.casefold() in LEVEL_WORDS[name]]
-    reason = {"reason": f"{causal[1].strip()}."} if causal else {}
+    reason = {"reason": f"{answer[: causal.start()]}."} if causal and causal.start() else {}
     return {"level": word.casefold(), "words": names[0], **reason} if names else None
 
 
