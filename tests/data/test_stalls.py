@@ -114,6 +114,33 @@ def test_a_label_table_tells_stalls_before_the_question(tmp_path, clip, processo
         sample_dataset(late, processor)
 
 
+def test_json_labels_tell_stalls_as_tables_do(tmp_path):
+    turns = [{"from": "human", "value": "?"}, {"from": "gpt", "value": 3.5}]
+    for name, row in (
+        ("train.jsonl", {"image": ["a.mp4"], "conversations": turns}),
+        ("qalign.json", {"img_path": "a.mp4", "gt_score": 3.5}),
+    ):
+        told = [row | {"stalls": [[1, 0.5]]}, json.loads(json.dumps(row).replace("a.mp4", "b.mp4")) | {"stalls": None}]
+        lines = "\n".join(map(json.dumps, told)) if name.endswith("l") else json.dumps(told)
+        (tmp_path / name).write_text(lines)
+        labels = read_labels(tmp_path / name, tmp_path, "identity")
+        assert [stalls_of(one) for one in labels] == [Stalls(((1, 0.5),)), None]
+        (tmp_path / name).write_text(lines.replace("[[1, 0.5]]", "[[1]]"))
+        with pytest.raises(LabelError, match=rf"{name}.*stalls \[\[1\]\] must be"):
+            read_labels(tmp_path / name, tmp_path, "identity")
+
+
+def test_a_clip_with_two_lists_of_stalls_is_refused(tmp_path):
+    rows = ["video,mos,stalls", 'a.mp4,3,"[[1, 0.5]]"', 'a.mp4,3,"[[1.0, 0.50]]"']
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    assert len(read_labels(tmp_path / "t.csv", tmp_path, "identity")) == 1  # one list, written in two ways
+    (tmp_path / "t.csv").write_text("\n".join([*rows, "a.mp4,3,[]"]))
+    with pytest.raises(LabelError, match=r"t.csv:4: 'a.mp4' is listed twice, with other stalls"):
+        read_labels(tmp_path / "t.csv", tmp_path, "identity")
+    found = " ".join(problem.text() for problem in check_data(tmp_path / "t.csv", tmp_path, "identity").problems)
+    assert "t.csv:4: 'a.mp4' is listed twice, with other stalls" in found
+
+
 def test_check_data_knows_the_column(tmp_path, clip):
     cells = ['"[[1, 0.5]]"', '"[[3, 2]]"', '"[[1]]"']
     for name, cell in zip("abc", cells, strict=True):
@@ -219,3 +246,7 @@ def test_live_nflx_files_become_a_label_table(tmp_path):
     savemat(tmp_path / "AF_0.mat", {"frame_rate": 4.0})
     with pytest.raises(LabelError, match=r"no field distorted_mp4_video"):
         live_nflx_table(tmp_path, tmp_path / "live.csv")
+    for content in (b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM", b"no such thing" * 20, b""):
+        (tmp_path / "AF_0.mat").write_bytes(content)
+        with pytest.raises(LabelError, match=r"AF_0.mat cannot be read \(.*before 7\.3"):
+            live_nflx_table(tmp_path, tmp_path / "live.csv")

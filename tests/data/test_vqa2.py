@@ -83,6 +83,11 @@ def test_published_rows_become_levels_choices_and_open_questions(tmp_path, name)
         ("Please rate the quality of the lighting.", "Poor", ("open", {"reference": "Poor"})),
         ("What is the overall quality of this image?", "Poor.", ("level", {"level": "poor", "words": "vqa2"})),
         ("Rate the quality of this video. A. Good B. Poor", "Poor", ("choice", "B")),
+        (
+            RATE,
+            "It shakes. Noise is strong, hence the quality of the video is Low.",
+            ("level", {"level": "low", "words": "vqa2", "reason": "It shakes. Noise is strong."}),
+        ),
     ],
 )
 def test_question_and_answer_decide_the_task(tmp_path, question, answer, found):
@@ -117,6 +122,17 @@ def test_odd_rows_of_a_published_file_are_left_out_and_counted(tmp_path, caplog)
     samples = read(tmp_path, row("Does it shake?", "Yes."), both, four, *differ, *again)
     assert [s.question for s in samples] == ["Does it shake?", "Is it red?"]
     assert "5 published rows left out: first" in caplog.text and "s2.json: row 2: answer='Both A and B'" in caplog.text
+
+
+def test_null_counts_as_absent_in_a_table_of_both_forms(tmp_path):
+    """What a table of rows holds, where the keys of both forms are columns."""
+    first, second = row("Is it dark?", "Yes."), ported("Is it red?", "No.")
+    turns = {"from": None, "value": None, "content": None}
+    for own in (first, second):
+        own["conversations"] = [turns | turn for turn in own["conversations"]]
+    keys = dict.fromkeys(first.keys() | second.keys() | {"gt_score"})
+    samples = read(tmp_path, keys | first, keys | second)
+    assert [(s.question, s.target["answer"]) for s in samples] == [("Is it dark?", "A"), ("Is it red?", "B")]
 
 
 def test_what_lists_no_options():

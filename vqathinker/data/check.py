@@ -166,13 +166,15 @@ def _collect(path: Path, root: Path, columns: tuple[str, str]) -> tuple[list[Lab
                 name = safe_name(video)
                 row = LabelRow(str(files.find(name)), name, _label(label), dict(extra))
                 distortions_of(row)
-                stalls_of(row)
+                stalls = stalls_of(row)
             except ValueError as error:
                 wrong.append(f"{place}: {error}")
                 continue
             known = rows.setdefault(row.video, row)
             if known.mos != row.mos:
                 torn.append(f"{name} ({known.mos:g} and {row.mos:g})")
+            elif stalls_of(known) != stalls:
+                wrong.append(f"{place}: {name!r} is listed twice, with other stalls")
             elif known is not row:
                 twice.append(name)
     except LabelError as error:  # which ends the reading

@@ -23,13 +23,13 @@ class RawRow(NamedTuple):
         place: Where it stands, for messages: `file:line`.
         video: The video's name, relative to the video root.
         label: The MOS on the file's scale: a number or its text.
-        extra: Further columns, as text: `kind`, `severity`, ...
+        extra: Further columns, as text: `kind`, `severity`, ...; `stalls` of a JSON file as it stands there.
     """
 
     place: str
     video: Any
     label: Any
-    extra: Mapping[str, str] = MappingProxyType({})
+    extra: Mapping[str, Any] = MappingProxyType({})
 
 
 Reader = Callable[[Path, str, str], Iterable[RawRow]]
@@ -99,7 +99,7 @@ def _read_jsonl(path: Path, *columns: str) -> Iterator[RawRow]:
             raise LabelError(
                 f'{place}: the row has {len(labels)} values from "gpt", {labels!r:.80}; keep only the MOS.'
             )
-        yield RawRow(place, only_name(video), label)
+        yield RawRow(place, only_name(video), label, _stalls(record))
 
 
 def _read_json(path: Path, *columns: str) -> Iterator[RawRow]:
@@ -124,7 +124,12 @@ def _read_json(path: Path, *columns: str) -> Iterator[RawRow]:
         if len(fitting) != 1:
             raise _unknown_shape(place, entry)
         [(video, label)] = fitting
-        yield RawRow(place, only_name(entry[video]), entry[label])
+        yield RawRow(place, only_name(entry[video]), entry[label], _stalls(entry))
+
+
+def _stalls(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row of JSON tells of its clip's stalls, as the column of a CSV does; the other keys are passed over."""
+    return {"stalls": record["stalls"]} if record.get("stalls") is not None else {}
 
 
 def _unknown_shape(place: str, found: Any) -> LabelError:

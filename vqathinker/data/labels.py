@@ -122,7 +122,7 @@ def read_labels(
     Raises:
         LabelError: If the file is missing, empty, of unknown format, or a line does not fit; so with a CSV whose
             `kind` and `severity` columns are no distortion labels (see `distortions_of`), whose `ladder` and `rank`
-            name no rungs (see `rung_of`), or whose `stalls` are none (see `stalls_of`).
+            name no rungs (see `rung_of`); and where `stalls` are none (see `stalls_of`).
     """
     path = Path(path)
     check_places(path, Path(video_root), list(READERS), "label file")
@@ -147,6 +147,11 @@ def read_labels(
             if known.mos != row.mos:
                 raise LabelError(
                     f"{place}: {video_id!r} is listed twice, with MOS {known.mos} and {row.mos}. Keep one of them."
+                )
+            if stalls_of(known) != stalls:
+                raise LabelError(
+                    f"{place}: {video_id!r} is listed twice, with other stalls. Keep one of them; rows of a question "
+                    "file with an 'id' each can tell a clip's stalls in two wordings."
                 )
             rungs = [rung_of(listed.extra) for listed in (known, row)]
             if rungs[0] != rungs[1]:

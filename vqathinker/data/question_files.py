@@ -27,14 +27,15 @@ def records_of(path: Path, files: VideoFiles, left_out: dict[str, str]) -> Itera
         left_out: Place -> message of published rows that do not fit; theirs are put there.
 
     Returns:
-        Rows as they stand there, not checked, and whether each is of a published form. Open
-        questions without a reference are left out, with a warning.
+        Rows as they stand there, not checked, without keys whose value is null, and whether each is of a published
+        form. Open questions without a reference are left out, with a warning.
 
     Raises:
         LabelError: If the file does not fit.
     """
     without = 0
-    for place, record in READERS[path.suffix.lower()](path):
+    for place, found in READERS[path.suffix.lower()](path):
+        record = found if isinstance(found, _TableRow) else _without_null(found)
         try:
             known = _plain(record, lambda name: files.find(safe_name(name)).is_file())
         except ValueError as error:
@@ -59,6 +60,13 @@ def _plain(record: Any, exists: Callable[[str], bool]) -> Any:
     if isinstance(record, _TableRow):
         return qbench.table_row(record, exists)
     return record
+
+
+def _without_null(value: Any) -> Any:
+    """The same without keys whose value is null, at any depth: a table of rows fills missing keys with null."""
+    if isinstance(value, dict):
+        return {key: _without_null(entry) for key, entry in value.items() if entry is not None}
+    return [_without_null(entry) for entry in value] if isinstance(value, list) else value
 
 
 class _TableRow(dict[str, str]):

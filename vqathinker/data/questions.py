@@ -138,7 +138,6 @@ def _row(place: str, record: Any, files: VideoFiles, published: bool) -> _Row:
     """
     if not isinstance(record, dict):
         raise ValueError(f"found {type(record).__name__} {str(record)[:80]!r}; a line must be one of: {FORMS}.")
-    record = _without_null(record)
     videos, question, system = _asked(record)
     names = [safe_name(video) for video in videos]
     columns = _columns(record)
@@ -166,13 +165,6 @@ def _row(place: str, record: Any, files: VideoFiles, published: bool) -> _Row:
     columns |= _stalls(record, task, clips[0])
     sample = Sample(_text(record, "id"), task, clips, question, target | columns, _tags(record), system)
     return _Row(place, named_clips(names), sample, published)
-
-
-def _without_null(value: Any) -> Any:
-    """The same without keys whose value is null, at any depth: a table of rows fills missing keys with null."""
-    if isinstance(value, dict):
-        return {key: _without_null(entry) for key, entry in value.items() if entry is not None}
-    return [_without_null(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _asked(record: Mapping[str, Any]) -> tuple[list[Any], str, str]:

@@ -134,19 +134,30 @@ def live_nflx_table(folder: str | Path, out: str | Path) -> int:
         Number of clips.
 
     Raises:
-        LabelError: If there are none, or one lacks a field.
+        LabelError: If there are none, or one cannot be read or lacks a field.
     """
-    from scipy.io import loadmat
-
     files = sorted(Path(folder).glob("*.mat"))
     if not files:
         raise LabelError(f"{folder} holds no .mat file: name the folder with one for each clip.")
-    rows = [_live_row(file, loadmat(file, squeeze_me=True)) for file in files]
+    rows = [_live_row(file, _fields_of(file)) for file in files]
     with Path(out).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, LIVE_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return len(rows)
+
+
+def _fields_of(file: Path) -> Mapping[str, Any]:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        return loadmat(file, squeeze_me=True)
+    except (MatReadError, NotImplementedError, ValueError, TypeError) as error:  # of these, version 7.3 is the second
+        raise LabelError(
+            f"{file} cannot be read ({error}): it must be a .mat file of a version before 7.3. Download it again, or "
+            "save it so in MATLAB (save -v7)."
+        ) from None
 
 
 def _live_row(file: Path, fields: Mapping[str, Any]) -> dict[str, str]:

@@ -16,6 +16,8 @@ SET = "VQA2"
 ASKERS, ANSWERERS = ("human", "user"), ("gpt", "assistant")
 _PLACEHOLDER = re.compile(r"<(?:image|video)>")
 _SENTENCE = re.compile(r"(?:the )?(?:overall )?quality of (?:the|this) (?:video|image|picture|clip) is (\w+)\W*", re.I)
+# Such a sentence at the end, which follows from what stands before it.
+_CAUSAL = re.compile(rf"(?:^|[\s,.;:]+)(?:and )?(?:hence|thus|therefore|so|consequently),? {_SENTENCE.pattern}\Z", re.I)
 _CLIP = r"(?:video|image|picture|clip)"
 # Of the whole clip: not "the frame rate", "the quality of the lighting" or "the quality of this video's colors".
 _RATING = re.compile(
@@ -43,10 +45,10 @@ def plain_row(record: Mapping[str, Any]) -> dict[str, Any]:
 
     What is asked follows from both: where the question lists options, in lines or in a line, a choice; where the answer
     is a sentence "The quality of the video is good." (or its last word, and the question is about the quality of the
-    whole clip) a level; where the question opens with "is", "does" and the like, and the answer with yes or no, a
-    choice between these, with the whole answer as `reason`; else an open question, whose reference the answer is.
-    `gt_score`, whose scale differs among sets, is kept as a column. The other keys are passed over,
-    `id` too, which may name a clip.
+    whole clip) a level, with what stands before "hence the quality ..." as `reason`; where the question opens with
+    "is", "does" and the like, and the answer with yes or no, a choice between these, with the whole answer as `reason`;
+    else an open question, whose reference the answer is. `gt_score`, whose scale differs among sets, is kept as a
+    column. The other keys are passed over, `id` too, which may name a clip.
 
     Returns:
         `{"video", "question", "tags", ...}` with `level` and `words`, or `answer`, `type` and, but for open questions,
@@ -92,10 +94,12 @@ def _said(turn: Any) -> tuple[Any, Any]:
 
 def _level(question: str, answer: str) -> dict[str, Any] | None:
     """The level word that an answer consists of."""
-    sentence = _SENTENCE.fullmatch(answer)
+    causal = _CAUSAL.search(answer)
+    sentence = causal or _SENTENCE.fullmatch(answer)
     word = sentence[1] if sentence else answer.rstrip(".") if _RATING.search(question) else ""
     names = [name for name in ("vqa2", "itu") if word.casefold() in LEVEL_WORDS[name]]
-    return {"level": word.casefold(), "words": names[0]} if names else None
+    reason = {"reason": f"{answer[: causal.start()]}."} if causal and causal.start() else {}
+    return {"level": word.casefold(), "words": names[0], **reason} if names else None
 
 
 def _choice(question: str, answer: str) -> dict[str, Any] | None:

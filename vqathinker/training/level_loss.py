@@ -148,22 +148,23 @@ def level_distributions(samples: Sequence[Sample], form: str) -> list[list[float
     shares = [level_distribution(sample, form) for sample in samples]
     if form == "word":
         return shares
-    asked = [(sample, own) for sample, own in zip(samples, shares, strict=True) if sample.task == "level"]
-    fitting = "MOS that fits its word"
-    needed = {fitting: [_fitting_mos(sample) for sample, _ in asked]}
-    if form == "gaussian":
-        needed["standard deviation (column sd or std)"] = [sd_of(sample.target, sample.id) for sample, _ in asked]
+    asked = [sample for sample in samples if sample.task == "level"]
+    fitting, fits = "MOS that fits its word", [_fitting_mos(sample) for sample in asked]
+    needed: dict[str, Sequence[float | None]] = {fitting: fits}
+    if form == "gaussian":  # of those with such a MOS: without one a deviation is not needed
+        known = [sample for sample, mos in zip(asked, fits, strict=True) if mos is not None]
+        needed["standard deviation (column sd or std)"] = [sd_of(sample.target, sample.id) for sample in known]
     for what, values in needed.items():
         missing = sum(value is None for value in values)
-        if missing == len(asked):
+        if missing == len(values):
             raise ValueError(
-                f"level_targets={form!r}, but none of {counted(len(asked), 'sample')} of the task 'level' has a {what}"
+                f"level_targets={form!r}, but none of {counted(len(values), 'sample')} of the task 'level' has a {what}"
                 ": label them, ask for levels (ask: level), or set level_targets: word."
             )
         if missing:
             less = "the right word alone" if what == fitting else "the two words whose mean is the MOS"
             logger.warning(
-                "%s of %d have no %s: there %s is learnt.", counted(missing, "level"), len(asked), what, less
+                "%s of %d have no %s: there %s is learnt.", counted(missing, "level"), len(values), what, less
             )
     return shares
 
