@@ -307,14 +307,16 @@ def test_the_tables_of_ladders_are_those_that_were_measured(results, repo, monke
     assert pairs_controls.render(measured(repo, "pairs_controls")) in results
 
 
-def test_the_table_of_stages_is_the_one_measured(results, repo, monkeypatch):
+def test_the_tables_of_stages_are_those_that_were_measured(results, repo, monkeypatch):
     monkeypatch.syspath_prepend(repo / "recipes")
     import understand
+    import understand_controls
 
     found = measured(repo, "understand")["results"]
     assert (
         understand.shown(understand.phase_table({understand.PHASES[phase]: found[phase] for phase in found})) in results
     )
+    assert understand_controls.render(measured(repo, "understand_controls")) in results
 
 
 def test_the_table_of_stalls_is_the_one_measured(results, repo):
