@@ -29,3 +29,23 @@ def test_the_recipe_on_questions_ends_in_its_table(repo, tmp_path, monkeypatch, 
     history = json.loads((folder / "grpo/trainer_state.json").read_text())["log_history"]
     seen = {key for entry in history for key, value in entry.items() if value is not None}
     assert {"eval_srcc", "eval_choice_accuracy"} & seen and "quality/choice_accuracy" in seen
+
+
+@pytest.mark.slow
+def test_the_recipe_on_places_pays_by_nearness_and_ends_in_its_table(repo, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(repo / "recipes"))
+    import grpo_places
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grpo_places, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))  # spares imports
+    grpo_places.main(["--quick", "--seed", "2"])
+    folder = tmp_path / "runs/places"
+    results = json.loads((folder / "summary.json").read_text())["results"]
+    for found in results.values():  # of 8 clips: 4 with a box and a span, 2 that freeze, 2 with a degree
+        assert found["questions"] == {"when": 4, "where": 4, "count": 2, "degree": 2}
+        assert all(0 <= found[name][0] <= 1 < len(found[name]) for name in ("when_iou", "where_hit", "severity"))
+        assert 0.2 < found["where_iou"][1] < 0.8 and found["unparsable"][0] <= 1
+    assert (folder / "places.md").read_text().strip() in capsys.readouterr().out
+    history = json.loads((folder / "grpo/trainer_state.json").read_text())["log_history"]
+    paid = {name.split("/")[1] for entry in history for name in entry if name.startswith("rewards/")}
+    assert paid == {"format", "when", "where", "count", "choice", "severity"}

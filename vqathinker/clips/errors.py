@@ -27,6 +27,6 @@ def about(path: str | Path, error: OSError) -> OSError:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, its first line."""
-    lines = str(error).strip().splitlines()
+    """What an exception says, its first line; of an error of the system without its number and its file."""
+    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
