@@ -283,6 +283,15 @@ def test_the_table_of_questions_is_the_one_measured(results, repo):
         assert rows[label] == [mean_and_deviation(values) for values in (before, after, gains)], label
 
 
+def test_the_table_of_places_is_the_one_measured(results, repo, monkeypatch):
+    monkeypatch.syspath_prepend(repo / "recipes")
+    import grpo_places
+
+    found = measured(repo, "places")
+    assert grpo_places.shown(grpo_places.before_and_after(found["results"])).split("\n\n")[1] in results
+    assert f"{sum(found['seconds'].values()):.0f} s" in results
+
+
 def test_the_tables_of_controls_are_those_that_were_measured(results, repo, monkeypatch):
     monkeypatch.syspath_prepend(repo / "recipes")
     import controls
@@ -317,6 +326,13 @@ def test_the_tables_of_stages_are_those_that_were_measured(results, repo, monkey
         understand.shown(understand.phase_table({understand.PHASES[phase]: found[phase] for phase in found})) in results
     )
     assert understand_controls.render(measured(repo, "understand_controls")) in results
+
+
+def test_the_table_of_motion_tokens_is_the_one_measured(results, repo, monkeypatch):
+    monkeypatch.syspath_prepend(repo / "recipes")
+    import motion_tokens
+
+    assert motion_tokens.render(measured(repo, "motion_tokens")) in results
 
 
 def test_the_table_of_stalls_is_the_one_measured(results, repo):
