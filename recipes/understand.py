@@ -74,8 +74,8 @@ PHASES = {
 NOTE = (
     "Greedy answers about clips of unseen scenes, half of the questions in wordings that training had not. spatial and "
     "motion faults: questions which fault a clip has. level: right level word of five; SRCC: of the levels said with "
-    "pseudo-MOS. constant answers: the most frequent right answer to each type of question. no video: the same policy "
-    "and questions with a black clip."
+    "pseudo-MOS. constant answers: the most frequent right answer to each type of question. no video: the last policy "
+    "and the same questions with a black clip."
 )
 WORDS = "vqa2"
 """Level words: those of VQA²."""
@@ -143,19 +143,22 @@ def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def judge(checkpoints: Mapping[str, Path]) -> dict[str, dict[str, float | None]]:
-    """What `evaluate` says of each policy. Two processes use the cores better than two threads."""
+    """What `evaluate` says of each policy, of the last one without the video too. Two processes use the cores better
+    than two threads."""
     threads = max(1, torch.get_num_threads() // 2)
+    *others, last = checkpoints
     with ProcessPoolExecutor(2, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        judged = {name: pool.submit(evaluate, checkpoint) for name, checkpoint in checkpoints.items()}
-    return {name: result.result() for name, result in judged.items()}
+        judged = {name: pool.submit(evaluate, checkpoints[name], name == last) for name in (last, *others)}
+    return {name: judged[name].result() for name in checkpoints}
 
 
-def evaluate(checkpoint: Path) -> dict[str, float | None]:
-    """A checkpoint on the held-out questions and levels: what the table says, by the names of its rows."""
+def evaluate(checkpoint: Path, blank: bool = True) -> dict[str, float | None]:
+    """A checkpoint on the held-out questions, where `blank` is set with a black clip too, and levels: what the table
+    says, by the names of its rows."""
     set_verbose(False)  # a process of its own
     scorer = QualityScorer.from_pretrained(checkpoint, max_new_tokens=LONGEST, batch_size=32)
     scorer.processor.use_cache(FOLDER / "cache")
-    report = evaluate_questions(scorer, read_questions(DATA / "test.jsonl", DATA), rotate=False, progress=True)
+    report = evaluate_questions(scorer, read_questions(DATA / "test.jsonl", DATA), blank, rotate=False, progress=True)
     return faults(report) | levels(scorer) | accuracies(report)
 
 

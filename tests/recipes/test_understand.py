@@ -12,12 +12,18 @@ import yaml
 
 ONE_PROCESS = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 sys.path.insert(0, "recipes")
 import runner
 import understand
 import understand_controls
 
-understand.judge = lambda policies: {name: understand.evaluate(policy) for name, policy in policies.items()}
+class InTurn(ThreadPoolExecutor):
+    def __init__(self, *_):
+        super().__init__(1)
+
+
+understand.ProcessPoolExecutor = InTurn
 understand.main(["--quick", "--seed", "1"])
 understand.SPEC = understand.replace(understand.SPEC, seed=1, splits=understand.QUICK)
 
@@ -150,6 +156,8 @@ def test_stages_end_in_one_table_and_controls_go_on_where_they_stopped(repo, tmp
 
     summary = json.loads((tmp_path / "runs/understand/summary.json").read_text())
     assert summary["seed"] == 1 and list(summary["results"]) == ["format", "stage1_motion", "stage2", "stage3", "grpo"]
+    blank = [result["all, no video"] for result in summary["results"].values()]
+    assert blank[:-1] == [None] * 4 and 0 <= blank[-1] <= 1  # only the last policy is asked without the video
     table = (tmp_path / "runs/understand/understand.md").read_text()
     assert table in stages and all(f"| {name} " in table for name in ("motion faults", "level, SRCC", "yesno"))
     assert made.count("done") == 3 and "| no_stage1 " in made
