@@ -26,14 +26,11 @@ from vqathinker.evaluation import evaluate_questions
 from vqathinker.evaluation.placed import evaluate_placed
 from vqathinker.evaluation.report import Table
 from vqathinker.scoring import QualityScorer
-from vqathinker.synth import QuestionSpec, make_questions
-from vqathinker.synth.build import is_made
-from vqathinker.synth.default import copy_base
+from vqathinker.synth import QuestionSpec
 
 sys.path.insert(0, str(Path(__file__).parent))
-import grpo_lsvq
-import sft_lsvq
 from demo import finite, stopwatch
+from grpo_questions import PHASES, train
 from pairs import shown
 
 FOLDER = Path("runs/places")
@@ -42,7 +39,6 @@ SPEC = QuestionSpec(splits={"sft": 320, "train": 1200, "val": 48, "test": 400}, 
 QUICK = {"sft": 8, "train": 16, "val": 4, "test": 8}
 LONGEST = 56
 """Tokens of an answer."""
-PHASES = {"sft": "warm start", "grpo": "GRPO"}
 SHOWN = {
     "when_iou": "when, IoU",
     "when_hit": "when, IoU above 0.5",
@@ -68,24 +64,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
     options = parser.parse_args(argv)
     command = shlex.join(["python", "recipes/grpo_places.py", *(sys.argv[1:] if argv is None else argv)])
-    seconds: dict[str, float] = {}
-
     spec = replace(SPEC, seed=options.seed, **({"splits": QUICK} if options.quick else {}))
-    with stopwatch(seconds, "synth"):
-        if not is_made(FOLDER / "data", spec):
-            make_questions(FOLDER / "data", spec)
-        copy_base(FOLDER / "base")
-
-    # Warm start and GRPO: the very recipes, with the embedded configs
-    steps = ["--max_steps", "2"] if options.quick else []
-    configs = Path(__file__).parent / "configs"
-    for phase, recipe, config in (
-        ("sft", sft_lsvq, "demo_places_sft.yaml"),
-        ("grpo", grpo_lsvq, "demo_places.yaml"),
-    ):
-        with stopwatch(seconds, phase):
-            recipe.main(["--config", str(configs / config), "--seed", str(options.seed), *steps])
-
+    seconds = train(FOLDER, spec, "demo_places", options.quick)
     with stopwatch(seconds, "evaluate"):
         results = judge()
 

@@ -50,24 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a few clips and steps; the numbers mean nothing")
     options = parser.parse_args(argv)
     command = shlex.join(["python", "recipes/grpo_questions.py", *(sys.argv[1:] if argv is None else argv)])
-    seconds: dict[str, float] = {}
-
-    # Clips, questions and base policy
     spec = replace(SPEC, seed=options.seed, **({"splits": QUICK} if options.quick else {}))
-    with stopwatch(seconds, "synth"):
-        if not is_made(FOLDER / "data", spec):
-            make_questions(FOLDER / "data", spec)
-        copy_base(FOLDER / "base")
-
-    # Warm start and GRPO: the very recipes, with the embedded configs
-    steps = ["--max_steps", "2"] if options.quick else []
-    configs = Path(__file__).parent / "configs"
-    for phase, recipe, config in (
-        ("sft", sft_lsvq, "demo_questions_sft.yaml"),
-        ("grpo", grpo_lsvq, "demo_questions.yaml"),
-    ):
-        with stopwatch(seconds, phase):
-            recipe.main(["--config", str(configs / config), "--seed", str(options.seed), *steps])
+    seconds = train(FOLDER, spec, "demo_questions", options.quick)
 
     # Held-out scenes after each phase, half of the questions in wordings that training had not
     with stopwatch(seconds, "evaluate"):
@@ -88,6 +72,22 @@ def main(argv: list[str] | None = None) -> None:
         f"same clips' scores {scores['sft']} -> {scores['grpo']}. {sum(seconds.values()):.0f} s; numbers in "
         f"{FOLDER}/summary.json"
     )
+
+
+def train(folder: Path, spec: QuestionSpec, config: str, quick: bool) -> dict[str, float]:
+    """Clips, questions and base policy, then warm start and GRPO: the very recipes, with the embedded configs
+    `CONFIG_sft.yaml` and `CONFIG.yaml`. Returns the seconds of each."""
+    seconds: dict[str, float] = {}
+    with stopwatch(seconds, "synth"):
+        if not is_made(folder / "data", spec):
+            make_questions(folder / "data", spec)
+        copy_base(folder / "base")
+    steps = ["--max_steps", "2"] if quick else []
+    configs = Path(__file__).parent / "configs"
+    for phase, recipe, name in (("sft", sft_lsvq, f"{config}_sft.yaml"), ("grpo", grpo_lsvq, f"{config}.yaml")):
+        with stopwatch(seconds, phase):
+            recipe.main(["--config", str(configs / name), "--seed", str(spec.seed), *steps])
+    return seconds
 
 
 def judge() -> tuple[dict[str, QuestionReport], dict[str, float | None]]:
