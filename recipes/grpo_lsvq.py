@@ -25,7 +25,7 @@ from vqathinker.tasks import TASKS, rotated, sample_dataset
 from vqathinker.training import VQAGRPOConfig, VQAGRPOTrainer, load_dtype
 from vqathinker.training.adapters import AdapterArguments, get_peft_config, get_quantization_config
 from vqathinker.training.arguments import lacks_config, parse_recipe
-from vqathinker.training.checkpoints import check_output_dir
+from vqathinker.training.checkpoints import check_output_dir, delete_other_checkpoints
 from vqathinker.training.console import closing_summary, parts_line
 from vqathinker.training.head_loss import check_new_head, prepare_head
 from vqathinker.training.preflight import preflight
@@ -161,7 +161,8 @@ def main(argv: list[str] | None = None) -> None:
         argv = with_own_config(argv, GRPOArguments, VQAGRPOConfig) or embedded_default(argv)
     data, args = parse_recipe(argv, GRPOArguments, VQAGRPOConfig, __doc__)
     set_verbose(data.verbose)
-    check_output_dir(args, data.overwrite_output_dir)
+    if not data.overwrite_output_dir:
+        check_output_dir(args)
 
     # Labels and policy
     check_validation(data, args)
@@ -205,6 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     # Train, or go on: --resume-from-checkpoint FOLDER, or true for the newest checkpoint of output_dir
+    delete_other_checkpoints(args)
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     stopping.exit_if_interrupted(trainer.state, args)

@@ -34,7 +34,7 @@ from vqathinker.training.adapters import (
     with_adapter,
 )
 from vqathinker.training.arguments import lacks_config, parse_recipe
-from vqathinker.training.checkpoints import check_output_dir
+from vqathinker.training.checkpoints import check_output_dir, delete_other_checkpoints
 from vqathinker.training.console import add_console, closing_summary, parts_line
 from vqathinker.training.head_loss import check_new_head, prepare_head
 from vqathinker.training.preflight import preflight
@@ -97,7 +97,8 @@ def main(argv: list[str] | None = None) -> None:
         argv = with_own_config(argv, SFTArguments, VQASFTConfig) or embedded_default(argv)
     data, args = parse_recipe(argv, SFTArguments, VQASFTConfig, __doc__)
     set_verbose(data.verbose)
-    check_output_dir(args, data.overwrite_output_dir)
+    if not data.overwrite_output_dir:
+        check_output_dir(args)
 
     # Labels and policy
     samples = data.training(args.seed)
@@ -144,6 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     trainer.add_callback(stopping)
 
     # Train, or go on: --resume-from-checkpoint FOLDER, or true for the newest checkpoint of output_dir
+    delete_other_checkpoints(args)
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     stopping.exit_if_interrupted(trainer.state, args)

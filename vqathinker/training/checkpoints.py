@@ -56,30 +56,33 @@ ANSWERS = {
 """Task -> what a policy that was trained on it gives, and how to get it."""
 
 
-def check_output_dir(args: TrainingArguments, overwrite: bool) -> None:
-    """Keep the runs in one folder apart: a new one replaces the policy of the old one, and where checkpoints of both
-    lie side by side, going on takes the one with the higher number.
-
-    Args:
-        args: With the run's folder, and the checkpoint that it goes on from, if any.
-        overwrite: Delete the checkpoints of a run that is there. In several processes the main one does.
-
-    Raises:
-        ValueError: If the folder holds a run, which is neither gone on with nor to be replaced.
-    """
-    folder, resume = Path(args.output_dir), str(args.resume_from_checkpoint).lower()
-    checkpoints = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
-    if resume not in ("none", "false") or not (checkpoints or (folder / TRAINER_STATE_NAME).exists()):
+def check_output_dir(args: TrainingArguments) -> None:
+    """Raise `ValueError` if the folder of a run that begins holds another run, whose policy it would replace."""
+    others = _other_checkpoints(args)
+    if _goes_on(args) or not (others or Path(args.output_dir, TRAINER_STATE_NAME).exists()):
         return
-    if not overwrite:
-        go_on = "go on from its newest checkpoint with --resume-from-checkpoint true, " if checkpoints else ""
-        raise ValueError(
-            f"output_dir={args.output_dir!r} holds a run already, whose policy a new one would replace. Name another "
-            f"folder, {go_on}or replace it with --overwrite-output-dir true."
-        )
+    go_on = "go on from its newest checkpoint with --resume-from-checkpoint true, " if others else ""
+    raise ValueError(
+        f"output_dir={args.output_dir!r} holds a run already, whose policy a new one would replace. Name another "
+        f"folder, {go_on}or replace it with --overwrite-output-dir true."
+    )
+
+
+def delete_other_checkpoints(args: TrainingArguments) -> None:
+    """Delete what another run left in the folder of a run that begins: of checkpoints side by side, going on takes the
+    one with the highest number. To be called when the policy, which may be one of them, is loaded."""
+    PartialState().wait_for_everyone()
     if PartialState().is_main_process:
-        for checkpoint in checkpoints:
+        for checkpoint in _other_checkpoints(args):
             shutil.rmtree(checkpoint)
+
+
+def _other_checkpoints(args: TrainingArguments) -> list[Path]:
+    return [] if _goes_on(args) else sorted(Path(args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+
+
+def _goes_on(args: TrainingArguments) -> bool:
+    return str(args.resume_from_checkpoint).lower() not in ("none", "false")
 
 
 class WholeCheckpointTrainer(Trainer):
