@@ -11,10 +11,8 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +34,7 @@ from vqathinker.synth.default import SPEC, prepare_default
 sys.path.insert(0, str(Path(__file__).parent))
 import grpo_lsvq
 import sft_lsvq
+from runner import side_by_side
 
 FOLDER = Path("runs/demo")
 DATA, LONGER = FOLDER / "data", FOLDER / "longer"
@@ -113,14 +112,11 @@ def labels(name: str, folder: Path = DATA) -> list[LabelRow]:
 
 
 def judge(seed: int) -> tuple[dict[str, dict], dict[str, list[Prediction]], dict[str, dict]]:
-    """What `evaluate` and `evaluate_ood` say of each phase. Two processes use the cores better than two threads."""
-    threads = max(1, torch.get_num_threads() // len(PHASES))
-    with ProcessPoolExecutor(len(PHASES), get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        judged = {p: pool.submit(evaluate, FOLDER / p, labels("test"), seed) for p in PHASES}
-        unseen = {p: pool.submit(evaluate_ood, FOLDER / p) for p in PHASES}
-    results = {p: found.result() for p, found in judged.items()}
-    ood = {p: found.result() for p, found in unseen.items()}
-    return {p: row for p, (row, _) in results.items()}, {p: answers for p, (_, answers) in results.items()}, ood
+    """What `evaluate` and `evaluate_ood` say of each phase."""
+    jobs: dict[tuple[str, str], tuple] = {(p, "test"): (evaluate, FOLDER / p, labels("test"), seed) for p in PHASES}
+    found = side_by_side(jobs | {(p, "ood"): (evaluate_ood, FOLDER / p) for p in PHASES})
+    rows, answers = ({p: found[p, "test"][i] for p in PHASES} for i in (0, 1))
+    return rows, answers, {p: found[p, "ood"] for p in PHASES}
 
 
 def evaluate(

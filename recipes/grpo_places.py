@@ -11,9 +11,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from demo import finite, stopwatch
 from grpo_questions import PHASES, train
 from pairs import shown
+from runner import side_by_side
 
 FOLDER = Path("runs/places")
 SPEC = QuestionSpec(splits={"sft": 320, "train": 1200, "val": 48, "test": 400}, places=True)
@@ -67,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     spec = replace(SPEC, seed=options.seed, **({"splits": QUICK} if options.quick else {}))
     seconds = train(FOLDER, spec, "demo_places", options.quick)
     with stopwatch(seconds, "evaluate"):
-        results = judge()
+        results = side_by_side({phase: (evaluate, FOLDER / phase) for phase in PHASES})
 
     summary = {"results": results, "seed": options.seed, "command": command, "torch": torch.__version__}
     summary |= {"seconds": {name: round(value, 1) for name, value in seconds.items()}}
@@ -76,14 +75,6 @@ def main(argv: list[str] | None = None) -> None:
     text = f"{shown(table)}\n\n{table.note}"
     (FOLDER / "places.md").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}\n\n{sum(seconds.values()):.0f} s; numbers in {FOLDER}/summary.json")
-
-
-def judge() -> dict[str, dict[str, Any]]:
-    """What `evaluate` says of each phase. Two processes use the cores better than two threads."""
-    threads = max(1, torch.get_num_threads() // len(PHASES))
-    with ProcessPoolExecutor(len(PHASES), get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        judged = {phase: pool.submit(evaluate, FOLDER / phase) for phase in PHASES}
-    return {phase: result.result() for phase, result in judged.items()}
 
 
 def evaluate(checkpoint: Path) -> dict[str, Any]:

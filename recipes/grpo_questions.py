@@ -10,9 +10,7 @@ grpo_lsvq.py and its option --questions.
 import json
 import shlex
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -34,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import grpo_lsvq
 import sft_lsvq
 from demo import finite, stopwatch
+from runner import side_by_side
 
 FOLDER = Path("runs/questions")
 SPEC = QuestionSpec(splits={"sft": 240, "train": 1200, "val": 48, "test": 240})
@@ -91,11 +90,8 @@ def train(folder: Path, spec: QuestionSpec, config: str, quick: bool) -> dict[st
 
 
 def judge() -> tuple[dict[str, QuestionReport], dict[str, float | None]]:
-    """What `evaluate` says of each phase. Two processes use the cores better than two threads."""
-    threads = max(1, torch.get_num_threads() // len(PHASES))
-    with ProcessPoolExecutor(len(PHASES), get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        judged = {phase: pool.submit(evaluate, FOLDER / phase) for phase in PHASES}
-    found = {phase: result.result() for phase, result in judged.items()}
+    """What `evaluate` says of each phase."""
+    found = side_by_side({phase: (evaluate, FOLDER / phase) for phase in PHASES})
     return {phase: report for phase, (report, _) in found.items()}, {phase: srcc for phase, (_, srcc) in found.items()}
 
 

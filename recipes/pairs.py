@@ -12,9 +12,7 @@ import json
 import math
 import shlex
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import demo
 import grpo_lsvq
 import sft_lsvq
+from runner import side_by_side
 
 FOLDER = Path("runs/pairs")
 CONFIGS = Path(__file__).parent / "configs"
@@ -113,11 +112,8 @@ def prepare_ladders(source: str | None, quick: bool = False) -> dict[str, Path]:
 
 
 def judge(checkpoints: dict[str, Path], ladders: Path) -> dict[str, dict[str, Any]]:
-    """What `evaluate` says of each policy. Two processes use the cores better than two threads."""
-    threads = max(1, torch.get_num_threads() // len(checkpoints))
-    with ProcessPoolExecutor(len(checkpoints), get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        judged = {name: pool.submit(evaluate, checkpoint, ladders) for name, checkpoint in checkpoints.items()}
-    return {name: result.result() for name, result in judged.items()}
+    """What `evaluate` says of each policy."""
+    return side_by_side({name: (evaluate, checkpoint, ladders) for name, checkpoint in checkpoints.items()})
 
 
 def evaluate(checkpoint: Path, ladders: Path, compares: bool = False) -> dict[str, Any]:

@@ -12,9 +12,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import sft_lsvq
 from demo import finite, stopwatch
 from pairs import shown
+from runner import side_by_side
 
 FOLDER = Path("runs/streaming")
 DATA = FOLDER / "data"
@@ -127,10 +126,8 @@ def held_out() -> list[Asked]:
 
 
 def judge() -> dict[str, dict[str, Any]]:
-    """What `evaluate` says of each policy. Two processes use the cores better than two threads."""
-    with ProcessPoolExecutor(2, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        judged = {policy: pool.submit(evaluate, FOLDER / policy) for policy in SHARES}
-    return {policy: result.result() for policy, result in judged.items()}
+    """What `evaluate` says of each policy."""
+    return side_by_side({policy: (evaluate, FOLDER / policy) for policy in SHARES})
 
 
 def evaluate(checkpoint: Path) -> dict[str, Any]:

@@ -13,9 +13,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +37,7 @@ import grpo_lsvq
 import sft_lsvq
 from demo import finite, stopwatch
 from pairs import shown
+from runner import side_by_side
 
 FOLDER = Path("runs/understand")
 DATA = FOLDER / "data"
@@ -143,13 +142,10 @@ def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def judge(checkpoints: Mapping[str, Path]) -> dict[str, dict[str, float | None]]:
-    """What `evaluate` says of each policy, of the last one without the video too. Two processes use the cores better
-    than two threads."""
-    threads = max(1, torch.get_num_threads() // 2)
+    """What `evaluate` says of each policy, of the last one without the video too, which takes longest."""
     *others, last = checkpoints
-    with ProcessPoolExecutor(2, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        judged = {name: pool.submit(evaluate, checkpoints[name], name == last) for name in (last, *others)}
-    return {name: judged[name].result() for name in checkpoints}
+    found = side_by_side({name: (evaluate, checkpoints[name], name == last) for name in (last, *others)})
+    return {name: found[name] for name in checkpoints}
 
 
 def evaluate(checkpoint: Path, blank: bool = True) -> dict[str, float | None]:

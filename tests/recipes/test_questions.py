@@ -10,9 +10,10 @@ import pytest
 def test_the_recipe_on_questions_ends_in_its_table(repo, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(repo / "recipes"))
     import grpo_questions
+    import runner
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(grpo_questions, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))  # spares imports
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))  # spares imports
     grpo_questions.main(["--quick", "--seed", "2"])
     out = capsys.readouterr().out
     folder = tmp_path / "runs/questions"
@@ -35,9 +36,10 @@ def test_the_recipe_on_questions_ends_in_its_table(repo, tmp_path, monkeypatch, 
 def test_the_recipe_on_places_pays_by_nearness_and_ends_in_its_table(repo, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(repo / "recipes"))
     import grpo_places
+    import runner
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(grpo_places, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))  # spares imports
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))  # spares imports
     grpo_places.main(["--quick", "--seed", "2"])
     folder = tmp_path / "runs/places"
     results = json.loads((folder / "summary.json").read_text())["results"]

@@ -23,7 +23,7 @@ class InTurn(ThreadPoolExecutor):
         super().__init__(1)
 
 
-understand.ProcessPoolExecutor = InTurn
+runner.ProcessPoolExecutor = InTurn
 understand.main(["--quick", "--seed", "1"])
 understand.SPEC = understand.replace(understand.SPEC, seed=1, splits=understand.QUICK)
 
